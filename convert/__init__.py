@@ -1,0 +1,1 @@
+"""Hugging Face checkpoints of Gemma 4 and its drafters, to quantized GGUF."""

@@ -1,0 +1,1 @@
+"""Inference with MTP drafting: target, drafter, verification, events, statistics."""

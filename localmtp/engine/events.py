@@ -1,0 +1,78 @@
+"""What generation tells its listeners: a closed union, one `Generated` per target pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from localmtp.engine.stats import Stats
+
+
+class Origin(StrEnum):
+    """How a token came to be."""
+
+    PREFILL = "prefill"
+    """Chosen from the last row of the prompt."""
+    TARGET = "target"
+    """The target's own: a pass without drafts, a correction after a rejection, or the bonus."""
+    DRAFT = "draft"
+    """Proposed by the drafter and accepted by the target."""
+
+
+class Channel(StrEnum):
+    """Which part of the turn a token belongs to."""
+
+    ANSWER = "answer"
+    THOUGHT = "thought"
+
+
+class FinishReason(StrEnum):
+    """Why generation ended."""
+
+    STOP = "stop"
+    """The model ended its turn."""
+    LENGTH = "length"
+    """`max_tokens` or the context was reached."""
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One generated token and the text that it completed."""
+
+    token_id: int
+    text: str
+    """Empty while a character is still split over tokens, and for control tokens."""
+    origin: Origin
+    channel: Channel = Channel.ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """Progress through the prompt, after each batch."""
+
+    done: int
+    """Prompt tokens in the KV cache now, reused ones included."""
+    total: int
+    reused: int
+    """Prompt tokens that were in the KV cache already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What one pass produced (the first event: the token chosen after prefill)."""
+
+    pieces: tuple[Piece, ...]
+    drafted: tuple[int, ...] = ()
+    """Token ids that were proposed; the accepted ones are a prefix of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event, always."""
+
+    reason: FinishReason
+    stats: Stats
+
+
+Event = Prefilled | Generated | Finished

@@ -1,0 +1,124 @@
+"""The one definition of every number that localmtp reports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+
+MAX_DRAFT = 16
+"""Longest draft that can be asked for, as the command line documents."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the generation loop counts; cheap to update, read through `snapshot`.
+
+    Times are in seconds, on the monotonic clock.
+    """
+
+    load_s: float = 0.0
+    context_size: int = 0
+    drafting: str = "on"
+    context_used: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    completion_tokens: int = 0
+    target_passes: int = 0
+    draft_steps: int = 0
+    drafted_at: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT)
+    accepted_at: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT)
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+    sample_s: float = 0.0
+    started: float = field(default_factory=perf_counter)
+    prefilled: float = 0.0
+    first_token: float = 0.0
+    last_token: float = 0.0
+
+    def snapshot(self) -> Stats:
+        """The rates as of now."""
+        drafted, accepted = sum(self.drafted_at), sum(self.accepted_at)
+        prefill_s = max(0.0, (self.prefilled or perf_counter()) - self.started)
+        decode_s = max(0.0, self.last_token - self.first_token)
+        other_s = max(0.0, decode_s - self.draft_s - self.verify_s - self.sample_s)
+        deepest = max((i + 1 for i, n in enumerate(self.drafted_at) if n), default=0)
+        return Stats(
+            load_s=self.load_s,
+            prefill_s=prefill_s,
+            ttft_s=max(0.0, self.first_token - self.started),
+            decode_s=decode_s,
+            prefill_tokens_per_s=_per(self.prompt_tokens - self.reused_tokens, prefill_s),
+            decode_tokens_per_s=_per(self.completion_tokens - 1, decode_s),
+            target_passes=self.target_passes,
+            draft_steps=self.draft_steps,
+            drafted=drafted,
+            accepted=accepted,
+            acceptance_rate=_per(accepted, drafted),
+            tokens_per_pass=_per(self.completion_tokens - 1, self.target_passes),
+            acceptance_by_position=tuple(
+                _per(self.accepted_at[i], self.drafted_at[i]) for i in range(deepest)
+            ),
+            draft_length_mean=_per(drafted, self.target_passes),
+            drafting=self.drafting,
+            time=TimeSpent(self.draft_s, self.verify_s, self.sample_s, other_s),
+            prompt_tokens=self.prompt_tokens,
+            reused_tokens=self.reused_tokens,
+            completion_tokens=self.completion_tokens,
+            context_used=self.context_used,
+            context_size=self.context_size,
+        )
+
+
+def _per(amount: float, of: float) -> float:
+    return max(0.0, amount) / of if of > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSpent:
+    """Where decoding time went, in seconds; the four add up to `Stats.decode_s`."""
+
+    draft_s: float
+    verify_s: float
+    sample_s: float
+    other_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """One answer in numbers. Rates are per second; shares are in 0..1."""
+
+    load_s: float
+    prefill_s: float
+    ttft_s: float
+    """From the request to the first token."""
+    decode_s: float
+    """From the first token to the last."""
+    prefill_tokens_per_s: float
+    """Over the prompt tokens that were not reused."""
+    decode_tokens_per_s: float
+    """(completion_tokens - 1) / decode_s."""
+    target_passes: int
+    """Target decodes after prefill."""
+    draft_steps: int
+    """Drafter decodes."""
+    drafted: int
+    """Draft tokens that were verified."""
+    accepted: int
+    acceptance_rate: float
+    tokens_per_pass: float
+    """Tokens after the first, per target pass: 1 without drafting."""
+    acceptance_by_position: tuple[float, ...]
+    """[i]: of the drafts that reached position i + 1, the share that was accepted there."""
+    draft_length_mean: float
+    drafting: str
+    """`on`, or `off: REASON`."""
+    time: TimeSpent
+    prompt_tokens: int
+    reused_tokens: int
+    completion_tokens: int
+    context_used: int
+    context_size: int
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready, with the names of the command line's contract."""
+        return asdict(self)

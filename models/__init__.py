@@ -1,0 +1,1 @@
+"""What can be run, and where its files are."""

@@ -1,0 +1,1 @@
+"""How the nano pair was made: data, tokenizer, training. Needs the `train` extra."""
