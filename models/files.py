@@ -1,0 +1,22 @@
+"""What resolving a model's name yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A target on disk with the drafter to pair it with."""
+
+    name: str
+    """As shown to people: `nano`, `gemma4-e4b:Q4_0`, `some-file.gguf`."""
+    target: Path
+    drafter: Path | None
+    drafter_name: str
+    """The drafter as shown to people; empty when there is none."""
+    why_no_drafter: str = ""
+    """Empty when there is a drafter; else what follows `off: `."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know about the pair, one line each."""
