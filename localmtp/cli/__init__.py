@@ -1,1 +1,50 @@
-"""The command line."""
+"""The command line: a table of commands, each loaded when it is used."""
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib import import_module
+
+import click
+
+from localmtp import __version__
+from localmtp.cli.diagnostics import guarded
+
+_COMMANDS = {
+    "chat": "localmtp.cli.chat:command",
+    "run": "localmtp.cli.run:command",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="localmtp %(version)s")
+@click.option("--debug", is_flag=True, help="Show where an error comes from; works anywhere.")
+def cli(debug: bool) -> None:
+    """Run Gemma 4 on this machine, drafting several tokens at a time.
+
+    Try `localmtp chat`: without a MODEL it answers at once, with no download.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal's encoding lacks must not end an answer.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    sys.exit(guarded(cli, sys.argv[1:]))

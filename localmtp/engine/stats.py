@@ -35,6 +35,15 @@ class Counters:
     first_token: float = 0.0
     last_token: float = 0.0
 
+    def count_round(self, steps: int, drafted: int, accepted: int) -> None:
+        """Add one target pass: draft steps taken, tokens verified, tokens accepted."""
+        self.target_passes += 1
+        self.draft_steps += steps
+        for i in range(drafted):
+            self.drafted_at[i] += 1
+        for i in range(accepted):
+            self.accepted_at[i] += 1
+
     def snapshot(self) -> Stats:
         """The rates as of now."""
         drafted, accepted = sum(self.drafted_at), sum(self.accepted_at)

@@ -1,0 +1,106 @@
+"""The flags that commands share, and what they mean to the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from localmtp.engine.pair import LoadOptions
+    from localmtp.session import Choices
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class DraftLength(click.ParamType[int | None]):
+    """`auto` (None), or a number of tokens."""
+
+    name = "auto|0..16"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """The length, or None for `auto`."""
+        if value is None or value == "auto":
+            return None
+        if not (isinstance(value, str) and value.isdecimal() and int(value) <= 16):
+            self.fail(f"{value!r} is neither `auto` nor a number from 0 to 16", param, ctx)
+        return int(value)
+
+
+_PAIR = (
+    click.option("--drafter", metavar="PATH|none", help="Drafter GGUF; `none`: no drafting."),
+    click.option("--ctx", type=click.IntRange(min=16), help="Context, in tokens."),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]"),
+    click.option(
+        "--gpu-layers", type=click.IntRange(min=0), help="Layers on the GPU.  [default: all]"
+    ),
+    click.option("--offline", is_flag=True, help="Never ask the network."),
+)
+
+_GENERATION = (
+    click.option(
+        "--n-draft",
+        type=DraftLength(),
+        default="auto",
+        show_default=True,
+        help="Tokens to draft per pass; 0: no drafting.",
+    ),
+    click.option("--temp", type=click.FloatRange(min=0), help="Temperature; 0: greedy."),
+    click.option("--top-k", type=click.IntRange(min=0), help="0: no limit."),
+    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True)),
+    click.option("--min-p", type=click.FloatRange(0, 1, max_open=True)),
+    click.option("--seed", type=click.IntRange(min=0), help="For answers that can be repeated."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
+    click.option("--system", metavar="TEXT", default="", help="System prompt."),
+    click.option("--think/--no-think", default=False, help="Let the model think first."),
+)
+
+
+def pair_options(command: Command) -> Command:
+    """Which drafter, and how the pair is put on the machine."""
+    return _apply(_PAIR, command)
+
+
+def generation_options(command: Command) -> Command:
+    """How answers are generated."""
+    return _apply(_GENERATION, command)
+
+
+def _apply(options: tuple[Callable[[Any], Any], ...], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def choices(flags: dict[str, Any]) -> Choices:
+    """The generation flags for a session."""
+    from localmtp.session import Choices
+
+    return Choices(
+        temperature=flags["temp"],
+        **{
+            name: flags[name]
+            for name in (
+                "top_k",
+                "top_p",
+                "min_p",
+                "seed",
+                "n_draft",
+                "max_tokens",
+                "system",
+                "think",
+            )
+        },
+    )
+
+
+def load_options(flags: dict[str, Any]) -> LoadOptions:
+    """The pair flags for the engine."""
+    from localmtp.engine.pair import LoadOptions
+
+    return LoadOptions(
+        context=flags["ctx"], threads=flags["threads"], gpu_layers=flags["gpu_layers"]
+    )

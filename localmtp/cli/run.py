@@ -1,0 +1,144 @@
+"""`localmtp run`: one answer to standard output."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localmtp.cli import output
+from localmtp.cli.diagnostics import INTERRUPTED
+from localmtp.cli.options import choices, generation_options, load_options, pair_options
+from localmtp.errors import LocalmtpError
+
+if TYPE_CHECKING:
+    from localmtp.engine.events import Event, Finished, Piece
+    from localmtp.session import Session
+
+
+_MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.IGNORECASE)
+"""What a lone argument must look like to be taken for a model instead of a prompt."""
+
+
+@click.command("run", short_help="One answer to standard output.")
+@click.argument("model", required=False)
+@click.argument("prompt", required=False)
+@pair_options
+@generation_options
+@click.option("--raw", is_flag=True, help="No chat template: the prompt as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **flags: Any) -> int:
+    r"""Answer PROMPT, streaming, with statistics on standard error.
+
+    PROMPT comes from standard input when it is `-` or missing. A single argument is the PROMPT,
+    unless it names a model.
+
+    \b
+    localmtp run "Count from 1 to 20."
+    localmtp run gemma4-e4b "Why is the sky blue?"
+    localmtp run nano --json < prompt.txt
+    """
+    from localmtp.models import resolve
+    from localmtp.session import open_session
+
+    if model is not None and prompt is None and not _MODEL_NAME.fullmatch(model):
+        model, prompt = None, model
+    text = _read_stdin() if prompt in (None, "-") else prompt
+    assert text is not None
+    if not text.strip():
+        raise LocalmtpError("the prompt is empty", hint='give one: localmtp run "Hello"')
+    files = resolve(model, drafter=flags["drafter"], offline=flags["offline"])
+    session = open_session(files, choices(flags), load_options(flags))
+    try:
+        signal.signal(signal.SIGINT, _stop_then_abort(session))
+        events = session.complete(text) if raw else session.ask(text)
+        pieces, finished = _follow(events, stream=not as_json)
+    finally:
+        session.close()
+    if as_json:
+        output.line(json.dumps(_report(session, pieces, finished), ensure_ascii=False))
+    else:
+        output.line()
+        click.echo(output.dim(statistics_line(finished)), err=True)
+    return INTERRUPTED if finished.reason == "cancelled" else 0
+
+
+def _read_stdin() -> str:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise LocalmtpError("there is no prompt", hint='give one: localmtp run "Hello"')
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise LocalmtpError(
+            f"standard input is not valid UTF-8 (byte {error.start})",
+            hint="convert it first, for example with iconv",
+        ) from error
+
+
+def _stop_then_abort(session: Session) -> Callable[[int, FrameType | None], None]:
+    """The first Ctrl-C ends the answer and keeps it, the second ends the program."""
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        session.cancel()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    return handle
+
+
+def _follow(events: Iterator[Event], *, stream: bool) -> tuple[list[Piece], Finished]:
+    """Print the answer as it comes; thoughts go to the terminal alone."""
+    from localmtp.engine.events import Channel, Finished, Generated
+
+    pieces: list[Piece] = []
+    for event in events:
+        if isinstance(event, Finished):
+            return pieces, event
+        if isinstance(event, Generated):
+            pieces.extend(event.pieces)
+            if stream:
+                said = {c: "".join(p.text for p in event.pieces if p.channel is c) for c in Channel}
+                output.aside(said[Channel.THOUGHT])
+                output.text(said[Channel.ANSWER])
+    raise AssertionError("generation ended without a Finished event")
+
+
+def _report(session: Session, pieces: list[Piece], finished: Finished) -> dict[str, object]:
+    """The JSON object of the command line's contract."""
+    from localmtp.engine.events import Channel
+
+    stats = finished.stats
+    return {
+        "model": session.name,
+        "drafter": session.drafter_name,
+        "text": "".join(p.text for p in pieces if p.channel is Channel.ANSWER),
+        "thought": "".join(p.text for p in pieces if p.channel is Channel.THOUGHT),
+        "token_ids": [p.token_id for p in pieces],
+        "finish_reason": finished.reason,
+        "prompt_tokens": stats.prompt_tokens,
+        "completion_tokens": stats.completion_tokens,
+        "stats": stats.as_dict(),
+    }
+
+
+def statistics_line(finished: Finished) -> str:
+    """An answer in one line: speed first, then what drafting did for it."""
+    s = finished.stats
+    parts = [f"{s.decode_tokens_per_s:.1f} tokens/s", f"{s.completion_tokens} tokens"]
+    if s.drafted:
+        parts += [
+            f"{s.tokens_per_pass:.2f} per pass",
+            f"{s.acceptance_rate:.0%} of {s.draft_length_mean:.1f} drafts accepted",
+        ]
+    if s.drafting != "on":
+        parts.append(f"drafting {s.drafting}")
+    parts.append(f"first token after {s.ttft_s:.2f} s")
+    if finished.reason != "stop":
+        parts.append("cut at the limit" if finished.reason == "length" else "stopped")
+    return " · ".join(parts)

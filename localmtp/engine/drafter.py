@@ -1,0 +1,96 @@
+"""Drafters: anything that proposes tokens for the target to verify."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from localmtp.engine.llama import Batch, Context, Model
+from localmtp.engine.pacing import Pacing
+from localmtp.engine.sampling import NO_DRAFT, Draft, Sampler
+from localmtp.engine.target import Target
+
+
+class Drafter(Protocol):
+    """Proposes what follows the target's pending token."""
+
+    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
+        """Draft tokens.
+
+        Args:
+            last: the pending token: chosen, not in the target's cache yet.
+            sampler: draws the tokens.
+            pacing: says how many; its round has begun.
+
+        Returns:
+            A draft, perhaps empty: this round is then decoded plainly.
+        """
+
+    def close(self) -> None:
+        """Free what it holds; before the target."""
+
+
+class NoDrafter:
+    """Decodes plainly, always."""
+
+    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
+        """Nothing."""
+        return NO_DRAFT
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class MTPDrafter:
+    """Gemma 4's assistant: four layers on the target's own KV cache.
+
+    Args:
+        model: a `gemma4-assistant` made for the target.
+        target: whose cache it reads; closed after it.
+        threads: CPU threads.
+
+    Each step takes a token and a hidden row and gives logits and the next hidden row: first the
+    pending token with the target's row that produced it, then each drafted token with the
+    drafter's own. All steps of a round stand at the pending token's position, as the drafter was
+    trained; it writes nothing to the cache, so rejected drafts leave no trace in it.
+    """
+
+    def __init__(self, model: Model, target: Target, *, threads: int) -> None:
+        self._target = target
+        self._context = Context(
+            model,
+            n_ctx=target.context.n_ctx,
+            n_batch=1,
+            n_outputs=1,
+            threads=threads,
+            target=target.context,
+        )
+        self._batch = Batch(1, n_embd=target.model.n_embd)
+        self._batch.wants_logits[0] = True
+        self._batch.c.n_tokens = 1
+
+    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
+        """Draft step by step until pacing says that it no longer pays."""
+        draft = Draft()
+        batch, context = self._batch, self._context
+        suppressed = self._target.vocab.suppressed
+        batch.positions[0] = len(self._target.tokens)
+        token, hidden = last, self._target.hidden
+        while pacing.go_on():
+            batch.tokens[0] = token
+            batch.hidden[0] = hidden
+            context.decode(batch)
+            draft.steps += 1
+            logits = context.logits()[0]
+            if suppressed.size:
+                logits[suppressed] = float("-inf")
+            proposal = sampler.propose(logits)
+            if not pacing.keep(proposal.confidence):
+                break
+            token = sampler.draw(proposal, draft)
+            hidden = context.hidden()[0]
+        return draft
+
+    def close(self) -> None:
+        """Free the batch and the context."""
+        self._batch.close()
+        self._context.close()

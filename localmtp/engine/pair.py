@@ -1,0 +1,190 @@
+"""A target and its drafter, loaded: checked against each other, freed in the right order."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Self
+
+from localmtp.engine.drafter import Drafter, MTPDrafter, NoDrafter
+from localmtp.engine.llama import ALL_LAYERS, Model
+from localmtp.engine.target import Target
+from localmtp.errors import LocalmtpError
+
+TARGET_ARCHITECTURE = "gemma4"
+DRAFTER_ARCHITECTURE = "gemma4-assistant"
+_FORK_DRAFTERS = ("gemma4_assistant", "gemma4_mtp")
+
+_DEFAULT_CONTEXT = 8192
+"""Enough for a long chat, small enough for any laptop; more is asked for with --ctx."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a pair is put on the machine; None leaves the choice to the program."""
+
+    context: int | None = None
+    """Positions of the KV cache, shared by prompt and answer."""
+    threads: int | None = None
+    gpu_layers: int | None = None
+    full_window: bool = False
+    """Keep sliding-window layers at full context size."""
+
+
+class Pair:
+    """A loaded target with its drafter, or with none.
+
+    Use as a context manager, or call `close`.
+    """
+
+    def __init__(self, target: Target, drafter: Drafter, resources: ExitStack) -> None:
+        self.target = target
+        self.drafter = drafter
+        self._resources = resources
+        self.load_s = 0.0
+
+    @classmethod
+    def load(cls, target: Path, drafter: Path | None, options: LoadOptions) -> Pair:
+        """Load GGUF files.
+
+        Args:
+            target: a Gemma 4 model.
+            drafter: its `gemma4-assistant`; None to decode plainly.
+            options: context, threads, offload.
+
+        Raises:
+            LocalmtpError: a file is missing, damaged, of another kind, or not made for the other;
+                or there is not enough memory.
+        """
+        began = perf_counter()
+        threads = options.threads or usable_cores()
+        layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
+        with ExitStack() as resources:
+            model = resources.enter_context(_load_model(target, layers))
+            _check_target(model)
+            draft_model = None
+            if drafter is not None:
+                draft_model = resources.enter_context(_load_model(drafter, layers))
+                _check_drafter(draft_model, model)
+            loaded = Target(
+                model,
+                n_ctx=_context_size(model, options.context),
+                threads=threads,
+                full_window=options.full_window,
+            )
+            resources.callback(loaded.close)
+            proposer: Drafter = NoDrafter()
+            if draft_model is not None:
+                proposer = MTPDrafter(draft_model, loaded, threads=threads)
+            resources.callback(proposer.close)
+            pair = cls(loaded, proposer, resources.pop_all())
+        pair.load_s = perf_counter() - began
+        return pair
+
+    def close(self) -> None:
+        """Free everything, drafter first."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def usable_cores() -> int:
+    """CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _load_model(path: Path, gpu_layers: int) -> Model:
+    if path.is_dir():
+        raise LocalmtpError(
+            f"{path} is a directory", hint="name a GGUF file in it, or convert it: localmtp convert"
+        )
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+    if magic != b"GGUF":
+        raise LocalmtpError(
+            f"{path} is not a GGUF file",
+            hint="checkpoints of Hugging Face are made into one by: localmtp convert",
+        )
+    try:
+        return Model(path, gpu_layers=gpu_layers)
+    except LocalmtpError as error:
+        raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: LocalmtpError) -> LocalmtpError:
+    """The cause behind libllama's words, where it is a known one."""
+    for fork in _FORK_DRAFTERS:
+        if f"'{fork}'" in error.message:
+            return LocalmtpError(
+                f"{path} is a drafter in the format `{fork}` of a llama.cpp fork",
+                hint=f"mainline needs `{DRAFTER_ARCHITECTURE}`: convert Google's assistant "
+                "checkpoint with `localmtp convert`, or use a `mtp-*.gguf` file",
+            )
+    if "not within the file bounds" in error.message:
+        return LocalmtpError(f"{path} is truncated", hint="download or copy it again")
+    return error
+
+
+def _check_target(model: Model) -> None:
+    if model.architecture == DRAFTER_ARCHITECTURE:
+        raise LocalmtpError(
+            f"{model.path} is an MTP drafter, not a target",
+            hint="name the target first and this file after --drafter",
+        )
+    if model.architecture != TARGET_ARCHITECTURE:
+        raise LocalmtpError(
+            f"{model.path} is a `{model.architecture}` model; localmtp runs Gemma 4 "
+            f"(`{TARGET_ARCHITECTURE}`)"
+        )
+
+
+def _check_drafter(drafter: Model, target: Model) -> None:
+    """Refuse a drafter that would load and then draft nonsense, or crash."""
+    if drafter.architecture != DRAFTER_ARCHITECTURE:
+        raise LocalmtpError(
+            f"{drafter.path} is a `{drafter.architecture}` model, not an MTP drafter "
+            f"(`{DRAFTER_ARCHITECTURE}`)",
+            hint="give the drafter after --drafter, or --drafter none",
+        )
+    if drafter.n_embd_out != target.n_embd:
+        raise LocalmtpError(
+            f"{drafter.path} was made for another target: its output embedding length is "
+            f"{drafter.n_embd_out}, that of {target.path} is {target.n_embd}",
+            hint="use the drafter of the same model size",
+        )
+    if not drafter.vocab.same_as(target.vocab):
+        raise LocalmtpError(
+            f"{drafter.path} was made for another target: its vocabulary has "
+            f"{drafter.vocab.size} tokens, that of {target.path} {target.vocab.size}, "
+            "and they are not the same",
+            hint="use the drafter of the same model",
+        )
+
+
+def _context_size(model: Model, wanted: int | None) -> int:
+    if wanted is None:
+        return min(_DEFAULT_CONTEXT, model.n_ctx_train)
+    if wanted > model.n_ctx_train:
+        raise LocalmtpError(
+            f"a context of {wanted} is larger than the model's {model.n_ctx_train} ({model.path})",
+            hint=f"--ctx {model.n_ctx_train} at most",
+        )
+    return wanted

@@ -1,0 +1,52 @@
+"""Token ids to text: characters never broken, thoughts told from the answer."""
+
+from __future__ import annotations
+
+import codecs
+
+from localmtp.engine.events import Channel, Origin, Piece
+from localmtp.engine.llama import Vocab
+
+_OPEN, _CLOSE = "<|channel>", "<channel|>"
+
+
+class PieceReader:
+    """Reads one answer's tokens in order.
+
+    Gemma 4 opens a thought with `<|channel>thought` and a line break and ends it with
+    `<channel|>`. The markers and the channel's name are not text.
+
+    Args:
+        vocab: of the target.
+    """
+
+    def __init__(self, vocab: Vocab) -> None:
+        self._vocab = vocab
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._open = _only(vocab.tokenize(_OPEN, special=True))
+        self._close = _only(vocab.tokenize(_CLOSE, special=True))
+        self._channel = Channel.ANSWER
+        self._in_name = False
+
+    def read(self, token_id: int, origin: Origin) -> Piece:
+        """The text that this token completes, if any."""
+        if token_id == self._open:
+            self._channel, self._in_name = Channel.THOUGHT, True
+            return Piece(token_id, "", origin, self._channel)
+        if token_id == self._close:
+            channel, self._channel = self._channel, Channel.ANSWER
+            return Piece(token_id, "", origin, channel)
+        text = self._decoder.decode(self._vocab.piece(token_id))
+        if self._in_name:
+            _, line_break, text = text.partition("\n")
+            self._in_name = not line_break
+        return Piece(token_id, text, origin, self._channel)
+
+    def rest(self) -> str:
+        """What an answer that was cut inside a character leaves: a replacement character."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _only(ids: list[int]) -> int:
+    """The id of a marker that is one token; -1 for a vocabulary that does not know it."""
+    return ids[0] if len(ids) == 1 else -1

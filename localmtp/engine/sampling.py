@@ -1,0 +1,232 @@
+"""From logits to tokens, and from drafts to verdicts, without changing what the target would say.
+
+Greedy keeps a draft token exactly when it is the target's own argmax. Sampling is speculative
+sampling (Leviathan et al. 2023, arXiv:2211.17192; Chen et al. 2023, arXiv:2302.01318): a token
+drawn from the drafter's distribution q is kept with probability min(1, p/q), else one is drawn
+from the residual max(0, p - q); what comes out is distributed exactly as p, whatever q is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localmtp.engine.llama import Floats, TokenIds
+
+_BLOCKS = 512
+"""Blocks whose maxima bound the k-th largest logit; more than any sensible top_k."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen; the defaults are Gemma 4's own.
+
+    Applied in this order: temperature, top-k, top-p, min-p.
+    """
+
+    temperature: float = 1.0
+    """0 for greedy."""
+    top_k: int = 64
+    """0 for no limit."""
+    top_p: float = 0.95
+    min_p: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Token probabilities after temperature and truncation, most probable first."""
+
+    ids: TokenIds
+    probs: NDArray[np.float64]
+    """[len(ids)], adding up to 1."""
+
+    def of(self, token_id: int) -> float:
+        """The probability of one token; 0 if it was truncated away."""
+        (found,) = np.nonzero(self.ids == token_id)
+        return float(self.probs[found[0]]) if found.size else 0.0
+
+    def minus(self, other: Distribution) -> Distribution:
+        """The residual max(0, self - other), normalised; self where nothing is left."""
+        order = np.argsort(other.ids)
+        nearest = np.searchsorted(other.ids, self.ids, sorter=order)
+        nearest = order[np.minimum(nearest, other.ids.size - 1)]
+        shared = np.where(other.ids[nearest] == self.ids, other.probs[nearest], 0.0)
+        rest = np.maximum(self.probs - shared, 0.0)
+        total = rest.sum()
+        return Distribution(self.ids, rest / total) if total > 0 else self
+
+
+@dataclass(slots=True)
+class Proposal:
+    """What one draft step offers, before anything is drawn from it.
+
+    Pacing sees only this, never the drawn token: stopping on the token itself would bias what is
+    verified, and with it the output.
+    """
+
+    confidence: float
+    """In 0..1: how sure the drafter is of its most probable token."""
+    token_id: int = -1
+    distribution: Distribution | None = None
+
+
+@dataclass(slots=True)
+class Draft:
+    """The tokens to verify in one pass, and how they were drawn."""
+
+    tokens: list[int] = field(default_factory=list)
+    distributions: list[Distribution] = field(default_factory=list)
+    """q for each token; empty when drafting is greedy."""
+    steps: int = 0
+    """Drafter decodes it took, a last one that was not worth verifying included."""
+
+
+NO_DRAFT = Draft()
+
+
+class Sampler(Protocol):
+    """Chooses draft tokens and judges them."""
+
+    def propose(self, logits: Floats) -> Proposal:
+        """Summarise a drafter's logits [n_vocab]."""
+
+    def draw(self, proposal: Proposal, draft: Draft) -> int:
+        """Add the proposal's token to the draft and return it."""
+
+    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """Verify a draft.
+
+        Args:
+            logits: the target's [len(draft.tokens) + 1 or more, n_vocab]; row i judges token i.
+            draft: what was proposed.
+
+        Returns:
+            How many draft tokens are accepted, and the token that follows them: the correction,
+            or the bonus when all were accepted.
+        """
+
+
+class Greedy:
+    """Temperature 0: argmax on both sides."""
+
+    def propose(self, logits: Floats) -> Proposal:
+        """The drafter's argmax, and about its softmax probability.
+
+        A softmax over 262,144 entries would cost as much as the rest of the round. The sum over
+        block maxima is a lower bound of the denominator that one pass over the logits yields
+        together with the argmax; it is within a few percent where the top is clear.
+        """
+        n = logits.size - logits.size % _BLOCKS
+        if n < 8 * _BLOCKS:
+            token = int(logits.argmax())
+            return Proposal(float(1.0 / np.exp(logits - logits[token]).sum()), token)
+        maxima = logits[:n].reshape(_BLOCKS, -1).max(axis=1)
+        block = int(maxima.argmax())
+        width = n // _BLOCKS
+        token = block * width + int(logits[block * width : (block + 1) * width].argmax())
+        if n < logits.size and logits[n:].max() > logits[token]:
+            token = n + int(logits[n:].argmax())
+        return Proposal(float(1.0 / np.exp(maxima - logits[token]).sum()), token)
+
+    def draw(self, proposal: Proposal, draft: Draft) -> int:
+        """Take the argmax."""
+        draft.tokens.append(proposal.token_id)
+        return proposal.token_id
+
+    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """Accept while the draft is the target's argmax."""
+        for row, drafted in enumerate(draft.tokens):
+            token = int(logits[row].argmax())
+            if token != drafted:
+                return row, token
+        return len(draft.tokens), int(logits[len(draft.tokens)].argmax())
+
+
+class Stochastic:
+    """Temperature above 0: speculative sampling, exact in distribution."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._random = np.random.default_rng(sampling.seed).random
+
+    def propose(self, logits: Floats) -> Proposal:
+        """The drafter's distribution under the target's own temperature and truncation."""
+        q = distribution(logits, self._sampling)
+        return Proposal(float(q.probs[0]), distribution=q)
+
+    def draw(self, proposal: Proposal, draft: Draft) -> int:
+        """Draw from q."""
+        assert proposal.distribution is not None
+        token = self._sample(proposal.distribution)
+        draft.tokens.append(token)
+        draft.distributions.append(proposal.distribution)
+        return token
+
+    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """Accept each token with probability min(1, p/q), or replace it from the residual."""
+        for row, (drafted, q) in enumerate(zip(draft.tokens, draft.distributions, strict=True)):
+            p = distribution(logits[row], self._sampling)
+            if self._random() * q.of(drafted) >= p.of(drafted):
+                return row, self._sample(p.minus(q))
+        bonus = distribution(logits[len(draft.tokens)], self._sampling)
+        return len(draft.tokens), self._sample(bonus)
+
+    def _sample(self, source: Distribution) -> int:
+        cumulative = source.probs.cumsum()
+        at = cumulative.searchsorted(self._random() * cumulative[-1], side="right")
+        return int(source.ids[min(int(at), source.ids.size - 1)])
+
+
+def make_sampler(sampling: Sampling) -> Sampler:
+    """The sampler for these settings."""
+    return Stochastic(sampling) if sampling.temperature > 0 else Greedy()
+
+
+def distribution(logits: Floats, sampling: Sampling) -> Distribution:
+    """What is sampled from: temperature, then top-k, top-p and min-p, normalised.
+
+    Args:
+        logits: [n_vocab].
+        sampling: with a temperature above 0.
+    """
+    ids = _top_ids(logits, sampling.top_k)
+    top = logits[ids].astype(np.float64)
+    order = np.argsort(-top, kind="stable")
+    ids, top = ids[order], top[order]
+    probs = np.exp((top - top[0]) / sampling.temperature)
+    if sampling.top_p < 1.0:
+        cumulative = probs.cumsum()
+        keep = int(cumulative.searchsorted(sampling.top_p * cumulative[-1])) + 1
+        ids, probs = ids[:keep], probs[:keep]
+    if sampling.min_p > 0.0:
+        keep = int((probs >= sampling.min_p).sum())  # relative to the first, which is 1
+        ids, probs = ids[:keep], probs[:keep]
+    return Distribution(ids, probs / probs.sum())
+
+
+def _top_ids(logits: Floats, k: int) -> TokenIds:
+    """Ids of the k largest logits, unordered.
+
+    The k-th largest of the block maxima is a lower bound of the k-th largest logit, so one pass
+    for the maxima and one comparison leave a handful of candidates: exact, and some twenty times
+    faster than a partition of 262,144 entries.
+    """
+    n = logits.size
+    if k <= 0 or k >= n:
+        return np.arange(n, dtype=np.int32)
+    candidates: Sequence[int] | NDArray[np.intp]
+    if k < _BLOCKS <= n // 8:
+        blocks = logits[: n - n % _BLOCKS].reshape(_BLOCKS, -1).max(axis=1)
+        bound = np.partition(blocks, _BLOCKS - k)[_BLOCKS - k]
+        candidates = np.flatnonzero(logits >= bound)
+    else:
+        candidates = np.arange(n)
+    if len(candidates) > k:
+        values = logits[candidates]
+        candidates = candidates[np.argpartition(values, len(values) - k)[-k:]]
+    return np.asarray(candidates, np.int32)

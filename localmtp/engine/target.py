@@ -1,0 +1,121 @@
+"""The model whose output is wanted: prefill, verify, roll back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from time import perf_counter
+
+import numpy as np
+
+from localmtp.engine.llama import Batch, Context, Floats, Model
+from localmtp.engine.stats import MAX_DRAFT
+
+_BATCH = 512
+"""Rows of the largest prefill batch: libllama's own default, where GPUs are near their peak."""
+
+_FIRST_BATCH, _BATCH_S = 128, 0.5
+"""Prefill is cut into batches of about half a second, so that it can be stopped and followed."""
+
+
+class Target:
+    """A target's context and the tokens in it.
+
+    Args:
+        model: a Gemma 4 target; stays the caller's to close.
+        n_ctx: positions.
+        threads: CPU threads.
+        full_window: see `Context`.
+
+    Between calls the cache holds `tokens`, perhaps followed by leftovers of a pass that was
+    interrupted; `prefill` drops those.
+    """
+
+    def __init__(self, model: Model, *, n_ctx: int, threads: int, full_window: bool) -> None:
+        self.model = model
+        self.vocab = model.vocab
+        self.context = Context(
+            model,
+            n_ctx=n_ctx,
+            n_batch=min(_BATCH, n_ctx),
+            n_outputs=MAX_DRAFT + 1,
+            threads=threads,
+            full_window=full_window,
+        )
+        self.tokens: list[int] = []
+        self.hidden: Floats = np.zeros(model.n_embd, np.float32)
+        """[n_embd]: the hidden state that produced the token to come."""
+        self._window = 0 if full_window else model.n_swa
+        self._prompt_batch = Batch(self.context.n_ctx if n_ctx < _BATCH else _BATCH)
+        self._pass_batch = Batch(MAX_DRAFT + 1)
+
+    def close(self) -> None:
+        """Free the context and the batches."""
+        self._pass_batch.close()
+        self._prompt_batch.close()
+        self.context.close()
+
+    def prefill(self, prompt: Sequence[int]) -> Iterator[int]:
+        """Bring the prompt into the cache, reusing what it shares with the one there.
+
+        Args:
+            prompt: at least one token, and fewer than the context has positions.
+
+        Yields:
+            How many prompt tokens are in the cache: first the reused ones, then after each batch.
+        """
+        done = self._reusable(prompt)
+        self.context.forget_from(done)
+        del self.tokens[done:]
+        yield done
+        rows = _FIRST_BATCH
+        while done < len(prompt):
+            began = perf_counter()
+            part = prompt[done : done + rows]
+            self._prompt_batch.fill(part, done, all_logits=False)
+            self.context.decode(self._prompt_batch)
+            self.logits()
+            self.tokens.extend(part)
+            done += len(part)
+            rate = len(part) / (perf_counter() - began)
+            rows = max(_FIRST_BATCH // 4, min(len(self._prompt_batch.tokens), int(rate * _BATCH_S)))
+            yield done
+        np.copyto(self.hidden, self.context.hidden()[0])
+
+    def _reusable(self, prompt: Sequence[int]) -> int:
+        """Leading tokens of the prompt whose cache can be gone on from."""
+        most = min(len(self.tokens), len(prompt) - 1)  # the last token's logits are needed
+        shared = next((i for i in range(most) if self.tokens[i] != prompt[i]), most)
+        # Sliding layers keep only their window: what a position before needs may be gone.
+        needed = max(0, shared - self._window + 1)
+        if shared < len(self.tokens) and self._window:
+            return shared if self.context.earliest_position() <= needed else 0
+        return shared
+
+    def logits(self) -> Floats:
+        """[rows, n_vocab] of the last decode, suppressed tokens masked out."""
+        logits = self.context.logits()
+        if self.vocab.suppressed.size:
+            logits[:, self.vocab.suppressed] = -np.inf
+        return logits
+
+    def verify(self, last: int, draft: Sequence[int]) -> Floats:
+        """One pass over the pending token and a draft that follows it.
+
+        Args:
+            last: the token chosen last, not in the cache yet.
+            draft: at most `MAX_DRAFT` proposed tokens.
+
+        Returns:
+            Logits [len(draft) + 1 or more, n_vocab]; row i is what follows draft[:i].
+        """
+        self._pass_batch.fill((last, *draft), len(self.tokens), all_logits=True)
+        self.context.decode(self._pass_batch)
+        return self.logits()
+
+    def commit(self, last: int, accepted: Sequence[int], drafted: int) -> None:
+        """Keep the pending token and the accepted drafts of the pass, roll the others back."""
+        self.tokens.append(last)
+        self.tokens.extend(accepted)
+        np.copyto(self.hidden, self.context.hidden()[len(accepted)])
+        if len(accepted) < drafted:
+            self.context.forget_from(len(self.tokens))

@@ -1,0 +1,265 @@
+"""A conversation with a loaded pair: history, prompt, generation, statistics."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
+from localmtp.engine.generate import Generation
+from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.engine.pieces import PieceReader
+from localmtp.engine.sampling import Sampling, make_sampler
+from localmtp.engine.stats import Counters, Stats
+from localmtp.errors import LocalmtpError
+from localmtp.models import ModelFiles
+from localmtp.template import ChatTemplate
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    USER = "user"
+    MODEL = "model"
+
+
+@dataclass(slots=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    text: str
+    thought: str = ""
+    finish: FinishReason | None = None
+    """Of a model's message: None while it grows."""
+    stats: Stats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How answers are generated; may change between two of them."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    n_draft: int | None = None
+    """Draft length; None: paced automatically, 0: no drafting."""
+    max_tokens: int | None = None
+    """Longest answer; None: until the context is full."""
+    system: str = ""
+    think: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a user asked for; None leaves it to the model or the program."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    n_draft: int | None = None
+    max_tokens: int | None = None
+    system: str = ""
+    think: bool = False
+
+    def settings(self, default: Sampling) -> Settings:
+        """These choices over the model's own sampling."""
+        fields = ("temperature", "top_k", "top_p", "min_p", "seed")
+        chosen = {name: getattr(self, name) for name in fields}
+        return Settings(
+            sampling=replace(default, **{k: v for k, v in chosen.items() if v is not None}),
+            n_draft=self.n_draft,
+            max_tokens=self.max_tokens,
+            system=self.system,
+            think=self.think,
+        )
+
+
+class Session:
+    """One conversation.
+
+    Generating methods return iterators of events and do their work as these are advanced; one
+    runs at a time. `cancel` and `stats` may be called from any thread.
+
+    Args:
+        pair: loaded; the session closes it.
+        files: where it came from.
+        choices: over the model's own settings.
+    """
+
+    def __init__(self, pair: Pair, files: ModelFiles, choices: Choices) -> None:
+        self.name = files.name
+        self.drafter_name = files.drafter_name
+        self.messages: list[Message] = []
+        self.settings = choices.settings(default_sampling(pair))
+        self._pair = pair
+        self._why_no_drafter = files.why_no_drafter
+        self._auto = AutoPacing()
+        self._cancelled = threading.Event()
+        self._counters = self._new_counters()
+        source = pair.target.model.metadata.get("tokenizer.chat_template", "")
+        vocab = pair.target.vocab
+        bos = vocab.piece(vocab.bos, special=True).decode()
+        self._template = ChatTemplate(source, bos=bos) if source else None
+
+    @property
+    def drafting(self) -> str:
+        """`on`, or `off: REASON`."""
+        if self._why_no_drafter:
+            return f"off: {self._why_no_drafter}"
+        return self._pacing().state
+
+    def ask(self, text: str) -> Iterator[Event]:
+        """Add a user's message and answer it.
+
+        Raises:
+            LocalmtpError: the message is empty, or the conversation does not fit the context.
+        """
+        if not text.strip():
+            raise LocalmtpError("the prompt is empty", hint="type something to answer")
+        self.messages.append(Message(Role.USER, text))
+        return self.answer()
+
+    def answer(self) -> Iterator[Event]:
+        """Answer the last user message.
+
+        Raises:
+            LocalmtpError: as `ask`.
+        """
+        prompt = self._tokenize(self.prompt())
+        message = Message(Role.MODEL, "")
+        self.messages.append(message)
+        return self._follow(self._generate(prompt), message)
+
+    def resume(self) -> Iterator[Event]:
+        """Go on with the last model message, which was cut.
+
+        Raises:
+            LocalmtpError: as `ask`.
+        """
+        message = self.messages[-1]
+        prompt = self._tokenize(self._render(self.messages[:-1]) + message.text)
+        return self._follow(self._generate(prompt), message)
+
+    def complete(self, text: str) -> Iterator[Event]:
+        """Go on with `text` as it is: BOS, no chat template, no history.
+
+        Raises:
+            LocalmtpError: as `ask`.
+        """
+        if not text:
+            raise LocalmtpError("the prompt is empty", hint="give some text to go on with")
+        return self._generate(self._tokenize(text))
+
+    def cancel(self) -> None:
+        """End the running answer after its current pass; it is kept."""
+        self._cancelled.set()
+
+    def stats(self) -> Stats:
+        """The running answer in numbers, or the last one."""
+        return replace(self._counters.snapshot(), drafting=self.drafting)
+
+    def prompt(self) -> str:
+        """What the model would be given to answer the conversation as it stands.
+
+        Raises:
+            LocalmtpError: the model has no chat template, or it refuses the conversation.
+        """
+        return self._render(self.messages)
+
+    def close(self) -> None:
+        """Free the pair."""
+        self._pair.close()
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        if self._template is None:
+            raise LocalmtpError(
+                f"{self.name} has no chat template (a base model?)", hint="prompt it with --raw"
+            )
+        roles = {Role.USER: "user", Role.MODEL: "assistant"}
+        turns = [{"role": roles[m.role], "content": m.text} for m in messages]
+        if self.settings.system:
+            turns.insert(0, {"role": "system", "content": self.settings.system})
+        return self._template.render(turns, think=self.settings.think)
+
+    def _tokenize(self, text: str) -> list[int]:
+        """Token ids with BOS exactly once; refuses what leaves no room for an answer."""
+        vocab, n_ctx = self._pair.target.vocab, self._pair.target.context.n_ctx
+        tokens = vocab.tokenize(text, special=True)
+        if tokens[:1] != [vocab.bos]:
+            tokens.insert(0, vocab.bos)
+        if len(tokens) >= n_ctx:
+            raise LocalmtpError(
+                f"the prompt has {len(tokens)} tokens and the context {n_ctx}",
+                hint=f"a larger context, if the model and the memory allow: --ctx {2 * n_ctx}",
+            )
+        return tokens
+
+    def _generate(self, prompt: Sequence[int]) -> Iterator[Event]:
+        self._cancelled.clear()
+        self._counters = self._new_counters()
+        return Generation(
+            target=self._pair.target,
+            drafter=self._pair.drafter,
+            sampler=make_sampler(self.settings.sampling),
+            pacing=self._pacing(),
+            reader=PieceReader(self._pair.target.vocab),
+            counters=self._counters,
+            max_tokens=self.settings.max_tokens or self._pair.target.context.n_ctx,
+            cancelled=self._cancelled.is_set,
+        ).run(prompt)
+
+    def _pacing(self) -> Pacing:
+        if self._why_no_drafter:
+            return FixedPacing(0)
+        if self.settings.n_draft is None:
+            return self._auto
+        return FixedPacing(self.settings.n_draft)
+
+    def _new_counters(self) -> Counters:
+        return Counters(load_s=self._pair.load_s, context_size=self._pair.target.context.n_ctx)
+
+    def _follow(self, events: Iterator[Event], message: Message) -> Iterator[Event]:
+        """Let the message grow with the events; what was said stays, however it ends."""
+        message.finish = None
+        try:
+            for event in events:
+                if isinstance(event, Generated):
+                    for piece in event.pieces:
+                        if piece.channel is Channel.THOUGHT:
+                            message.thought += piece.text
+                        else:
+                            message.text += piece.text
+                elif isinstance(event, Finished):
+                    event = Finished(event.reason, replace(event.stats, drafting=self.drafting))
+                    message.finish, message.stats = event.reason, event.stats
+                yield event
+        finally:
+            if message.finish is None:
+                message.finish, message.stats = FinishReason.CANCELLED, self.stats()
+
+
+def default_sampling(pair: Pair) -> Sampling:
+    """What the GGUF recommends (`general.sampling.*`), else Gemma 4's defaults."""
+    metadata, default = pair.target.model.metadata, Sampling()
+    return Sampling(
+        temperature=float(metadata.get("general.sampling.temp", default.temperature)),
+        top_k=int(metadata.get("general.sampling.top_k", default.top_k)),
+        top_p=float(metadata.get("general.sampling.top_p", default.top_p)),
+        min_p=float(metadata.get("general.sampling.min_p", default.min_p)),
+    )
+
+
+def open_session(
+    files: ModelFiles, choices: Choices | None = None, options: LoadOptions | None = None
+) -> Session:
+    """Load a pair and begin a conversation with it.
+
+    Raises:
+        LocalmtpError: see `Pair.load`.
+    """
+    pair = Pair.load(files.target, files.drafter, options or LoadOptions())
+    return Session(pair, files, choices or Choices())
