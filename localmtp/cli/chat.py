@@ -1,0 +1,40 @@
+"""`localmtp chat`: the terminal chat."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from localmtp.cli.options import choices, generation_options, load_options, pair_options
+from localmtp.errors import LocalmtpError
+
+
+@click.command("chat", short_help="The chat, with live throughput beside it.")
+@click.argument("model", required=False)
+@pair_options
+@generation_options
+def command(model: str | None, **flags: Any) -> None:
+    r"""Chat with MODEL in the terminal and watch the drafting.
+
+    Without MODEL it opens on the largest installed model that fits, else on the embedded `nano`.
+
+    \b
+    localmtp chat
+    localmtp chat gemma4-e4b
+    localmtp chat ./gemma-4-E4B-it-Q4_0.gguf --drafter ./mtp-gemma-4-E4B-it-Q8_0.gguf
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise LocalmtpError(
+            "the chat needs a terminal", hint='in a pipe, use: localmtp run MODEL "PROMPT"'
+        )
+    from localmtp.tui import run_chat
+
+    run_chat(
+        model,
+        drafter=flags["drafter"],
+        offline=flags["offline"],
+        choices=choices(flags),
+        options=load_options(flags),
+    )
