@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+NO_DRAFTER = "none"
+"""What `--drafter` takes to run without drafting."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:

@@ -105,7 +105,7 @@ def read_header(path: Path, *, settings_only: bool = False) -> Header:
     try:
         size = path.stat().st_size
         if size == 0:
-            raise LocalmtpError(f"{path} is empty", hint="Download or convert it again")
+            raise LocalmtpError(f"{path} is empty", hint="download or convert it again")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return parse_header(data, size, settings_only=settings_only)
     except FileNotFoundError as fault:
@@ -113,7 +113,7 @@ def read_header(path: Path, *, settings_only: bool = False) -> Header:
     except OSError as fault:
         raise LocalmtpError(f"cannot read {path}: {fault.strerror}") from fault
     except BadHeaderError as fault:
-        raise LocalmtpError(f"{path} {fault}", hint="Download or convert it again") from fault
+        raise LocalmtpError(f"{path} {fault}", hint="download or convert it again") from fault
 
 
 def parse_header(data: bytes | mmap.mmap, size: int, *, settings_only: bool = False) -> Header:

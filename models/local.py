@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.files import ModelFiles
+from localmtp.models.files import NO_DRAFTER, ModelFiles
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.pairing import (
     check_pair,
@@ -15,9 +15,6 @@ from localmtp.models.pairing import (
     lineage_warning,
     names_a_drafter,
 )
-
-NO_DRAFTER = "none"
-"""What `--drafter` takes to run without drafting."""
 
 
 def resolve_path(target: Path, drafter: str | None) -> ModelFiles:
@@ -52,8 +49,8 @@ def pair(name: str, target: Path, drafter: Path) -> ModelFiles:
     check_target(of_target, target.name)
     check_pair(of_target, of_drafter, target.name, drafter.name)
     warning = lineage_warning(
-        is_qat(of_target, target.name),
-        is_qat(of_drafter, drafter.name),
+        is_qat(of_target, *_telling_names(target)),
+        is_qat(of_drafter, *_telling_names(drafter)),
         target.name,
         drafter.name,
     )
@@ -63,7 +60,7 @@ def pair(name: str, target: Path, drafter: Path) -> ModelFiles:
 def _read(path: Path) -> Header:
     if path.is_dir():
         files = sorted(p.name for p in path.glob("*.gguf") if not names_a_drafter(p.name))
-        hint = f"Name a file in it: {path / files[0]}" if files else "It holds no GGUF file"
+        hint = f"name a file in it: {path / files[0]}" if files else "it holds no GGUF file"
         raise LocalmtpError(f"{path} is a directory, not a GGUF file", hint=hint)
     return read_header(path, settings_only=True)
 
@@ -83,7 +80,9 @@ def _beside(target: Path, header: Header) -> tuple[Path | None, str]:
         except LocalmtpError as fault:
             refused = fault.message
             continue
-        same_lineage = is_qat(candidate, file.name) == is_qat(header, target.name)
+        same_lineage = is_qat(candidate, *_telling_names(file)) == is_qat(
+            header, *_telling_names(target)
+        )
         likeness = SequenceMatcher(None, _bare(file), _bare(target)).ratio()
         fitting.append((same_lineage, likeness, file.name, file))
     if fitting:
@@ -93,3 +92,8 @@ def _beside(target: Path, header: Header) -> tuple[Path | None, str]:
 
 def _bare(file: Path) -> str:
     return file.stem.lower().removeprefix("mtp-").removesuffix("-mtp")
+
+
+def _telling_names(path: Path) -> list[str]:
+    """A file's name, and in the hub's cache its repository's."""
+    return [path.name, *(part for part in path.parts if part.startswith("models--"))]

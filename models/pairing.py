@@ -33,7 +33,12 @@ def names_a_drafter(path: str) -> bool:
 def is_qat(header: Header, *names: str) -> bool:
     """Whether a file is of quantization-aware training, as far as it or its names tell."""
     said = (str(v) for key, v in header.values.items() if _LINEAGE_KEYS.fullmatch(key))
-    return any(_QAT_NAME.search(text) for text in (*names, *said))
+    return any(says_qat(text) for text in (*names, *said))
+
+
+def says_qat(text: str) -> bool:
+    """Whether a name speaks of quantization-aware training."""
+    return _QAT_NAME.search(text) is not None
 
 
 def check_target(header: Header, name: str) -> None:
@@ -45,13 +50,13 @@ def check_target(header: Header, name: str) -> None:
     if header.architecture in (DRAFTER, *FORKS):
         raise LocalmtpError(
             f"{name} is a drafter, not a target",
-            hint="Name the target as MODEL and this file with `--drafter`",
+            hint="name the target as MODEL and this file with `--drafter`",
         )
     if header.architecture != TARGET:
         raise LocalmtpError(
             f"{name} has the architecture `{header.architecture or 'unknown'}`; "
             f"localmtp runs `{TARGET}`",
-            hint="Try `localmtp list` for the models that it knows",
+            hint="try `localmtp list` for the models that it knows",
         )
 
 
@@ -65,13 +70,13 @@ def check_pair(target: Header, drafter: Header, target_name: str, drafter_name: 
         raise LocalmtpError(
             f"{drafter_name} has the fork format `{drafter.architecture}`; "
             f"mainline llama.cpp needs `{DRAFTER}`",
-            hint="Convert the drafter anew: `localmtp convert DRAFTER_SOURCE --out DIR`",
+            hint="convert the drafter anew: `localmtp convert DRAFTER_SOURCE --out DIR`",
         )
     if drafter.architecture != DRAFTER:
         raise LocalmtpError(
             f"{drafter_name} is not a drafter: its architecture is "
             f"`{drafter.architecture or 'unknown'}`",
-            hint=f"A drafter's is `{DRAFTER}`; `--drafter none` runs without one",
+            hint=f"a drafter's is `{DRAFTER}`; `--drafter none` runs without one",
         )
     made_for, offered = drafter.number("embedding_length_out"), target.number("embedding_length")
     if made_for != offered:

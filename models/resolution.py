@@ -4,59 +4,118 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.files import ModelFiles
+from localmtp.models.files import NO_DRAFTER, ModelFiles
+
+if TYPE_CHECKING:
+    from localmtp.models.download import Report
+    from localmtp.models.wanted import Wanted
 
 NANO = "nano"
 _NANO_FOLDER = Path(__file__).with_name("nano")
 
 
-def resolve(model: str | None, *, drafter: str | None = None, offline: bool = False) -> ModelFiles:
-    """Find the files of a model.
+def resolve(
+    model: str | None,
+    *,
+    drafter: str | None = None,
+    offline: bool = False,
+    progress: Report | None = None,
+) -> ModelFiles:
+    """Find the files of a model; what is on this machine is used without asking the network.
 
     Args:
         model: `nano`, a registry name, `USER/REPO[:QUANT]` or `PATH.gguf`; None for the default.
         drafter: a path, `none` to run without one, or None for the model's own.
-        offline: never touch the network.
+        offline: never download.
+        progress: told about downloads.
 
     Raises:
-        LocalmtpError: an unknown name, a missing file, or files that do not belong together.
+        LocalmtpError: an unknown name, a missing file, files that do not belong together, or a
+            download that failed.
     """
-    if model is None or model == NANO:
-        return _embedded(drafter)
-    if "\0" not in model and _is_path(model):
-        from localmtp.models.local import resolve_path
+    if model is None:
+        from localmtp.models.default import default_model
 
+        model = default_model()
+    if model == NANO:
+        return _embedded(drafter)
+
+    from localmtp.models.local import resolve_path
+
+    if _names_a_file(model):
         return resolve_path(Path(model).expanduser(), drafter)
-    raise _unknown(model)
+
+    from localmtp.models.wanted import is_registered, wanted
+
+    if not is_registered(model) and _exists(model):
+        return resolve_path(Path(model), drafter)
+    return _from_hub(wanted(model), drafter, offline, progress)
+
+
+def _names_a_file(model: str) -> bool:
+    prefixed = re.match(r"[.~]{0,2}[/\\]|[A-Za-z]:[/\\]", model) is not None
+    return "\0" not in model and (prefixed or model.lower().endswith(".gguf"))
+
+
+def _exists(model: str) -> bool:
+    return model != "" and "\0" not in model and Path(model).exists()
 
 
 def _embedded(drafter: str | None) -> ModelFiles:
     target = _NANO_FOLDER / "nano-Q8_0.gguf"
     if drafter is None:
         return ModelFiles(NANO, target, _NANO_FOLDER / "mtp-nano-Q8_0.gguf", NANO)
-    if drafter == "none":
-        return ModelFiles(NANO, target, None, "", "--drafter none")
+    if drafter == NO_DRAFTER:
+        return ModelFiles(NANO, target, None, "", f"--drafter {NO_DRAFTER}")
     from localmtp.models.local import pair
 
     return pair(NANO, target, Path(drafter).expanduser())
 
 
-def _is_path(model: str) -> bool:
-    return (
-        model.lower().endswith(".gguf")
-        or re.match(r"[.~]{0,2}[/\\]|[A-Za-z]:[/\\]", model) is not None
-        or (model != "" and Path(model).exists())
-    )
+def _from_hub(
+    model: Wanted, drafter: str | None, offline: bool, progress: Report | None
+) -> ModelFiles:
+    from localmtp.models.local import pair
+    from localmtp.models.on_disk import drafter_on_disk, target_on_disk
+
+    target = target_on_disk(model)
+    if target is None:
+        if offline:
+            raise LocalmtpError(
+                f"{model.name} is not on this machine",
+                hint=f"without --offline: `localmtp pull {model.name}`",
+            )
+        files = _pull(model, drafter is None, progress)
+        if drafter is None:
+            return files
+        target = files.target
+    if drafter == NO_DRAFTER:
+        return ModelFiles(model.name, target, None, "", f"--drafter {NO_DRAFTER}")
+    if drafter is not None:
+        return pair(model.name, target, Path(drafter).expanduser())
+    own = drafter_on_disk(model, target)
+    if own is not None:
+        return pair(model.name, target, own)
+    return _without_its_drafter(model, target, offline, progress)
 
 
-def _unknown(model: str) -> LocalmtpError:
-    from difflib import get_close_matches
+def _without_its_drafter(
+    model: Wanted, target: Path, offline: bool, progress: Report | None
+) -> ModelFiles:
+    """The target is here and its drafter is not: get it where it is known to exist."""
+    why = f"no drafter for {model.name} is here; `localmtp pull {model.name}` looks for one"
+    if model.drafter is not None and not offline:
+        try:
+            return _pull(model, True, progress)
+        except LocalmtpError as fault:
+            why = f"its drafter could not be downloaded: {fault.message}"
+    return ModelFiles(model.name, target, None, "", why)
 
-    near = get_close_matches(model.lower(), [NANO], n=3)
-    hint = f"Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
-    return LocalmtpError(
-        f"unknown model {model!r}",
-        hint=hint or "`localmtp list` shows the models; a local file ends in `.gguf`",
-    )
+
+def _pull(model: Wanted, with_drafter: bool, progress: Report | None) -> ModelFiles:
+    from localmtp.models.pull import carry_out, plan
+
+    return carry_out(plan(model, with_drafter=with_drafter), progress)

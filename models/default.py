@@ -1,0 +1,42 @@
+"""The model that is meant when none is named."""
+
+from __future__ import annotations
+
+import tomllib
+
+from localmtp import machine
+from localmtp.errors import LocalmtpError
+from localmtp.models.registry import entries, user_registry
+from localmtp.models.wanted import fits
+
+
+def default_model() -> str:
+    """The configured model, else the largest one here that fits this machine, else `nano`.
+
+    Raises:
+        LocalmtpError: the configuration cannot be read.
+    """
+    return _configured() or _largest_that_fits() or "nano"
+
+
+def _configured() -> str:
+    file = user_registry().with_name("config.toml")
+    if not file.exists():
+        return ""
+    try:
+        return str(tomllib.loads(file.read_text(encoding="utf-8")).get("model", ""))
+    except (OSError, ValueError) as fault:
+        raise LocalmtpError(f"cannot read {file}: {fault}") from fault
+
+
+def _largest_that_fits() -> str:
+    from localmtp.models.cache import cached
+
+    usable = machine.memory().usable
+    here = [
+        (quant.nbytes, f"{entry.name}:{quant.label}")
+        for entry in entries().values()
+        for quant in entry.quants
+        if cached(quant.target) and fits(entry, quant, usable)
+    ]
+    return max(here, default=(0, ""))[1]

@@ -1,0 +1,216 @@
+"""The Hugging Face hub: what a repository holds, and the header of a file in it.
+
+Everything that goes wrong on the way becomes one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import httpx
+from huggingface_hub import HfApi, constants, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+# Exported lazily, which type checkers do not follow.
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+    logging,
+)
+
+from localmtp.errors import LocalmtpError
+from localmtp.models.gguf_header import BadHeaderError, Header, parse_header
+
+# What happens is told by our own lines; the client would print its warnings between them.
+logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+T = TypeVar("T")
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_WAITS_S = (0.5, 1.0, 2.0, 4.0)
+_LONGEST_WAIT_S = 60.0
+
+# Gemma 4's settings come in the first 20 kB; a file that begins with its vocabulary needs 15 MB.
+_HEADER_PARTS = (1 << 18, 1 << 25)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file in a repository, at one revision."""
+
+    repo: str
+    revision: str
+    name: str
+    nbytes: int
+    sha256: str
+    """Empty for files that the hub does not keep as large ones."""
+
+    @property
+    def url(self) -> str:
+        """Where it is downloaded from; `HF_ENDPOINT` is honoured."""
+        return hf_hub_url(self.repo, self.name, revision=self.revision)
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.name}"
+
+
+def gguf_files(repo: str) -> list[RemoteFile]:
+    """The GGUF files of a repository, at its newest revision.
+
+    Raises:
+        LocalmtpError: there is no such repository, no access to it, or no connection.
+    """
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    ask = partial(HfApi().model_info, repo, files_metadata=True, timeout=timeout)
+    try:
+        info = patiently(ask)
+    except (httpx.HTTPError, OfflineModeIsEnabled, HFValidationError) as fault:
+        raise explained(fault, repo) from fault
+    return [
+        RemoteFile(
+            repo,
+            info.sha or constants.DEFAULT_REVISION,
+            file.rfilename,
+            file.size or 0,
+            file.lfs.sha256 if file.lfs else "",
+        )
+        for file in info.siblings or []
+        if file.rfilename.lower().endswith(".gguf")
+    ]
+
+
+def remote_header(file: RemoteFile) -> Header:
+    """The settings of a file on the hub, from its first bytes.
+
+    Raises:
+        LocalmtpError: it is not a GGUF file, or could not be reached.
+    """
+    fault: Exception | None = None
+    for part in _HEADER_PARTS:
+        try:
+            data = patiently(partial(_first_bytes, file, part))
+            return parse_header(data, file.nbytes, settings_only=True)
+        except (httpx.HTTPError, OfflineModeIsEnabled) as unreachable:
+            raise explained(unreachable, file.repo) from unreachable
+        except BadHeaderError as bad:
+            fault = bad
+    raise LocalmtpError(f"{file} {fault}", hint="nothing was downloaded") from fault
+
+
+def _first_bytes(file: RemoteFile, size: int) -> bytes:
+    data = bytearray()
+    with bytes_from(file, 0, min(size, file.nbytes)) as response:
+        # A server that ignores the range would send it all.
+        for chunk in response.iter_bytes():
+            data += chunk
+            if len(data) >= size:
+                break
+    return bytes(data)
+
+
+@contextmanager
+def bytes_from(file: RemoteFile, start: int, end: int) -> Iterator[httpx.Response]:
+    """Ask for a part of a file; the server may send all of it instead, with status 200.
+
+    Raises:
+        HfHubHTTPError: the hub refuses.
+        TransportError: the connection fails.
+    """
+    headers = build_hf_headers() | {
+        "Range": f"bytes={start}-{end - 1}",
+        "Accept-Encoding": "identity",
+    }
+    # Silence after which a connection counts as dead.
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream("GET", file.url, headers=headers, timeout=timeout) as response:
+        hf_raise_for_status(response)
+        yield response
+
+
+def patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+    """Do something over the network, again after a pause where that can help.
+
+    Args:
+        action: done anew after connection faults, rate limits and server errors.
+        progress: as long as this grows from try to try, there is no end to trying.
+
+    Raises:
+        Exception: what `action` raised last.
+    """
+    tries, reached = 0, progress()
+    while True:
+        try:
+            return action()
+        except (httpx.TransportError, HfHubHTTPError) as fault:
+            if progress() > reached:
+                tries, reached = 0, progress()
+            if tries == len(_WAITS_S) or not _passes(fault):
+                raise
+            time.sleep(_pause(fault, _WAITS_S[tries]))
+            tries += 1
+
+
+def _passes(fault: httpx.TransportError | HfHubHTTPError) -> bool:
+    return isinstance(fault, httpx.TransportError) or fault.response.status_code in _TRANSIENT
+
+
+def _pause(fault: httpx.TransportError | HfHubHTTPError, otherwise: float) -> float:
+    asked = "" if isinstance(fault, httpx.TransportError) else _retry_after(fault)
+    return min(float(asked), _LONGEST_WAIT_S) if asked.isdecimal() else otherwise
+
+
+def _retry_after(fault: HfHubHTTPError) -> str:
+    return str(fault.response.headers.get("Retry-After", ""))
+
+
+def explained(fault: Exception, repo: str) -> LocalmtpError:
+    """What a fault of the hub's client means, and what to do about it."""
+    match fault:
+        case OfflineModeIsEnabled():
+            return LocalmtpError(
+                f"{repo} is not on this machine, and HF_HUB_OFFLINE is set",
+                hint="unset HF_HUB_OFFLINE to download it",
+            )
+        case HFValidationError():
+            return LocalmtpError(f"{repo!r} is not a repository name", hint="write USER/REPO")
+        case GatedRepoError():
+            return LocalmtpError(
+                f"{repo} is gated: its owner wants terms accepted first",
+                hint=f"accept them at {constants.ENDPOINT}/{repo}, then `hf auth login` "
+                "or set HF_TOKEN",
+            )
+        case RepositoryNotFoundError():
+            return LocalmtpError(
+                f"there is no {repo} on the hub, or it is private",
+                hint="check the name; a private repository needs `hf auth login` or HF_TOKEN",
+            )
+        case EntryNotFoundError():
+            return LocalmtpError(f"a file of {repo} is gone from the hub", hint="try again")
+        case HfHubHTTPError(response=response) if response.status_code in (401, 403):
+            return LocalmtpError(
+                f"the hub refuses access to {repo} (status {response.status_code})",
+                hint="check HF_TOKEN, or `hf auth login`",
+            )
+        case HfHubHTTPError(response=response):
+            return LocalmtpError(
+                f"the hub cannot serve {repo} now (status {response.status_code})",
+                hint="try again later; what was downloaded is kept",
+            )
+        case _:
+            return LocalmtpError(
+                f"cannot reach {constants.ENDPOINT}: {fault or type(fault).__name__}",
+                hint="check the connection; what was downloaded is kept",
+            )

@@ -1,0 +1,111 @@
+"""The part of a model's configuration that decides about its KV cache and its speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from localmtp.models.gguf_header import Header
+
+_PER_LAYER_EMBEDDING = "per_layer_token_embd"
+_EXPERTS = "_exps."
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a target keeps per token, and reads per token.
+
+    Widths are elements of keys and values together, for one layer and one token.
+    """
+
+    full_layers: int
+    """Layers with a KV cache that grows with the context."""
+    full_width: int
+    sliding_layers: int
+    """Layers with a KV cache of the window only."""
+    sliding_width: int
+    window: int
+    """Tokens that a sliding layer sees."""
+    scratch: int
+    """Floats of working memory for each token of a prompt batch."""
+    read: float
+    """Share of the file's weights that one token needs."""
+
+
+def shape_of(header: Header) -> Shape:
+    """The shape of a target, from its GGUF header.
+
+    Gemma 4's last `shared_kv_layers` layers reuse the KV cache of earlier ones. Without the
+    tensor table (a header read for its settings only) `read` is 1.
+    """
+    layers = header.number("block_count")
+    pattern = header.setting("attention.sliding_window_pattern")
+    sliding = pattern if isinstance(pattern, tuple) else (False,) * layers
+    heads = header.setting("attention.head_count_kv")
+    heads = heads if isinstance(heads, tuple) else (heads or 0,) * layers
+    own = range(min(len(sliding), len(heads), layers - header.number("attention.shared_kv_layers")))
+    full = [i for i in own if not sliding[i]]
+    slid = [i for i in own if sliding[i]]
+    return Shape(
+        full_layers=len(full),
+        full_width=int(heads[full[0]]) * _key_and_value(header, "") if full else 0,
+        sliding_layers=len(slid),
+        sliding_width=int(heads[slid[0]]) * _key_and_value(header, "_swa") if slid else 0,
+        window=header.number("attention.sliding_window"),
+        scratch=_scratch(
+            header.number("embedding_length"),
+            header.number("feed_forward_length"),
+            layers * header.number("embedding_length_per_layer_input"),
+            header.number("expert_used_count") * header.number("expert_feed_forward_length"),
+        ),
+        read=_share_read(header),
+    )
+
+
+def shape_from(settings: Mapping[str, float]) -> Shape:
+    """The shape of a target, from the registry.
+
+    Raises:
+        KeyError: a setting is missing.
+    """
+    layers, period = int(settings["layers"]), int(settings["period"])
+    own = range(layers - int(settings["shared"]))
+    full = [i for i in own if (i + 1) % period == 0]
+    return Shape(
+        full_layers=len(full),
+        # Every size: 512 elements per head in full layers, 256 in sliding ones.
+        full_width=int(settings["full_kv_heads"]) * 2 * 512,
+        sliding_layers=len(own) - len(full),
+        sliding_width=int(settings["kv_heads"]) * 2 * 256,
+        window=int(settings["window"]),
+        scratch=_scratch(
+            int(settings["embedding"]),
+            int(settings["feed_forward"]),
+            layers * int(settings.get("per_layer_embedding", 0)),
+            int(settings.get("expert_feed_forward", 0)),
+        ),
+        read=settings["read"],
+    )
+
+
+def _scratch(embedding: int, feed_forward: int, per_layer: int, experts: int) -> int:
+    # Fitted to the buffers that libllama reserves for the five sizes: exact for four of them,
+    # 6 % low for E2B.
+    return 7 * embedding + 2 * feed_forward + per_layer + 3 * experts + 8200
+
+
+def _key_and_value(header: Header, suffix: str) -> int:
+    return sum(header.number(f"attention.{part}_length{suffix}") for part in ("key", "value"))
+
+
+def _share_read(header: Header) -> float:
+    """A token looks up one row of the per-layer embeddings and reads the experts chosen for it."""
+    total = sum(t.nbytes for t in header.tensors)
+    chosen = header.number("expert_used_count") / max(1, header.number("expert_count"))
+    skipped = 0.0
+    for tensor in header.tensors:
+        if tensor.name.startswith(_PER_LAYER_EMBEDDING):
+            skipped += tensor.nbytes
+        elif _EXPERTS in tensor.name and header.number("expert_count"):
+            skipped += tensor.nbytes * (1 - chosen)
+    return 1 - skipped / total if total else 1.0
