@@ -1,1 +1,40 @@
 """The terminal chat."""
+
+from __future__ import annotations
+
+from localmtp.engine.pair import LoadOptions
+from localmtp.session import Choices
+
+__all__ = ["run_chat"]
+
+
+def run_chat(
+    model: str | None,
+    *,
+    drafter: str | None = None,
+    offline: bool = False,
+    choices: Choices | None = None,
+    options: LoadOptions | None = None,
+) -> None:
+    """Opens the chat and returns when the user leaves it.
+
+    Args:
+        model: as `localmtp.models.resolve` takes it; resolved and loaded behind the open chat.
+        drafter: a path, or `none`.
+        offline: never download.
+        choices: over the model's own settings.
+        options: how the model is put on the machine.
+
+    Raises:
+        LocalmtpError: the model could not be loaded; the chat has shown the same line.
+    """
+    from localmtp.tui.app import ChatApp
+    from localmtp.tui.opening import opener
+
+    app = ChatApp(model or "model", opener(model, drafter, offline, choices, options))
+    try:
+        app.run()
+    finally:
+        app.close()
+    if app.chat.failure:
+        raise app.chat.failure

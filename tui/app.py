@@ -1,0 +1,67 @@
+"""The application around the chat: themes, and the way in and out."""
+
+from __future__ import annotations
+
+import signal
+from asyncio import get_running_loop
+from collections.abc import Callable
+
+from textual.app import App
+
+from localmtp.session import Session
+from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.screens.chat import ChatScreen, Opener
+from localmtp.tui.themes import PALETTES, theme
+
+
+class ChatApp(App[None]):
+    """Shows the chat; opens the model in the background.
+
+    Args:
+        model: its name, as the user gave it.
+        opener: loads it, in a thread.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "localmtp"
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(self, model: str, opener: Opener) -> None:
+        super().__init__()
+        for name in PALETTES:
+            self.register_theme(theme(name))
+        self.theme = "localmtp-dark"
+        self.session: Session | None = None
+        self.chat = ChatScreen(model, self._keep(opener), self._brush())
+
+    def get_default_screen(self) -> ChatScreen:
+        """The chat."""
+        return self.chat
+
+    def on_mount(self) -> None:
+        """Leaves in order also when the terminal goes away or the process is told to end."""
+        self.theme_changed_signal.subscribe(self, lambda _: self.chat.repaint(self._brush()))
+        for name in (signal.SIGHUP, signal.SIGTERM):
+            get_running_loop().add_signal_handler(name, self.chat.action_quit)
+
+    def action_theme(self) -> None:
+        """Dark to light and back."""
+        names = list(PALETTES)
+        self.theme = names[self.theme == names[0]]
+
+    def close(self) -> None:
+        """Frees the model; after the application has ended."""
+        if self.session:
+            self.session.close()
+
+    def _brush(self) -> Brush:
+        palette = PALETTES.get(self.theme, PALETTES["localmtp-dark"])
+        return Brush(palette, monochrome=self.no_color)
+
+    def _keep(self, opener: Opener) -> Opener:
+        def keeping(tell: Callable[[str], None]) -> Session:
+            # Kept here too: the chat may have ended before the model was loaded.
+            self.session = opener(tell)
+            return self.session
+
+        return keeping

@@ -1,0 +1,1 @@
+"""Turns text into styled lines, without a widget in sight."""

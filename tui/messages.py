@@ -1,0 +1,36 @@
+"""Everything the parts of the chat say to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.message import Message
+
+
+@dataclass
+class Submitted(Message):
+    """The user sent what stands in the prompt."""
+
+    text: str
+
+
+@dataclass
+class TypedElsewhere(Message):
+    """A character was typed while the focus was not in the prompt."""
+
+    character: str
+
+
+@dataclass
+class TakeBack(Message):
+    """Up was pressed in an empty prompt: the last waiting message is taken back."""
+
+
+@dataclass
+class AnswerBegan(Message):
+    """The session works."""
+
+
+@dataclass
+class AnswerEnded(Message):
+    """The session is free, after an answer or an error."""

@@ -1,0 +1,45 @@
+"""What runs: the model, its drafter, and whether drafting is on."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.widgets import Static
+
+from localmtp.tui.drawing.brush import Brush
+
+
+class TopBar(Horizontal):
+    """One line; what does not fit is cut at the right of each half."""
+
+    def __init__(self, brush: Brush, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._brush = brush
+        self._shown = ("", "", "")
+
+    def compose(self) -> ComposeResult:
+        """Left what runs, right how."""
+        yield Static(id="running")
+        yield Static(id="drafting")
+
+    def show(self, model: str, drafter: str, drafting: str) -> None:
+        """Shows names; `drafting` is empty until it is known."""
+        self._shown = (model, drafter, drafting)
+        brush = self._brush
+        running = Text("localmtp", brush.accent + brush.strong, no_wrap=True, overflow="ellipsis")
+        running.append(f"   {model}", brush.plain)
+        if drafter:
+            running.append(f"   drafter {drafter}", brush.muted)
+        self.query_one("#running", Static).update(running)
+        state = Text(no_wrap=True, overflow="ellipsis")
+        if drafting == "on":
+            state.append("● ", brush.draft).append("drafting on", brush.plain)
+        elif drafting:
+            state.append("○ ", brush.warning).append(f"drafting {drafting}", brush.plain)
+        self.query_one("#drafting", Static).update(state)
+
+    def repaint(self, brush: Brush) -> None:
+        """In other colours."""
+        self._brush = brush
+        self.show(*self._shown)
