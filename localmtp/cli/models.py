@@ -1,0 +1,130 @@
+"""`localmtp pull`, `list`, `show` and `rm`: the models on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from localmtp.cli import output
+from localmtp.cli.table import gigabytes, table, tokens
+from localmtp.errors import LocalmtpError
+
+if TYPE_CHECKING:
+    from localmtp.models.installed import Installed
+
+_NANO = ("nano", "", "nano", "all of it", "ships with localmtp")
+
+
+@click.command()
+@click.argument("model")
+def pull(model: str) -> None:
+    """Download MODEL and its drafter, or what has changed of them.
+
+    MODEL is a name that `localmtp list --all` shows, or USER/REPO[:QUANT] of the Hugging Face hub.
+    """
+    from localmtp.cli.progress import Downloads
+    from localmtp.models.pull import carry_out, plan
+    from localmtp.models.wanted import wanted
+
+    if model == "nano":
+        raise LocalmtpError("nano ships with localmtp: there is nothing to download")
+    with Downloads() as progress:
+        files = carry_out(plan(wanted(model)), progress)
+    for warning in files.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    drafter = f"drafter {files.drafter.name}" if files.drafter else f"no {files.why_no_drafter}"
+    output.line(f"{files.name} is here: {files.target.name}, {drafter}")
+
+
+@click.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also what could be pulled.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def list_(everything: bool, as_json: bool) -> None:
+    """Show the models on this machine."""
+    from localmtp import machine
+    from localmtp.models.about import row, rows_to_pull
+    from localmtp.models.installed import installed
+
+    usable = machine.memory().usable
+    rows = [row(model, usable) for model in sorted(installed(), key=lambda model: model.weights)]
+    if everything:
+        rows += rows_to_pull(usable)
+    if as_json:
+        output.line(json.dumps([asdict(r) for r in rows], indent=2))
+        return
+    words = [
+        (
+            r.model,
+            gigabytes(r.bytes),
+            r.drafter or "none",
+            f"{tokens(r.context)} tokens" if r.context else "no",
+            r.last_used if r.installed else "not here",
+        )
+        for r in rows
+    ]
+    table(("model", "size", "drafter", "fits with", "last used"), [_NANO, *words])
+    if not everything:
+        click.echo("hint: `localmtp list --all` shows what can be pulled", err=True)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show(model: str, as_json: bool) -> None:
+    """Show what MODEL is, how it is paired, and the memory that it needs.
+
+    MODEL is on this machine: a name that `localmtp list` shows, or a GGUF file.
+    """
+    from localmtp.models.about import about
+
+    facts = about(model).as_dict()
+    if as_json:
+        output.line(json.dumps(facts, indent=2))
+        return
+    memory = facts.pop("memory")
+    for name, value in facts.items():
+        if value not in ("", None, ()):
+            words = "; ".join(value) if isinstance(value, tuple) else value
+            output.line(f"{name.replace('_', ' '):18}  {words}")
+    for need in memory:
+        words = f"memory at {tokens(need['context'])}"
+        output.line(f"{words:18}  {gigabytes(need['bytes'])}")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def rm(model: str, yes: bool) -> None:
+    """Delete MODEL from this machine; a drafter that another model needs stays."""
+    from localmtp.models.installed import installed, remove
+
+    here = installed()
+    doomed = _named(model, here)
+    if not yes:
+        click.confirm(f"Delete {doomed.name} ({gigabytes(doomed.weights)})?", abort=True, err=True)
+    freed = remove(doomed, [other for other in here if other is not doomed])
+    output.line(f"freed {gigabytes(freed)}")
+
+
+def _named(model: str, here: Sequence[Installed]) -> Installed:
+    """The one model on this machine that a name means."""
+    from localmtp.models.registry import find
+
+    name, _, label = model.partition(":")
+    entry = find(name)
+    stem = entry.name if entry else name
+    meant = [m for m in here if m.name == (f"{stem}:{label.upper()}" if label else m.name)]
+    meant = [m for m in meant if m.name.partition(":")[0] == stem]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise LocalmtpError(f"{model} is here more than once", hint=f"say which: {_names(meant)}")
+    raise LocalmtpError(f"{model} is not on this machine", hint=f"these are: {_names(here)}")
+
+
+def _names(models: Iterable[Installed]) -> str:
+    return ", ".join(m.name for m in models) or "none"

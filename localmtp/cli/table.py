@@ -1,0 +1,37 @@
+"""Rows of words, lined up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from localmtp.cli import output
+
+_NUMERIC = frozenset("0123456789")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under a head; columns of figures are set right.
+
+    Args:
+        head: the column names.
+        rows: as many words each.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    right = [all(row[i][:1] in _NUMERIC for row in rows if row[i]) for i in range(len(head))]
+    for n, row in enumerate((head, *rows)):
+        words = (
+            word.rjust(width) if is_right else word.ljust(width)
+            for word, width, is_right in zip(row, widths, right, strict=True)
+        )
+        line = "  ".join(words).rstrip()
+        output.line(output.dim(line) if n == 0 else line)
+
+
+def gigabytes(nbytes: float) -> str:
+    """A size for people, in units of a thousand as the hub gives them."""
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
+
+
+def tokens(count: int) -> str:
+    """A context for people."""
+    return f"{count // 1024}k" if count >= 1024 else str(count)

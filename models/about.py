@@ -1,0 +1,159 @@
+"""What there is to say about models: one row each for a list, and all of it for one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from localmtp.models import fit
+from localmtp.models.cache import cached
+from localmtp.models.choice import quant_label
+from localmtp.models.files import ModelFiles
+from localmtp.models.gguf_header import Header, read_header
+from localmtp.models.installed import Installed
+from localmtp.models.pairing import is_qat
+from localmtp.models.registry import Entry, Quant, entries, find
+from localmtp.models.resolution import resolve
+from localmtp.models.shape import Shape, shape_of
+
+_CONTEXTS = (4096, 8192, 32768, 131072, 262144)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A model in a list."""
+
+    model: str
+    quant: str
+    bytes: int
+    """Of the target's file; about, for models that are not here."""
+    drafter: str
+    """Its file; empty without one."""
+    installed: bool
+    last_used: str
+    """The day, as far as the file system tells; empty for models that are not here."""
+    context: int
+    """The largest that fits the memory that can be used now; 0 when none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """A model in full."""
+
+    model: str
+    target: str
+    bytes: int
+    drafter: str
+    why_no_drafter: str
+    warnings: tuple[str, ...]
+    architecture: str
+    quant: str
+    qat: bool
+    licence: str
+    original: str
+    """The checkpoint that it was made from, where that is known."""
+    context_length: int
+    embedding_length: int
+    n_layers: int
+    n_vocab: int
+    first_draft_length: int | None
+    """What published measurements advise to begin with."""
+    memory: tuple[dict[str, int], ...]
+    """`context` in tokens and `bytes` of a loaded pair."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def row(model: Installed, usable: int) -> Row:
+    """The row of a model on this machine.
+
+    Args:
+        model: what is here.
+        usable: bytes of memory that a model may take.
+    """
+    return Row(
+        model=model.name,
+        quant=model.label,
+        bytes=model.weights,
+        drafter=model.drafter.name if model.drafter else "",
+        installed=True,
+        last_used=datetime.fromtimestamp(model.last_used, UTC).date().isoformat(),
+        context=model.context_within(usable),
+    )
+
+
+def rows_to_pull(usable: int) -> list[Row]:
+    """A row for every model of the registry that is not here.
+
+    Args:
+        usable: bytes of memory that a model may take.
+    """
+    return [
+        Row(
+            model=f"{entry.name}:{quant.label}",
+            quant=quant.label,
+            bytes=quant.nbytes,
+            drafter=Path(quant.drafter.file).name if quant.drafter else "",
+            installed=False,
+            last_used="",
+            context=context_within(entry, quant, usable),
+        )
+        for entry in entries().values()
+        for quant in entry.quants
+        if not cached(quant.target)
+    ]
+
+
+def context_within(entry: Entry, quant: Quant, memory: int) -> int:
+    """The largest context of a registry model that fits into `memory` bytes; 0 for none."""
+    if entry.shape is None or not quant.nbytes:
+        return 0
+    weights = quant.nbytes, quant.drafter_nbytes
+    return fit.largest_context(entry.shape, *weights, entry.context, memory)
+
+
+def about(model: str) -> About:
+    """Everything about a model on this machine.
+
+    Raises:
+        LocalmtpError: there is no such model here.
+    """
+    files = resolve(model, offline=True)
+    header = read_header(files.target)
+    entry = find(model.partition(":")[0])
+    return About(
+        model=files.name,
+        target=str(files.target),
+        bytes=files.target.stat().st_size,
+        drafter=str(files.drafter or ""),
+        why_no_drafter=files.why_no_drafter,
+        warnings=files.warnings,
+        architecture=header.architecture,
+        quant=quant_label(files.target.name),
+        qat=is_qat(header, str(files.target)),
+        licence=str(header.values.get("general.license", entry.licence if entry else "")),
+        original=entry.original if entry else _original(header),
+        context_length=header.number("context_length"),
+        embedding_length=header.number("embedding_length"),
+        n_layers=header.number("block_count"),
+        n_vocab=header.n_vocab,
+        first_draft_length=entry.n_draft if entry else None,
+        memory=_memory(files, shape_of(header), header.number("context_length")),
+    )
+
+
+def _memory(files: ModelFiles, shape: Shape, limit: int) -> tuple[dict[str, int], ...]:
+    weights = files.target.stat().st_size
+    drafter = files.drafter.stat().st_size if files.drafter else 0
+    contexts = [c for c in _CONTEXTS if c < limit] + [limit]
+    return tuple(
+        {"context": c, "bytes": fit.need(shape, weights, drafter, c).total} for c in contexts
+    )
+
+
+def _original(header: Header) -> str:
+    return str(header.values.get("general.base_model.0.repo_url", ""))

@@ -1,0 +1,121 @@
+"""The models on this machine, and taking them off it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from localmtp.errors import LocalmtpError
+from localmtp.models import fit
+from localmtp.models.cache import cached_files, cached_repositories
+from localmtp.models.choice import parts_of, quant_label, target_names
+from localmtp.models.gguf_header import Header, read_header
+from localmtp.models.on_disk import drafter_on_disk
+from localmtp.models.pairing import TARGET
+from localmtp.models.registry import Source, drafter_for, entries
+from localmtp.models.shape import shape_of
+from localmtp.models.wanted import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A target in the hub's cache, with the drafter that it would be paired with."""
+
+    name: str
+    """By which it is run: `gemma4-e4b:Q4_0`, `USER/REPO:QUANT`."""
+    label: str
+    """The quantization."""
+    target: tuple[Path, ...]
+    """Its parts, as a rule one."""
+    drafter: Path | None
+    header: Header
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the target."""
+        return sum(part.stat().st_size for part in self.target)
+
+    @property
+    def drafter_weights(self) -> int:
+        """Bytes of the drafter; 0 without one."""
+        return self.drafter.stat().st_size if self.drafter else 0
+
+    @property
+    def last_used(self) -> float:
+        """Seconds since the epoch; as exact as the file system keeps it, often to a day."""
+        return self.target[0].stat().st_atime
+
+    def context_within(self, memory: int) -> int:
+        """The largest context that fits into `memory` bytes; 0 when none does."""
+        limit = self.header.number("context_length")
+        shape = shape_of(self.header)
+        return fit.largest_context(shape, self.weights, self.drafter_weights, limit, memory)
+
+
+def installed() -> list[Installed]:
+    """Every Gemma 4 target in the hub's cache, whoever downloaded it."""
+    return [model for repo in cached_repositories() for model in _in_repository(repo)]
+
+
+def remove(model: Installed, others: Sequence[Installed]) -> int:
+    """Delete a model's files, except a drafter that another model is paired with.
+
+    Args:
+        model: what to delete.
+        others: all other models on this machine.
+
+    Returns:
+        The bytes that were freed.
+
+    Raises:
+        LocalmtpError: a file could not be deleted.
+    """
+    from huggingface_hub import scan_cache_dir
+
+    doomed = set(model.target)
+    if model.drafter and all(model.drafter != other.drafter for other in others):
+        doomed.add(model.drafter)
+    cache = scan_cache_dir()
+    files = [
+        file
+        for repo in cache.repos
+        for revision in repo.revisions
+        for file in revision.files
+        if file.file_path in doomed
+    ]
+    strategy = cache.delete_files(*files)
+    strategy.execute()
+    left = next((path for path in doomed if path.exists()), None)
+    if left is not None:
+        raise LocalmtpError(f"cannot delete {left}", hint="check who owns the cache")
+    return strategy.expected_freed_size
+
+
+def _in_repository(repo: str) -> Iterator[Installed]:
+    files = dict(cached_files(repo))
+    for name in target_names(files):
+        try:
+            header = read_header(files[name], settings_only=True)
+        except LocalmtpError:
+            continue
+        if header.architecture == TARGET:
+            wanted = _wanted(repo, name)
+            yield Installed(
+                wanted.name,
+                wanted.label,
+                tuple(files[part] for part in parts_of(files, name)),
+                drafter_on_disk(wanted, files[name]),
+                header,
+            )
+
+
+def _wanted(repo: str, name: str) -> Wanted:
+    """The name under which a file is run."""
+    source = Source(repo, name)
+    for entry in entries().values():
+        for quant in entry.quants:
+            if quant.target == source:
+                return Wanted(f"{entry.name}:{quant.label}", source, quant.label, quant.drafter)
+    label = quant_label(name)
+    return Wanted(f"{repo}:{label}" if label else repo, source, label, drafter_for(repo))

@@ -1,0 +1,54 @@
+"""What libllama would allocate for a model, asked without allocating it.
+
+Run as a program of its own, because libllama's log is one for the whole process:
+`python -m tests.models.buffers TARGET CONTEXT…` prints a JSON row for every context, of bytes of
+weights and mebibytes of KV cache and working memory.
+"""
+
+import ctypes
+import json
+import re
+import sys
+
+from llama_cpp import llama_cpp as capi
+
+from localmtp.models.fit import BATCH
+
+lines: list[str] = []
+
+
+@capi.llama_log_callback  # type: ignore[untyped-decorator]
+def keep(_level: int, text: bytes, _data: object) -> None:
+    lines.append(text.decode())
+
+
+def main(target: str, *contexts: str) -> None:
+    capi.llama_log_set(keep, ctypes.c_void_p(0))
+    params = capi.llama_model_default_params()
+    params.no_alloc = True
+    params.load_mode = 0  # it refuses to map a file that it is not to load
+    model = capi.llama_model_load_from_file(target.encode(), params)
+    weights = capi.llama_model_size(model)
+    print(json.dumps([[weights, *buffers(model, int(context))] for context in contexts]))
+
+
+def buffers(model: object, n_ctx: int) -> tuple[float, float]:
+    params = capi.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = min(BATCH, n_ctx)
+    params.n_outputs_max = 17
+    params.swa_full = False
+    lines.clear()
+    capi.llama_free(capi.llama_init_from_model(model, params))
+    log = "".join(lines)
+    return _sum(r"llama_kv_cache: size = +([\d.]+) MiB", log), _sum(
+        r"compute buffer size = +([\d.]+) MiB", log
+    )
+
+
+def _sum(pattern: str, log: str) -> float:
+    return sum(map(float, re.findall(pattern, log)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

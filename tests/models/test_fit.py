@@ -1,0 +1,72 @@
+"""Predicted memory against libllama's own figures, for every size and shape."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from localmtp.models.fit import largest_context, need
+from localmtp.models.gguf_header import read_header
+from localmtp.models.registry import entries
+from localmtp.models.shape import shape_of
+from tests.pairs import REAL, TINY, write_pair
+
+ROOT = Path(__file__).parents[2]
+MB = 1 << 20
+
+
+def reported(target: Path, *contexts: int) -> list[tuple[float, float, float]]:
+    """Bytes of weights, KV cache and working memory that libllama would allocate."""
+    command = [sys.executable, "-m", "tests.models.buffers", str(target), *map(str, contexts)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return [(row[0], row[1] * MB, row[2] * MB) for row in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "target.gguf"
+    write_pair(REAL[name], target, tmp_path / "mtp.gguf", hollow=True)
+    shape, contexts = shape_of(read_header(target)), (512, 4096, 32768, 131072)
+    for context, row in zip(contexts, reported(target, *contexts), strict=True):
+        weights, kv_cache, working = row
+        predicted = need(shape, target.stat().st_size, 0, context)
+        assert predicted.weights == pytest.approx(weights, rel=0.01)
+        assert predicted.kv_cache == pytest.approx(kv_cache, rel=0.01)
+        assert predicted.buffers == pytest.approx(working, rel=0.1)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_kv_cache_of_every_shape_is_predicted(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "target.gguf"
+    write_pair(TINY[name], target, tmp_path / "mtp.gguf")
+    ((_, kv_cache, _),) = reported(target, 32768)
+    shape = shape_of(read_header(target))
+    assert need(shape, 0, 0, 32768).kv_cache == pytest.approx(kv_cache, rel=0.01)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_registry_gives_the_shape_that_the_files_have(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "target.gguf"
+    write_pair(REAL[name], target, tmp_path / "mtp.gguf", hollow=True)
+    listed = entries()[name].shape
+    assert listed is not None
+    # The share that is read depends on the vocabulary, which is a small one here.
+    assert replace(listed, read=1.0) == replace(shape_of(read_header(target)), read=1.0)
+
+
+def test_less_memory_means_a_smaller_context_and_in_the_end_none() -> None:
+    entry = entries()["gemma4-e4b"]
+    quant = entry.quants[0]
+    assert entry.shape is not None
+    fitting = [
+        largest_context(
+            entry.shape, quant.nbytes, quant.drafter_nbytes, entry.context, gigabytes * 10**9
+        )
+        for gigabytes in (16, 7, 6, 5)
+    ]
+    assert fitting[0] == entry.context
+    assert fitting == sorted(fitting, reverse=True)
+    assert fitting[-1] == 0
