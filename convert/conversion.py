@@ -1,0 +1,183 @@
+"""From checkpoints to checked GGUF files."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from localmtp.convert.check import check_drafter, check_target, fits_memory
+from localmtp.convert.metadata import Origin
+from localmtp.convert.plan import Job, PlannedFile, plan
+from localmtp.convert.quantize import Recipe, file_type
+from localmtp.convert.stream import Output, stream
+from localmtp.convert.writer import GgufFile, require_room
+from localmtp.errors import LocalmtpError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to convert."""
+
+    quants: Sequence[str] = ("Q4_K_M",)
+    """Quantizations of the target, or of a drafter given alone."""
+    drafter_quants: Sequence[str] = ("Q8_0",)
+    """Quantizations of the drafter of a pair."""
+    name: str | None = None
+    """What to call the model, in its files' names and inside; None: as its folder is called."""
+    overrides: Sequence[tuple[str, str]] = ()
+    """(regular expression on tensor names, type), for single tensors."""
+    quantized_by: str | None = None
+    force: bool = False
+    """Replace files that are there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a conversion is."""
+
+    path: Path
+    """The checkpoint that is being written, or the file that is being checked."""
+    done: int
+    total: int
+    """Weights of the checkpoint; both 0 while checking."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedFile:
+    """A finished file."""
+
+    path: Path
+    """Of a model in parts, the first."""
+    quant: str
+    drafter: bool
+    size: int
+    """Bytes, of all parts."""
+    bits_per_weight: float
+    sha256: Sequence[str]
+    """Of each part."""
+    checked: bool
+    """Whether it was run; False: it is too large for this machine's memory."""
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    drafter_source: Path | None = None,
+    options: Options = Options(),
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> list[ConvertedFile]:
+    """Convert a checkpoint, or a target and its drafter, to GGUF.
+
+    Files are called `NAME-TYPE.gguf` and `mtp-NAME-TYPE.gguf`. Each checkpoint is read once,
+    whatever the number of quantizations, and a file gets its name when it has been checked.
+
+    Args:
+        source: a checkpoint's directory.
+        out: the directory for the files; made when missing.
+        drafter_source: the drafter's checkpoint.
+        options: what to make.
+        progress: is told how far it is, many times a second.
+
+    Returns:
+        The files, the target's first.
+
+    Raises:
+        LocalmtpError: a checkpoint cannot be converted, a file is in the way, or the disk is full.
+    """
+    try:
+        jobs = _plan_jobs(source, out, drafter_source, options)
+        _require_place(jobs, out, force=options.force)
+        converted: list[ConvertedFile] = []
+        for job in jobs:
+            target = next((file.path for file in converted if file.checked), None)
+            converted += _write(job, target, progress)
+    except OSError as error:
+        place = error.filename or out
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise LocalmtpError(
+            f"cannot write {place}: {error.strerror or error}",
+            hint="free some space or choose another --out" if full else "choose another --out",
+        ) from error
+    return converted
+
+
+def _plan_jobs(source: Path, out: Path, drafter_source: Path | None, options: Options) -> list[Job]:
+    if options.name is not None and Path(options.name).name != options.name:
+        raise LocalmtpError(f"{options.name!r} is not a name for a file")
+    origin = _origin(source, options, options.name)
+    jobs = [plan(source, origin, _recipes(options.quants, options), out)]
+    if drafter_source is not None:
+        name = f"{options.name}-assistant" if options.name else None
+        recipes = _recipes(options.drafter_quants, options)
+        origin = _origin(drafter_source, options, name)
+        jobs.append(plan(drafter_source, origin, recipes, out, jobs[0]))
+    return jobs
+
+
+def _origin(source: Path, options: Options, name: str | None) -> Origin:
+    return Origin(source.resolve().name, name, quantized_by=options.quantized_by)
+
+
+def _recipes(quants: Sequence[str], options: Options) -> list[Recipe]:
+    names = dict.fromkeys(quant.upper() for quant in quants)
+    for name in names:
+        file_type(name)
+    return [Recipe(name, options.overrides) for name in names]
+
+
+def _require_place(jobs: Sequence[Job], out: Path, *, force: bool) -> None:
+    files = [file for job in jobs for file in job.files]
+    for file in files:
+        if file.path.exists() and not force:
+            raise LocalmtpError(f"{file.path} exists already", hint="--force replaces it")
+    out.mkdir(parents=True, exist_ok=True)
+    require_room(out, [file.size for file in files])
+
+
+def _write(
+    job: Job, target: Path | None, progress: Callable[[Progress], None]
+) -> list[ConvertedFile]:
+    """Write and check the files of one checkpoint, all in one pass."""
+    with ExitStack() as stack:
+        parts = [stack.enter_context(GgufFile(file.path, job.writer(file))) for file in job.files]
+        done = 0
+        outputs = [
+            Output(part, file.types, file.recipe.importance)
+            for part, file in zip(parts, job.files, strict=True)
+        ]
+        for weights in stream(job.tensors, outputs):
+            done += weights
+            progress(Progress(job.checkpoint.directory, done, job.weights))
+        converted = []
+        for part, file in zip(parts, job.files, strict=True):
+            part.flush()
+            checked = fits_memory(file.size)
+            if checked:
+                progress(Progress(file.path, 0, 0))
+                _check(job, part.parts[0], target)
+            converted.append(_commit(job, file, part, checked=checked))
+        return converted
+
+
+def _check(job: Job, path: Path, target: Path | None) -> None:
+    if job.spec.backbone is None:
+        check_target(path)
+    else:
+        check_drafter(path, target)
+
+
+def _commit(job: Job, file: PlannedFile, part: GgufFile, *, checked: bool) -> ConvertedFile:
+    written = part.commit()
+    return ConvertedFile(
+        written[0].path,
+        file.recipe.name,
+        job.spec.backbone is not None,
+        sum(w.size for w in written),
+        file.size * 8 / job.weights,
+        [w.sha256 for w in written],
+        checked,
+    )

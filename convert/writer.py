@@ -1,0 +1,132 @@
+"""GGUF files written once, from front to back, and named only when they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gguf import GGUFWriter
+
+from localmtp.engine.ggml import Bytes
+from localmtp.errors import LocalmtpError
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A finished file."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class GgufFile:
+    """One GGUF model on its way to the disk, in one file or several parts.
+
+    The parts grow in a hidden folder beside their destination; `commit` moves them there. Leaving
+    the context without it removes them.
+
+    Args:
+        destination: the model's file; of a model in parts, the name that the parts' names extend.
+        writer: knows all metadata and tensors, and no file yet.
+
+    Raises:
+        LocalmtpError: a metadata value does not fit its type.
+    """
+
+    def __init__(self, destination: Path, writer: GGUFWriter) -> None:
+        self._destination = destination
+        self._folder = destination.with_name(f".{destination.name}.partial")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._writer = writer
+        self._tensors = [
+            (part, info) for part, infos in enumerate(writer.tensors) for info in infos
+        ]
+        self._next = 0
+        self._written = 0
+        try:
+            writer.write_header_to_file(self._folder / destination.name)
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+        except (struct.error, TypeError, ValueError) as error:
+            raise LocalmtpError(f"the model's metadata cannot be written: {error}") from error
+        assert writer.fout is not None
+        for file in writer.fout:
+            writer.write_padding(file, file.tell())
+        self._hashes = [hashlib.sha256() for _ in writer.fout]
+        for file, digest in zip(writer.fout, self._hashes, strict=True):
+            file.flush()
+            digest.update(Path(file.name).read_bytes())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in self._writer.fout or ():
+            file.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def parts(self) -> list[Path]:
+        """Where the parts are while they are not committed."""
+        return [Path(file.name) for file in self._writer.fout or ()]
+
+    def write(self, data: Bytes) -> None:
+        """Append to the current tensor; when it is full, the next one begins."""
+        part, name = self._tensors[self._next]
+        self._append(part, data.data)
+        self._written += data.nbytes
+        size = self._writer.tensors[part][name].nbytes
+        if self._written == size:
+            padding = GGUFWriter.ggml_pad(size, self._writer.data_alignment) - size
+            self._append(part, memoryview(bytes(padding)))
+            self._next, self._written = self._next + 1, 0
+
+    def flush(self) -> None:
+        """Hand everything to the disk, so that the parts can be opened by name."""
+        assert self._next == len(self._tensors)
+        for file in self._writer.fout or ():
+            file.flush()
+            os.fsync(file.fileno())
+
+    def commit(self) -> list[WrittenFile]:
+        """Give the parts their names."""
+        files = []
+        for part, digest in zip(self.parts, self._hashes, strict=True):
+            final = self._destination.with_name(part.name)
+            part.replace(final)
+            files.append(WrittenFile(final, final.stat().st_size, digest.hexdigest()))
+        return files
+
+    def _append(self, part: int, data: memoryview) -> None:
+        assert self._writer.fout is not None
+        self._writer.fout[part].write(data)
+        self._hashes[part].update(data)
+
+
+def require_room(folder: Path, sizes: Sequence[int]) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        LocalmtpError: less is free on the folder's disk than the sizes (bytes) add up to.
+    """
+    free, needed = shutil.disk_usage(folder).free, sum(sizes)
+    if needed > free:
+        raise LocalmtpError(
+            f"{folder} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed",
+            hint="choose another --out, or fewer or smaller quantizations",
+        )

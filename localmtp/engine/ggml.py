@@ -1,0 +1,148 @@
+"""Quantization as libllama does it: its formats, block by block, and its whole-file quantizer.
+
+ggml's functions are reached through the libllama that `localmtp.engine.llama` has loaded. They
+release the interpreter lock while they work, so rows may be quantized on several threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localmtp.engine.llama import library, log_lines
+from localmtp.errors import LocalmtpError
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+F32, F16, BF16 = 0, 1, 30
+"""`ggml_type` of the formats that checkpoints come in."""
+
+
+class _ImatrixEntry(ctypes.Structure):
+    """`llama_model_imatrix_data`."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("data", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+class _TypeOverride(ctypes.Structure):
+    """`llama_model_tensor_override`."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("type", ctypes.c_int))
+
+
+class _QuantizeParams(ctypes.Structure):
+    """`llama_model_quantize_params` of llama.h."""
+
+    _fields_ = (
+        ("nthread", ctypes.c_int32),
+        ("ftype", ctypes.c_int),
+        ("output_tensor_type", ctypes.c_int),
+        ("token_embedding_type", ctypes.c_int),
+        ("allow_requantize", ctypes.c_bool),
+        ("quantize_output_tensor", ctypes.c_bool),
+        ("only_copy", ctypes.c_bool),
+        ("pure", ctypes.c_bool),
+        ("keep_split", ctypes.c_bool),
+        ("dry_run", ctypes.c_bool),
+        ("imatrix", ctypes.POINTER(_ImatrixEntry)),
+        ("kv_overrides", ctypes.c_void_p),
+        ("tt_overrides", ctypes.POINTER(_TypeOverride)),
+        ("prune_layers", ctypes.c_void_p),
+        ("max_buf_size", ctypes.c_size_t),
+    )
+
+
+# The same library once more: llama_cpp's bindings have set types on their own functions.
+_lib = ctypes.CDLL(library()._name)
+_lib.ggml_quantize_chunk.restype = ctypes.c_size_t
+_lib.ggml_quantize_chunk.argtypes = (
+    *(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
+    *(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
+)
+_lib.ggml_row_size.restype = ctypes.c_size_t
+_lib.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
+for _widen in (_lib.ggml_fp16_to_fp32_row, _lib.ggml_bf16_to_fp32_row):
+    _widen.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    _widen.restype = None
+_lib.llama_model_quantize_default_params.restype = _QuantizeParams
+
+
+def row_size(kind: int, width: int) -> int:
+    """Bytes that one row of `width` numbers takes in a `ggml_type`."""
+    return int(_lib.ggml_row_size(kind, width))
+
+
+def to_floats(raw: Bytes, kind: int) -> Floats:
+    """Numbers of a checkpoint as float32, exactly.
+
+    Args:
+        raw: contiguous bytes, little-endian.
+        kind: F32, F16 or BF16.
+    """
+    if kind == F32:
+        return raw.view(np.float32)
+    floats = np.empty(raw.size // 2, np.float32)
+    widen = _lib.ggml_fp16_to_fp32_row if kind == F16 else _lib.ggml_bf16_to_fp32_row
+    widen(raw.ctypes.data, floats.ctypes.data, floats.size)
+    return floats
+
+
+def quantize_rows(rows: Floats, kind: int, importance: Floats | None = None) -> Bytes:
+    """Rows in a `ggml_type`, byte for byte as llama.cpp's quantizer writes them.
+
+    Args:
+        rows: [n, width], contiguous; width a multiple of the type's block.
+        kind: the `ggml_type`.
+        importance: [width], the weight of each column's error; the smallest types need it.
+
+    Returns:
+        [n * row_size(kind, width)] bytes.
+    """
+    count, width = rows.shape
+    encoded = np.empty(count * row_size(kind, width), np.uint8)
+    weights = importance.ctypes.data if importance is not None else None
+    _lib.ggml_quantize_chunk(kind, rows.ctypes.data, encoded.ctypes.data, 0, count, width, weights)
+    return encoded
+
+
+def quantize_file(
+    source: Path,
+    destination: Path,
+    file_type: int,
+    *,
+    importance: Mapping[str, Floats],
+    overrides: Sequence[tuple[str, int]],
+) -> None:
+    """Run libllama's quantizer over a GGUF file.
+
+    Args:
+        source: an F32, F16 or BF16 file.
+        destination: is written.
+        file_type: the `llama_ftype`.
+        importance: tensor name to importance weights; may be empty.
+        overrides: (regular expression on tensor names, `ggml_type`), the first match wins.
+
+    Raises:
+        LocalmtpError: with libllama's reason.
+    """
+    params = _lib.llama_model_quantize_default_params()
+    params.ftype = file_type
+    entries = [_ImatrixEntry(k.encode(), v.ctypes.data, v.size) for k, v in importance.items()]
+    if entries:
+        params.imatrix = (_ImatrixEntry * (len(entries) + 1))(*entries)
+    types = [_TypeOverride(pattern.encode(), kind) for pattern, kind in overrides]
+    if types:
+        params.tt_overrides = (_TypeOverride * (len(types) + 1))(*types)
+    with log_lines() as lines:
+        status = _lib.llama_model_quantize(
+            str(source).encode(), str(destination).encode(), ctypes.byref(params)
+        )
+    if status:
+        reason = "".join(line for line in lines if "failed to quantize" in line)
+        reason = reason.rpartition("failed to quantize: ")[2].strip()
+        raise LocalmtpError(f"libllama cannot quantize: {reason or 'it gave no reason'}")
