@@ -12,6 +12,7 @@ from localmtp.convert.check import check_drafter, check_target, fits_memory
 from localmtp.convert.metadata import Origin
 from localmtp.convert.plan import Job, PlannedFile, plan
 from localmtp.convert.quantize import Recipe, file_type
+from localmtp.convert.source import locate
 from localmtp.convert.stream import Output, stream
 from localmtp.convert.writer import GgufFile, require_room
 from localmtp.errors import LocalmtpError
@@ -28,10 +29,12 @@ class Options:
     name: str | None = None
     """What to call the model, in its files' names and inside; None: as its folder is called."""
     overrides: Sequence[tuple[str, str]] = ()
-    """(regular expression on tensor names, type), for single tensors."""
+    """(regular expression on tensor names, type), for single tensors of what `quants` is for."""
     quantized_by: str | None = None
     force: bool = False
     """Replace files that are there already."""
+    offline: bool = False
+    """Do not ask the hub for newer files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Progress:
     """The checkpoint that is being written, or the file that is being checked."""
     done: int
     total: int
-    """Weights of the checkpoint; both 0 while checking."""
+    """Bytes of the checkpoint; both 0 while checking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,10 @@ class ConvertedFile:
 
 
 def convert(
-    source: Path,
+    source: str | Path,
     out: Path,
     *,
-    drafter_source: Path | None = None,
+    drafter_source: str | Path | None = None,
     options: Options = Options(),
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> list[ConvertedFile]:
@@ -76,7 +79,7 @@ def convert(
     whatever the number of quantizations, and a file gets its name when it has been checked.
 
     Args:
-        source: a checkpoint's directory.
+        source: a checkpoint's directory, or `USER/REPO` on the Hugging Face hub.
         out: the directory for the files; made when missing.
         drafter_source: the drafter's checkpoint.
         options: what to make.
@@ -105,28 +108,29 @@ def convert(
     return converted
 
 
-def _plan_jobs(source: Path, out: Path, drafter_source: Path | None, options: Options) -> list[Job]:
+def _plan_jobs(
+    source: str | Path, out: Path, drafter_source: str | Path | None, options: Options
+) -> list[Job]:
     if options.name is not None and Path(options.name).name != options.name:
         raise LocalmtpError(f"{options.name!r} is not a name for a file")
-    origin = _origin(source, options, options.name)
-    jobs = [plan(source, origin, _recipes(options.quants, options), out)]
+    recipes = [Recipe(name, options.overrides) for name in _quant_names(options.quants)]
+    drafter_recipes = [Recipe(name) for name in _quant_names(options.drafter_quants)]
+    located = locate(source, offline=options.offline)
+    origin = Origin(located.name, options.name, located.repo, options.quantized_by)
+    jobs = [plan(located.directory, origin, recipes, out)]
     if drafter_source is not None:
         name = f"{options.name}-assistant" if options.name else None
-        recipes = _recipes(options.drafter_quants, options)
-        origin = _origin(drafter_source, options, name)
-        jobs.append(plan(drafter_source, origin, recipes, out, jobs[0]))
+        located = locate(drafter_source, offline=options.offline)
+        origin = Origin(located.name, name, located.repo, options.quantized_by)
+        jobs.append(plan(located.directory, origin, drafter_recipes, out, jobs[0]))
     return jobs
 
 
-def _origin(source: Path, options: Options, name: str | None) -> Origin:
-    return Origin(source.resolve().name, name, quantized_by=options.quantized_by)
-
-
-def _recipes(quants: Sequence[str], options: Options) -> list[Recipe]:
-    names = dict.fromkeys(quant.upper() for quant in quants)
+def _quant_names(quants: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(quant.upper() for quant in quants))
     for name in names:
         file_type(name)
-    return [Recipe(name, options.overrides) for name in names]
+    return names
 
 
 def _require_place(jobs: Sequence[Job], out: Path, *, force: bool) -> None:
@@ -149,9 +153,9 @@ def _write(
             Output(part, file.types, file.recipe.importance)
             for part, file in zip(parts, job.files, strict=True)
         ]
-        for weights in stream(job.tensors, outputs):
-            done += weights
-            progress(Progress(job.checkpoint.directory, done, job.weights))
+        for size in stream(job.tensors, outputs):
+            done += size
+            progress(Progress(job.checkpoint.directory, done, job.size))
         converted = []
         for part, file in zip(parts, job.files, strict=True):
             part.flush()

@@ -11,7 +11,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from localmtp.convert.architecture import Spec, read_spec
-from localmtp.convert.checkpoint import Checkpoint, open_checkpoint
+from localmtp.convert.checkpoint import Checkpoint, StoredTensor, open_checkpoint
 from localmtp.convert.metadata import (
     Origin,
     write_architecture,
@@ -53,8 +53,13 @@ class Job:
 
     @property
     def weights(self) -> int:
-        """How many numbers the checkpoint's tensors hold."""
+        """How many numbers the model has."""
         return sum(prod(tensor.shape) for tensor in self.tensors)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are read from the checkpoint."""
+        return sum(t.source.size for t in self.tensors if isinstance(t.source, StoredTensor))
 
     def writer(self, file: PlannedFile) -> GGUFWriter:
         """Metadata and tensors of a file, ready to be written.

@@ -45,7 +45,7 @@ def stream(tensors: Sequence[Tensor], outputs: Sequence[Output]) -> Iterator[int
         outputs: files whose headers are written.
 
     Yields:
-        How many numbers of the checkpoint have been dealt with since the last time.
+        Bytes of the checkpoint that have been dealt with since the last time.
 
     Raises:
         LocalmtpError: a weight is not finite, or the checkpoint has changed meanwhile.
@@ -79,6 +79,14 @@ class _Block:
     def width(self) -> int:
         return self.tensor.shape[-1]
 
+    @property
+    def size(self) -> int:
+        """Bytes in the checkpoint; of tensors that are not from there, none."""
+        source = self.tensor.source
+        if not isinstance(source, StoredTensor):
+            return 0
+        return source.size // prod(source.shape) * self.rows * self.width
+
 
 def _blocks(tensors: Sequence[Tensor]) -> Iterator[_Block]:
     for tensor in tensors:
@@ -97,8 +105,7 @@ def _encode_block(block: _Block, outputs: Sequence[Output]) -> list[Bytes]:
     source = block.tensor.source
     if isinstance(source, StoredTensor):
         kind = KINDS[source.dtype]
-        row = source.size // prod(source.shape[:-1])
-        raw = source.read(block.first * row, block.rows * row)
+        raw = source.read(block.first * (block.size // block.rows), block.size)
     else:
         kind, raw = F32, source.view(np.uint8)
     try:
@@ -122,4 +129,4 @@ def _write_next(
     block, future = waiting.popleft()
     for output, data in zip(outputs, future.result(), strict=True):
         output.file.write(data)
-    return block.rows * block.width
+    return block.size

@@ -1,0 +1,152 @@
+"""`localmtp convert`: Hugging Face checkpoints to quantized GGUF."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localmtp.cli import output
+
+if TYPE_CHECKING:
+    from localmtp.convert import ConvertedFile, Progress
+
+
+class _TensorType(click.ParamType[tuple[str, str]]):
+    """A regular expression on tensor names and the type for those that match."""
+
+    name = "REGEX=TYPE"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Both parts; the type is what comes after the last `=`."""
+        pattern, _, kind = str(value).rpartition("=")
+        if not (pattern and kind):
+            self.fail(f"{value!r} is not REGEX=TYPE, such as 'ffn_down=Q6_K'", param, ctx)
+        return pattern, kind
+
+
+@click.command("convert", short_help="Hugging Face checkpoints to GGUF.")
+@click.argument("source")
+@click.argument("drafter_source", required=False)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where files go.")
+@click.option(
+    "--quant",
+    "quants",
+    metavar="TYPE",
+    multiple=True,
+    default=("Q4_K_M",),
+    show_default=True,
+    help="Quantization; may be repeated.",
+)
+@click.option(
+    "--drafter-quant",
+    "drafter_quants",
+    metavar="TYPE",
+    multiple=True,
+    help="The same for DRAFTER_SOURCE.  [default: Q8_0]",
+)
+@click.option("--name", help="What to call the model.  [default: as SOURCE is called]")
+@click.option(
+    "--tensor-type",
+    "overrides",
+    type=_TensorType(),
+    multiple=True,
+    help="The type of single tensors of SOURCE; may be repeated, the first match decides.",
+)
+@click.option("--quantized-by", metavar="NAME", help="Written into the files.")
+@click.option("--force", is_flag=True, help="Replace files that are there already.")
+@click.option("--offline", is_flag=True, help="Never ask the network.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def command(
+    source: str,
+    drafter_source: str | None,
+    out: Path,
+    drafter_quants: Sequence[str],
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    r"""Convert SOURCE, a checkpoint directory or hub repository, and its drafter.
+
+    Writes NAME-TYPE.gguf for a target and mtp-NAME-TYPE.gguf for a drafter, each checked by
+    running it before it gets its name.
+
+    \b
+    localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
+    localmtp convert ./my-finetune --quant Q4_K_M --quant Q8_0 --out gguf
+    """
+    from localmtp.convert import Options, convert
+
+    if drafter_quants and drafter_source is None:
+        raise click.UsageError(
+            "--drafter-quant needs a DRAFTER_SOURCE; for a drafter given alone, use --quant"
+        )
+    options = Options(drafter_quants=drafter_quants or ("Q8_0",), **flags)
+    with closing(_ProgressBar()) as progress:
+        files = convert(
+            source, out, drafter_source=drafter_source, options=options, progress=progress
+        )
+    if as_json:
+        described = [asdict(file) | {"path": str(file.path)} for file in files]
+        output.line(json.dumps({"files": described}))
+    else:
+        _print_table(files)
+
+
+class _ProgressBar:
+    """A bar on standard error for each checkpoint, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._path: Path | None = None
+        self._done = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.path != self._path:
+            self.close()
+            self._path = progress.path
+            if progress.total:
+                self._bar = click.progressbar(
+                    length=progress.total,
+                    label=progress.path.name,
+                    file=sys.stderr,
+                    hidden=not sys.stderr.isatty(),
+                    item_show_func=lambda done: done,
+                    update_min_steps=max(1, progress.total // 1000),
+                )
+        if self._bar is not None:
+            done = f"{_size(progress.done)} of {_size(progress.total)}"
+            self._bar.update(progress.done - self._done, done)
+            self._done = progress.done
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+        self._bar, self._done = None, 0
+
+
+def _print_table(files: Sequence[ConvertedFile]) -> None:
+    width = max(len(str(file.path)) for file in files)
+    output.line(f"{'file':{width}}  {'size':>9}  {'bits/weight':>11}  sha256")
+    for file in files:
+        unchecked = "" if file.checked else "  (too large to be run here)"
+        output.line(
+            f"{file.path!s:{width}}  {_size(file.size):>9}  {file.bits_per_weight:11.2f}  "
+            f"{file.sha256[0]}{unchecked}"
+        )
+
+
+def _size(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
