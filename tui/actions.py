@@ -32,7 +32,7 @@ CHAT_ACTIONS = (
     Action("panel", "ctrl+s", "Statistics", "Show or hide the statistics", True),
     Action("messages", "alt+up", "Messages", "Go to the messages: copy, edit, delete ...", True),
     Action("theme", "f5", "Theme", "Dark or light", priority=True),
-    Action("quit", "ctrl+q", "Quit", "Leave the chat", True),
+    Action("quit", "ctrl+q", "Quit", "Leave the chat", True, priority=True),
 )
 """Of the chat screen."""
 

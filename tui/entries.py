@@ -181,13 +181,17 @@ class AnswerEntry(Entry):
         return [s for name, style in parts for s in (Segment(f"■ {name}", style), gap)]
 
     def _footer(self, brush: Brush, width: int) -> list[Line]:
-        parts = Text(style=brush.muted)
+        parts = [(figure, brush.muted) for figure in (_figures(self.stats) if self.stats else ())]
         if self.finish in _ENDINGS:
-            parts.append(_ENDINGS[self.finish], brush.warning)
-        for figure in _figures(self.stats) if self.stats else ():
-            parts.append(" · " if parts else "")
-            parts.append(figure)
-        return brush.lines(parts, width)
+            parts.insert(0, (_ENDINGS[self.finish], brush.warning))
+        lines: list[Line] = [[]]
+        for text, style in parts:
+            # A figure is not torn from its unit.
+            if lines[-1] and sum(s.cell_length for s in lines[-1]) + len(text) + 3 > width:
+                lines.append([])
+            separator = [Segment(" · ", brush.muted)] if lines[-1] else []
+            lines[-1] += [*separator, Segment(text, style)]
+        return lines
 
 
 def _figures(stats: Stats) -> list[str]:

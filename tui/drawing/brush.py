@@ -37,6 +37,7 @@ class Brush:
     def __init__(self, palette: Palette, *, monochrome: bool = False) -> None:
         self.palette = palette
         self.plain = Style(color=palette.foreground)
+        self.brand = Style(color=palette.accent, bold=True)
         self.strong = Style(color=palette.foreground, bold=True)
         self.muted = Style(color=palette.muted)
         self.rule = Style(color=palette.rule)

@@ -47,6 +47,7 @@ class CodeDrawing:
         syntax = Syntax(code, self.language or "text", theme=brush.syntax, tab_size=4)
         text = syntax.highlight(code)
         text.rstrip()
+        text.no_wrap, text.overflow = False, "fold"
         if code.startswith("\n"):
             # The lexer drops leading newlines; they are part of the block here.
             text = Text("\n" * (len(code) - len(code.lstrip("\n")))) + text

@@ -115,7 +115,7 @@ class Document:
         blocks = list(_blocks(tail))
         if not blocks:
             return
-        if self._open and self._open.code and blocks[0].code:
+        if self._open and _same_language(self._open.code, blocks[0].code):
             blocks[0].code = self._open.code
         if self._open:
             blocks[0].after_blank = self._open.after_blank
@@ -186,6 +186,10 @@ def _groups(tokens: list[Token], level: int) -> Iterator[list[Token]]:
         if token.level == level and token.nesting <= 0:
             yield group
             group = []
+
+
+def _same_language(one: CodeDrawing | None, other: CodeDrawing | None) -> bool:
+    return one is not None and other is not None and one.language == other.language
 
 
 def _is_closed(block: Block, tail: str) -> bool:

@@ -88,11 +88,11 @@ class ChatScreen(Screen[None]):
         if answer is None:
             state = self._loading
         elif stats and stats.completion_tokens:
-            state = f"writing · {plural(stats.completion_tokens, 'token')} · Esc stops"
+            state = f"writing · {plural(stats.completion_tokens, 'token')}"
         elif prefilled and prefilled.total:
-            state = f"reading the prompt · {share(prefilled.done / prefilled.total)} · Esc stops"
+            state = f"reading the prompt · {share(prefilled.done / prefilled.total)}"
         else:
-            state = "reading the prompt · Esc stops"
+            state = "reading the prompt"
         if conversation.waiting and answer:
             state += f" · {conversation.waiting} waiting"
         summary = ""
@@ -102,6 +102,8 @@ class ChatScreen(Screen[None]):
                 summary += f" · {share(stats.acceptance_rate)} accepted"
                 summary += f" · {stats.tokens_per_pass:.2f} per pass"
         self.query_one(Activity).show(state, summary)
+        if session:
+            self.query_one(TopBar).show(session.name, session.drafter_name, drafting)
 
     def action_stop(self) -> None:
         """Stops the answer; without one, clears the prompt."""
@@ -160,7 +162,6 @@ class ChatScreen(Screen[None]):
             self._not_opened(event.worker.error)
 
     def _begin(self, session: Session) -> None:
-        self.query_one(TopBar).show(session.name, session.drafter_name, session.drafting)
         self.conversation.prompt.placeholder = f"Message {session.name}"
         self.conversation.begin(session)
         self.show_state()

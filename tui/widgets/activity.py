@@ -27,7 +27,9 @@ class Activity(Horizontal):
 
     def show(self, state: str, summary: str = "") -> None:
         """Shows the state, and on the right the summary unless a note stands there."""
-        self.query_one("#state", Static).update(Text(state, no_wrap=True, overflow="ellipsis"))
+        self.query_one("#state", Static).update(
+            Text(state, no_wrap=True, overflow="ellipsis"), layout=False
+        )
         self._summary = Text(summary, no_wrap=True, overflow="ellipsis")
         if not self._timer:
             self.query_one("#aside", Static).update(self._summary)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
-from textual.widgets import Sparkline, Static
+from textual.widgets import Static
 
 from localmtp.engine.events import Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
@@ -16,13 +18,23 @@ from localmtp.tui.text import duration, rate, share
 WIDTH = 30
 """Cells inside the panel; the style sheet adds the margins."""
 
-_EIGHTHS = " ▏▎▍▌▋▊▉"
+_LEVELS = " ▁▂▃▄▅▆▇█"
 
 
 def bar(part: float, width: int) -> str:
-    """A share of 0..1 as a bar, to an eighth of a cell."""
-    eighths = round(min(1.0, max(0.0, part)) * width * 8)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()).ljust(width)
+    """A share of 0..1 as a line, to half a cell."""
+    halves = round(min(1.0, max(0.0, part)) * width * 2)
+    return "━" * (halves // 2) + "╸" * (halves % 2)
+
+
+def spark(values: Sequence[float], width: int) -> tuple[str, str]:
+    """The last `width` values as two rows of columns over a floor of 0."""
+    values = list(values)[-width:]
+    top = max(values, default=0) or 1.0
+    levels = [max(1, round(16 * value / top)) for value in values]
+    upper = "".join(_LEVELS[max(0, level - 8)] for level in levels)
+    lower = "".join(_LEVELS[min(8, level)] for level in levels)
+    return upper.rjust(width), lower.rjust(width)
 
 
 class Statistics(VerticalScroll, can_focus=False):
@@ -37,10 +49,8 @@ class Statistics(VerticalScroll, can_focus=False):
         self._now = 0.0
 
     def compose(self) -> ComposeResult:
-        """The speed, its recent past, everything else."""
-        yield Static(id="speed")
-        yield Sparkline([], id="spark")
-        yield Static(id="figures")
+        """One text: its lines change, its layout hardly ever."""
+        yield Static()
 
     def on_mount(self) -> None:
         """Shows that nothing was measured yet."""
@@ -66,7 +76,6 @@ class Statistics(VerticalScroll, can_focus=False):
         if stats:
             now = self._speed.add(stats)
             self._now = now if writing else stats.decode_tokens_per_s
-            self.query_one(Sparkline).data = list(self._speed.history)[-2 * WIDTH :]
         self._draw()
 
     def repaint(self, brush: Brush) -> None:
@@ -77,71 +86,82 @@ class Statistics(VerticalScroll, can_focus=False):
     def _draw(self) -> None:
         stats, writing, prefilled = self._shown
         brush = self._brush
-        self.query_one("#speed", Static).update(self._headline(stats))
-        figures = Text()
-        for section in (
+        sections = (
+            self._headline(stats),
             _drafting(brush, stats, self._drafting),
             _by_position(brush, stats),
             _prompt(brush, stats, prefilled if writing else None),
             _time(brush, stats.time) if stats and stats.decode_s > 0 else None,
             _context(brush, stats),
-        ):
-            if section:
-                figures.append(section).append("\n\n")
-        figures.rstrip()
-        self.query_one("#figures", Static).update(figures)
+        )
+        self.query_one(Static).update(Text("\n\n").join(filter(None, sections)))
 
     def _headline(self, stats: Stats | None) -> Text:
         measured = stats is not None and stats.decode_s > 0
         speed = rate(self._now) if measured else "–"
         average = f"avg {rate(stats.decode_tokens_per_s)}" if stats and measured else ""
-        text = Text(speed, self._brush.strong).append(" tok/s", self._brush.muted)
-        pad = max(1, WIDTH - len(speed) - len(" tok/s") - len(average))
-        return text.append(" " * pad + average, self._brush.muted)
+        pad = " " * max(1, WIDTH - len(speed) - len(" tok/s") - len(average))
+        brush, (upper, lower) = self._brush, spark(self._speed.history, WIDTH)
+        return Text.assemble(
+            (speed, brush.strong),
+            (f" tok/s{pad}{average}\n\n", brush.muted),
+            (f"{upper}\n{lower}", brush.draft),
+        )
 
 
 def _row(brush: Brush, label: str, value: str) -> Text:
     gap = " " * max(1, WIDTH - len(label) - len(value))
-    return Text(label, brush.muted).append(gap + value, brush.plain)
+    return Text.assemble((label, brush.muted), gap, (value, brush.plain))
 
 
 def _drafting(brush: Brush, stats: Stats | None, drafting: str) -> Text:
     state, _, reason = drafting.partition(": ")
     style = brush.draft if state == "on" else brush.warning
     gap = " " * (WIDTH - len("drafting") - len(state))
-    text = Text("drafting", brush.strong).append(gap).append(state or " ", style)
+    lines = [Text.assemble(("drafting", brush.strong), gap, (state, style))]
     if reason:
-        text.append(f"\n{reason}", brush.warning)
+        lines.append(Text(reason, brush.warning))
     if stats and stats.drafted:
-        text.append("\n").append(_row(brush, "accepted", share(stats.acceptance_rate)))
-        text.append("\n").append(_row(brush, "tokens per pass", f"{stats.tokens_per_pass:.2f}"))
-        text.append("\n").append(_row(brush, "draft length", f"{stats.draft_length_mean:.1f}"))
-    return text
+        lines.append(_row(brush, "accepted", share(stats.acceptance_rate)))
+        lines.append(_row(brush, "tokens per pass", f"{stats.tokens_per_pass:.2f}"))
+        lines.append(_row(brush, "draft length", f"{stats.draft_length_mean:.1f}"))
+    return Text("\n").join(lines)
 
 
 def _by_position(brush: Brush, stats: Stats | None) -> Text | None:
     if not stats or not stats.drafted:
         return None
     width = WIDTH - 9
-    lines = [Text("accepted by position", brush.muted)]
+    lines = [Text("accepted by position", brush.strong)]
     for position, accepted in enumerate(stats.acceptance_by_position, 1):
-        line = Text(f"{position:>2} ", brush.muted).append(bar(accepted, width), brush.draft)
-        lines.append(line.append(share(accepted).rjust(6), brush.plain))
+        line = bar(accepted, width)
+        lines.append(
+            Text.assemble(
+                (f"{position:>2} ", brush.muted),
+                (line, brush.draft),
+                ("─" * (width - len(line)), brush.rule),
+                (share(accepted).rjust(6), brush.plain),
+            )
+        )
     return Text("\n").join(lines)
 
 
 def _prompt(brush: Brush, stats: Stats | None, prefilled: Prefilled | None) -> Text | None:
     if prefilled and prefilled.done < prefilled.total:
         part = prefilled.done / prefilled.total
-        line = Text(bar(part, WIDTH - 6), brush.prefill).append(share(part).rjust(6), brush.plain)
-        return Text("reading the prompt", brush.strong).append("\n").append(line)
+        line = bar(part, WIDTH - 6)
+        return Text.assemble(
+            ("reading the prompt\n", brush.strong),
+            (line, brush.prefill),
+            ("─" * (WIDTH - 6 - len(line)), brush.rule),
+            (share(part).rjust(6), brush.plain),
+        )
     if not stats or stats.ttft_s <= 0:
         return None
-    text = _row(brush, "first token", duration(stats.ttft_s))
+    lines = [Text("prompt", brush.strong), _row(brush, "first token", duration(stats.ttft_s))]
     if stats.prefill_tokens_per_s:
-        speed = f"{rate(stats.prefill_tokens_per_s)} tok/s"
-        text.append("\n").append(_row(brush, "prefill", speed))
-    return text
+        lines.append(_row(brush, "read at", f"{rate(stats.prefill_tokens_per_s)} tok/s"))
+    return Text("\n").join(lines)
 
 
 def _time(brush: Brush, spent: TimeSpent) -> Text:
@@ -152,13 +172,13 @@ def _time(brush: Brush, spent: TimeSpent) -> Text:
         ("other", spent.other_s, brush.muted),
     )
     total = sum(seconds for _, seconds, _ in parts) or 1.0
-    text, drawn = Text("time\n", brush.strong), 0.0
+    text, drawn = Text.assemble(("time\n", brush.strong)), 0.0
     for _, seconds, style in parts:
         cells = round(WIDTH * (drawn + seconds) / total) - round(WIDTH * drawn / total)
-        text.append("█" * cells, style)
+        text.append("━" * cells, style)
         drawn += seconds
     for number, (name, seconds, style) in enumerate(parts):
-        text.append("\n" if number % 2 == 0 else " " * 3)
+        text.append("\n" if number % 2 == 0 else " " * 4)
         text.append("■ ", style).append(name.ljust(6), brush.muted)
         text.append(share(seconds / total).rjust(5), brush.plain)
     return text
@@ -167,10 +187,13 @@ def _time(brush: Brush, spent: TimeSpent) -> Text:
 def _context(brush: Brush, stats: Stats | None) -> Text | None:
     if not stats or not stats.context_size:
         return None
-    used = f"{stats.context_used:,} / {stats.context_size:,}"
+    used = f"{stats.context_used:,} of {stats.context_size:,}"
     gap = " " * max(1, WIDTH - len("context") - len(used))
-    part = stats.context_used / stats.context_size
-    filled = max(1, round(WIDTH * part)) if stats.context_used else 0
-    text = Text("context", brush.strong).append(gap + used, brush.plain).append("\n")
-    text.append("█" * filled, brush.accent)
-    return text.append("█" * (WIDTH - filled), brush.rule)
+    line = bar(stats.context_used / stats.context_size, WIDTH)
+    return Text.assemble(
+        ("context", brush.strong),
+        gap,
+        (f"{used}\n", brush.plain),
+        (line, brush.accent),
+        ("─" * (WIDTH - len(line)), brush.rule),
+    )

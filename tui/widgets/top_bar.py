@@ -25,10 +25,12 @@ class TopBar(Horizontal):
 
     def show(self, model: str, drafter: str, drafting: str) -> None:
         """Shows names; `drafting` is empty until it is known."""
+        if self._shown == (model, drafter, drafting):
+            return
         self._shown = (model, drafter, drafting)
         brush = self._brush
-        running = Text("localmtp", brush.accent + brush.strong, no_wrap=True, overflow="ellipsis")
-        running.append(f"   {model}", brush.plain)
+        running = Text(no_wrap=True, overflow="ellipsis")
+        running.append("localmtp", brush.brand).append(f"   {model}", brush.plain)
         if drafter:
             running.append(f"   drafter {drafter}", brush.muted)
         self.query_one("#running", Static).update(running)
@@ -42,4 +44,5 @@ class TopBar(Horizontal):
     def repaint(self, brush: Brush) -> None:
         """In other colours."""
         self._brush = brush
-        self.show(*self._shown)
+        shown, self._shown = self._shown, ("", "", "")
+        self.show(*shown)

@@ -8,7 +8,7 @@ from time import monotonic
 
 from rich.segment import Segment
 from textual import events
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
@@ -46,6 +46,7 @@ class Transcript(ScrollView, can_focus=True):
         self._tops: list[int] = [0]
         self._following = True
         self._settling = False
+        self._painted: list[Line] = []
 
     @property
     def current(self) -> Entry | None:
@@ -89,7 +90,7 @@ class Transcript(ScrollView, can_focus=True):
         if self._following:
             self.scroll_to(y=self.max_scroll_y, animate=False)
         self._measure_visible()
-        self.refresh()
+        self._refresh_changed_lines()
         if not self._settling and not all(map(self._is_drawn, self.entries)):
             self._settling = True
             self.set_timer(SLICE_S, self._settle)
@@ -157,17 +158,14 @@ class Transcript(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the page, cut to the window."""
-        page_y, width = y + self.scroll_offset.y, self.size.width
-        index = bisect_right(self._tops, page_y) - 1
-        if index >= len(self.entries):
-            return Strip.blank(width, self.rich_style)
-        lines = self._lines(self.entries[index])
-        within = page_y - self._tops[index]
-        line = lines[within] if within < len(lines) else []
-        if index == self.cursor and within < len(lines) - 1:
+        page_y = y + self.scroll_offset.y
+        line = self._line(page_y)
+        if self.cursor is not None and (
+            self._tops[self.cursor] <= page_y < self._tops[self.cursor + 1] - 1
+        ):
             mark = Segment("▌", self._brush.accent)
             line = [mark, *Strip(line).crop(1)] if line else [mark]
-        strip = Strip(line).adjust_cell_length(width)
+        strip = Strip(line).adjust_cell_length(self.size.width)
         if (selection := self.text_selection) and (span := selection.get_span(page_y)):
             strip = self._selected(strip, *span)
         return strip.apply_style(self.rich_style).apply_offsets(0, page_y)
@@ -184,6 +182,23 @@ class Transcript(ScrollView, can_focus=True):
     def selection_updated(self, selection: Selection | None) -> None:
         """Shows what is selected."""
         self.refresh()
+
+    def _refresh_changed_lines(self) -> None:
+        """Repaints from the first to the last line in sight that is not as it was painted."""
+        top, height = self.scroll_offset.y, self.size.height
+        lines = [self._line(y) for y in range(top, top + height)]
+        changed = [y for y in range(height) if self._painted[y : y + 1] != [lines[y]]]
+        if changed:
+            self.refresh(Region(0, changed[0], self.size.width, changed[-1] - changed[0] + 1))
+        self._painted = lines
+
+    def _line(self, page_y: int) -> Line:
+        index = bisect_right(self._tops, page_y) - 1
+        if index >= len(self.entries):
+            return []
+        lines = self._lines(self.entries[index])
+        within = page_y - self._tops[index]
+        return lines[within] if within < len(lines) else []
 
     def _selected(self, strip: Strip, start: int, end: int) -> Strip:
         style = self.screen.get_component_rich_style("screen--selection")
