@@ -43,6 +43,10 @@ class BadHeaderError(ValueError):
     """The bytes are not a GGUF header, or end before it does; says so after the file's name."""
 
 
+class CutOffError(BadHeaderError):
+    """The bytes end before the header does."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One entry of the tensor table."""
@@ -125,7 +129,8 @@ def parse_header(data: bytes | mmap.mmap, size: int, *, settings_only: bool = Fa
         settings_only: as for `read_header`.
 
     Raises:
-        BadHeaderError: not GGUF, cut off, or with absurd counts or lengths.
+        BadHeaderError: not GGUF, or with absurd counts or lengths.
+        CutOffError: more bytes are needed.
     """
     cursor = _Cursor(data)
     try:
@@ -133,7 +138,7 @@ def parse_header(data: bytes | mmap.mmap, size: int, *, settings_only: bool = Fa
         header = _metadata(cursor, n_values, settings_only=settings_only)
         return header if settings_only else _with_tensors(cursor, header, n_tensors, size)
     except struct.error as fault:
-        raise BadHeaderError("ends inside its GGUF header") from fault
+        raise CutOffError("ends inside its GGUF header") from fault
     except UnicodeDecodeError as fault:
         raise BadHeaderError("has a damaged GGUF header: a text is not UTF-8") from fault
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import httpx
@@ -32,7 +33,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.gguf_header import BadHeaderError, Header, parse_header
+from localmtp.models.gguf_header import BadHeaderError, CutOffError, Header, parse_header
 
 # What happens is told by our own lines; the client would print its warnings between them.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -88,8 +89,14 @@ def gguf_files(repo: str) -> list[RemoteFile]:
             file.lfs.sha256 if file.lfs else "",
         )
         for file in info.siblings or []
-        if file.rfilename.lower().endswith(".gguf")
+        if file.rfilename.lower().endswith(".gguf") and _stays_inside(file.rfilename)
     ]
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a name from the network is one of a file below its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def remote_header(file: RemoteFile) -> Header:
@@ -98,15 +105,18 @@ def remote_header(file: RemoteFile) -> Header:
     Raises:
         LocalmtpError: it is not a GGUF file, or could not be reached.
     """
-    fault: Exception | None = None
-    for part in _HEADER_PARTS:
+    fault: BadHeaderError = CutOffError()
+    for size in _HEADER_PARTS:
         try:
-            data = patiently(partial(_first_bytes, file, part))
+            data = patiently(partial(_first_bytes, file, size))
             return parse_header(data, file.nbytes, settings_only=True)
         except (httpx.HTTPError, OfflineModeIsEnabled) as unreachable:
             raise explained(unreachable, file.repo) from unreachable
+        except CutOffError as more_needed:
+            fault = more_needed
         except BadHeaderError as bad:
             fault = bad
+            break
     raise LocalmtpError(f"{file} {fault}", hint="nothing was downloaded") from fault
 
 

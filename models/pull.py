@@ -93,8 +93,8 @@ def _first_fitting(
     """
     why, mixed, warning = f"{target.repo} holds no drafter", None, ""
     for candidate in candidates:
-        offered = remote_header(candidate)
         try:
+            offered = remote_header(candidate)
             check_pair(header, offered, str(target), str(candidate))
         except LocalmtpError as fault:
             why = fault.message

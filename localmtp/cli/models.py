@@ -36,8 +36,11 @@ def pull(model: str) -> None:
         files = carry_out(plan(wanted(model)), progress)
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
-    drafter = f"drafter {files.drafter.name}" if files.drafter else f"no {files.why_no_drafter}"
-    output.line(f"{files.name} is here: {files.target.name}, {drafter}")
+    if files.drafter:
+        output.line(f"{files.name} is here: {files.target.name}, drafter {files.drafter.name}")
+    else:
+        output.line(f"{files.name} is here: {files.target.name}")
+        click.echo(f"warning: it has no drafter: {files.why_no_drafter}", err=True)
 
 
 @click.command("list")

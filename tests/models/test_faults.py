@@ -1,0 +1,164 @@
+"""Pulling through everything that a network, a server and a disk can do."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from pathlib import Path
+
+from tests.hub import Hub
+from tests.models.conftest import Pair, Program
+
+REPO = "someone/gemma-4-tiny-GGUF"
+KILLS = 4
+"""Enough to hit header probes, transfer and bookkeeping; fifty were run by hand."""
+
+
+def publish(hub: Hub, pair: Pair) -> None:
+    hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target, "mtp-tiny.gguf": pair.drafter})
+
+
+def holds(program: Program, pair: Pair) -> bool:
+    """Whether the cache has both files, whole, and nothing left over."""
+    found = {path.name: path.read_bytes() for path in program.cache.rglob("*.gguf")}
+    leftovers = list(program.cache.rglob("*.incomplete"))
+    return not leftovers and found == {
+        "tiny-Q8_0.gguf": pair.target,
+        "mtp-tiny.gguf": pair.drafter,
+    }
+
+
+def test_cut_connections_are_resumed(hub: Hub, program: Program, large_pair: Pair) -> None:
+    publish(hub, large_pair)
+    hub.faults.cuts = [0, 1, 3_000_000, 2_500_000, 700_001]
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 0, pulled.stderr
+    assert holds(program, large_pair)
+    assert hub.sent < 1.5 * sum(map(len, large_pair))
+
+
+def test_a_server_that_cannot_resume_is_coped_with(
+    hub: Hub, program: Program, large_pair: Pair
+) -> None:
+    publish(hub, large_pair)
+    hub.faults.ignores_ranges = True
+    hub.faults.cuts = [3_000_000, 5_000_000]
+    assert program("pull", REPO).returncode == 0
+    assert holds(program, large_pair)
+
+
+def test_a_silent_connection_is_given_up_and_resumed(
+    hub: Hub, program: Program, large_pair: Pair
+) -> None:
+    publish(hub, large_pair)
+    hub.faults.stalls = 1
+    assert program("pull", REPO, HF_HUB_DOWNLOAD_TIMEOUT="1").returncode == 0
+    assert holds(program, large_pair)
+
+
+def test_server_errors_and_rate_limits_pass(hub: Hub, program: Program, pair: Pair) -> None:
+    publish(hub, pair)
+    hub.faults.statuses = [503, 0, 500, 0, 0, 429, 0, 0, 502]
+    hub.faults.retry_after = "0"
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 0, pulled.stderr
+    assert holds(program, pair)
+
+
+def test_a_server_that_stays_broken_gets_one_clear_line(
+    hub: Hub, program: Program, pair: Pair
+) -> None:
+    publish(hub, pair)
+    hub.faults.statuses = [503] * 100
+    hub.faults.retry_after = "0"
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 1
+    assert f"the hub cannot serve {REPO} now (status 503)" in pulled.stderr
+    assert pulled.stderr.count("\n") == 2
+    assert 90 < len(hub.faults.statuses) < 99
+
+
+def test_no_server_gets_one_clear_line(hub: Hub, program: Program) -> None:
+    hub.stop()
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 1
+    assert f"cannot reach {hub.endpoint}" in pulled.stderr
+
+
+def test_damaged_files_are_discarded_and_said(hub: Hub, program: Program, large_pair: Pair) -> None:
+    publish(hub, large_pair)
+    hub.faults.damaged = 1
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 1
+    assert "arrived damaged and was discarded" in pulled.stderr
+    assert not list(program.cache.rglob("*.gguf"))
+    assert program("pull", REPO).returncode == 0
+    assert holds(program, large_pair)
+
+
+def test_after_kills_at_random_moments_the_next_pull_completes(
+    hub: Hub, program: Program, large_pair: Pair
+) -> None:
+    publish(hub, large_pair)
+    hub.faults.bytes_per_second = 8e6
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        process = program.start("pull", REPO)
+        time.sleep(moments.uniform(0.5, 2.0))
+        process.kill()
+        process.communicate()
+        for blob in program.cache.rglob("blobs/*"):
+            if ".incomplete" not in blob.name:
+                assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+    hub.faults.bytes_per_second = 0
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 0, pulled.stderr
+    assert holds(program, large_pair)
+
+
+def test_two_pulls_at_once_download_once(hub: Hub, program: Program, large_pair: Pair) -> None:
+    publish(hub, large_pair)
+    hub.faults.bytes_per_second = 2e7
+    both = [program.start("pull", REPO) for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert holds(program, large_pair)
+    assert hub.sent < 1.5 * sum(map(len, large_pair))
+
+
+def test_a_file_deleted_behind_our_back_is_fetched_again(
+    hub: Hub, program: Program, pair: Pair
+) -> None:
+    publish(hub, pair)
+    program("pull", REPO)
+    for blob in program.cache.rglob("blobs/*"):
+        blob.unlink()
+    offline = program("run", REPO, "hi", "--offline")
+    assert "is not on this machine" in offline.stderr
+    assert program("run", REPO, "hi", "--max-tokens", "2").returncode == 0
+    assert holds(program, pair)
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    hub: Hub, program: Program, pair: Pair, tmp_path: Path
+) -> None:
+    publish(hub, pair)
+    obstacle = tmp_path / "file"
+    obstacle.write_text("")
+    pulled = program("pull", REPO, HF_HUB_CACHE=str(obstacle / "cache"))
+    assert pulled.returncode == 1
+    assert str(obstacle) in pulled.stderr
+    assert "HF_HOME" in pulled.stderr
+
+
+def test_a_header_that_lies_is_refused_before_anything_is_downloaded(
+    hub: Hub, program: Program, large_pair: Pair
+) -> None:
+    lie = large_pair.target[:8] + b"\xff" * 16 + large_pair.target[24:]
+    hub.publish(REPO, {"tiny-Q8_0.gguf": lie})
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 1
+    assert "damaged GGUF header" in pulled.stderr
+    assert hub.sent < len(lie)
