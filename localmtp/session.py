@@ -121,7 +121,11 @@ class Session:
         if not text.strip():
             raise LocalmtpError("the prompt is empty", hint="type something to answer")
         self.messages.append(Message(Role.USER, text))
-        return self.answer()
+        try:
+            return self.answer()
+        except LocalmtpError:
+            self.messages.pop()
+            raise
 
     def answer(self) -> Iterator[Event]:
         """Answer the last user message.

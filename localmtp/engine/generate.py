@@ -111,7 +111,7 @@ class Generation:
         counters.verify_s += verified - proposed
         counters.sample_s += judged - verified
         counters.count_round(draft.steps, len(draft.tokens), accepted)
-        self.pacing.settle(draft.steps, accepted, proposed - began, verified - proposed)
+        self.pacing.settle(accepted, proposed - began, verified - proposed)
         counters.context_used = len(target.tokens)
         return [*kept, follower], draft.tokens
 

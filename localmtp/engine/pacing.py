@@ -21,8 +21,8 @@ class Pacing(Protocol):
     def keep(self, confidence: float) -> bool:
         """Whether the token of that step is worth verifying; if not, the draft ends before it."""
 
-    def settle(self, drafted: int, accepted: int, draft_s: float, verify_s: float) -> None:
-        """How the round ended: tokens verified and accepted, seconds drafting and verifying."""
+    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+        """How the round ended: tokens accepted, seconds spent drafting and verifying."""
 
     @property
     def state(self) -> str:
@@ -50,7 +50,7 @@ class FixedPacing:
         self._left -= 1
         return True
 
-    def settle(self, drafted: int, accepted: int, draft_s: float, verify_s: float) -> None:
+    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Nothing is learned."""
 
 
@@ -61,19 +61,29 @@ _WARM_UP = (2, 0, 1, 3)
 """Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included."""
 
 _LEARN = 0.1
-"""Weight of a new sample: the last ten passes count most, so that a change of text shows soon."""
+"""Weight of a new sample: the last ten count most, so that a change of text shows soon."""
 
 _CLAMP = 0.25
-"""A sample moves an estimate by a quarter of it at most: one stall of the machine must not make a
-length look too dear to be tried again, since then nothing would ever correct it."""
+"""A sample moves a cost by a quarter of it at most: one stall of the machine must not make a
+length look so dear that it is never tried again."""
+
+_MEMORY = 0.975
+"""Decay per round of the sums behind rate and trust: about the last forty rounds count."""
 
 _FIRST_GROWTH = 0.15
 """Before it was measured: what a row adds to a pass, relative to the pass of one row. Between a
 GPU (a few percent) and a CPU (most of a pass)."""
 
-_PROBE_AFTER, _PROBE_AT_MOST = 16, 256
-"""Rounds without drafts before one is tried again, doubled each time it does not pay: at the
-limit a probe costs less than half a percent."""
+_LOOK_SHARE = 0.01
+"""While nothing is drafted, a draft step is taken now and then to see whether the text has become
+predictable; so seldom that all of them together cost a hundredth of the time."""
+
+_LOOK_WEIGHT = 0.5
+"""Such a look replaces half of an estimate that is old by then."""
+
+_FORGIVE = 0.01
+"""While nothing is drafted, trust in the drafter recovers by this much of what is missing per
+round: without being tried it could never be regained."""
 
 
 class AutoPacing:
@@ -87,17 +97,18 @@ class AutoPacing:
     """
 
     def __init__(self) -> None:
-        self._pass_s: list[float] = [0.0] * (LONGEST + 1)  # by draft length; 0: not measured
+        self._pass_s = [0.0] * (LONGEST + 1)  # by draft length; 0: not measured yet
         self._step_s = 0.0
         self._confidence = [0.7] * LONGEST  # typical, by position
-        self._trust = 1.0  # accepted / what the confidences promised
-        self._tokens, self._seconds = 0.0, 0.0  # decayed sums; their ratio is the rate
-        self._rounds = 0
-        self._idle, self._probe_after = 0, _PROBE_AFTER
+        self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
+        self._accepted = self._promised = 1.0  # decayed; their ratio is the trust
+        self._rounds = self._idle = 0
+        # Of the running round:
+        self._limit = self._length = self._steps = 0
         self._forced = -1
-        self._limit = self._length = 0
+        self._looking = False
         self._reach = 1.0
-        self._promised = 0.0
+        self._hope = 0.0
 
     @property
     def state(self) -> str:
@@ -109,90 +120,102 @@ class AutoPacing:
         return f"off: drafting would be {max(0.0, 1.0 - drafted / plain):.0%} slower here"
 
     def begin(self, limit: int) -> None:
-        """Warm up, probe, or leave it to the estimates."""
+        """Warm up, have a look, or leave it to the estimates."""
         self._limit = min(limit, LONGEST)
-        self._length, self._reach, self._promised = 0, 1.0, 0.0
-        self._forced = -1
-        if self._rounds < len(_WARM_UP):
-            self._forced = min(_WARM_UP[self._rounds], self._limit)
-        elif self._idle >= self._probe_after:
-            self._forced = min(1, self._limit)
+        self._length = self._steps = 0
+        self._reach, self._hope = 1.0, 0.0
+        warming = self._rounds < len(_WARM_UP)
+        self._forced = min(_WARM_UP[self._rounds], self._limit) if warming else -1
+        self._looking = (
+            self._idle * _LOOK_SHARE * self._cost(0) >= self._step_s > 0 and self._limit > 0
+        )
 
     def go_on(self) -> bool:
         """Whether some longer draft is expected to pay for its steps and its verification."""
         if self._forced >= 0:
             return self._length < self._forced
-        gain, reach = 0.0, self._reach * self._trust
-        here, price = self._cost(self._length), self._tokens / self._seconds
-        for m in range(self._length, self._limit):
-            reach *= self._confidence[m]
-            gain += reach
-            steps = m + 1 - self._length
-            if gain > price * (self._cost(m + 1) - here + steps * self._step_s):
-                return True
-        return False
+        if self._looking and not self._steps:
+            return True
+        return self._pays(self._length, self._reach, gain=0.0)
 
     def keep(self, confidence: float) -> bool:
         """Whether this token, its draft step paid already, is worth a row of verification."""
-        at = self._length
-        self._confidence[at] += _LEARN * (confidence - self._confidence[at])
-        reach = self._reach * confidence
+        at, reach = self._length, self._reach * confidence
+        weight = _LOOK_WEIGHT if self._looking else _LEARN
+        self._confidence[at] += weight * (confidence - self._confidence[at])
+        self._steps += 1
         if self._forced < 0:
-            price = self._tokens / self._seconds
+            gain = self._trust * reach
             growth = self._cost(at + 1) - self._cost(at)
-            if self._trust * reach < price * growth and not self._pays_deeper(reach, price):
+            if gain < self._price * growth and not self._pays(at + 1, reach, gain):
                 return False
         self._reach = reach
-        self._promised += reach
+        self._hope += reach
         self._length += 1
         return True
 
-    def _pays_deeper(self, reach: float, price: float) -> bool:
-        gain = self._trust * reach
-        reach *= self._trust
-        here = self._cost(self._length)
-        for m in range(self._length + 1, self._limit):
+    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+        """Learn costs, acceptance and the rate from a finished round."""
+        length = self._length
+        self._pass_s[length] = _blend(self._pass_s[length], verify_s)
+        if self._steps:
+            self._step_s = _blend(self._step_s, draft_s / self._steps)
+        if length:
+            self._accepted = self._accepted * _MEMORY + accepted
+            self._promised = self._promised * _MEMORY + self._hope
+            self._idle = 0
+        else:
+            self._accepted += _FORGIVE * (self._promised - self._accepted)
+            self._idle = 1 if self._looking else self._idle + 1
+        self._tokens = self._tokens * _MEMORY + accepted + 1
+        self._seconds = self._seconds * _MEMORY + draft_s + verify_s
+        self._rounds += 1
+
+    @property
+    def _trust(self) -> float:
+        """Accepted tokens per token that the drafter's confidences promised."""
+        return self._accepted / self._promised
+
+    @property
+    def _price(self) -> float:
+        """Tokens that a second is worth."""
+        return self._tokens / self._seconds
+
+    def _pays(self, at: int, reach: float, gain: float) -> bool:
+        """Whether drafting on from `at` tokens pays at some length.
+
+        Args:
+            at: tokens drafted, the last one perhaps not decided on.
+            reach: the probability that all of them are accepted.
+            gain: what the undecided one promises.
+        """
+        price, reach = self._price, reach * self._trust
+        verified = at - 1 if gain else at
+        here = self._cost(verified)
+        for m in range(at, self._limit):
             reach *= self._confidence[m]
             gain += reach
-            steps = m - self._length
-            if gain > price * (self._cost(m + 1) - here + steps * self._step_s):
+            if gain > price * (self._cost(m + 1) - here + (m + 1 - at) * self._step_s):
                 return True
         return False
 
-    def settle(self, drafted: int, accepted: int, draft_s: float, verify_s: float) -> None:
-        """Learn costs, acceptance and the rate from a finished round."""
-        if drafted <= LONGEST:
-            self._pass_s[drafted] = _blend(self._pass_s[drafted], verify_s)
-        if drafted:
-            self._step_s = _blend(self._step_s, draft_s / drafted)
-            self._trust += _LEARN * (min(1.5, accepted / self._promised) - self._trust)
-            self._trust = min(1.2, max(0.2, self._trust))
-        decay = 1.0 - _LEARN / 4
-        self._tokens = self._tokens * decay + accepted + 1
-        self._seconds = self._seconds * decay + draft_s + verify_s
-        self._rounds += 1
-        if drafted == 0:
-            self._idle += 1
-        elif self._forced == 1 and self._idle:
-            self._idle, self._probe_after = 1, min(2 * self._probe_after, _PROBE_AT_MOST)
-        else:
-            self._idle, self._probe_after = 0, _PROBE_AFTER
-
     def _cost(self, length: int) -> float:
-        """Seconds of a verification pass, interpolated between measured lengths."""
-        if self._pass_s[length]:
-            return self._pass_s[length]
-        below = max((n for n in range(length) if self._pass_s[n]), default=-1)
-        above = min((n for n in range(length, LONGEST + 1) if self._pass_s[n]), default=-1)
-        if below < 0:
-            return self._pass_s[above] if above >= 0 else 1.0
-        base = self._pass_s[below]
-        if above < 0:
-            first = self._pass_s[0] or base
-            growth = (base - first) / below if below else _FIRST_GROWTH * first
-            return base + growth * (length - below)
-        share = (length - below) / (above - below)
-        return base + share * (self._pass_s[above] - base)
+        """Seconds of a verification pass, interpolated between the lengths measured so far.
+
+        Never more than decoding the rows one by one: a first sample may have met a stall.
+        """
+        measured = self._pass_s
+        plain = measured[0] or next((s for s in measured if s), 1.0)
+        if measured[length]:
+            return min(measured[length], plain * (length + 1))
+        below = max((n for n in range(length) if measured[n]), default=0)
+        above = min((n for n in range(length, LONGEST + 1) if measured[n]), default=0)
+        base = measured[below] or plain
+        if above:
+            growth = (measured[above] - base) / (above - below)
+        else:
+            growth = (base - plain) / below if below else _FIRST_GROWTH * plain
+        return min(base + growth * (length - below), plain * (length + 1))
 
 
 def _blend(estimate: float, sample: float) -> float:

@@ -42,10 +42,6 @@ class PieceReader:
             self._in_name = not line_break
         return Piece(token_id, text, origin, self._channel)
 
-    def rest(self) -> str:
-        """What an answer that was cut inside a character leaves: a replacement character."""
-        return self._decoder.decode(b"", final=True)
-
 
 def _only(ids: list[int]) -> int:
     """The id of a marker that is one token; -1 for a vocabulary that does not know it."""

@@ -121,17 +121,14 @@ class Greedy:
         block maxima is a lower bound of the denominator that one pass over the logits yields
         together with the argmax; it is within a few percent where the top is clear.
         """
-        n = logits.size - logits.size % _BLOCKS
-        if n < 8 * _BLOCKS:
+        width, rest = divmod(logits.size, _BLOCKS)
+        if rest or width < 8:  # small, or of a size no Gemma has: exactly
             token = int(logits.argmax())
             return Proposal(float(1.0 / np.exp(logits - logits[token]).sum()), token)
-        maxima = logits[:n].reshape(_BLOCKS, -1).max(axis=1)
+        maxima = logits.reshape(_BLOCKS, width).max(axis=1)
         block = int(maxima.argmax())
-        width = n // _BLOCKS
         token = block * width + int(logits[block * width : (block + 1) * width].argmax())
-        if n < logits.size and logits[n:].max() > logits[token]:
-            token = n + int(logits[n:].argmax())
-        return Proposal(float(1.0 / np.exp(maxima - logits[token]).sum()), token)
+        return Proposal(float(1.0 / np.exp(maxima - maxima[block]).sum()), token)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Take the argmax."""

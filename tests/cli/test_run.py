@@ -1,0 +1,224 @@
+"""`localmtp run` as a real process: output, statistics, pipes, and one line for what is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+
+from localmtp.models import resolve
+
+NANO = resolve("nano")
+
+
+def localmtp(
+    *arguments: str, stdin: bytes = b"", **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "localmtp", *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def error_of(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The one error line of a failed run; a `hint:` line may follow it."""
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == b""
+    assert lines[0].startswith("error: "), lines
+    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: ")), lines
+    return "\n".join(lines)
+
+
+RUN = ("run", "nano", "--threads", "1")
+
+
+def test_json_holds_the_contract() -> None:
+    done = localmtp(*RUN, "Count from 1 to 12.", "--json", "--temp", "0", "--n-draft", "3")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    stats = report["stats"]
+    assert report["model"] == report["drafter"] == "nano"
+    assert report["text"] == ", ".join(map(str, range(1, 13)))
+    assert report["finish_reason"] == "stop"
+    assert report["completion_tokens"] == len(report["token_ids"])
+    assert stats["decode_tokens_per_s"] == pytest.approx(
+        (report["completion_tokens"] - 1) / stats["decode_s"]
+    )
+    assert stats["acceptance_rate"] == pytest.approx(stats["accepted"] / stats["drafted"])
+    assert stats["drafting"] == "on"
+    assert set(stats["time"]) == {"draft_s", "verify_s", "sample_s", "other_s"}
+    assert stats["load_s"] > 0
+
+
+def test_streams_the_answer_and_puts_statistics_on_stderr() -> None:
+    done = localmtp(*RUN, "Count from 1 to 5.", "--temp", "0")
+    assert done.stdout.decode() == "1, 2, 3, 4, 5\n"
+    line = done.stderr.decode()
+    assert "tokens/s" in line
+    assert "first token after" in line
+
+
+@pytest.mark.parametrize("arguments", [("run", "nano", "-"), ("run", "nano"), ("run", "-")])
+def test_prompt_from_standard_input(arguments: tuple[str, ...]) -> None:
+    done = localmtp(*arguments, "--temp", "0", "--threads", "1", stdin=b"Count from 1 to 5.")
+    assert done.stdout.decode() == "1, 2, 3, 4, 5\n"
+
+
+def test_a_lone_argument_is_the_prompt() -> None:
+    done = localmtp("run", "Count from 1 to 5.", "--temp", "0", "--threads", "1")
+    assert done.stdout.decode() == "1, 2, 3, 4, 5\n"
+
+
+def test_says_why_drafting_is_off() -> None:
+    done = localmtp(*RUN, "Hello", "--drafter", "none", "--json")
+    report = json.loads(done.stdout)
+    assert report["drafter"] == ""
+    assert report["stats"]["drafting"].startswith("off: ")
+    assert report["stats"]["drafted"] == 0
+
+
+def test_raw_feeds_the_prompt_as_it_is() -> None:
+    done = localmtp(*RUN, "1, 2, 3, 4,", "--raw", "--json", "--temp", "0", "--max-tokens", "4")
+    assert json.loads(done.stdout)["prompt_tokens"] < 20
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localmtp", *RUN, "Count from 1 to 60.", "--n-draft", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    assert process.wait(60) == 0
+    assert "Traceback" not in said
+    assert "rror" not in said
+
+
+def test_interrupt_keeps_what_was_said() -> None:
+    arguments = (*RUN, "Tell me a long story.", "--temp", "2", "--top-k", "0", "--top-p", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localmtp", *arguments, "--max-tokens", "1900"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    first = process.stdout.read(1)  # it speaks: generation has begun
+    process.send_signal(signal.SIGINT)
+    rest, said = process.communicate(timeout=60)
+    assert first
+    assert rest.endswith(b"\n")
+    assert b"Traceback" not in said
+    assert process.returncode == 130
+    assert b"stopped" in said
+
+
+def write_gguf(path: Path, architecture: str) -> Path:
+    """A GGUF with a header and one tensor, of any architecture."""
+    import numpy as np
+
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(1)
+    writer.add_tensor("token_embd.weight", np.zeros((8, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+class TestBadInput:
+    """Each names the file and what to do."""
+
+    def test_missing_path(self, tmp_path: Path) -> None:
+        said = error_of(localmtp("run", str(tmp_path / "none.gguf"), "Hi"))
+        assert "none.gguf" in said
+
+    def test_directory(self, tmp_path: Path) -> None:
+        said = error_of(localmtp("run", str(tmp_path), "Hi"))
+        assert "directory" in said
+
+    def test_not_gguf(self, tmp_path: Path) -> None:
+        (tmp_path / "text.gguf").write_text("hello " * 100)
+        said = error_of(localmtp("run", str(tmp_path / "text.gguf"), "Hi"))
+        assert "text.gguf" in said
+        assert "GGUF" in said
+
+    @pytest.mark.parametrize("share", [0.001, 0.3, 0.98])
+    def test_truncated(self, tmp_path: Path, share: float) -> None:
+        whole = NANO.target.read_bytes()
+        (tmp_path / "cut.gguf").write_bytes(whole[: int(len(whole) * share)])
+        said = error_of(localmtp("run", str(tmp_path / "cut.gguf"), "Hi"))
+        assert "cut.gguf" in said
+
+    def test_another_architecture(self, tmp_path: Path) -> None:
+        path = write_gguf(tmp_path / "llama.gguf", "llama")
+        said = error_of(localmtp("run", str(path), "Hi"))
+        assert "llama.gguf" in said
+        assert "gemma4" in said
+
+    def test_drafter_as_target(self) -> None:
+        said = error_of(localmtp("run", str(NANO.drafter), "Hi"))
+        assert "drafter" in said
+        assert "mtp-nano" in said
+
+    def test_target_as_drafter(self) -> None:
+        said = error_of(localmtp(*RUN, "Hi", "--drafter", str(NANO.target)))
+        assert "nano-Q8_0.gguf" in said
+
+    @pytest.mark.parametrize("fork", ["gemma4_assistant", "gemma4_mtp"])
+    def test_drafter_of_a_fork(self, tmp_path: Path, fork: str) -> None:
+        path = write_gguf(tmp_path / "mtp-fork.gguf", fork)
+        said = error_of(localmtp(*RUN, "Hi", "--drafter", str(path)))
+        assert fork in said
+        assert "gemma4-assistant" in said
+
+    def test_unknown_name_gets_the_nearest(self) -> None:
+        said = error_of(localmtp("run", "gemma4-e4", "Hi", "--offline"))
+        assert "gemma4-e4b" in said
+
+    def test_prompt_longer_than_the_context(self) -> None:
+        said = error_of(localmtp(*RUN, "word " * 500, "--ctx", "256"))
+        assert "256" in said
+        assert "--ctx" in said
+
+    def test_context_larger_than_the_models(self) -> None:
+        said = error_of(localmtp(*RUN, "Hi", "--ctx", "1000000"))
+        assert "1000000" in said
+        assert "2048" in said
+
+    @pytest.mark.parametrize("prompt", ["", "   \n"])
+    def test_empty_prompt(self, prompt: str) -> None:
+        assert "empty" in error_of(localmtp(*RUN, prompt))
+        assert "empty" in error_of(localmtp(*RUN, "-", stdin=prompt.encode()))
+
+    def test_invalid_utf8(self) -> None:
+        assert "UTF-8" in error_of(localmtp(*RUN, "-", stdin=b"caf\xe9 ol\xe9"))
+
+    def test_wrong_usage_is_clicks_own(self) -> None:
+        for arguments in (["--n-draft", "17"], ["--n-draft", "many"], ["--temp", "-1"]):
+            assert localmtp(*RUN, "Hi", *arguments).returncode == 2
+
+    def test_debug_shows_the_traceback(self, tmp_path: Path) -> None:
+        done = localmtp("run", str(tmp_path / "none.gguf"), "Hi", "--debug")
+        assert b"Traceback" in done.stderr
+        assert done.returncode == 1
+
+
+def test_works_where_the_locale_knows_only_ascii() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = localmtp(*RUN, "Repeat this: café 🙂", "--temp", "0", env=environment)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,87 @@
+"""Pacing on simulated machines and texts: which draft lengths it settles on."""
+
+import numpy as np
+import pytest
+
+from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+
+# Seconds of a verification pass by draft length: GPU-like, a CPU's worst, E2B on two cores.
+FLAT = [0.010 * (1 + 0.04 * n) for n in range(9)]
+STEEP = [0.010 * (1 + 0.9 * n) for n in range(9)]
+STAIRS = [0.047, 0.088, 0.118, 0.118, 0.165, 0.196, 0.210, 0.236, 0.281]
+
+
+def simulate(
+    pacing: Pacing, cost: list[float], step_s: float, acceptance: float, rounds: int, seed: int = 0
+) -> tuple[float, float]:
+    """Run rounds with drafts accepted at random, at the rate the drafter is confident of.
+
+    Returns:
+        Tokens per second, and the mean draft length, over the last half.
+    """
+    random = np.random.default_rng(seed)
+    tokens = seconds = lengths = 0.0
+    for i in range(rounds):
+        pacing.begin(8)
+        kept = steps = 0
+        while pacing.go_on():
+            steps += 1
+            if not pacing.keep(acceptance):
+                break
+            kept += 1
+        missed = random.random(kept) >= acceptance
+        accepted = int(missed.argmax()) if missed.any() else kept
+        pacing.settle(accepted, steps * step_s, cost[kept])
+        if i >= rounds // 2:
+            tokens += accepted + 1
+            seconds += steps * step_s + cost[kept]
+            lengths += kept
+    return tokens / seconds, lengths / (rounds - rounds // 2)
+
+
+@pytest.mark.parametrize("cost", [FLAT, STEEP, STAIRS])
+@pytest.mark.parametrize("acceptance", [0.2, 0.5, 0.7, 0.9, 0.98])
+def test_auto_keeps_up_with_the_best_fixed_length(cost: list[float], acceptance: float) -> None:
+    step_s = 0.03 * cost[0]
+    best = max(simulate(FixedPacing(n), cost, step_s, acceptance, 1200)[0] for n in range(9))
+    auto, _ = simulate(AutoPacing(), cost, step_s, acceptance, 1200)
+    assert auto > 0.95 * best
+
+
+def test_drafting_stops_where_it_never_pays_and_says_so() -> None:
+    pacing = AutoPacing()
+    speed, length = simulate(pacing, STEEP, 0.004, 0.3, 4000)
+    assert speed > 0.98 / STEEP[0]
+    assert length < 0.05
+    assert pacing.state.startswith("off: drafting would be ")
+
+
+def test_drafting_comes_back_when_the_text_turns_predictable() -> None:
+    pacing = AutoPacing()
+    _, before = simulate(pacing, STAIRS, 0.0016, 0.2, 2000)
+    _, after = simulate(pacing, STAIRS, 0.0016, 0.98, 2000)
+    assert before < 0.1
+    assert after > 2
+    assert pacing.state == "on"
+
+
+def test_one_stall_changes_nothing() -> None:
+    pacing = AutoPacing()
+    simulate(pacing, FLAT, 0.0005, 0.9, 500)
+    pacing.begin(8)
+    while pacing.go_on() and pacing.keep(0.9):
+        pass
+    pacing.settle(2, 0.0015, 30.0)
+    _, length = simulate(pacing, FLAT, 0.0005, 0.9, 100)
+    assert length > 3
+
+
+def test_a_fixed_length_is_kept_and_limited() -> None:
+    pacing = FixedPacing(3)
+    for limit, expected in ((8, 3), (2, 2), (0, 0)):
+        pacing.begin(limit)
+        kept = 0
+        while pacing.go_on() and pacing.keep(0.01):
+            kept += 1
+        assert kept == expected
+    assert FixedPacing(0).state == "off: --n-draft 0"

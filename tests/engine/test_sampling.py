@@ -1,0 +1,102 @@
+"""Distributions against a plain implementation, and speculative sampling against the target."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from localmtp.engine.sampling import (
+    Distribution,
+    Draft,
+    Greedy,
+    Sampling,
+    Stochastic,
+    distribution,
+)
+
+
+def plain_probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.float64]:
+    """Temperature, top-k, top-p, min-p over the whole vocabulary, each step spelled out."""
+    probs = np.exp((logits.astype(np.float64) - logits.max()) / sampling.temperature)
+    order = np.argsort(-probs, kind="stable")
+    if sampling.top_k:
+        probs[order[sampling.top_k :]] = 0
+    probs /= probs.sum()
+    before = np.concatenate([[0.0], probs[order].cumsum()[:-1]])
+    probs[order[before >= sampling.top_p]] = 0
+    probs[probs < sampling.min_p * probs.max()] = 0
+    return probs / probs.sum()
+
+
+@pytest.mark.parametrize("vocabulary", [50, 4096, 262_144, 262_145])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0.3, top_k=5, top_p=0.7),
+        Sampling(temperature=1.7, top_k=0, top_p=0.9, min_p=0.02),
+        Sampling(top_k=1),
+        Sampling(top_k=600, top_p=1.0, min_p=0.1),
+    ],
+)
+def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: Sampling) -> None:
+    logits = np.random.default_rng(vocabulary).normal(0, 3, vocabulary).astype(np.float32)
+    found = distribution(logits, sampling)
+    dense = np.zeros(vocabulary)
+    dense[found.ids] = found.probs
+    np.testing.assert_allclose(dense, plain_probabilities(logits, sampling), atol=1e-12)
+    assert (np.diff(found.probs) <= 0).all()
+
+
+@pytest.mark.parametrize("vocabulary", [100, 5000, 262_144, 262_147])
+def test_greedy_draft_is_the_argmax_wherever_it_lies(vocabulary: int) -> None:
+    random = np.random.default_rng(3)
+    for at in (0, vocabulary // 3, vocabulary - 1):
+        logits = random.normal(0, 1, vocabulary).astype(np.float32)
+        logits[at] = 25.0
+        proposal = Greedy().propose(logits)
+        exact = 1 / np.exp(logits.astype(np.float64) - 25.0).sum()
+        assert proposal.token_id == at
+        assert proposal.confidence == pytest.approx(exact, abs=1e-3)
+
+
+def test_residual_is_what_the_drafter_left() -> None:
+    p = Distribution(np.array([7, 3, 9], np.int32), np.array([0.5, 0.3, 0.2]))
+    q = Distribution(np.array([3, 7, 1], np.int32), np.array([0.6, 0.3, 0.1]))
+    rest = p.minus(q)
+    assert rest.of(7) == pytest.approx(0.5)
+    assert rest.of(9) == pytest.approx(0.5)
+    assert rest.of(3) == 0.0
+    assert p.minus(p).probs.tolist() == p.probs.tolist()
+
+
+@pytest.mark.parametrize("likeness", [0.0, 0.5, 0.95, 1.0])
+def test_speculative_sampling_leaves_the_targets_distribution(likeness: float) -> None:
+    """Pearson's chi-squared over 12 tokens: 11 degrees of freedom, so 31.3 is p = 0.001."""
+    random = np.random.default_rng(11)
+    target = random.normal(0, 1.5, 12).astype(np.float32)
+    drafter = likeness * target + (1 - likeness) * random.normal(0, 1.5, 12).astype(np.float32)
+    sampling = Sampling(top_k=10, top_p=0.98, seed=5)
+    sampler = Stochastic(sampling)
+    expected = plain_probabilities(target, sampling)
+    rows = np.stack([target, target])
+    draws = 20_000
+    counts = np.zeros(12)
+    for _ in range(draws):
+        draft = Draft()
+        sampler.draw(sampler.propose(drafter), draft)
+        accepted, follower = sampler.judge(rows, draft)
+        counts[draft.tokens[0] if accepted else follower] += 1
+    assert counts[expected == 0].sum() == 0
+    possible = expected > 0
+    gap = counts[possible] - draws * expected[possible]
+    assert (gap**2 / (draws * expected[possible])).sum() < 31.3
+
+
+def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
+    logits = np.random.default_rng(2).normal(0, 2, (2, 300)).astype(np.float32)
+    sampler = Stochastic(Sampling(seed=1))
+    for _ in range(500):
+        draft = Draft()
+        sampler.draw(sampler.propose(logits[0]), draft)
+        accepted, _ = sampler.judge(logits, draft)
+        assert accepted == 1
