@@ -52,16 +52,18 @@ class Program:
             [sys.executable, "-m", "localmtp", *arguments],
             env=self.environment | environment,
             cwd=self.home,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+    def __call__(
+        self, *arguments: str, typed: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, with `typed` on its standard input."""
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(typed, timeout=120)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 

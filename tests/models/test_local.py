@@ -1,0 +1,88 @@
+"""Pairs of files on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from localmtp.errors import LocalmtpError
+from localmtp.models import resolve
+from tests.models.conftest import Pair
+
+
+@pytest.fixture
+def target(pair: Pair, tmp_path: Path) -> Path:
+    path = tmp_path / "gemma-4-tiny-Q4_0.gguf"
+    path.write_bytes(pair.target)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["mtp-gemma-4-tiny.gguf", "MTP/gemma-4-tiny.gguf", "mtp/a.gguf", "tiny-mtp.GGUF"]
+)
+def test_a_drafter_beside_the_target_is_found(target: Path, pair: Pair, name: str) -> None:
+    drafter = target.parent / name
+    drafter.parent.mkdir(exist_ok=True)
+    drafter.write_bytes(pair.drafter)
+    files = resolve(str(target))
+    assert files.drafter == drafter
+    assert files.why_no_drafter == ""
+
+
+def test_the_one_that_fits_is_taken(target: Path, pair: Pair, other_drafter: bytes) -> None:
+    (target.parent / "mtp-a.gguf").write_bytes(other_drafter)
+    (target.parent / "mtp-b.gguf").write_bytes(pair.drafter)
+    assert resolve(str(target)).drafter_name == "mtp-b"
+
+
+def test_without_one_the_reason_is_told(target: Path, other_drafter: bytes) -> None:
+    assert resolve(str(target)).why_no_drafter == f"no drafter was found beside {target.name}"
+    assert resolve(str(target), drafter="none").why_no_drafter == "--drafter none"
+    (target.parent / "mtp-a.gguf").write_bytes(other_drafter)
+    assert "made for a target of embedding length 96" in resolve(str(target)).why_no_drafter
+
+
+def test_lineages_are_matched_and_a_mixed_pair_is_warned_about(
+    target: Path, pair: Pair, qat_pair: Pair
+) -> None:
+    target.write_bytes(qat_pair.target)
+    (target.parent / "mtp-gemma-4-tiny.gguf").write_bytes(pair.drafter)
+    assert "does not say so" in resolve(str(target)).warnings[0]
+    (target.parent / "mtp-other.gguf").write_bytes(qat_pair.drafter)
+    files = resolve(str(target))
+    assert files.drafter_name == "mtp-other"
+    assert files.warnings == ()
+
+
+def test_a_drafter_asked_for_must_fit(
+    target: Path, other_drafter: bytes, fork_drafter: bytes
+) -> None:
+    offered = target.parent / "offered.gguf"
+    for content, words in (
+        (other_drafter, "made for a target of embedding length 96"),
+        (fork_drafter, "mainline llama.cpp needs `gemma4-assistant`"),
+        (target.read_bytes(), "is not a drafter"),
+        (b"something else altogether", "is not a GGUF file"),
+    ):
+        offered.write_bytes(content)
+        with pytest.raises(LocalmtpError, match=words):
+            resolve(str(target), drafter=str(offered))
+
+
+def test_bad_paths_are_named(target: Path, pair: Pair, tmp_path: Path) -> None:
+    drafter = tmp_path / "drafter.gguf"
+    drafter.write_bytes(pair.drafter)
+    for path, words in (
+        (tmp_path / "missing.gguf", "does not exist"),
+        (tmp_path, "is a directory"),
+        (drafter, "is a drafter, not a target"),
+    ):
+        with pytest.raises(LocalmtpError, match=words):
+            resolve(str(path))
+
+
+def test_unknown_names_bring_the_nearest() -> None:
+    with pytest.raises(LocalmtpError) as caught:
+        resolve("gema4-12b")
+    assert "`gemma4-12b`" in caught.value.hint
