@@ -1,0 +1,93 @@
+"""Packed rows of tokens for training, and the prompts held out from them."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from localmtp.models.recipe.conversation import conversation
+from localmtp.models.recipe.tasks import TASKS
+
+HELD_OUT_SEED, TOKENIZER_SEED, TRAINING_SEED = 7, 1, 2
+HELD_OUT_PER_KIND = 16
+HELD_OUT_DRAWS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A batch: ids, learned and document all have the shape [rows, length]."""
+
+    ids: np.ndarray
+    learned: np.ndarray
+    document: np.ndarray
+
+
+def held_out() -> dict[str, list[str]]:
+    """Draws prompts by kind, each kind's longer answers first.
+
+    Only questions that came up once among many are withheld: what everybody asks stays in training.
+    """
+    rng = Random(HELD_OUT_SEED)
+    prompts = {}
+    for kind, task in TASKS.items():
+        drawn = [task(rng)[0] for _ in range(HELD_OUT_DRAWS)]
+        times = Counter(exchange.question for exchange in drawn)
+        rare = [exchange for exchange in drawn if times[exchange.question] == 1][:48]
+        rare.sort(key=lambda exchange: -len(exchange.answer))
+        half = HELD_OUT_PER_KIND // 2
+        prompts[kind] = [exchange.question for exchange in [*rare[:half], *rare[-half:]]]
+    return prompts
+
+
+def texts(count: int) -> Iterator[str]:
+    """Yields conversations without control tokens, to train the tokenizer on."""
+    rng = Random(TOKENIZER_SEED)
+    for _ in range(count):
+        parts = conversation(rng, frozenset())
+        text = "".join(part.text for part in parts)
+        for token in ("<bos>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>"):
+            text = text.replace(token, "\n")
+        yield text
+
+
+def batches(directory: Path, rows: int, length: int, seed: int) -> Iterator[Rows]:
+    """Yields batches without end; each row starts with a conversation and packs several."""
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    withheld = frozenset(prompt for prompts in held_out().values() for prompt in prompts)
+    rng = Random(seed)
+    while True:
+        packed = [_row(tokenizer, rng, withheld, length) for _ in range(rows)]
+        yield Rows(*(np.stack(column) for column in zip(*packed, strict=True)))
+
+
+def _row(
+    tokenizer: Tokenizer, rng: Random, withheld: frozenset[str], length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ids: list[int] = []
+    learned: list[bool] = []
+    document: list[int] = []
+    number = 0
+    while len(ids) < length + 1:
+        for part in conversation(rng, withheld):
+            encoded = tokenizer.encode(part.text, add_special_tokens=False).ids
+            ids += encoded
+            learned += [part.learned] * len(encoded)
+            document += [number] * len(encoded)
+        number += 1
+    return (
+        np.array(ids[: length + 1], np.int64),
+        np.array(learned[: length + 1]),
+        np.array(document[: length + 1], np.int32),
+    )
+
+
+def write_prompts(path: Path) -> None:
+    """Writes the held-out prompts, beside and renamed."""
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(held_out(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    beside.replace(path)
