@@ -16,6 +16,7 @@ from localmtp.engine.sampling import Sampling, make_sampler
 from localmtp.engine.stats import Counters, Stats
 from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles
+from localmtp.models.room import context_for
 from localmtp.template import ChatTemplate
 
 
@@ -262,8 +263,13 @@ def open_session(
 ) -> Session:
     """Load a pair and begin a conversation with it.
 
+    What fits is checked first: libllama would be given memory that is not there, and the system
+    would swap or end the program.
+
     Raises:
-        LocalmtpError: see `Pair.load`.
+        LocalmtpError: see `Pair.load`; or it does not fit into memory.
     """
-    pair = Pair.load(files.target, files.drafter, options or LoadOptions())
+    options = options or LoadOptions()
+    options = replace(options, context=context_for(files, options.context))
+    pair = Pair.load(files.target, files.drafter, options)
     return Session(pair, files, choices or Choices())

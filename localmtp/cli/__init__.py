@@ -14,6 +14,11 @@ from localmtp.cli.diagnostics import guarded
 _COMMANDS = {
     "chat": "localmtp.cli.chat:command",
     "run": "localmtp.cli.run:command",
+    "pull": "localmtp.cli.models:pull",
+    "list": "localmtp.cli.models:list_",
+    "show": "localmtp.cli.models:show",
+    "rm": "localmtp.cli.models:rm",
+    "convert": "localmtp.cli.convert:command",
 }
 
 

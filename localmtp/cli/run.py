@@ -44,6 +44,7 @@ def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **f
     localmtp run gemma4-e4b "Why is the sky blue?"
     localmtp run nano --json < prompt.txt
     """
+    from localmtp.cli.progress import Downloads
     from localmtp.models import resolve
     from localmtp.session import open_session
 
@@ -53,7 +54,12 @@ def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **f
     assert text is not None
     if not text.strip():
         raise LocalmtpError("the prompt is empty", hint='give one: localmtp run "Hello"')
-    files = resolve(model, drafter=flags["drafter"], offline=flags["offline"])
+    with Downloads() as progress:
+        files = resolve(
+            model, drafter=flags["drafter"], offline=flags["offline"], progress=progress
+        )
+    for warning in files.warnings:
+        click.echo(f"warning: {warning}", err=True)
     session = open_session(files, choices(flags), load_options(flags))
     try:
         signal.signal(signal.SIGINT, _stop_then_abort(session))

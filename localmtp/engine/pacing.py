@@ -117,7 +117,10 @@ class AutoPacing:
             return "on"
         plain = 1.0 / self._cost(0)
         drafted = (1.0 + self._trust * self._confidence[0]) / (self._cost(1) + self._step_s)
-        return f"off: drafting would be {max(0.0, 1.0 - drafted / plain):.0%} slower here"
+        slower = round(100 * (1.0 - drafted / plain))
+        if slower < 1:
+            return "off: drafting would not be faster here"
+        return f"off: drafting would be {slower} % slower here"
 
     def begin(self, limit: int) -> None:
         """Warm up, have a look, or leave it to the estimates."""

@@ -102,7 +102,7 @@ class Pair:
 
 
 def usable_cores() -> int:
-    """CPUs this process may run on."""
+    """CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -24,7 +24,8 @@ def plain_probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDAr
     before = np.concatenate([[0.0], probs[order].cumsum()[:-1]])
     probs[order[before >= sampling.top_p]] = 0
     probs[probs < sampling.min_p * probs.max()] = 0
-    return probs / probs.sum()
+    normalised: NDArray[np.float64] = probs / probs.sum()
+    return normalised
 
 
 @pytest.mark.parametrize("vocabulary", [50, 4096, 262_144, 262_145])
