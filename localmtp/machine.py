@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
 
 _LEAST_HEADROOM = 1 << 29
 _HEADROOM_SHARE = 16
+
+
+_CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
+
+_TELLING_INSTRUCTIONS = {
+    # As /proc/cpuinfo names them: as libllama does.
+    "avx2": "AVX2",
+    "fma": "FMA",
+    "avx512f": "AVX512",
+    "avx512_vnni": "AVX512_VNNI",
+    "avx_vnni": "AVX_VNNI",
+    "avx512_bf16": "AVX512_BF16",
+    "amx_int8": "AMX_INT8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU or another accelerator that the loaded libllama can use; memory in bytes."""
+
+    name: str
+    description: str
+    free: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +71,9 @@ def memory() -> Memory:
 def processor() -> str:
     """The processor's name."""
     if platform.system() == "Linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        name = re.search(r"^model name\s*:(.*)$", _CPUINFO.read_text("utf-8"), re.MULTILINE)
+        if name:
+            return name[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -54,6 +82,47 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def devices() -> tuple[Device, ...]:
+    """The accelerators that the loaded libllama can use."""
+    return tuple(_devices())
+
+
+def _devices() -> Iterator[Device]:
+    from localmtp.engine.llama import library
+
+    ggml = library()
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    ggml.ggml_backend_dev_get.argtypes = (ctypes.c_size_t,)
+    for i in range(ggml.ggml_backend_dev_count()):
+        device = ctypes.c_void_p(ggml.ggml_backend_dev_get(i))
+        if ggml.ggml_backend_dev_type(device) != _CPU_DEVICE:
+            free, total = ctypes.c_size_t(), ctypes.c_size_t()
+            ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            yield Device(
+                _text(ggml.ggml_backend_dev_name, device),
+                _text(ggml.ggml_backend_dev_description, device),
+                free.value,
+                total.value,
+            )
+
+
+def instructions() -> tuple[str, ...]:
+    """The instruction sets and libraries that libllama was built for."""
+    from localmtp.engine.llama import system_info
+
+    return tuple(re.findall(r"(\w+) = 1", system_info()))
+
+
+def processor_instructions() -> set[str]:
+    """Those instruction sets of this processor that matter here, by libllama's names."""
+    if platform.system() != "Linux":
+        return set()
+    flags = re.search(r"^flags\s*:(.*)$", _CPUINFO.read_text(encoding="utf-8"), re.MULTILINE)
+    had = set(flags[1].split()) if flags else set()
+    return {name for flag, name in _TELLING_INSTRUCTIONS.items() if flag in had}
 
 
 def bandwidth() -> float:
@@ -75,6 +144,11 @@ def bandwidth() -> float:
             list(pool.map(np.ndarray.sum, parts))
             best = max(best, block.nbytes / (perf_counter() - began))
     return best
+
+
+def _text(function: ctypes._NamedFuncPointer, device: ctypes.c_void_p) -> str:
+    function.restype = ctypes.c_char_p
+    return bytes(function(device)).decode()
 
 
 def _cgroup_bytes(name: str) -> int | None:

@@ -13,6 +13,9 @@ from localmtp.models.shape import Shape
 BATCH = 512
 """Rows of the largest prompt batch; working memory grows with it."""
 
+ACCEPTANCE = 0.65
+"""Of drafts at any position, in between what is published for code and for prose."""
+
 _CELL_BLOCK = 256  # libllama rounds the KV cache's cells up to this
 _HALF = 2  # bytes of an f16 element
 _FLOAT = 4
@@ -76,16 +79,21 @@ def largest_context(shape: Shape, weights: int, drafter: int, limit: int, memory
     return next((c for c in sizes if need(shape, weights, drafter, c).total <= memory), 0)
 
 
-def tokens_per_second(shape: Shape, weights: int, drafter: int, bandwidth: float) -> float:
-    """The rate at which a machine can decode, if reading the weights is all that takes time.
+def tokens_per_second(
+    shape: Shape, weights: int, drafter: int, bandwidth: float, n_draft: int = 0
+) -> float:
+    """The rate of decoding if reading weights from memory were all that takes time: a bound.
 
     Args:
         shape: of the target.
         weights: bytes of the target's file.
-        drafter: bytes that the drafter reads for each token of the answer; 0 without one.
+        drafter: bytes of the drafter's file.
         bandwidth: bytes per second.
+        n_draft: tokens drafted for each pass, `ACCEPTANCE` of them accepted at every position.
     """
-    return bandwidth / (weights * shape.read + drafter)
+    read = weights * min(1.0, shape.read + n_draft * shape.read_more) + n_draft * drafter
+    tokens = sum(ACCEPTANCE**position for position in range(n_draft + 1))
+    return tokens * bandwidth / read
 
 
 def _rounded(cells: int) -> int:

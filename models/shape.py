@@ -29,14 +29,16 @@ class Shape:
     scratch: int
     """Floats of working memory for each token of a prompt batch."""
     read: float
-    """Share of the file's weights that one token needs."""
+    """Share of the file's weights that a pass with one token reads."""
+    read_more: float
+    """Share that every further token of a pass adds: the experts chosen for it."""
 
 
 def shape_of(header: Header) -> Shape:
     """The shape of a target, from its GGUF header.
 
     Gemma 4's last `shared_kv_layers` layers reuse the KV cache of earlier ones. Without the
-    tensor table (a header read for its settings only) `read` is 1.
+    tensor table (a header read for its settings only) every token reads everything.
     """
     layers = header.number("block_count")
     pattern = header.setting("attention.sliding_window_pattern")
@@ -59,6 +61,7 @@ def shape_of(header: Header) -> Shape:
             header.number("expert_used_count") * header.number("expert_feed_forward_length"),
         ),
         read=_share_read(header),
+        read_more=_share_of_chosen_experts(header),
     )
 
 
@@ -85,6 +88,7 @@ def shape_from(settings: Mapping[str, float]) -> Shape:
             int(settings.get("expert_feed_forward", 0)),
         ),
         read=settings["read"],
+        read_more=settings.get("read_more", 0.0),
     )
 
 
@@ -100,12 +104,16 @@ def _key_and_value(header: Header, suffix: str) -> int:
 
 def _share_read(header: Header) -> float:
     """A token looks up one row of the per-layer embeddings and reads the experts chosen for it."""
-    total = sum(t.nbytes for t in header.tensors)
+    looked_up = sum(t.nbytes for t in header.tensors if t.name.startswith(_PER_LAYER_EMBEDDING))
+    total = sum(t.nbytes for t in header.tensors) or 1
+    return 1 - (looked_up + _expert_bytes(header)) / total + _share_of_chosen_experts(header)
+
+
+def _share_of_chosen_experts(header: Header) -> float:
+    total = sum(t.nbytes for t in header.tensors) or 1
     chosen = header.number("expert_used_count") / max(1, header.number("expert_count"))
-    skipped = 0.0
-    for tensor in header.tensors:
-        if tensor.name.startswith(_PER_LAYER_EMBEDDING):
-            skipped += tensor.nbytes
-        elif _EXPERTS in tensor.name and header.number("expert_count"):
-            skipped += tensor.nbytes * (1 - chosen)
-    return 1 - skipped / total if total else 1.0
+    return chosen * _expert_bytes(header) / total
+
+
+def _expert_bytes(header: Header) -> int:
+    return sum(t.nbytes for t in header.tensors if _EXPERTS in t.name)

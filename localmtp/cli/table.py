@@ -17,14 +17,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         rows: as many words each.
     """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    right = [all(row[i][:1] in _NUMERIC for row in rows if row[i]) for i in range(len(head))]
-    for n, row in enumerate((head, *rows)):
+    right = [all(row[i][:1] in _NUMERIC for row in rows) for i in range(len(head))]
+    for row in (head, *rows):
         words = (
             word.rjust(width) if is_right else word.ljust(width)
             for word, width, is_right in zip(row, widths, right, strict=True)
         )
-        line = "  ".join(words).rstrip()
-        output.line(output.dim(line) if n == 0 else line)
+        output.line("  ".join(words).rstrip())
 
 
 def gigabytes(nbytes: float) -> str:

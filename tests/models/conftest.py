@@ -34,8 +34,6 @@ class Program:
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home / ".config"),
             "HF_ENDPOINT": endpoint,
-            "HF_HUB_DOWNLOAD_TIMEOUT": "2",
-            "HF_HUB_ETAG_TIMEOUT": "2",
             "COLUMNS": "200",
         }
         self.cache = home / ".cache" / "huggingface" / "hub"

@@ -53,7 +53,7 @@ def test_a_silent_connection_is_given_up_and_resumed(
 ) -> None:
     publish(hub, large_pair)
     hub.faults.stalls = 1
-    assert program("pull", REPO, HF_HUB_DOWNLOAD_TIMEOUT="1").returncode == 0
+    assert program("pull", REPO, HF_HUB_DOWNLOAD_TIMEOUT="3").returncode == 0
     assert holds(program, large_pair)
 
 

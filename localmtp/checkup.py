@@ -1,0 +1,107 @@
+"""What `localmtp doctor` finds out: the machine, its backends, and the models that fit it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from localmtp import machine
+from localmtp.machine import Device
+from localmtp.models import fit
+from localmtp.models.about import context_within
+from localmtp.models.registry import Entry, Quant, entries, user_registry
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """A registry model on this machine; rates are bounds set by memory bandwidth."""
+
+    model: str
+    bytes: int
+    context: int
+    """The largest that fits; 0 when none does."""
+    tokens_per_s: float
+    tokens_per_s_drafting: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """This machine. Sizes are in bytes, bandwidth in bytes per second."""
+
+    processor: str
+    cores: int
+    instructions: tuple[str, ...]
+    """Instruction sets and libraries that libllama was built for."""
+    memory: int
+    usable_memory: int
+    bandwidth: float
+    devices: tuple[Device, ...]
+    """GPUs and other accelerators that this libllama can use."""
+    llama_cpp_python: str
+    registry: str
+    """Where the user's own entries are read from."""
+    models: tuple[Fitting, ...]
+    advice: tuple[str, ...]
+    """What to install for more speed."""
+
+
+def checkup() -> Checkup:
+    """Look at everything; takes a few seconds."""
+    memory, devices, bandwidth = machine.memory(), machine.devices(), machine.bandwidth()
+    instructions = machine.instructions()
+    usable = max([memory.usable, *(device.free for device in devices)])
+    return Checkup(
+        processor=machine.processor(),
+        cores=machine.cores(),
+        instructions=instructions,
+        memory=memory.total,
+        usable_memory=memory.usable,
+        bandwidth=bandwidth,
+        devices=devices,
+        llama_cpp_python=version("llama-cpp-python"),
+        registry=str(user_registry()),
+        models=tuple(
+            _fitting(entry, quant, usable, bandwidth)
+            for entry in entries().values()
+            for quant in entry.quants
+        ),
+        advice=tuple(_advice(instructions, devices)),
+    )
+
+
+def _fitting(entry: Entry, quant: Quant, usable: int, bandwidth: float) -> Fitting:
+    rates = (0.0, 0.0)
+    if entry.shape and quant.nbytes:
+        weights = quant.nbytes, quant.drafter_nbytes
+        plain = fit.tokens_per_second(entry.shape, *weights, bandwidth)
+        n_draft = entry.n_draft or 0
+        rates = plain, fit.tokens_per_second(entry.shape, *weights, bandwidth, n_draft)
+    name = f"{entry.name}:{quant.label}"
+    return Fitting(name, quant.nbytes, context_within(entry, quant, usable), *rates)
+
+
+def _advice(instructions: Sequence[str], devices: Sequence[Device]) -> Iterator[str]:
+    """Backends that this hardware could use and this installation lacks."""
+    if not devices:
+        if shutil.which("nvidia-smi"):
+            yield _rebuilt("an NVIDIA GPU is not used", "GGML_CUDA")
+        elif Path("/dev/kfd").exists():
+            yield _rebuilt("an AMD GPU is not used", "GGML_HIP")
+        elif any(Path("/dev/dri").glob("renderD*")):
+            yield _rebuilt("a GPU is not used", "GGML_VULKAN")
+        elif platform.system() == "Darwin" and platform.machine() == "arm64":
+            yield _rebuilt("Metal is not used", "GGML_METAL")
+    missing = sorted(machine.processor_instructions() - set(instructions))
+    if missing:
+        yield _rebuilt(f"the processor's {', '.join(missing)} is not used", "GGML_NATIVE")
+
+
+def _rebuilt(reason: str, option: str) -> str:
+    return (
+        f'{reason}: CMAKE_ARGS="-D{option}=on" pip install --force-reinstall --no-cache-dir '
+        f"--no-binary llama-cpp-python llama-cpp-python=={version('llama-cpp-python')}"
+    )

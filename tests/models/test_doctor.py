@@ -1,0 +1,23 @@
+"""`localmtp doctor`."""
+
+from __future__ import annotations
+
+import json
+
+from tests.models.conftest import Program
+
+
+def test_the_machine_and_the_models_that_fit_are_shown(program: Program) -> None:
+    found = json.loads(program("doctor", "--json").stdout)
+    assert found["cores"] >= 1
+    assert 0 < found["usable_memory"] < found["memory"]
+    assert found["bandwidth"] > 0
+    assert found["instructions"]
+    rows = {row["model"]: row for row in found["models"]}
+    assert rows["gemma4-e4b:Q4_0"]["bytes"] > rows["gemma4-e2b:Q4_0"]["bytes"]
+    assert rows["gemma4-31b:Q4_0"]["context"] <= rows["gemma4-e2b:Q4_0"]["context"] * 2
+    dense = rows["gemma4-31b:Q4_0"]
+    assert dense["tokens_per_s_drafting"] > 1.5 * dense["tokens_per_s"]
+    table = program("doctor").stdout
+    assert "gemma4-26b-a4b:Q4_0" in table
+    assert "bandwidth" in table
