@@ -98,6 +98,7 @@ class AutoPacing:
 
     def __init__(self) -> None:
         self._pass_s = [0.0] * (LONGEST + 1)  # by draft length; 0: not measured yet
+        self._costs = [1.0] * (LONGEST + 1)  # the same, gaps filled in
         self._step_s = 0.0
         self._confidence = [0.7] * LONGEST  # typical, by position
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
@@ -115,8 +116,8 @@ class AutoPacing:
         """Why nothing is drafted, when nothing is."""
         if not self._idle:
             return "on"
-        plain = 1.0 / self._cost(0)
-        drafted = (1.0 + self._trust * self._confidence[0]) / (self._cost(1) + self._step_s)
+        plain = 1.0 / self._costs[0]
+        drafted = (1.0 + self._trust * self._confidence[0]) / (self._costs[1] + self._step_s)
         slower = round(100 * (1.0 - drafted / plain))
         if slower < 1:
             return "off: drafting would not be faster here"
@@ -130,7 +131,7 @@ class AutoPacing:
         warming = self._rounds < len(_WARM_UP)
         self._forced = min(_WARM_UP[self._rounds], self._limit) if warming else -1
         self._looking = (
-            self._idle * _LOOK_SHARE * self._cost(0) >= self._step_s > 0 and self._limit > 0
+            self._idle * _LOOK_SHARE * self._costs[0] >= self._step_s > 0 and self._limit > 0
         )
 
     def go_on(self) -> bool:
@@ -149,7 +150,7 @@ class AutoPacing:
         self._steps += 1
         if self._forced < 0:
             gain = self._trust * reach
-            growth = self._cost(at + 1) - self._cost(at)
+            growth = self._costs[at + 1] - self._costs[at]
             if gain < self._price * growth and not self._pays(at + 1, reach, gain):
                 return False
         self._reach = reach
@@ -161,6 +162,7 @@ class AutoPacing:
         """Learn costs, acceptance and the rate from a finished round."""
         length = self._length
         self._pass_s[length] = _blend(self._pass_s[length], verify_s)
+        self._costs = _filled(self._pass_s)
         if self._steps:
             self._step_s = _blend(self._step_s, draft_s / self._steps)
         if length:
@@ -192,33 +194,17 @@ class AutoPacing:
             reach: the probability that all of them are accepted.
             gain: what the undecided one promises.
         """
-        price, reach = self._price, reach * self._trust
-        verified = at - 1 if gain else at
-        here = self._cost(verified)
+        costs, confidence = self._costs, self._confidence
+        price, step = self._price, self._step_s
+        reach *= self._trust
+        spent = -costs[at - 1 if gain else at]
         for m in range(at, self._limit):
-            reach *= self._confidence[m]
+            reach *= confidence[m]
             gain += reach
-            if gain > price * (self._cost(m + 1) - here + (m + 1 - at) * self._step_s):
+            spent += step
+            if gain > price * (costs[m + 1] + spent):
                 return True
         return False
-
-    def _cost(self, length: int) -> float:
-        """Seconds of a verification pass, interpolated between the lengths measured so far.
-
-        Never more than decoding the rows one by one: a first sample may have met a stall.
-        """
-        measured = self._pass_s
-        plain = measured[0] or next((s for s in measured if s), 1.0)
-        if measured[length]:
-            return min(measured[length], plain * (length + 1))
-        below = max((n for n in range(length) if measured[n]), default=0)
-        above = min((n for n in range(length, LONGEST + 1) if measured[n]), default=0)
-        base = measured[below] or plain
-        if above:
-            growth = (measured[above] - base) / (above - below)
-        else:
-            growth = (base - plain) / below if below else _FIRST_GROWTH * plain
-        return min(base + growth * (length - below), plain * (length + 1))
 
 
 def _blend(estimate: float, sample: float) -> float:
@@ -226,3 +212,23 @@ def _blend(estimate: float, sample: float) -> float:
         return sample
     bound = _CLAMP * estimate
     return estimate + _LEARN * max(-bound, min(bound, sample - estimate))
+
+
+def _filled(measured: list[float]) -> list[float]:
+    """Seconds of a pass for every draft length, on straight lines between the measured ones.
+
+    Never more than decoding the rows one by one: a first sample may have met a stall.
+    """
+    known = [n for n, seconds in enumerate(measured) if seconds]
+    plain = measured[known[0]]
+    costs = []
+    for n in range(len(measured)):
+        below = max((k for k in known if k <= n), default=0)
+        above = min((k for k in known if k >= n), default=0)
+        base = measured[below] or plain
+        if above > below:
+            growth = (measured[above] - base) / (above - below)
+        else:
+            growth = (base - plain) / below if below else _FIRST_GROWTH * plain
+        costs.append(min(base + growth * (n - below), plain * (n + 1)))
+    return costs

@@ -8,7 +8,6 @@ from the residual max(0, p - q); what comes out is distributed exactly as p, wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,8 +16,12 @@ from numpy.typing import NDArray
 
 from localmtp.engine.llama import Floats, TokenIds
 
-_BLOCKS = 512
-"""Blocks whose maxima bound the k-th largest logit; more than any sensible top_k."""
+_COLUMNS = 2048
+"""Logits are looked at as rows of this length, whose column maxima take one pass of wide vector
+instructions; the maxima bound the k-th largest logit for any top_k below it."""
+
+_SMALL = 8 * _COLUMNS
+"""Vocabularies below this, and of sizes no Gemma has, are searched without that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +120,18 @@ class Greedy:
     def propose(self, logits: Floats) -> Proposal:
         """The drafter's argmax, and about its softmax probability.
 
-        A softmax over 262,144 entries would cost as much as the rest of the round. The sum over
-        block maxima is a lower bound of the denominator that one pass over the logits yields
-        together with the argmax; it is within a few percent where the top is clear.
+        A softmax over 262,144 entries would cost more than the rest of the round. The sum over
+        maxima of blocks is a lower bound of its denominator, and comes with the argmax; where
+        the top is clear it is within a few percent.
         """
-        width, rest = divmod(logits.size, _BLOCKS)
-        if rest or width < 8:  # small, or of a size no Gemma has: exactly
+        if logits.size % _COLUMNS or logits.size < _SMALL:
             token = int(logits.argmax())
             return Proposal(float(1.0 / np.exp(logits - logits[token]).sum()), token)
-        maxima = logits.reshape(_BLOCKS, width).max(axis=1)
-        block = int(maxima.argmax())
-        token = block * width + int(logits[block * width : (block + 1) * width].argmax())
-        return Proposal(float(1.0 / np.exp(maxima - maxima[block]).sum()), token)
+        maxima = logits.reshape(-1, _COLUMNS).max(axis=0)
+        column = int(maxima.argmax())
+        token = column + _COLUMNS * int(logits[column::_COLUMNS].argmax())
+        blocks = maxima.reshape(4, -1).max(axis=0)
+        return Proposal(float(1.0 / np.exp(blocks - maxima[column]).sum()), token)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Take the argmax."""
@@ -209,21 +212,21 @@ def distribution(logits: Floats, sampling: Sampling) -> Distribution:
 def _top_ids(logits: Floats, k: int) -> TokenIds:
     """Ids of the k largest logits, unordered.
 
-    The k-th largest of the block maxima is a lower bound of the k-th largest logit, so one pass
-    for the maxima and one comparison leave a handful of candidates: exact, and some twenty times
-    faster than a partition of 262,144 entries.
+    The k-th largest of the column maxima is a lower bound of the k-th largest logit, so only the
+    few columns that reach it are looked into: exact, and some twenty times faster than a partition
+    of 262,144 entries.
     """
     n = logits.size
     if k <= 0 or k >= n:
         return np.arange(n, dtype=np.int32)
-    candidates: Sequence[int] | NDArray[np.intp]
-    if k < _BLOCKS <= n // 8:
-        blocks = logits[: n - n % _BLOCKS].reshape(_BLOCKS, -1).max(axis=1)
-        bound = np.partition(blocks, _BLOCKS - k)[_BLOCKS - k]
-        candidates = np.flatnonzero(logits >= bound)
-    else:
-        candidates = np.arange(n)
-    if len(candidates) > k:
-        values = logits[candidates]
-        candidates = candidates[np.argpartition(values, len(values) - k)[-k:]]
-    return np.asarray(candidates, np.int32)
+    if n % _COLUMNS or n < _SMALL or k >= _COLUMNS:
+        return np.argpartition(logits, n - k)[n - k :].astype(np.int32)
+    table = logits.reshape(-1, _COLUMNS)
+    maxima = table.max(axis=0)
+    bound = np.partition(maxima, _COLUMNS - k)[_COLUMNS - k]
+    (columns,) = np.nonzero(maxima >= bound)
+    rows, at = np.nonzero(table[:, columns] >= bound)
+    ids = rows * _COLUMNS + columns[at]
+    if ids.size > k:
+        ids = ids[np.argpartition(logits[ids], ids.size - k)[-k:]]
+    return ids.astype(np.int32)

@@ -40,17 +40,18 @@ def simulate(
 
 
 @pytest.mark.parametrize("cost", [FLAT, STEEP, STAIRS])
-@pytest.mark.parametrize("acceptance", [0.2, 0.5, 0.7, 0.9, 0.98])
+@pytest.mark.parametrize("acceptance", [0.2, 0.6, 0.9])
 def test_auto_keeps_up_with_the_best_fixed_length(cost: list[float], acceptance: float) -> None:
     step_s = 0.03 * cost[0]
-    best = max(simulate(FixedPacing(n), cost, step_s, acceptance, 1200)[0] for n in range(9))
-    auto, _ = simulate(AutoPacing(), cost, step_s, acceptance, 1200)
-    assert auto > 0.95 * best
+    reached = [sum(acceptance**i for i in range(n + 1)) for n in range(9)]
+    best = max(reached[n] / (cost[n] + n * step_s) for n in range(9))
+    auto, _ = simulate(AutoPacing(), cost, step_s, acceptance, 800)
+    assert auto > 0.93 * best
 
 
 def test_drafting_stops_where_it_never_pays_and_says_so() -> None:
     pacing = AutoPacing()
-    speed, length = simulate(pacing, STEEP, 0.004, 0.3, 4000)
+    speed, length = simulate(pacing, STEEP, 0.004, 0.3, 1000)
     assert speed > 0.98 / STEEP[0]
     assert length < 0.05
     assert pacing.state.startswith("off: drafting would be ")
@@ -58,8 +59,8 @@ def test_drafting_stops_where_it_never_pays_and_says_so() -> None:
 
 def test_drafting_comes_back_when_the_text_turns_predictable() -> None:
     pacing = AutoPacing()
-    _, before = simulate(pacing, STAIRS, 0.0016, 0.2, 2000)
-    _, after = simulate(pacing, STAIRS, 0.0016, 0.98, 2000)
+    _, before = simulate(pacing, STAIRS, 0.0016, 0.2, 800)
+    _, after = simulate(pacing, STAIRS, 0.0016, 0.98, 800)
     assert before < 0.1
     assert after > 2
     assert pacing.state == "on"
