@@ -14,13 +14,14 @@ from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.on_disk import drafter_on_disk
 from localmtp.models.pairing import TARGET
 from localmtp.models.registry import Source, drafter_for, entries
+from localmtp.models.resolution import NANO, resolve
 from localmtp.models.shape import shape_of
 from localmtp.models.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A target in the hub's cache, with the drafter that it would be paired with."""
+    """A target on this machine, with the drafter that it would be paired with."""
 
     name: str
     """By which it is run: `gemma4-e4b:Q4_0`, `USER/REPO:QUANT`."""
@@ -56,6 +57,18 @@ class Installed:
 def installed() -> list[Installed]:
     """Every Gemma 4 target in the hub's cache, whoever downloaded it."""
     return [model for repo in cached_repositories() for model in _in_repository(repo)]
+
+
+def embedded() -> Installed:
+    """The pair that ships with localmtp.
+
+    Raises:
+        LocalmtpError: its files are missing.
+    """
+    files = resolve(NANO)
+    header = read_header(files.target, settings_only=True)
+    label = quant_label(files.target.name)
+    return Installed(NANO, label, (files.target,), files.drafter, header)
 
 
 def remove(model: Installed, others: Sequence[Installed]) -> int:

@@ -16,8 +16,6 @@ from localmtp.errors import LocalmtpError
 if TYPE_CHECKING:
     from localmtp.models.installed import Installed
 
-_NANO = ("nano", "", "nano", "all of it", "ships with localmtp")
-
 
 @click.command()
 @click.argument("model")
@@ -50,10 +48,11 @@ def list_(everything: bool, as_json: bool) -> None:
     """Show the models on this machine."""
     from localmtp import machine
     from localmtp.models.about import row, rows_to_pull
-    from localmtp.models.installed import installed
+    from localmtp.models.installed import embedded, installed
 
     usable = machine.memory().usable
-    rows = [row(model, usable) for model in sorted(installed(), key=lambda model: model.weights)]
+    here = sorted([embedded(), *installed()], key=lambda model: model.weights)
+    rows = [row(model, usable) for model in here]
     if everything:
         rows += rows_to_pull(usable)
     if as_json:
@@ -69,7 +68,7 @@ def list_(everything: bool, as_json: bool) -> None:
         )
         for r in rows
     ]
-    table(("model", "size", "drafter", "fits with", "last used"), [_NANO, *words])
+    table(("model", "size", "drafter", "fits with", "last used"), words)
     if not everything:
         click.echo("hint: `localmtp list --all` shows what can be pulled", err=True)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,13 @@ def test_unknown_names_bring_the_nearest() -> None:
     with pytest.raises(LocalmtpError) as caught:
         resolve("gema4-12b")
     assert "`gemma4-12b`" in caught.value.hint
+
+
+def test_nano_and_local_pairs_need_no_hub_and_no_gguf() -> None:
+    code = (
+        "import sys; from localmtp.models import resolve; resolve('nano', drafter='none');"
+        "print({m.partition('.')[0] for m in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stdout))
+    assert not loaded & {"huggingface_hub", "httpx", "gguf", "numpy", "psutil", "llama_cpp"}
