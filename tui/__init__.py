@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from localmtp.engine.pair import LoadOptions
-from localmtp.session import Choices
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from localmtp.engine.pair import LoadOptions
+    from localmtp.session import Choices
 
 __all__ = ["run_chat"]
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 from asyncio import get_running_loop
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from textual.app import App
 
-from localmtp.session import Session
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.screens.chat import ChatScreen, Opener
 from localmtp.tui.themes import PALETTES, theme
+
+if TYPE_CHECKING:
+    from localmtp.session import Session
 
 
 class ChatApp(App[None]):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from localmtp.engine.pair import LoadOptions
-from localmtp.session import Choices, Session, open_session
-
 if TYPE_CHECKING:
+    from localmtp.engine.pair import LoadOptions
     from localmtp.models.download import Progress
+    from localmtp.session import Choices, Session
     from localmtp.tui.screens.chat import Opener
 
 
@@ -23,7 +22,9 @@ def opener(
     """Something that resolves, downloads if need be, and loads."""
 
     def opening(tell: Callable[[str], None]) -> Session:
+        # libllama takes its time to load: here it does not delay the first picture.
         from localmtp.models import resolve
+        from localmtp.session import open_session
 
         def downloading(progress: Progress) -> None:
             done, total = progress.done_in_all / 1e9, progress.total_in_all / 1e9

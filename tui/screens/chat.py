@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,7 +15,6 @@ from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
 from localmtp.errors import LocalmtpError
-from localmtp.session import Session
 from localmtp.tui.actions import CHAT_ACTIONS, bindings
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.messages import AnswerBegan, AnswerEnded, Submitted
@@ -24,9 +24,12 @@ from localmtp.tui.widgets.conversation import Conversation
 from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.top_bar import TopBar
 
+if TYPE_CHECKING:
+    from localmtp.session import Session
+
 POLL_EVERY_S = 1 / 4
 
-Opener = Callable[[Callable[[str], None]], Session]
+Opener = Callable[[Callable[[str], None]], "Session"]
 """Loads a session; says in words how far it is."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import thread_time
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,7 +14,6 @@ from textual.worker import Worker, WorkerState
 
 from localmtp.engine.events import Event, Finished, FinishReason, Generated, Prefilled
 from localmtp.errors import LocalmtpError
-from localmtp.session import Role, Session
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.entries import AnswerEntry, NoticeEntry, UserEntry
 from localmtp.tui.feed import Feed
@@ -22,7 +22,10 @@ from localmtp.tui.widgets.activity import Activity
 from localmtp.tui.widgets.prompt import Prompt
 from localmtp.tui.widgets.transcript import Transcript
 
-DRAW_EVERY_S = 1 / 12
+if TYPE_CHECKING:
+    from localmtp.session import Session
+
+DRAW_EVERY_S = 1 / 10
 """Smooth to read; faster is not seen, and taken from the model."""
 
 SLOWEST_DRAW_S = 0.5
@@ -45,6 +48,7 @@ class Conversation(Vertical):
         self._brush = brush
         self._feed = Feed()
         self._waiting: list[UserEntry] = []
+        self._asked_at = 0
         self._drawn_at_cpu = 0.0
 
     def compose(self) -> ComposeResult:
@@ -105,6 +109,7 @@ class Conversation(Vertical):
         entry = self._waiting.pop(0)
         entry.waiting = False
         entry.touch()
+        self._asked_at = len(self.session.messages)
         self._start(partial(self.session.ask, entry.text))
 
     def _start(self, events: Callable[[], Iterator[Event]]) -> None:
@@ -166,10 +171,8 @@ class Conversation(Vertical):
             if isinstance(question, UserEntry):
                 self.transcript.take_out(question)
                 self.prompt.restore(question.text)
-            while session.messages and not (
-                session.messages[-1].role is Role.MODEL and session.messages[-1].text
-            ):
-                session.messages.pop()
+            # What was asked, and the empty answer if it had begun.
+            del session.messages[self._asked_at :]
         elif answer.finish is None:
             answer.end(FinishReason.CANCELLED, session.stats() if session else None)
         if isinstance(error, LocalmtpError):

@@ -1,0 +1,141 @@
+"""The page of lines: what is in sight stays, and terminals are not commanded."""
+
+from __future__ import annotations
+
+from textual.app import App, ComposeResult
+
+from localmtp.engine.events import Channel, FinishReason, Generated, Origin, Piece
+from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.drawing.document import Document
+from localmtp.tui.entries import AnswerEntry, Entry, UserEntry
+from localmtp.tui.themes import DARK
+from localmtp.tui.widgets.transcript import Transcript
+from tests.tui.screen import seen, wait_until
+
+MARKDOWN = """# Title
+
+Some *prose* with `code`.
+
+- one
+- two
+
+```python
+def f(x):
+    return x
+
+
+def g(x):
+    return -x
+```
+
+| a | b |
+| - | - |
+| 1 | 2 |
+
+3. three
+4. four
+
+<b>no tag</b>
+"""
+
+
+class Host(App[None]):
+    def __init__(self, entries: list[Entry]) -> None:
+        super().__init__()
+        self.entries = entries
+
+    def compose(self) -> ComposeResult:
+        yield Transcript(Brush(DARK), id="transcript")
+
+    def on_mount(self) -> None:
+        self.query_one(Transcript).replace(self.entries)
+
+
+def generated(text: str, channel: Channel = Channel.ANSWER) -> Generated:
+    return Generated((Piece(1, text, Origin.TARGET, channel),))
+
+
+def plain(document: Document, width: int = 60) -> list[str]:
+    lines = document.lines(Brush(DARK), width)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
+
+
+def test_markdown_looks_the_same_whole_and_in_pieces() -> None:
+    for size in (1, 3, 7, 50):
+        grown = Document()
+        for at in range(0, len(MARKDOWN), size):
+            grown.append(MARKDOWN[at : at + size])
+            plain(grown)
+        before_the_end = plain(grown)
+        grown.finish()
+        assert before_the_end == plain(grown) == plain(Document(MARKDOWN))
+
+
+def test_all_text_of_an_answer_is_shown() -> None:
+    lines = plain(Document(MARKDOWN))
+    for words in ("Title", "Some prose with code.", "• two", "3. three", "<b>no tag</b>"):
+        assert any(words in line for line in lines), words
+    long_line = "x = " + " + ".join(f"term_{n}" for n in range(40))
+    drawn = "".join(plain(Document(f"```\n{long_line}\n```")))
+    assert drawn.replace(" ", "").endswith(long_line.replace(" ", ""))
+
+
+def test_code_blocks_are_numbered_for_copying() -> None:
+    document = Document("```python\na\n```\n\ntext\n\n~~~\nb\n~~~\n")
+    assert [code.strip() for code in document.code_blocks()] == ["a", "b"]
+    labels = [line.split() for line in plain(document) if "copy" in line]
+    assert labels == [["python", "copy", "1"], ["text", "copy", "2"]]
+
+
+async def test_scrolling_back_holds_its_place_while_text_arrives() -> None:
+    entries: list[Entry] = [UserEntry(f"question {n}") for n in range(40)]
+    answer = AnswerEntry()
+    app = Host([*entries, answer])
+    async with app.run_test(size=(60, 20)) as pilot:
+        transcript = app.query_one(Transcript)
+        await wait_until(pilot, lambda: transcript.scroll_offset.y > 0, "the end is in sight")
+        transcript.scroll_to(y=10, animate=False)
+        await pilot.pause()
+        before = seen(app)
+        for _ in range(30):
+            answer.extend(generated("more text\n\n"))
+            transcript.changed()
+        await pilot.pause()
+        assert transcript.scroll_offset.y == 10
+        assert seen(app) == before
+
+
+async def test_the_end_is_followed_until_one_scrolls_up() -> None:
+    answer = AnswerEntry()
+    app = Host([answer])
+    async with app.run_test(size=(60, 20)) as pilot:
+        transcript = app.query_one(Transcript)
+        for number in range(60):
+            answer.extend(generated(f"line {number}\n\n"))
+            transcript.changed()
+        await pilot.pause()
+        assert "line 59" in seen(app)
+
+
+async def test_escape_sequences_are_shown_not_obeyed() -> None:
+    answer = AnswerEntry()
+    answer.extend(generated("\x1b]0;title\x07 and \x9b31m red \x1b[2J"))
+    answer.extend(generated("\x1b[5n", Channel.THOUGHT))
+    answer.unfolded = True
+    answer.end(FinishReason.STOP, None)
+    app = Host([UserEntry("\x1b[31mred"), answer])
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        text = seen(app)
+        assert "␛]0;title␇" in text and "␛[2J" in text and "␛[31mred" in text and "␛[5n" in text
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
+
+
+async def test_a_click_unfolds_a_thought() -> None:
+    answer = AnswerEntry("The answer.", "The hidden thought.")
+    app = Host([answer])
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        assert "hidden" not in seen(app)
+        await pilot.click(Transcript, offset=(4, 0))
+        assert "hidden" in seen(app)
