@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from localmtp import machine
-from localmtp.machine import Device
+from localmtp.engine.ggml import Device, devices
 from localmtp.models import fit
 from localmtp.models.about import context_within
 from localmtp.models.registry import Entry, Quant, entries, user_registry
@@ -51,9 +51,9 @@ class Checkup:
 
 def checkup() -> Checkup:
     """Look at everything; takes a few seconds."""
-    memory, devices, bandwidth = machine.memory(), machine.devices(), machine.bandwidth()
+    memory, accelerators, bandwidth = machine.memory(), devices(), machine.bandwidth()
     instructions = machine.instructions()
-    usable = max([memory.usable, *(device.free for device in devices)])
+    usable = max([memory.usable, *(device.free for device in accelerators)])
     return Checkup(
         processor=machine.processor(),
         cores=machine.cores(),
@@ -61,7 +61,7 @@ def checkup() -> Checkup:
         memory=memory.total,
         usable_memory=memory.usable,
         bandwidth=bandwidth,
-        devices=devices,
+        devices=accelerators,
         llama_cpp_python=version("llama-cpp-python"),
         registry=str(user_registry()),
         models=tuple(
@@ -69,7 +69,7 @@ def checkup() -> Checkup:
             for entry in entries().values()
             for quant in entry.quants
         ),
-        advice=tuple(_advice(instructions, devices)),
+        advice=tuple(_advice(instructions, accelerators)),
     )
 
 

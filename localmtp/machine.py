@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,6 @@ _LEAST_HEADROOM = 1 << 29
 _HEADROOM_SHARE = 16
 
 
-_CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
-
 _TELLING_INSTRUCTIONS = {
     # As /proc/cpuinfo names them: as libllama does.
     "avx2": "AVX2",
@@ -31,16 +27,6 @@ _TELLING_INSTRUCTIONS = {
     "avx512_bf16": "AVX512_BF16",
     "amx_int8": "AMX_INT8",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A GPU or another accelerator that the loaded libllama can use; memory in bytes."""
-
-    name: str
-    description: str
-    free: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,35 +64,16 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may compute on: hardware threads of one core count once.
 
+    A core's second thread adds nothing to matrix products, and makes the first wait.
+    """
+    import psutil
 
-def devices() -> tuple[Device, ...]:
-    """The accelerators that the loaded libllama can use."""
-    return tuple(_devices())
-
-
-def _devices() -> Iterator[Device]:
-    from localmtp.engine.llama import library
-
-    ggml = library()
-    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    ggml.ggml_backend_dev_get.argtypes = (ctypes.c_size_t,)
-    for i in range(ggml.ggml_backend_dev_count()):
-        device = ctypes.c_void_p(ggml.ggml_backend_dev_get(i))
-        if ggml.ggml_backend_dev_type(device) != _CPU_DEVICE:
-            free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            yield Device(
-                _text(ggml.ggml_backend_dev_name, device),
-                _text(ggml.ggml_backend_dev_description, device),
-                free.value,
-                total.value,
-            )
+    affinity = getattr(os, "sched_getaffinity", None)
+    usable = len(affinity(0)) if affinity else os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or usable
+    return int(min(usable, physical))
 
 
 def instructions() -> tuple[str, ...]:
@@ -144,11 +111,6 @@ def bandwidth() -> float:
             list(pool.map(np.ndarray.sum, parts))
             best = max(best, block.nbytes / (perf_counter() - began))
     return best
-
-
-def _text(function: ctypes._NamedFuncPointer, device: ctypes.c_void_p) -> str:
-    function.restype = ctypes.c_char_p
-    return bytes(function(device)).decode()
 
 
 def _cgroup_bytes(name: str) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from localmtp import machine
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
 from localmtp.engine.generate import Generation
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
@@ -270,6 +271,10 @@ def open_session(
         LocalmtpError: see `Pair.load`; or it does not fit into memory.
     """
     options = options or LoadOptions()
-    options = replace(options, context=context_for(files, options.context))
+    options = replace(
+        options,
+        context=context_for(files, options.context),
+        threads=options.threads or machine.cores(),
+    )
     pair = Pair.load(files.target, files.drafter, options)
     return Session(pair, files, choices or Choices())

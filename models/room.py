@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from localmtp import machine
+from localmtp.engine.ggml import devices
 from localmtp.errors import LocalmtpError
 from localmtp.models import fit
 from localmtp.models.files import ModelFiles
@@ -11,6 +12,9 @@ from localmtp.models.shape import Shape, shape_of
 
 DEFAULT_CONTEXT = 8192
 """Enough for a long chat, small enough for any laptop; more is asked for with --ctx."""
+
+LEAST_CONTEXT = 4096
+"""A chat of some length; with less room than this a model is not worth having."""
 
 _SMALL = 1 << 28
 """Files below this fit anywhere that Python runs, and start without looking."""
@@ -47,6 +51,24 @@ def context_for(files: ModelFiles, asked: int | None) -> int:
     )
 
 
+def shortage(name: str, shape: Shape, weights: int, drafter: int) -> str:
+    """What memory lacks for a short chat, in words; empty when there is enough.
+
+    Args:
+        name: of the model.
+        shape: of the target.
+        weights: bytes of the target's file.
+        drafter: bytes of the drafter's file; 0 without one.
+    """
+    needed = fit.need(shape, weights, drafter, LEAST_CONTEXT).total
+    if weights < _SMALL or needed <= (usable := _usable()):
+        return ""
+    return (
+        f"{name} needs {needed / 1e9:.1f} GB of memory for {LEAST_CONTEXT} tokens of context, "
+        f"{usable / 1e9:.1f} GB can be used"
+    )
+
+
 def _what_fits(shape: Shape, weights: int, largest: int, usable: int) -> str:
     if largest:
         return f"a smaller context fits: --ctx {largest}"
@@ -57,4 +79,4 @@ def _what_fits(shape: Shape, weights: int, largest: int, usable: int) -> str:
 
 
 def _usable() -> int:
-    return machine.memory().usable + sum(device.free for device in machine.devices())
+    return machine.memory().usable + sum(device.free for device in devices())

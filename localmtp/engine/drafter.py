@@ -65,15 +65,13 @@ class MTPDrafter:
             target=target.context,
         )
         self._batch = Batch(1, n_embd=target.model.n_embd)
-        self._batch.wants_logits[0] = True
-        self._batch.c.n_tokens = 1
 
     def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
         """Draft step by step until pacing says that it no longer pays."""
         draft = Draft()
         batch, context = self._batch, self._context
         suppressed = self._target.vocab.suppressed
-        batch.positions[0] = len(self._target.tokens)
+        batch.fill((last,), len(self._target.tokens), all_logits=True)
         token, hidden = last, self._target.hidden
         while pacing.go_on():
             batch.tokens[0] = token

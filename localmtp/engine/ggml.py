@@ -1,4 +1,4 @@
-"""Quantization as libllama does it: its formats, block by block, and its whole-file quantizer.
+"""What ggml offers beneath libllama: devices, formats block by block, and the file quantizer.
 
 ggml's functions are reached through the libllama that `localmtp.engine.llama` has loaded. They
 release the interpreter lock while they work, so rows may be quantized on several threads.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from localmtp.errors import LocalmtpError
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+
+_CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 F32, F16, BF16 = 0, 1, 30
 """`ggml_type` of the formats that checkpoints come in."""
@@ -70,6 +73,40 @@ for _widen in (_lib.ggml_fp16_to_fp32_row, _lib.ggml_bf16_to_fp32_row):
     _widen.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     _widen.restype = None
 _lib.llama_model_quantize_default_params.restype = _QuantizeParams
+
+
+_lib.ggml_backend_dev_count.restype = ctypes.c_size_t
+_lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+_lib.ggml_backend_dev_get.restype = ctypes.c_void_p
+_lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+_lib.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p] * 3
+for _name in (_lib.ggml_backend_dev_name, _lib.ggml_backend_dev_description):
+    _name.argtypes = [ctypes.c_void_p]
+    _name.restype = ctypes.c_char_p
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU or another accelerator that the loaded libllama can use; memory in bytes."""
+
+    name: str
+    description: str
+    free: int
+    total: int
+
+
+def devices() -> tuple[Device, ...]:
+    """The accelerators that this libllama can use, besides the processor."""
+    found = []
+    for handle in map(_lib.ggml_backend_dev_get, range(_lib.ggml_backend_dev_count())):
+        if _lib.ggml_backend_dev_type(handle) == _CPU_DEVICE:
+            continue
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        _lib.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
+        name = _lib.ggml_backend_dev_name(handle).decode("utf-8", "replace")
+        description = _lib.ggml_backend_dev_description(handle).decode("utf-8", "replace")
+        found.append(Device(name, description, free.value, total.value))
+    return tuple(found)
 
 
 def row_size(kind: int, width: int) -> int:

@@ -205,6 +205,8 @@ class Batch(_Owned):
         for row in range(rows):
             self.c.seq_id[row][0] = 0
         self._counting = np.arange(rows, dtype=np.int32)
+        self.n_outputs = 0
+        """Rows that ask for logits."""
 
     def fill(self, tokens: Sequence[int], position: int, *, all_logits: bool) -> None:
         """Lay out consecutive tokens.
@@ -220,6 +222,7 @@ class Batch(_Owned):
         np.add(self._counting[:n], position, out=self.positions[:n])
         self.wants_logits[:n] = all_logits
         self.wants_logits[n - 1] = True
+        self.n_outputs = n if all_logits else 1
 
 
 def _free_batch(batch: capi.llama_batch, borrowed_tokens: bool) -> None:
@@ -280,10 +283,9 @@ class Context(_Owned):
         capi_ext.llama_set_embeddings_nextn(self.handle, True, True)
         self.n_ctx: int = capi.llama_n_ctx(self.handle)
         self._memory = capi.llama_get_memory(self.handle)
-        self._n_outputs = n_outputs
-        self._n_hidden = model.n_embd_out
-        self._logits = _RowView(self._n_outputs, model.vocab.size)
-        self._hidden = _RowView(self._n_outputs, self._n_hidden)
+        self._n_outputs = 0
+        self._logits = _RowView(n_outputs, model.vocab.size)
+        self._hidden = _RowView(n_outputs, model.n_embd_out)
 
     def decode(self, batch: Batch) -> None:
         """Run the model over a batch; its keys and values join the cache.
@@ -292,6 +294,7 @@ class Context(_Owned):
             LocalmtpError: the batch did not fit the context, or the backend failed.
         """
         status = capi.llama_decode(self.handle, batch.c)
+        self._n_outputs = batch.n_outputs
         if status == 1:
             raise LocalmtpError(
                 f"the context of {self.n_ctx} tokens is full", hint="a larger one: --ctx N"
@@ -301,7 +304,7 @@ class Context(_Owned):
 
     def logits(self) -> Floats:
         """[rows that asked for logits, n_vocab]: a view, valid until the next decode."""
-        return self._logits.at(capi.llama_get_logits(self.handle))
+        return self._logits.at(capi.llama_get_logits(self.handle))[: self._n_outputs]
 
     def hidden(self) -> Floats:
         """[rows that asked for logits, n_embd of the target]: what a drafter reads.
@@ -309,7 +312,7 @@ class Context(_Owned):
         Of a target the hidden state after its final norm, of a drafter its projection back to the
         target's width. A view, valid until the next decode.
         """
-        return self._hidden.at(capi_ext.llama_get_embeddings_nextn(self.handle))
+        return self._hidden.at(capi_ext.llama_get_embeddings_nextn(self.handle))[: self._n_outputs]
 
     def forget_from(self, position: int) -> None:
         """Drop the cache at `position` and after it."""
@@ -321,7 +324,11 @@ class Context(_Owned):
 
 
 class _RowView:
-    """A numpy view of an output buffer, made anew only when libllama has moved the buffer."""
+    """A numpy view of an output buffer, made anew only when libllama has moved the buffer.
+
+    It spans the most rows that a decode can give; libllama has allocated no more than the last
+    one gave, so only those may be touched.
+    """
 
     def __init__(self, rows: int, width: int) -> None:
         self._rows, self._width = rows, width

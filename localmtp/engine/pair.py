@@ -61,7 +61,7 @@ class Pair:
                 or there is not enough memory.
         """
         began = perf_counter()
-        threads = options.threads or usable_cores()
+        threads = options.threads or os.cpu_count() or 1
         layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
         with ExitStack() as resources:
             model = resources.enter_context(_load_model(target, layers))
@@ -99,13 +99,6 @@ class Pair:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def usable_cores() -> int:
-    """CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _load_model(path: Path, gpu_layers: int) -> Model:

@@ -105,7 +105,7 @@ class Sampler(Protocol):
         """Verify a draft.
 
         Args:
-            logits: the target's [len(draft.tokens) + 1 or more, n_vocab]; row i judges token i.
+            logits: the target's [len(draft.tokens) + 1, n_vocab]; row i judges token i.
             draft: what was proposed.
 
         Returns:

@@ -106,7 +106,7 @@ class Target:
             draft: at most `MAX_DRAFT` proposed tokens.
 
         Returns:
-            Logits [len(draft) + 1 or more, n_vocab]; row i is what follows draft[:i].
+            Logits [len(draft) + 1, n_vocab]; row i is what follows draft[:i].
         """
         self._pass_batch.fill((last, *draft), len(self.tokens), all_logits=True)
         self.context.decode(self._pass_batch)
