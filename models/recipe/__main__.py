@@ -27,7 +27,7 @@ def make(out: Path, minutes: float) -> None:
     target_directory, drafter_directory = out / "hf-target", out / "hf-drafter"
     tokenizer.train(corpus.texts(CONVERSATIONS), VOCABULARY, target_directory)
     corpus.write_prompts(out / "prompts.json")
-    target.train(target_directory, TARGET_SHARE * minutes)
+    target.train(target.begin(target_directory), target_directory, TARGET_SHARE * minutes)
     drafter.train(target_directory, drafter_directory, (1 - TARGET_SHARE) * minutes)
     for name in TOKENIZER_FILES:
         shutil.copy(target_directory / name, drafter_directory / name)

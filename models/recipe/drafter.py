@@ -21,11 +21,11 @@ from transformers import (
 
 from localmtp.models.recipe import corpus
 from localmtp.models.recipe.schedule import Clock
-from localmtp.models.recipe.target import COMMON, SOFTCAP, WINDOW, masks, optimizers, save
+from localmtp.models.recipe.target import COMMON, SOFTCAP, WINDOW, masks, optimizers, save, soften
 
 STEPS = 8
 """Drafts per round. Acceptance falls off behind the number that was distilled."""
-ROWS, LENGTH, ROUNDS = 8, 512, 96
+ROWS, LENGTH, ROUNDS = 4, 512, 128
 """Rows in a batch, their length, and the rounds drawn in each row."""
 CHECKPOINT_S = 120
 
@@ -56,6 +56,7 @@ def configuration(target: Gemma4ForCausalLM) -> Gemma4AssistantConfig:
 def begin(target: Gemma4ForCausalLM) -> Gemma4AssistantForCausalLM:
     """A drafter whose output head starts as the principal components of the target's."""
     drafter = Gemma4AssistantForCausalLM(configuration(target))
+    soften(drafter)
     table = target.lm_head.weight.detach()
     width = drafter.lm_head.weight.shape[1]
     components = torch.linalg.svd(table, full_matrices=False)[2][:width]
@@ -85,14 +86,17 @@ class Rounds:
         return values[rows, self.position + offset]
 
 
-@torch.no_grad()
 def observe(target: Gemma4ForCausalLM, batch: corpus.Rows) -> Rounds:
     """Runs the target over a batch and draws rounds where the model writes."""
     ids = torch.from_numpy(batch.ids)[:, :-1]
     document = torch.from_numpy(batch.document)[:, :-1]
-    out = target.model(
-        input_ids=ids, attention_mask=masks(document), use_cache=False, return_shared_kv_states=True
-    )
+    with torch.no_grad():
+        out = target.model(
+            input_ids=ids,
+            attention_mask=masks(document),
+            use_cache=False,
+            return_shared_kv_states=True,
+        )
     learned = torch.from_numpy(batch.learned)[:, 1:]
     # A round starts where the next token is the model's, not too near the end of the row.
     starts = learned.float()

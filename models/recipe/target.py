@@ -80,7 +80,8 @@ def masks(document: Tensor) -> dict[str, Tensor]:
 
 def optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for embeddings and vectors."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = parameter.ndim == 2 and "embed" not in name
         (matrices if inside else rest).append(parameter)
@@ -134,12 +135,30 @@ def _long_after(directory: Path, clock: Clock) -> Iterator[corpus.Rows]:
         yield next(short if clock.share() < LONG_SHARE else long)
 
 
-def train(directory: Path, minutes: float) -> None:
-    """Trains for the given minutes beside the tokenizer in directory, saving now and then."""
+def begin(directory: Path) -> Gemma4ForCausalLM:
+    """An untrained target for the tokenizer in directory."""
     torch.manual_seed(corpus.TRAINING_SEED)
     tokens = json.loads(directory.joinpath("tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     model = Gemma4ForCausalLM(configuration(len(tokens)))
     model.generation_config = generation_config(tokens)
+    soften(model)
+    return model
+
+
+def soften(model: nn.Module) -> None:
+    """Scales the queries' norms by 1/sqrt(head size).
+
+    Gemma 4 does not scale attention scores: with norms of 1 they are so far apart at the start
+    that each head looks at one random token, and hardly learns to look elsewhere.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("q_norm.weight"):
+                parameter.mul_(len(parameter) ** -0.5)
+
+
+def train(model: Gemma4ForCausalLM, directory: Path, minutes: float) -> None:
+    """Trains for the given minutes beside the tokenizer in directory, saving now and then."""
     chosen = optimizers(model)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in chosen]
     clock, saved, mean, seen = Clock(minutes), time.monotonic(), math.nan, 0
