@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
@@ -56,6 +56,12 @@ def download(files: Sequence[RemoteFile], report: Report | None = None) -> list[
         LocalmtpError: not enough disk space, no write access, no connection, or a file that is
             not what the hub says it is.
     """
+    for file in files:
+        if file.nbytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            raise LocalmtpError(
+                f"{file} has {file.nbytes / 1e9:.0f} GB, more than the hub serves over HTTP",
+                hint=f"`hf download {file.repo} {file.name}` brings it to where it is looked for",
+            )
     _check_space(files)
     in_all = sum(file.nbytes for file in files)
     before, paths = 0, []
@@ -131,8 +137,8 @@ def _check_space(files: Sequence[RemoteFile]) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + _SPARE > free:
         raise LocalmtpError(
-            f"not enough disk space: {needed / 1e9:.1f} GB are needed, "
-            f"{free / 1e9:.1f} GB are free at {folder}",
+            f"not enough disk space: {needed / 1e9:.2f} GB are needed, "
+            f"{free / 1e9:.2f} GB are free at {folder}",
             hint="`localmtp rm MODEL` frees space; HF_HOME puts the cache elsewhere",
         )
 

@@ -17,6 +17,8 @@ from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header
 from localmtp.models.hub import RemoteFile, gguf_files, remote_header
 from localmtp.models.pairing import check_pair, check_target, is_qat, lineage_warning
+from localmtp.models.room import shortage
+from localmtp.models.shape import shape_of
 from localmtp.models.wanted import Wanted
 
 
@@ -25,6 +27,8 @@ class Plan:
     """The files of a pair on the hub."""
 
     name: str
+    header: Header
+    """The target's."""
     target: tuple[RemoteFile, ...]
     """Several where the file is published in parts."""
     drafter: RemoteFile | None
@@ -32,10 +36,11 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
     @property
-    def nbytes(self) -> int:
-        """Of all files."""
-        files = (*self.target, *([self.drafter] if self.drafter else ()))
-        return sum(file.nbytes for file in files)
+    def shortage(self) -> str:
+        """What memory lacks for a short chat with this pair; empty when there is enough."""
+        weights = sum(part.nbytes for part in self.target)
+        drafter = self.drafter.nbytes if self.drafter else 0
+        return shortage(self.name, shape_of(self.header), weights, drafter)
 
 
 def plan(wanted: Wanted, *, with_drafter: bool = True) -> Plan:
@@ -57,12 +62,12 @@ def plan(wanted: Wanted, *, with_drafter: bool = True) -> Plan:
     check_target(header, str(files[chosen]))
     target = tuple(files[part] for part in parts_of(files, chosen))
     if not with_drafter:
-        return Plan(wanted.name, target, None, "--drafter none")
+        return Plan(wanted.name, header, target, None, "--drafter none")
     if drafter and drafter.repo != repo:
         files = {file.name: file for file in gguf_files(drafter.repo)}
     names = drafter_names(files, drafter.file if drafter else "", quant_label(chosen))
     found, why, warning = _first_fitting(header, target[0], [files[n] for n in names])
-    return Plan(wanted.name, target, found, why, (warning,) if warning else ())
+    return Plan(wanted.name, header, target, found, why, (warning,) if warning else ())
 
 
 def carry_out(plan: Plan, report: Report | None = None) -> ModelFiles:

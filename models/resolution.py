@@ -118,4 +118,10 @@ def _without_its_drafter(
 def _pull(model: Wanted, with_drafter: bool, progress: Report | None) -> ModelFiles:
     from localmtp.models.pull import carry_out, plan
 
-    return carry_out(plan(model, with_drafter=with_drafter), progress)
+    found = plan(model, with_drafter=with_drafter)
+    if found.shortage:
+        raise LocalmtpError(
+            found.shortage,
+            hint=f"nothing was downloaded; `localmtp pull {model.name}` does it all the same",
+        )
+    return carry_out(found, progress)

@@ -10,11 +10,9 @@ from localmtp.errors import LocalmtpError
 from localmtp.models import fit
 from localmtp.models.cache import cached
 from localmtp.models.registry import Entry, Quant, Source, drafter_for, find, nearest
+from localmtp.models.room import LEAST_CONTEXT
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-
-# A chat of some length; below it a model is not worth loading.
-LEAST_CONTEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)

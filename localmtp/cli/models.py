@@ -30,8 +30,11 @@ def pull(model: str) -> None:
 
     if model == "nano":
         raise LocalmtpError("nano ships with localmtp: there is nothing to download")
+    found = plan(wanted(model))
+    if found.shortage:
+        click.echo(f"warning: {found.shortage}", err=True)
     with Downloads() as progress:
-        files = carry_out(plan(wanted(model)), progress)
+        files = carry_out(found, progress)
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
     if files.drafter:

@@ -101,11 +101,13 @@ def test_after_kills_at_random_moments_the_next_pull_completes(
     hub: Hub, program: Program, large_pair: Pair
 ) -> None:
     publish(hub, large_pair)
-    hub.faults.bytes_per_second = 8e6
+    hub.faults.bytes_per_second = 2e7
     moments = random.Random(0)
     for _ in range(KILLS):
+        reached = hub.sent + moments.uniform(0, 0.4) * len(large_pair.target)
         process = program.start("pull", REPO)
-        time.sleep(moments.uniform(0.5, 2.0))
+        while hub.sent < reached and process.poll() is None:
+            time.sleep(0.01)
         process.kill()
         process.communicate()
         for blob in program.cache.rglob("blobs/*"):
