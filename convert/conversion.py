@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localmtp.convert.check import check_drafter, check_target, fits_memory
+from localmtp.convert.imatrix import read_imatrix
 from localmtp.convert.metadata import Origin
 from localmtp.convert.plan import Job, PlannedFile, plan
 from localmtp.convert.quantize import Recipe, file_type
@@ -30,6 +31,8 @@ class Options:
     """What to call the model, in its files' names and inside; None: as its folder is called."""
     overrides: Sequence[tuple[str, str]] = ()
     """(regular expression on tensor names, type), for single tensors of what `quants` is for."""
+    imatrix: Path | None = None
+    """Importance matrix for what `quants` is for."""
     quantized_by: str | None = None
     force: bool = False
     """Replace files that are there already."""
@@ -113,7 +116,8 @@ def _plan_jobs(
 ) -> list[Job]:
     if options.name is not None and Path(options.name).name != options.name:
         raise LocalmtpError(f"{options.name!r} is not a name for a file")
-    recipes = [Recipe(name, options.overrides) for name in _quant_names(options.quants)]
+    imatrix = read_imatrix(options.imatrix) if options.imatrix else None
+    recipes = [Recipe(name, options.overrides, imatrix) for name in _quant_names(options.quants)]
     drafter_recipes = [Recipe(name) for name in _quant_names(options.drafter_quants)]
     located = locate(source, offline=options.offline)
     origin = Origin(located.name, options.name, located.repo, options.quantized_by)

@@ -75,6 +75,8 @@ class Job:
         write_origin(writer, self.checkpoint, self.origin, self.target)
         write_architecture(writer, self.spec)
         write_quantization(writer, file_type(file.recipe.name))
+        if file.recipe.imatrix and file.recipe.importance:
+            file.recipe.imatrix.write(writer)
         self.tokenizer.write(writer)
         write_suppressed(writer, self.checkpoint, self.spec)
         return writer
@@ -107,6 +109,8 @@ def plan(
     kind = source_kind(tensors)
     files = []
     for recipe in recipes:
+        if recipe.imatrix is not None:
+            recipe.imatrix.require_fit(tensors)
         types = tensor_types(spec, tensors, recipe, kind)
         size = sum(_size(tensor, types[tensor.name]) for tensor in tensors)
         path = out / f"{_stem(spec, origin, target)}-{recipe.name}.gguf"

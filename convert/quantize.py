@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
 
 from localmtp.convert.architecture import Spec
+from localmtp.convert.imatrix import ImportanceMatrix
 from localmtp.convert.metadata import write_architecture
 from localmtp.convert.tensors import Tensor
 from localmtp.engine import ggml
@@ -42,8 +43,12 @@ class Recipe:
     """A key of FILE_TYPES."""
     overrides: Sequence[tuple[str, str]] = ()
     """(regular expression on GGUF tensor names, type): the first match decides."""
-    importance: Mapping[str, ggml.Floats] = field(default_factory=dict)
-    """Importance matrix: per tensor the weight of each column's error, expert after expert."""
+    imatrix: ImportanceMatrix | None = None
+
+    @property
+    def importance(self) -> Mapping[str, ggml.Floats]:
+        """Tensor → [experts * width] weights of the columns' errors, for types that have scales."""
+        return self.imatrix.weights if self.imatrix and self.name not in _UNQUANTIZED else {}
 
 
 def file_type(name: str) -> LlamaFileType:

@@ -61,6 +61,11 @@ class _TensorType(click.ParamType[tuple[str, str]]):
     multiple=True,
     help="The type of single tensors of SOURCE; may be repeated, the first match decides.",
 )
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    help="Importance matrix for SOURCE, from llama-imatrix; the smallest types need one.",
+)
 @click.option("--quantized-by", metavar="NAME", help="Written into the files.")
 @click.option("--force", is_flag=True, help="Replace files that are there already.")
 @click.option("--offline", is_flag=True, help="Never ask the network.")
