@@ -1,0 +1,1 @@
+"""Measured speed: draft lengths by workloads, against no drafting, in one run."""

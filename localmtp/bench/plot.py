@@ -1,0 +1,84 @@
+"""Speedups drawn as SVG."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from localmtp.bench.report import Setting
+from localmtp.bench.results import Results, label
+from localmtp.errors import LocalmtpError
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 420, 56, 64, 150, 48
+
+_COLORS = (
+    # Okabe and Ito's palette, told apart by colour-blind readers too, and grey for an eighth.
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777",
+)  # fmt: skip
+
+
+def draw(setting: Setting, results: Results, file: Path) -> None:
+    """Draw the speedup of each workload over draft lengths, at the first temperature measured.
+
+    Args:
+        setting: what was measured, and where.
+        results: with at least one workload.
+        file: written beside and renamed.
+
+    Raises:
+        LocalmtpError: it cannot be written.
+    """
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.write_text("\n".join(_lines(setting, results)) + "\n", "utf-8")
+        beside.replace(file)
+    except OSError as error:
+        raise LocalmtpError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _lines(setting: Setting, results: Results) -> Iterator[str]:
+    temperature = results.settings[0][0]
+    workloads = [name for t, name in results.settings if t == temperature]
+    speedups = {
+        name: [results.speedup(results.run(temperature, name, n)) for n in results.lengths]
+        for name in workloads
+    }
+    top = max(1.5, *(max(row) for row in speedups.values())) * 1.05
+
+    def x(i: int) -> float:
+        return _LEFT + i * (_WIDTH - _LEFT - _RIGHT) / max(1, len(results.lengths) - 1)
+
+    def y(speedup: float) -> float:
+        return _TOP + (1 - speedup / top) * (_HEIGHT - _TOP - _BOTTOM)
+
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        'font-family="system-ui, sans-serif" font-size="12" fill="#333">'
+    )
+    yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>'
+    yield _text(_LEFT, 26, f"{setting.model}: speedup by draft length", "start", 'font-size="16"')
+    yield _text(_LEFT, 44, f"{setting.cpu}, {setting.threads} threads", "start", 'fill="#777"')
+    for i in range(int(top / 0.5) + 1):
+        weight = "#999" if i == 2 else "#e4e4e4"  # 1: no drafting
+        yield (
+            f'<path d="M{_LEFT} {y(i / 2):.1f}H{_WIDTH - _RIGHT}" stroke="{weight}" fill="none"/>'
+        )
+        yield _text(_LEFT - 8, y(i / 2) + 4, f"{i / 2:g}×", "end")
+    for i, n in enumerate(results.lengths):
+        yield _text(x(i), _HEIGHT - _BOTTOM + 20, "none" if n == 0 else label(n), "middle")
+    for at, (name, row) in enumerate(speedups.items()):
+        color = _COLORS[at % len(_COLORS)]
+        points = " ".join(f"{x(i):.1f},{y(value):.1f}" for i, value in enumerate(row))
+        yield f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>'
+        for i, value in enumerate(row):
+            yield f'<circle cx="{x(i):.1f}" cy="{y(value):.1f}" r="3" fill="{color}"/>'
+        key_y = _TOP + 10 + 20 * at
+        yield f'<circle cx="{_WIDTH - _RIGHT + 24}" cy="{key_y - 4}" r="5" fill="{color}"/>'
+        yield _text(_WIDTH - _RIGHT + 36, key_y, name, "start")
+    yield "</svg>"
+
+
+def _text(x: float, y: float, words: str, anchor: str, extra: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {extra}>{escape(words)}</text>'

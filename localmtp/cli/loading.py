@@ -1,0 +1,40 @@
+"""Getting a pair onto the machine for commands that measure it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localmtp.cli.options import load_options
+from localmtp.cli.progress import Downloads
+
+if TYPE_CHECKING:
+    from localmtp.engine.pair import Pair
+    from localmtp.models import ModelFiles
+
+
+def load(model: str, flags: dict[str, Any]) -> tuple[ModelFiles, Pair]:
+    """Find a pair, downloading what is missing, check that it fits, and load it.
+
+    Args:
+        model: as the user wrote it.
+        flags: those of `pair_options`.
+
+    Raises:
+        LocalmtpError: see `resolve`, `context_for` and `Pair.load`.
+    """
+    from localmtp.engine.pair import Pair
+    from localmtp.models import resolve
+    from localmtp.models.room import context_for
+
+    with Downloads() as progress:
+        files = resolve(
+            model, drafter=flags["drafter"], offline=flags["offline"], progress=progress
+        )
+    for warning in files.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    options = load_options(flags)
+    options = replace(options, context=context_for(files, options.context))
+    return files, Pair.load(files.target, files.drafter, options)
