@@ -1,0 +1,99 @@
+"""Files are what llama.cpp's own converter and quantizer make of the same checkpoint."""
+
+from pathlib import Path
+
+import pytest
+
+from localmtp.convert import FILE_TYPES, ConvertedFile, Options, convert
+from localmtp.engine import ggml
+from tests.convert import official
+from tests.convert.checkpoints import SHAPES, write_checkpoint
+from tests.convert.gguf_files import digest, metadata, tensors
+
+MIXTURES = ("Q4_K_M", "Q3_K_L", "MXFP4_MOE")
+"""Where the type of a tensor depends on its place, the number of layers and experts."""
+
+SIMPLE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q5_K_M", "Q6_K", "TQ1_0", "TQ2_0")
+
+
+def convert_shape(tmp_path: Path, shape: str, *quants: str, **checkpoint: object) -> list[Path]:
+    source = tmp_path / official.folder_name(shape)
+    if not source.exists():
+        write_checkpoint(source, shape, **checkpoint)  # type: ignore[arg-type]
+    files = convert(source, tmp_path / "out", options=Options(quants=quants, force=True))
+    assert all(file.checked for file in files)
+    return [file.path for file in files]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layout", [{}, {"new_config": True, "shards": 3}], ids=["old", "new"])
+def test_equals_what_the_official_converter_made(
+    tmp_path: Path, shape: str, layout: dict[str, object]
+) -> None:
+    expected = official.golden()[shape]
+    paths = convert_shape(tmp_path, shape, *official.OUTPUT_TYPES, **layout)
+    digests = dict(zip(official.OUTPUT_TYPES, map(digest, paths), strict=True))
+    assert digests == expected["digests"]
+    assert metadata(paths[-1]) == expected["metadata"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_what_libllama_makes_of_the_whole_file(tmp_path: Path, shape: str) -> None:
+    quants = MIXTURES if shape != "E2B-assistant" else MIXTURES + SIMPLE
+    full, *quantized = convert_shape(tmp_path, shape, "BF16", *quants)
+    for quant, path in zip(quants, quantized, strict=True):
+        whole = tmp_path / "whole.gguf"
+        ggml.quantize_file(full, whole, FILE_TYPES[quant], importance={}, overrides=[])
+        assert tensors(path) == tensors(whole), quant
+        assert metadata(path) == metadata(whole), quant
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32"])
+def test_checkpoints_of_other_precisions_lose_nothing_on_the_way(
+    tmp_path: Path, dtype: str
+) -> None:
+    full, quantized = convert_shape(tmp_path, "E2B", dtype, "Q4_K_M", dtype=dtype)
+    whole = tmp_path / "whole.gguf"
+    ggml.quantize_file(full, whole, FILE_TYPES["Q4_K_M"], importance={}, overrides=[])
+    assert tensors(quantized) == tensors(whole)
+
+
+def test_types_of_single_tensors_can_be_chosen(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "model", "31B")
+    overrides = [("blk.0.ffn_down", "Q8_0"), ("ffn_(up|down)", "iq4_nl")]
+    options = Options(quants=["BF16"])
+    [full] = convert(source, tmp_path, options=options)
+    [file] = convert(source, tmp_path, options=Options(overrides=overrides))
+    whole = tmp_path / "whole.gguf"
+    kinds = [("blk.0.ffn_down", 8), ("ffn_(up|down)", 20)]
+    ggml.quantize_file(full.path, whole, FILE_TYPES["Q4_K_M"], importance={}, overrides=kinds)
+    found = tensors(file.path)
+    assert found == tensors(whole)
+    assert found["blk.0.ffn_down.weight"][0] == "Q8_0"
+    assert found["blk.1.ffn_down.weight"][0] == "IQ4_NL"
+
+
+def test_a_file_tells_its_size_and_hash(tmp_path: Path) -> None:
+    from hashlib import sha256
+
+    source = write_checkpoint(tmp_path / "model", "E2B-assistant")
+    file: ConvertedFile
+    [file] = convert(source, tmp_path, options=Options(quants=["Q8_0"]))
+    data = file.path.read_bytes()
+    assert file.path.name == "mtp-model-Q8_0.gguf"
+    assert (file.size, file.sha256) == (len(data), [sha256(data).hexdigest()])
+    assert 8.5 < file.bits_per_weight < 9
+
+
+@official.needs_llama_cpp
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_the_official_two_steps(tmp_path: Path, shape: str) -> None:
+    quants = MIXTURES + SIMPLE
+    quantized = convert_shape(tmp_path, shape, *quants)
+    full = tmp_path / "official.gguf"
+    official.convert(tmp_path / official.folder_name(shape), "BF16", full)
+    for quant, path in zip(quants, quantized, strict=True):
+        theirs = tmp_path / "theirs.gguf"
+        official.quantize(full, quant, theirs)
+        assert tensors(path) == tensors(theirs), quant
+        assert metadata(path) == metadata(theirs), quant
