@@ -20,6 +20,7 @@ _COMMANDS = {
     "rm": "localmtp.cli.models:rm",
     "convert": "localmtp.cli.convert:command",
     "bench": "localmtp.cli.bench:command",
+    "verify": "localmtp.cli.verify:command",
     "doctor": "localmtp.cli.doctor:command",
 }
 

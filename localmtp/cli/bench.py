@@ -12,8 +12,8 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
-from localmtp.cli.loading import load
-from localmtp.cli.options import DraftLength, pair_options
+from localmtp.cli.measuring import DraftLengths, load
+from localmtp.cli.options import pair_options
 from localmtp.cli.table import table
 from localmtp.errors import LocalmtpError
 
@@ -25,25 +25,12 @@ if TYPE_CHECKING:
     from localmtp.models import ModelFiles
 
 
-class _DraftLengths(click.ParamType[list[int | None]]):
-    """Draft lengths with commas between them; no drafting is always measured."""
-
-    name = "list"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int | None]:
-        """The lengths, each once, 0 first."""
-        parts = [part.strip() for part in str(value).split(",")]
-        return list(dict.fromkeys([0, *(DraftLength().convert(p, param, ctx) for p in parts)]))
-
-
 @click.command("bench", short_help="Measured speed, with and without drafting.")
 @click.argument("model")
 @pair_options
 @click.option(
     "--n-draft",
-    type=_DraftLengths(),
+    type=DraftLengths(),
     default="0,1,2,3,4,6,8,auto",
     show_default=True,
     help="Draft lengths to compare; 0, no drafting, is always among them.",
@@ -124,7 +111,7 @@ def _plan(files: ModelFiles, flags: dict[str, Any]) -> Plan:
                 f"there is no workload `{name}` for {files.name}",
                 hint=f"one of: {', '.join(workloads)}",
             )
-    lengths: list[int | None] = flags["n_draft"]
+    lengths: list[int | None] = list(dict.fromkeys([0, *flags["n_draft"]]))
     if files.why_no_drafter:
         click.echo(f"drafting is off: {files.why_no_drafter}", err=True)
         lengths = [0]

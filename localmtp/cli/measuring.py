@@ -1,4 +1,4 @@
-"""Getting a pair onto the machine for commands that measure it."""
+"""What `bench` and `verify` share: a list of draft lengths, and a loaded pair."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localmtp.cli.options import load_options
+from localmtp.cli.options import DraftLength, load_options
 from localmtp.cli.progress import Downloads
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import Pair
     from localmtp.models import ModelFiles
+
+
+class DraftLengths(click.ParamType[list[int | None]]):
+    """Draft lengths with commas between them."""
+
+    name = "list"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int | None]:
+        """The lengths, each once."""
+        parts = [part.strip() for part in str(value).split(",")]
+        return list(dict.fromkeys(DraftLength().convert(part, param, ctx) for part in parts))
 
 
 def load(model: str, flags: dict[str, Any]) -> tuple[ModelFiles, Pair]:

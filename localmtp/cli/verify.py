@@ -1,0 +1,171 @@
+"""`localmtp verify`: evidence that drafting leaves the output unchanged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localmtp.cli import output
+from localmtp.cli.measuring import DraftLengths, load
+from localmtp.cli.options import pair_options
+from localmtp.errors import LocalmtpError
+
+if TYPE_CHECKING:
+    from localmtp.engine.pair import Pair
+    from localmtp.models import ModelFiles
+    from localmtp.verify.greedy import Difference
+    from localmtp.verify.verification import Plan, Verification
+
+
+@click.command("verify", short_help="Show that drafting leaves the output unchanged.")
+@click.argument("model")
+@pair_options
+@click.option(
+    "--n-draft",
+    type=DraftLengths(),
+    default="auto,3",
+    show_default=True,
+    help="Draft lengths to hold against no drafting.",
+)
+@click.option(
+    "--temp",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of the sampled answers.  [default: the model's own]",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=16),
+    default=128,
+    show_default=True,
+    help="Longest answer.",
+)
+@click.option(
+    "--prompts", type=click.IntRange(min=1), default=2, show_default=True, help="Per workload."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def command(model: str, as_json: bool, **flags: Any) -> int:
+    r"""Show that drafting leaves MODEL's output unchanged, or exit with 1.
+
+    Greedy answers are compared token by token, sampled ones with the target's distributions by a
+    statistical test, and the state after planted rejections with one that never saw them.
+
+    \b
+    localmtp verify nano
+    localmtp verify gemma4-e4b --prompts 1
+    """
+    from localmtp.verify.verification import verify
+
+    files, pair = load(model, flags)
+    with pair:
+        if files.why_no_drafter:
+            raise LocalmtpError(
+                f"there is nothing to verify: {files.why_no_drafter}",
+                hint="give a drafter: --drafter PATH.gguf",
+            )
+        plan = _plan(files, pair, flags)
+        click.echo("this takes a while: every answer is computed several times", err=True)
+        found = verify(pair, files, plan)
+    if as_json:
+        output.line(json.dumps(_as_json(files, plan, found), ensure_ascii=False))
+    else:
+        _say(plan, found)
+    return 0 if found.passed else 1
+
+
+def _plan(files: ModelFiles, pair: Pair, flags: dict[str, Any]) -> Plan:
+    from localmtp.bench.workloads import workloads_for
+    from localmtp.session import default_sampling
+    from localmtp.verify.verification import Plan
+
+    sampling = replace(default_sampling(pair), seed=flags["seed"])
+    if flags["temp"] is not None:
+        sampling = replace(sampling, temperature=flags["temp"])
+    lengths = [n for n in flags["n_draft"] if n != 0]
+    if not lengths or sampling.temperature == 0:
+        raise LocalmtpError(
+            "there is nothing to verify without drafting, or without sampling",
+            hint="for example: --n-draft 3 --temp 1",
+        )
+    workloads = workloads_for(files.name, flags["prompts"])
+    prompts = [prompt for listed in workloads.values() for prompt in listed]
+    return Plan(prompts, lengths, sampling, flags["max_tokens"])
+
+
+def _say(plan: Plan, found: Verification) -> None:
+    passes, greedy, sampled = found.passes, found.greedy, found.sampled
+    _part(
+        "passes",
+        passes.passed,
+        f"{passes.rejections} planted rejections in {passes.positions} positions: logits within "
+        f"{passes.after_rejection:.3f} of plain decoding; rounding alone, measured here, moves "
+        f"them by up to {passes.noise:.3f}",
+        f"hidden rows within {passes.hidden_error:.1%}"
+        + ("" if passes.drafter_listens else "; the drafter does not read them"),
+    )
+    same = greedy.compared - len(greedy.differences)
+    _part(
+        "greedy",
+        greedy.passed(passes.bound),
+        f"{same} of {greedy.compared} answers with drafting are those without, token by token",
+        *(_difference(plan, d, passes.bound) for d in greedy.differences),
+    )
+    _part(
+        "sampled",
+        sampled.passed,
+        f"p = {sampled.p_value:.3g} (chi-squared, 20 degrees of freedom) for {sampled.contested} "
+        f"of {sampled.tokens} tokens, those where target and drafter disagree; fails below 0.001"
+        + ("" if sampled.enough else ": too few of them, more with --prompts"),
+        f"drafts accepted at this sampling: {sampled.acceptance:.1%} expected; "
+        f"{sampled.acceptance_if_equal:.1%} if the drafter's favourite is kept only when the "
+        "target's sample equals it, as llama.cpp does",
+    )
+    verdict = "drafting leaves the output unchanged" if found.passed else "the output is CHANGED"
+    output.line(f"\n{verdict}")
+
+
+def _part(name: str, passed: bool, *lines: str) -> None:
+    output.line(f"{'passed' if passed else 'FAILED'}  {name:8} {lines[0]}")
+    for line in lines[1:]:
+        output.line(f"{'':17}{line}")
+
+
+def _difference(plan: Plan, difference: Difference, bound: float) -> str:
+    prompt = " ".join(plan.prompts[difference.prompt].split())
+    tie = "a near-tie" if difference.margin < bound else "NOT a tie"
+    return (
+        f"token {difference.at + 1} of “{prompt[:40]}”: {tie}, {difference.margin:.3f} between "
+        f"the two logits ({bound:.3f} can be rounding)"
+    )
+
+
+def _as_json(files: ModelFiles, plan: Plan, found: Verification) -> dict[str, object]:
+    greedy = found.greedy
+    return {
+        "model": files.name,
+        "drafter": files.drafter_name,
+        "passed": found.passed,
+        "passes": {
+            "passed": found.passes.passed,
+            "margin_bound": found.passes.bound,
+            **asdict(found.passes),
+        },
+        "greedy": {
+            "passed": greedy.passed(found.passes.bound),
+            "compared": greedy.compared,
+            "tokens": sum(map(len, greedy.plain)),
+            "differences": [
+                {
+                    "prompt": plan.prompts[d.prompt],
+                    "n_draft": "auto" if d.n_draft is None else str(d.n_draft),
+                    "at": d.at,
+                    "margin": d.margin if d.margin < float("inf") else None,
+                }
+                for d in greedy.differences
+            ],
+        },
+        "sampled": {"passed": found.sampled.passed, **asdict(found.sampled)},
+    }

@@ -1,0 +1,80 @@
+"""All checks on one pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from localmtp.engine.pair import Pair
+from localmtp.engine.sampling import Sampler, Sampling, make_sampler
+from localmtp.models import ModelFiles
+from localmtp.session import Choices, Message, Role, Session
+from localmtp.verify.greedy import GreedyAnswers, check_greedy
+from localmtp.verify.passes import Passes, check_passes
+from localmtp.verify.sampled import SampledAnswers, SamplingPlan, check_sampled
+
+_FED_AGAIN = 8
+"""Answers for the check of passes: some hundreds of positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be verified, and how thoroughly."""
+
+    prompts: Sequence[str]
+    lengths: Sequence[int | None]
+    """Draft lengths to hold against no drafting; None is automatic pacing."""
+    sampling: Sampling
+    """Of the sampled answers; with a temperature above 0."""
+    max_tokens: int
+    contested: int = 1000
+    """Sampled tokens, among those that drafting could have changed, to stop at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found."""
+
+    passes: Passes
+    greedy: GreedyAnswers
+    sampled: SampledAnswers
+
+    @property
+    def passed(self) -> bool:
+        """Whether drafting left the output unchanged."""
+        return self.passes.passed and self.greedy.passed(self.passes.bound) and self.sampled.passed
+
+
+def verify(
+    pair: Pair,
+    files: ModelFiles,
+    plan: Plan,
+    make: Callable[[Sampling], Sampler] = make_sampler,
+) -> Verification:
+    """Hold drafting against no drafting.
+
+    Args:
+        pair: loaded, with a drafter; stays the caller's to close.
+        files: where it came from.
+        plan: what to verify.
+        make: what samplers are made with; the session's own.
+
+    Raises:
+        LocalmtpError: the model has no chat template, or a prompt does not fit its context.
+    """
+    prompts = [_prompt(pair, files, text) for text in plan.prompts]
+    greedy = check_greedy(
+        pair, prompts, plan.lengths, plan.max_tokens, make(replace(plan.sampling, temperature=0))
+    )
+    texts = sorted(zip(prompts, greedy.plain, strict=True), key=lambda text: -len(text[1]))
+    passes = check_passes(pair, texts[:_FED_AGAIN])
+    sampling = SamplingPlan(plan.sampling, plan.lengths, plan.max_tokens, plan.contested)
+    return Verification(passes, greedy, check_sampled(pair, prompts, sampling, make))
+
+
+def _prompt(pair: Pair, files: ModelFiles, text: str) -> list[int]:
+    session = Session(pair, files, Choices())
+    session.messages.append(Message(Role.USER, text))
+    vocab = pair.target.vocab
+    tokens = vocab.tokenize(session.prompt(), special=True)
+    return tokens if tokens[:1] == [vocab.bos] else [vocab.bos, *tokens]
