@@ -49,6 +49,13 @@ CREATE TABLE message (
 """
 
 
+def default_path() -> Path:
+    """In the user's data folder."""
+    from platformdirs import user_data_path
+
+    return user_data_path("localmtp") / "history.sqlite3"
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A conversation in a list."""

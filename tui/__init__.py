@@ -18,6 +18,7 @@ def run_chat(
     offline: bool = False,
     choices: Choices | None = None,
     options: LoadOptions | None = None,
+    save: bool = True,
 ) -> None:
     """Opens the chat and returns when the user leaves it.
 
@@ -27,14 +28,20 @@ def run_chat(
         offline: never download.
         choices: over the model's own settings.
         options: how the model is put on the machine.
+        save: keep conversations in the user's data folder.
 
     Raises:
         LocalmtpError: the model could not be loaded; the chat has shown the same line.
     """
+    from localmtp.history import default_path
     from localmtp.tui.app import ChatApp
     from localmtp.tui.opening import opener
 
-    app = ChatApp(model or "model", opener(model, drafter, offline, choices, options))
+    app = ChatApp(
+        model or "the model",
+        opener(model, drafter, offline, choices, options),
+        default_path() if save else None,
+    )
     try:
         app.run()
     finally:

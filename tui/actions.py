@@ -28,10 +28,18 @@ class Action:
 
 CHAT_ACTIONS = (
     Action("stop", "escape", "Stop", "Stop the answer and keep it; else clear the prompt", True),
-    Action("interrupt", "ctrl+c", "Interrupt", "Copy the selection, else stop, else quit"),
-    Action("panel", "ctrl+s", "Statistics", "Show or hide the statistics", True),
-    Action("messages", "alt+up", "Messages", "Go to the messages: copy, edit, delete ...", True),
+    Action("interrupt", "ctrl+c", "Copy or stop", "Copy the selection, else stop the answer"),
+    Action("regenerate", "ctrl+r", "Again", "Answer the last question once more", True),
+    Action("new", "ctrl+n", "New", "Begin a new conversation", True),
+    Action("sessions", "ctrl+l", "Sessions", "Saved conversations", True),
+    Action("colours", "f3", "Colours", "Colour tokens by how they came", True, priority=True),
+    Action("rounds", "f4", "Rounds", "Step through what was proposed and kept", priority=True),
+    Action("thinking", "ctrl+t", "Thought", "Fold or unfold the last thought"),
+    Action("panel", "ctrl+s", "Statistics", "Show or hide the statistics"),
+    Action("messages", "alt+up", "Messages", "Go to the messages: copy, edit, delete"),
     Action("theme", "f5", "Theme", "Dark or light", priority=True),
+    Action("command_palette", "ctrl+p", "Palette", "Find an action by its name"),
+    Action("help", "f1", "Help", "Keys and commands", True, priority=True),
     Action("quit", "ctrl+q", "Quit", "Leave the chat", True, priority=True),
 )
 """Of the chat screen."""
@@ -39,6 +47,11 @@ CHAT_ACTIONS = (
 ENTRY_ACTIONS = (
     Action("previous", "up,alt+up,k", "Previous", "The message above"),
     Action("next", "down,alt+down,j", "Next", "The message below"),
+    Action("screen.copy_entry", "y,enter", "Copy", "Copy the message", True),
+    Action("screen.edit_entry", "e", "Edit", "Change the question and branch off there", True),
+    Action("screen.delete_entry", "d", "Delete", "Delete the question and its answer", True),
+    Action("screen.unfold_entry", "t", "Thought", "Fold or unfold the thought", True),
+    Action("screen.colour_entry", "c", "Colours", "Colour the tokens by how they came", True),
     Action("leave", "escape,tab", "Back", "Back to the prompt", True),
 )
 """Of the message under the cursor."""

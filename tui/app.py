@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import signal
 from asyncio import get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual.app import App
+from textual.app import App, SystemCommand
+from textual.screen import Screen
 
+from localmtp.tui.actions import CHAT_ACTIONS
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.screens.chat import ChatScreen, Opener
 from localmtp.tui.themes import PALETTES, theme
 
 if TYPE_CHECKING:
+    from localmtp.history import History
     from localmtp.session import Session
 
 
@@ -23,19 +28,22 @@ class ChatApp(App[None]):
     Args:
         model: its name, as the user gave it.
         opener: loads it, in a thread.
+        history: where conversations are saved; None to save none.
     """
 
     CSS_PATH = "app.tcss"
     TITLE = "localmtp"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, model: str, opener: Opener) -> None:
+    def __init__(self, model: str, opener: Opener, history: Path | None = None) -> None:
         super().__init__()
         for name in PALETTES:
             self.register_theme(theme(name))
         self.theme = "localmtp-dark"
         self.session: Session | None = None
-        self.chat = ChatScreen(model, self._keep(opener), self._brush())
+        self.history: History | None = None
+        open_history = partial(self._open_history, history) if history else None
+        self.chat = ChatScreen(model, self._keep(opener), open_history, self._brush())
 
     def get_default_screen(self) -> ChatScreen:
         """The chat."""
@@ -56,6 +64,22 @@ class ChatApp(App[None]):
         """Frees the model; after the application has ended."""
         if self.session:
             self.session.close()
+        if self.history:
+            self.history.close()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette offers the actions of the table, and no others."""
+        for action in CHAT_ACTIONS:
+            yield SystemCommand(action.label, action.help, partial(self._act, action.name))
+
+    async def _act(self, name: str) -> None:
+        await self.chat.run_action(name)
+
+    def _open_history(self, path: Path) -> History:
+        from localmtp.history import History
+
+        self.history = History(path)
+        return self.history
 
     def _brush(self) -> Brush:
         palette = PALETTES.get(self.theme, PALETTES["localmtp-dark"])

@@ -71,6 +71,31 @@ class UserEntry(Entry):
         return [[bar, *line] for line in lines]
 
 
+class WelcomeEntry(Entry):
+    """What an empty conversation says."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.model = model
+
+    def _draw(self, brush: Brush, width: int) -> list[Line]:
+        said = Text(f"{self.model} is on this machine and answers offline.\n\n", brush.muted)
+        if self.model == "nano":
+            said = Text.assemble(
+                ("nano is a toy: it shows the drafting, not wisdom.\n", brush.muted),
+                ("For real answers, leave and run  ", brush.muted),
+                ("localmtp chat gemma4-e4b\n\n", brush.plain),
+            )
+        for key, what in (
+            ("Enter", "sends; Ctrl+J breaks the line"),
+            ("/", "lists the commands; F1 explains everything"),
+            ("F3", "colours each token of an answer by how it came"),
+            ("/race", "answers twice, without and with drafting"),
+        ):
+            said.append(f"{key:<8}", brush.accent).append(f"{what}\n", brush.muted)
+        return [[Segment("  "), *line] for line in brush.lines(said, width - INDENT)]
+
+
 class NoticeEntry(Entry):
     """Something the program says, in the conversation because it belongs to that place."""
 
@@ -125,6 +150,13 @@ class AnswerEntry(Entry):
         """The answer is as long as it will be."""
         self.finish, self.stats, self.prefilled = reason, stats, None
         self.document.finish()
+        self.touch()
+
+    def reopen(self) -> None:
+        """The answer goes on where it was cut."""
+        self.finish = self.stats = None
+        text, self.document = self.document.text, Document()
+        self.document.append(text)
         self.touch()
 
     def _draw(self, brush: Brush, width: int) -> list[Line]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
+from localmtp.errors import LocalmtpError
+
 
 @dataclass
 class Submitted(Message):
@@ -24,6 +26,18 @@ class TypedElsewhere(Message):
 @dataclass
 class TakeBack(Message):
     """Up was pressed in an empty prompt: the last waiting message is taken back."""
+
+
+@dataclass
+class CompletionWanted(Message):
+    """Tab was pressed in a command."""
+
+
+@dataclass
+class NotSaved(Message):
+    """The conversation could not be written to the disk; the chat goes on."""
+
+    reason: LocalmtpError
 
 
 @dataclass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.screen import Screen
@@ -16,8 +17,15 @@ from textual.worker import Worker, WorkerState
 
 from localmtp.errors import LocalmtpError
 from localmtp.tui.actions import CHAT_ACTIONS, bindings
+from localmtp.tui.commands import parse
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.messages import AnswerBegan, AnswerEnded, Submitted
+from localmtp.tui.entries import AnswerEntry, Entry, UserEntry
+from localmtp.tui.interpreter import Interpreter
+from localmtp.tui.messages import AnswerBegan, AnswerEnded, NotSaved, Submitted
+from localmtp.tui.screens.help import HelpScreen
+from localmtp.tui.screens.race import RaceScreen
+from localmtp.tui.screens.rounds import RoundsScreen
+from localmtp.tui.screens.sessions import SessionsScreen
 from localmtp.tui.text import plural, rate, share
 from localmtp.tui.widgets.activity import Activity
 from localmtp.tui.widgets.conversation import Conversation
@@ -25,6 +33,7 @@ from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
+    from localmtp.history import History
     from localmtp.session import Session
 
 POLL_EVERY_S = 1 / 4
@@ -40,14 +49,18 @@ class ChatScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own type
     AUTO_FOCUS = "#prompt"
 
-    def __init__(self, model: str, opener: Opener, brush: Brush) -> None:
+    def __init__(
+        self, model: str, opener: Opener, open_history: Callable[[], History] | None, brush: Brush
+    ) -> None:
         super().__init__()
+        self._open_history = open_history
         self.failure: LocalmtpError | None = None
         self._model = model
         self._opener = opener
         self._brush = brush
         self._loading = f"loading {model} …"
         self._polling: Timer | None = None
+        self._interpreter = Interpreter(self)
 
     def compose(self) -> ComposeResult:
         """Top bar; conversation beside statistics; keys."""
@@ -64,7 +77,9 @@ class ChatScreen(Screen[None]):
         self._polling = self.set_interval(POLL_EVERY_S, self.show_state, pause=True)
         self.show_state()
         tell = partial(self.app.call_from_thread, self._tell)
-        self.run_worker(partial(self._opener, tell), thread=True, exit_on_error=False)
+        if self._open_history:
+            self.run_worker(self._open_history, name="history", thread=True, exit_on_error=False)
+        self.run_worker(partial(self._opener, tell), name="model", thread=True, exit_on_error=False)
 
     @property
     def conversation(self) -> Conversation:
@@ -108,19 +123,76 @@ class ChatScreen(Screen[None]):
         if session:
             self.query_one(TopBar).show(session.name, session.drafter_name, drafting)
 
+    def note(self, text: str) -> None:
+        """Says for a moment what was done."""
+        if text:
+            self.query_one(Activity).note(text)
+
+    def copy(self, text: str) -> str:
+        """Puts text on the clipboard, and says so."""
+        self.app.copy_to_clipboard(text)
+        return f"copied {plural(len(text.splitlines()), 'line')}"
+
+    def race(self, prompt: str) -> None:
+        """Answers a prompt twice, on a screen of its own."""
+        session = self.conversation.session
+        if session is None or self.conversation.answer is not None:
+            self.note("wait for the answer first")
+        else:
+            self.app.push_screen(RaceScreen(session, prompt, self._brush))
+
     def action_stop(self) -> None:
         """Stops the answer; without one, clears the prompt."""
         if not self.conversation.stop():
+            self.conversation.editing = None
             self.conversation.prompt.set_aside()
 
     def action_interrupt(self) -> None:
-        """Copies, stops, or leaves: whatever is nearest."""
+        """Copies the selection, or stops."""
         if selected := self.get_selected_text():
-            self.app.copy_to_clipboard(selected)
+            self.note(self.copy(selected))
             self.clear_selection()
-            self.query_one(Activity).note("copied")
         elif not self.conversation.stop():
-            self.query_one(Activity).note("Ctrl+Q leaves the chat")
+            self.note("Ctrl+Q leaves the chat")
+
+    def action_regenerate(self) -> None:
+        """Answers the last question once more."""
+        if not self.conversation.regenerate():
+            self.note("there is no finished answer")
+
+    def action_new(self) -> None:
+        """Begins anew; the old conversation stays saved."""
+        if not self.conversation.show([]):
+            self.note("stop the answer first")
+
+    @work
+    async def action_sessions(self, words: str = "") -> None:
+        """Lets the user choose among the saved conversations."""
+        history = self.conversation.history
+        if history is None:
+            self.note("conversations are not being saved")
+            return
+        chosen = await self.app.push_screen_wait(SessionsScreen(history, words))
+        if chosen is not None:
+            messages = await asyncio.to_thread(history.load, chosen)
+            if not self.conversation.show(messages, chosen):
+                self.note("stop the answer first")
+
+    def action_colours(self) -> None:
+        """Colours the tokens of the last answer."""
+        self._colour(self.conversation.last_answer())
+
+    def action_rounds(self) -> None:
+        """Steps through the rounds of the last answer."""
+        answer = self.conversation.last_answer()
+        if answer and answer.rounds:
+            self.app.push_screen(RoundsScreen(answer.rounds, self._brush))
+        else:
+            self.note("only answers of this run have rounds")
+
+    def action_thinking(self) -> None:
+        """Folds or unfolds the last thought."""
+        self._unfold(self.conversation.last_answer())
 
     def action_panel(self) -> None:
         """Shows or hides the statistics, against what the width alone would decide."""
@@ -131,18 +203,71 @@ class ChatScreen(Screen[None]):
         """Puts the cursor on the last message."""
         self.conversation.transcript.focus()
 
+    def action_help(self) -> None:
+        """Shows keys and commands."""
+        self.app.push_screen(HelpScreen())
+
     def action_quit(self) -> None:
         """Leaves; what is being written is stopped and kept."""
         self.conversation.stop()
         self.app.exit()
 
+    def action_copy_entry(self) -> None:
+        """Copies the message under the cursor."""
+        if entry := self.conversation.transcript.current:
+            self.note(self.copy(entry.text))
+
+    def action_edit_entry(self) -> None:
+        """Takes the question under the cursor, or the one it answers, into the prompt."""
+        transcript = self.conversation.transcript
+        if transcript.cursor is None:
+            return
+        asked = [e for e in transcript.entries[: transcript.cursor + 1] if isinstance(e, UserEntry)]
+        if asked and self.conversation.edit(asked[-1]):
+            self.note("Enter branches off here, Esc leaves it")
+
+    def action_delete_entry(self) -> None:
+        """Deletes the exchange under the cursor."""
+        entry = self.conversation.transcript.current
+        if entry and self.conversation.delete(entry):
+            self.conversation.prompt.focus()
+            self.note("deleted")
+
+    def action_unfold_entry(self) -> None:
+        """Folds or unfolds the thought under the cursor."""
+        self._unfold(self.conversation.transcript.current)
+
+    def action_colour_entry(self) -> None:
+        """Colours the tokens under the cursor."""
+        self._colour(self.conversation.transcript.current)
+
+    def _unfold(self, entry: Entry | None) -> None:
+        if isinstance(entry, AnswerEntry) and entry.thought:
+            entry.unfolded = not entry.unfolded
+            entry.touch()
+            self.conversation.transcript.changed()
+
+    def _colour(self, entry: Entry | None) -> None:
+        if not isinstance(entry, AnswerEntry) or not entry.rounds:
+            self.note("only answers of this run have colours")
+            return
+        entry.coloured = not entry.coloured
+        entry.touch()
+        self.conversation.transcript.changed()
+
     @on(Submitted)
     def _submitted(self, event: Submitted) -> None:
-        if self.failure:
+        if command := parse(event.text):
+            self._interpreter.run(*command)
+        elif self.failure:
             self.conversation.prompt.restore(event.text)
-            self.query_one(Activity).note("no model is loaded")
+            self.note("no model is loaded")
         else:
-            self.conversation.send(event.text)
+            self.conversation.send(event.text.removeprefix("/"))
+
+    @on(NotSaved)
+    def _not_saved(self, event: NotSaved) -> None:
+        self.conversation.say(event.reason.message, event.reason.hint, error=True)
 
     @on(AnswerBegan)
     def _answer_began(self) -> None:
@@ -157,21 +282,32 @@ class ChatScreen(Screen[None]):
 
     @on(Worker.StateChanged)
     def _opened(self, event: Worker.StateChanged) -> None:
-        if event.state is WorkerState.SUCCESS and event.worker.result:
+        worker = event.worker
+        done = event.state is WorkerState.SUCCESS
+        if event.state not in (WorkerState.SUCCESS, WorkerState.ERROR):
+            return
+        error = worker.error if isinstance(worker.error, LocalmtpError) else None
+        if worker.error and not error:
+            error = LocalmtpError(f"{type(worker.error).__name__}: {worker.error}")
+        if worker.name == "history" and done and worker.result:
+            self.conversation.history = worker.result
+            if worker.result.notice:
+                self.conversation.say(worker.result.notice)
+        elif worker.name == "model":
             self._loading = ""
-            self._begin(event.worker.result)
-        elif event.state is WorkerState.ERROR:
-            self._loading = ""
-            self._not_opened(event.worker.error)
+            if done and worker.result:
+                self._begin(worker.result)
+            elif error:
+                self._not_opened(error)
+        elif error:
+            self.conversation.say(error.message, error.hint, error=True)
 
     def _begin(self, session: Session) -> None:
         self.conversation.prompt.placeholder = f"Message {session.name}"
         self.conversation.begin(session)
         self.show_state()
 
-    def _not_opened(self, error: BaseException | None) -> None:
-        if not isinstance(error, LocalmtpError):
-            error = LocalmtpError(f"{type(error).__name__}: {error}")
+    def _not_opened(self, error: LocalmtpError) -> None:
         self.failure = error
         self.conversation.give_up()
         self.conversation.say(error.message, error.hint, error=True)

@@ -15,15 +15,24 @@ from textual.worker import Worker, WorkerState
 from localmtp.engine.events import Event, Finished, FinishReason, Generated, Prefilled
 from localmtp.errors import LocalmtpError
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.entries import AnswerEntry, NoticeEntry, UserEntry
+from localmtp.tui.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
 from localmtp.tui.feed import Feed
-from localmtp.tui.messages import AnswerBegan, AnswerEnded, TakeBack, TypedElsewhere
+from localmtp.tui.messages import (
+    AnswerBegan,
+    AnswerEnded,
+    CompletionWanted,
+    NotSaved,
+    TakeBack,
+    TypedElsewhere,
+)
 from localmtp.tui.widgets.activity import Activity
+from localmtp.tui.widgets.completion import Completion
 from localmtp.tui.widgets.prompt import Prompt
 from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
-    from localmtp.session import Session
+    from localmtp.history import History
+    from localmtp.session import Message, Session
 
 DRAW_EVERY_S = 1 / 10
 """Smooth to read; faster is not seen, and taken from the model."""
@@ -45,16 +54,23 @@ class Conversation(Vertical):
         self.session: Session | None = None
         self.answer: AnswerEntry | None = None
         """The answer being written."""
+        self.history: History | None = None
+        """Where the conversation is stored."""
+        self.saved: int | None = None
+        """Its id there."""
+        self.editing: UserEntry | None = None
+        """The earlier message that stands in the prompt to be changed."""
         self._brush = brush
         self._feed = Feed()
         self._waiting: list[UserEntry] = []
-        self._asked_at = 0
+        self._asked_at: int | None = None
         self._drawn_at_cpu = 0.0
 
     def compose(self) -> ComposeResult:
         """From above: what was said, what happens, what is written next."""
         yield Transcript(self._brush, id="transcript")
         yield Activity(id="activity")
+        yield Completion(id="completion")
         yield Prompt(id="prompt")
 
     @property
@@ -75,10 +91,15 @@ class Conversation(Vertical):
     def begin(self, session: Session) -> None:
         """The model is there: answers what waits."""
         self.session = session
+        if not self._waiting:
+            self.transcript.insert(0, WelcomeEntry(session.name))
         self._next()
 
     def send(self, text: str) -> None:
         """Asks, or lets the message wait its turn."""
+        entries = self.transcript.entries
+        if entries and isinstance(entries[0], WelcomeEntry):
+            self.transcript.take_out(entries[0])
         entry = UserEntry(text, waiting=True)
         self._waiting.append(entry)
         self.transcript.add(entry)
@@ -90,6 +111,71 @@ class Conversation(Vertical):
             return False
         self.session.cancel()
         return True
+
+    def regenerate(self) -> bool:
+        """Answers the last question once more; False if that cannot be done now."""
+        session, entries = self._idle(), self.transcript.entries
+        if not session or not entries or not isinstance(entries[-1], AnswerEntry):
+            return False
+        session.messages.pop()
+        self.transcript.take_out(entries[-1])
+        self._start(session.answer, AnswerEntry())
+        return True
+
+    def resume(self) -> bool:
+        """Goes on with the last answer, if it was cut."""
+        session, entries = self._idle(), self.transcript.entries
+        last = entries[-1] if entries else None
+        if not session or not isinstance(last, AnswerEntry) or last.finish is FinishReason.STOP:
+            return False
+        last.reopen()
+        self._start(session.resume, last)
+        return True
+
+    def edit(self, entry: UserEntry) -> bool:
+        """Puts an earlier message into the prompt; sending it begins a branch there."""
+        if not self._idle():
+            return False
+        self.editing = entry
+        self.prompt.put(entry.text)
+        self.prompt.focus()
+        return True
+
+    def delete(self, entry: Entry) -> bool:
+        """Deletes a message, and with a question its answer, or with an answer its question."""
+        session, entries = self._idle(), self.transcript.entries
+        if not session:
+            return False
+        first = entries.index(entry)
+        if isinstance(entry, AnswerEntry):
+            first -= 1
+        answered = isinstance(entry, UserEntry | AnswerEntry)
+        if answered:
+            position = self._position(entries[first])
+            del session.messages[position : position + 2]
+        self.transcript.replace(entries[:first] + entries[first + 1 + answered :])
+        self.run_worker(self._keep, thread=True, group="keep", exit_on_error=False)
+        return True
+
+    def show(self, messages: list[Message], saved: int | None = None) -> bool:
+        """Goes on with another conversation; with a new one, if there are no messages.
+
+        Args:
+            messages: of that conversation.
+            saved: its id in the history.
+        """
+        if not (session := self._idle()):
+            return False
+        session.messages = messages
+        self.saved, self.editing = saved, None
+        welcome: list[Entry] = [] if messages else [WelcomeEntry(session.name)]
+        self.transcript.replace(welcome + [_entry(message) for message in messages])
+        return True
+
+    def last_answer(self) -> AnswerEntry | None:
+        """The answer that was written last, or is being written."""
+        answers = (e for e in reversed(self.transcript.entries) if isinstance(e, AnswerEntry))
+        return next(answers, None)
 
     def give_up(self) -> None:
         """Nothing will be answered: what waits goes back into the prompt."""
@@ -103,24 +189,56 @@ class Conversation(Vertical):
         notice = NoticeEntry(text, hint, error=error)
         self.transcript.insert(len(self.transcript.entries) - self.waiting, notice)
 
+    def _idle(self) -> Session | None:
+        return self.session if self.answer is None else None
+
+    def _position(self, entry: Entry) -> int:
+        """Of an entry's message among the session's."""
+        before = self.transcript.entries[: self.transcript.entries.index(entry)]
+        return sum(isinstance(other, UserEntry | AnswerEntry) for other in before)
+
     def _next(self) -> None:
         if self.session is None or self.answer is not None or not self._waiting:
             return
+        if self.editing:
+            self._branch(self.session, self.editing)
         entry = self._waiting.pop(0)
         entry.waiting = False
         entry.touch()
         self._asked_at = len(self.session.messages)
-        self._start(partial(self.session.ask, entry.text))
+        self._start(partial(self.session.ask, entry.text), AnswerEntry())
 
-    def _start(self, events: Callable[[], Iterator[Event]]) -> None:
-        self.answer = AnswerEntry()
-        self.transcript.insert(len(self.transcript.entries) - self.waiting, self.answer)
-        self.run_worker(
-            partial(self._feed.pump, events), group="answer", thread=True, exit_on_error=False
-        )
+    def _branch(self, session: Session, at: UserEntry) -> None:
+        """Goes back to before a message; the old conversation stays in the history."""
+        session.messages = session.messages[: self._position(at)]
+        entries = self.transcript.entries
+        waiting: list[Entry] = list(self._waiting)
+        self.transcript.replace(entries[: entries.index(at)] + waiting)
+        self.saved = self.editing = None
+
+    def _start(self, events: Callable[[], Iterator[Event]], answer: AnswerEntry) -> None:
+        self.answer = answer
+        if answer not in self.transcript.entries:
+            self.transcript.insert(len(self.transcript.entries) - self.waiting, answer)
+        pumping = partial(self._feed.pump, events, self._keep)
+        self.run_worker(pumping, group="answer", thread=True, exit_on_error=False)
         self._drawn_at_cpu = thread_time()
         self.set_timer(DRAW_EVERY_S, self._draw_again)
         self.post_message(AnswerBegan())
+
+    def _keep(self) -> None:
+        """Stores the conversation; in the thread that generates."""
+        if not self.session or not self.history:
+            return
+        try:
+            messages = self.session.messages
+            if self.saved is None and messages:
+                self.saved = self.history.begin(messages[0].text, self.session.name)
+            if self.saved is not None:
+                self.history.save(self.saved, messages)
+        except LocalmtpError as error:
+            self.history = None
+            self.post_message(NotSaved(error))
 
     def _draw_again(self) -> None:
         """Draws what came, and the less often the more that costs."""
@@ -150,7 +268,8 @@ class Conversation(Vertical):
     @on(Worker.StateChanged)
     def _worker_changed(self, event: Worker.StateChanged) -> None:
         event.stop()
-        if event.state in (WorkerState.SUCCESS, WorkerState.ERROR):
+        ended = event.state in (WorkerState.SUCCESS, WorkerState.ERROR)
+        if ended and event.worker.group == "answer":
             self._ended(event.worker.error)
 
     def _ended(self, error: BaseException | None) -> None:
@@ -158,13 +277,14 @@ class Conversation(Vertical):
         answer, self.answer = self.answer, None
         if error and answer:
             self._failed(answer, error)
+        self._asked_at = None
         self.post_message(AnswerEnded())
         self._next()
 
     def _failed(self, answer: AnswerEntry, error: BaseException) -> None:
         """Says what went wrong; what was asked and nothing answered goes back into the prompt."""
         session, entries = self.session, self.transcript.entries
-        if session and not answer.rounds:
+        if session and not answer.rounds and self._asked_at is not None:
             index = entries.index(answer)
             question = entries[index - 1]
             self.transcript.take_out(answer)
@@ -184,6 +304,15 @@ class Conversation(Vertical):
     def _typed_elsewhere(self, event: TypedElsewhere) -> None:
         self.prompt.type(event.character)
 
+    @on(Prompt.Changed)
+    def _prompt_changed(self) -> None:
+        self.query_one(Completion).follow(self.prompt.text)
+
+    @on(CompletionWanted)
+    def _complete(self) -> None:
+        if commands := self.query_one(Completion).commands:
+            self.prompt.put(f"/{commands[0].name} ")
+
     @on(TakeBack)
     def _take_back(self) -> None:
         if self._waiting:
@@ -192,3 +321,11 @@ class Conversation(Vertical):
             self.prompt.put(entry.text)
         else:
             self.prompt.recall(-1)
+
+
+def _entry(message: Message) -> Entry:
+    if message.role == "user":
+        return UserEntry(message.text)
+    entry = AnswerEntry(message.text, message.thought)
+    entry.end(message.finish or FinishReason.CANCELLED, message.stats)
+    return entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual import events
 from textual.widgets import TextArea
 
-from localmtp.tui.messages import Submitted, TakeBack
+from localmtp.tui.messages import CompletionWanted, Submitted, TakeBack
 
 
 class Prompt(TextArea):
@@ -49,14 +49,14 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             self.insert("\n")
-        else:
-            await super()._on_key(event)
+        elif event.key == "tab" and self.text.startswith("/"):
+            event.stop()
+            event.prevent_default()
+            self.post_message(CompletionWanted())
 
     async def _on_paste(self, event: events.Paste) -> None:
-        # Terminals send pasted line ends as carriage returns.
+        # Terminals send pasted line ends as carriage returns; the text area inserts the rest.
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
-        await super()._on_paste(event)
-        event.prevent_default()
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Within the text; above its first line, through the history."""

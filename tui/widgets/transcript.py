@@ -26,6 +26,9 @@ SLICE_S = 0.008
 """How long entries out of sight are drawn at a time: half a frame at 60 Hz."""
 
 
+_COMMAND_KEYS = {key for action in ENTRY_ACTIONS for key in action.keys.split(",")}
+
+
 class Transcript(ScrollView, can_focus=True):
     """Draws entries and follows the end, until one scrolls up.
 
@@ -88,7 +91,7 @@ class Transcript(ScrollView, can_focus=True):
             return
         self._measure()
         if self._following:
-            self.scroll_to(y=self.max_scroll_y, animate=False)
+            self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
         self._measure_visible()
         self._refresh_changed_lines()
         if not self._settling and not all(map(self._is_drawn, self.entries)):
@@ -114,7 +117,9 @@ class Transcript(ScrollView, can_focus=True):
         if self.cursor is not None:
             top, bottom = self._tops[self.cursor], self._tops[self.cursor + 1]
             if top < self.scroll_offset.y or bottom > self.scroll_offset.y + self.size.height:
-                self.scroll_to(y=min(top, max(0, bottom - self.size.height)), animate=False)
+                self.scroll_to(
+                    y=min(top, max(0, bottom - self.size.height)), animate=False, force=True
+                )
         self.refresh()
 
     def on_focus(self) -> None:
@@ -142,7 +147,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def on_key(self, event: events.Key) -> None:
         """What is no command belongs into the prompt."""
-        if event.is_printable and event.character:
+        if event.is_printable and event.character and event.key not in _COMMAND_KEYS:
             event.stop()
             self.post_message(TypedElsewhere(event.character))
 
@@ -246,10 +251,10 @@ class Transcript(ScrollView, can_focus=True):
         following = self._following
         self._measure()
         if following:
-            self.scroll_to(y=self.max_scroll_y, animate=False)
+            self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
         elif was_above:
             grown = self._tops[index + 1] - self._tops[index] - guessed
-            self.scroll_to(y=self.scroll_y + grown, animate=False)
+            self.scroll_to(y=self.scroll_y + grown, animate=False, force=True)
 
     def _settle(self) -> None:
         """Draws some of what is out of sight, the latest first."""
