@@ -13,7 +13,7 @@ from localmtp.models.choice import quant_label
 from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.installed import Installed
-from localmtp.models.pairing import is_qat
+from localmtp.models.local import describe
 from localmtp.models.registry import Entry, Quant, entries, find
 from localmtp.models.resolution import resolve
 from localmtp.models.shape import Shape, shape_of
@@ -134,7 +134,7 @@ def about(model: str) -> About:
         warnings=files.warnings,
         architecture=header.architecture,
         quant=quant_label(files.target.name),
-        qat=is_qat(header, str(files.target)),
+        qat=describe(files.target).qat,
         licence=str(header.values.get("general.license", entry.licence if entry else "")),
         original=entry.original if entry else _original(header),
         context_length=header.number("context_length"),

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +57,7 @@ def download(files: Sequence[RemoteFile], report: Report | None = None) -> list[
         LocalmtpError: not enough disk space, no write access, no connection, or a file that is
             not what the hub says it is.
     """
-    for file in files:
-        if file.nbytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
-            raise LocalmtpError(
-                f"{file} has {file.nbytes / 1e9:.0f} GB, more than the hub serves over HTTP",
-                hint=f"`hf download {file.repo} {file.name}` brings it to where it is looked for",
-            )
+    _check_sizes(files)
     _check_space(files)
     in_all = sum(file.nbytes for file in files)
     before, paths = 0, []
@@ -71,14 +67,8 @@ def download(files: Sequence[RemoteFile], report: Report | None = None) -> list[
             if report:
                 report(Progress(str(file), done, file.nbytes, before + done, in_all))
 
-        try:
+        with _faults_explained(file.repo):
             paths.append(_fetch(file, tell))
-        except LocalEntryNotFoundError as fault:
-            raise explained(_cause(fault), file.repo) from fault
-        except (httpx.HTTPError, OfflineModeIsEnabled) as fault:
-            raise explained(fault, file.repo) from fault
-        except OSError as fault:
-            raise _not_writable(fault) from fault
         before += file.nbytes
     return paths
 
@@ -129,6 +119,15 @@ def _transfer(file: RemoteFile, partial: Path, tell: Callable[[int], None]) -> N
     os.truncate(partial, file.nbytes)
 
 
+def _check_sizes(files: Sequence[RemoteFile]) -> None:
+    for file in files:
+        if file.nbytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            raise LocalmtpError(
+                f"{file} has {file.nbytes / 1e9:.0f} GB, more than the hub serves over HTTP",
+                hint=f"`hf download {file.repo} {file.name}` brings it to where it is looked for",
+            )
+
+
 def _check_space(files: Sequence[RemoteFile]) -> None:
     needed = sum(f.nbytes - _size(_partial(f)) for f in files if not _blob(f).exists())
     folder = hub_cache()
@@ -156,14 +155,19 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _cause(fault: Exception) -> Exception:
-    """Why the client fell back to its cache, where it found nothing."""
-    return fault.__cause__ if isinstance(fault.__cause__, Exception) else fault
-
-
-def _not_writable(fault: OSError) -> LocalmtpError:
-    where = fault.filename or hub_cache()
-    return LocalmtpError(
-        f"cannot write {where}: {fault.strerror or fault}",
-        hint="HF_HOME puts the cache elsewhere; what was downloaded is kept",
-    )
+@contextmanager
+def _faults_explained(repo: str) -> Iterator[None]:
+    """Turn what goes wrong with the network or the disk into one line."""
+    try:
+        yield
+    except LocalEntryNotFoundError as fault:
+        # The client fell back to its cache and found nothing there; its cause says why it had to.
+        cause = fault.__cause__
+        raise explained(cause if isinstance(cause, Exception) else fault, repo) from fault
+    except (httpx.HTTPError, OfflineModeIsEnabled) as fault:
+        raise explained(fault, repo) from fault
+    except OSError as fault:
+        raise LocalmtpError(
+            f"cannot write {fault.filename or hub_cache()}: {fault.strerror or fault}",
+            hint="HF_HOME puts the cache elsewhere; what was downloaded is kept",
+        ) from fault

@@ -5,6 +5,7 @@ Everything that goes wrong on the way becomes one line that says what to do.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ from localmtp.models.gguf_header import BadHeaderError, CutOffError, Header, par
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 T = TypeVar("T")
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _WAITS_S = (0.5, 1.0, 2.0, 4.0)
@@ -86,7 +89,7 @@ def gguf_files(repo: str) -> list[RemoteFile]:
             info.sha or constants.DEFAULT_REVISION,
             file.rfilename,
             file.size or 0,
-            file.lfs.sha256 if file.lfs else "",
+            file.lfs.sha256 if file.lfs and _SHA256.fullmatch(file.lfs.sha256) else "",
         )
         for file in info.siblings or []
         if file.rfilename.lower().endswith(".gguf") and _stays_inside(file.rfilename)

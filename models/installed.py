@@ -118,7 +118,7 @@ def _in_repository(repo: str) -> Iterator[Installed]:
                 wanted.name,
                 wanted.label,
                 tuple(files[part] for part in parts_of(files, name)),
-                drafter_on_disk(wanted, files[name]),
+                drafter_on_disk(wanted, files[name]).file,
                 header,
             )
 

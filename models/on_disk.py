@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from localmtp.errors import LocalmtpError
 from localmtp.models.cache import cached_files
 from localmtp.models.choice import drafter_names, n_parts, parts_of, pick_target, quant_label
-from localmtp.models.gguf_header import read_header
-from localmtp.models.pairing import check_pair
+from localmtp.models.local import describe
+from localmtp.models.pairing import Found, best_drafter
 from localmtp.models.wanted import Wanted
 
 
@@ -21,16 +21,13 @@ def target_on_disk(wanted: Wanted) -> Path | None:
     return files[name]
 
 
-def drafter_on_disk(wanted: Wanted, target: Path) -> Path | None:
-    """The drafter for a target in the hub's cache; None when none is there that fits."""
+def drafter_on_disk(wanted: Wanted, target: Path) -> Found[Path]:
+    """The drafter for a target, if it is in the hub's cache."""
     source = wanted.drafter
     files = dict(cached_files(source.repo if source else wanted.target.repo))
-    header = read_header(target, settings_only=True)
-    for name in drafter_names(files, source.file if source else "", quant_label(target.name)):
-        try:
-            offered = read_header(files[name], settings_only=True)
-            check_pair(header, offered, target.name, name)
-        except LocalmtpError:
-            continue
-        return files[name]
-    return None
+    names = drafter_names(files, source.file if source else "", quant_label(target.name))
+    return best_drafter(
+        describe(target),
+        [(files[name], partial(describe, files[name])) for name in names],
+        f"no drafter for {wanted.name} is here; `localmtp pull {wanted.name}` looks for one",
+    )

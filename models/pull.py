@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.choice import (
@@ -16,7 +17,8 @@ from localmtp.models.download import Report, download
 from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header
 from localmtp.models.hub import RemoteFile, gguf_files, remote_header
-from localmtp.models.pairing import check_pair, check_target, is_qat, lineage_warning
+from localmtp.models.local import paired
+from localmtp.models.pairing import Described, Found, best_drafter, check_target
 from localmtp.models.room import shortage
 from localmtp.models.shape import shape_of
 from localmtp.models.wanted import Wanted
@@ -31,15 +33,13 @@ class Plan:
     """The target's."""
     target: tuple[RemoteFile, ...]
     """Several where the file is published in parts."""
-    drafter: RemoteFile | None
-    why_no_drafter: str = ""
-    warnings: tuple[str, ...] = ()
+    drafter: Found[RemoteFile]
 
     @property
     def shortage(self) -> str:
         """What memory lacks for a short chat with this pair; empty when there is enough."""
         weights = sum(part.nbytes for part in self.target)
-        drafter = self.drafter.nbytes if self.drafter else 0
+        drafter = self.drafter.file.nbytes if self.drafter.file else 0
         return shortage(self.name, shape_of(self.header), weights, drafter)
 
 
@@ -58,16 +58,17 @@ def plan(wanted: Wanted, *, with_drafter: bool = True) -> Plan:
     chosen = pick_target(list(files), wanted.target.file, wanted.label)
     if chosen is None:
         raise _not_there(repo, wanted.label, list(files))
-    header = remote_header(files[chosen])
-    check_target(header, str(files[chosen]))
+    described = _described(files[chosen])
+    check_target(described)
     target = tuple(files[part] for part in parts_of(files, chosen))
     if not with_drafter:
-        return Plan(wanted.name, header, target, None, "--drafter none")
+        return Plan(wanted.name, described.header, target, Found(None, "--drafter none"))
     if drafter and drafter.repo != repo:
         files = {file.name: file for file in gguf_files(drafter.repo)}
     names = drafter_names(files, drafter.file if drafter else "", quant_label(chosen))
-    found, why, warning = _first_fitting(header, target[0], [files[n] for n in names])
-    return Plan(wanted.name, header, target, found, why, (warning,) if warning else ())
+    candidates = [(files[n], partial(_described, files[n])) for n in names]
+    found = best_drafter(described, candidates, f"{repo} holds no drafter")
+    return Plan(wanted.name, described.header, target, found)
 
 
 def carry_out(plan: Plan, report: Report | None = None) -> ModelFiles:
@@ -76,40 +77,14 @@ def carry_out(plan: Plan, report: Report | None = None) -> ModelFiles:
     Raises:
         LocalmtpError: see `download`.
     """
-    wanted = [*plan.target, *([plan.drafter] if plan.drafter else ())]
-    paths = download(wanted, report)
-    drafter = paths[-1] if plan.drafter else None
-    return ModelFiles(
-        plan.name,
-        paths[0],
-        drafter,
-        drafter.stem if drafter else "",
-        plan.why_no_drafter,
-        plan.warnings,
-    )
+    drafter = plan.drafter
+    paths = download([*plan.target, *([drafter.file] if drafter.file else ())], report)
+    own = paths[-1] if drafter.file else None
+    return paired(plan.name, paths[0], Found(own, drafter.why_not, drafter.warnings))
 
 
-def _first_fitting(
-    header: Header, target: RemoteFile, candidates: list[RemoteFile]
-) -> tuple[RemoteFile | None, str, str]:
-    """The first drafter that fits the target, of its lineage if there is one: it, why not, warning.
-
-    Headers are read until one fits on both counts, so as a rule one is.
-    """
-    why, mixed, warning = f"{target.repo} holds no drafter", None, ""
-    for candidate in candidates:
-        try:
-            offered = remote_header(candidate)
-            check_pair(header, offered, str(target), str(candidate))
-        except LocalmtpError as fault:
-            why = fault.message
-            continue
-        lineages = is_qat(header, str(target)), is_qat(offered, str(candidate))
-        if lineages[0] == lineages[1]:
-            return candidate, "", ""
-        if mixed is None:
-            mixed, warning = candidate, lineage_warning(*lineages, str(target), str(candidate))
-    return mixed, "" if mixed else why, warning
+def _described(file: RemoteFile) -> Described:
+    return Described(str(file), remote_header(file))
 
 
 def _not_there(repo: str, label: str, names: list[str]) -> LocalmtpError:

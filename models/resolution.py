@@ -78,8 +78,9 @@ def _embedded(drafter: str | None) -> ModelFiles:
 def _from_hub(
     model: Wanted, drafter: str | None, offline: bool, progress: Report | None
 ) -> ModelFiles:
-    from localmtp.models.local import pair
+    from localmtp.models.local import pair, paired
     from localmtp.models.on_disk import drafter_on_disk, target_on_disk
+    from localmtp.models.pairing import Found
 
     target = target_on_disk(model)
     if target is None:
@@ -97,22 +98,13 @@ def _from_hub(
     if drafter is not None:
         return pair(model.name, target, Path(drafter).expanduser())
     own = drafter_on_disk(model, target)
-    if own is not None:
-        return pair(model.name, target, own)
-    return _without_its_drafter(model, target, offline, progress)
-
-
-def _without_its_drafter(
-    model: Wanted, target: Path, offline: bool, progress: Report | None
-) -> ModelFiles:
-    """The target is here and its drafter is not: get it where it is known to exist."""
-    why = f"no drafter for {model.name} is here; `localmtp pull {model.name}` looks for one"
-    if model.drafter is not None and not offline:
+    if own.file is None and model.drafter is not None and not offline:
+        # It is known to exist.
         try:
             return _pull(model, True, progress)
         except LocalmtpError as fault:
-            why = f"its drafter could not be downloaded: {fault.message}"
-    return ModelFiles(model.name, target, None, "", why)
+            own = Found(None, f"its drafter could not be downloaded: {fault.message}")
+    return paired(model.name, target, own)
 
 
 def _pull(model: Wanted, with_drafter: bool, progress: Report | None) -> ModelFiles:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from localmtp.cli import output
 from localmtp.cli.table import gigabytes, table, tokens
+
+if TYPE_CHECKING:
+    from localmtp.checkup import Checkup
 
 
 @click.command("doctor")
@@ -24,36 +28,41 @@ def command(as_json: bool) -> None:
     if as_json:
         output.line(json.dumps(asdict(found), indent=2))
         return
+    _print_machine(found)
+    output.line()
+    _print_models(found)
+    for advice in found.advice:
+        click.echo(f"hint: {advice}", err=True)
+
+
+def _print_machine(found: Checkup) -> None:
+    usable = gigabytes(found.usable_memory)
     facts = {
         "processor": f"{found.processor}, {found.cores} cores",
         "instructions": " ".join(found.instructions),
-        "memory": f"{gigabytes(found.memory)}, of which a model may take "
-        f"{gigabytes(found.usable_memory)} now",
+        "memory": f"{gigabytes(found.memory)}, of which a model may take {usable} now",
         "bandwidth": f"{gigabytes(found.bandwidth)}/s, measured",
         "llama.cpp": f"llama-cpp-python {found.llama_cpp_python}",
         "own entries": found.registry,
     }
-    for name, words in facts.items():
-        output.line(f"{name:13} {words}")
     for device in found.devices:
         free, total = gigabytes(device.free), gigabytes(device.total)
-        output.line(f"{device.name:13} {device.description}, {free} of {total} free")
-    output.line()
-    table(
-        ("model", "size", "fits with", "tokens/s", "with drafts"),
-        [
+        facts[device.name] = f"{device.description}, {free} of {total} free"
+    for name, words in facts.items():
+        output.line(f"{name:13} {words}")
+
+
+def _print_models(found: Checkup) -> None:
+    rows = []
+    for fitting in found.models:
+        rates = (fitting.tokens_per_s, fitting.tokens_per_s_drafting)
+        rows.append(
             (
-                f.model,
-                gigabytes(f.bytes),
-                f"{tokens(f.context)} tokens" if f.context else "no",
-                f"{f.tokens_per_s:.1f}" if f.context else "",
-                f"{f.tokens_per_s_drafting:.1f}" if f.context else "",
+                fitting.model,
+                gigabytes(fitting.bytes),
+                f"{tokens(fitting.context)} tokens" if fitting.context else "no",
+                *(f"{rate:.1f}" if fitting.context else "" for rate in rates),
             )
-            for f in found.models
-        ],
-    )
-    output.line(
-        "tokens/s: on the processor at most, by memory bandwidth; `localmtp bench MODEL` measures"
-    )
-    for advice in found.advice:
-        click.echo(f"hint: {advice}", err=True)
+        )
+    table(("model", "size", "fits with", "tokens/s", "with drafts"), rows)
+    output.line("tokens/s: on the processor at most, by memory bandwidth; measure with bench")
