@@ -89,11 +89,12 @@ def entries() -> Mapping[str, Entry]:
     Raises:
         LocalmtpError: a registry file is damaged or lacks a field.
     """
-    found: dict[str, Entry] = {}
-    for file in (OWN, user_registry()):
-        if file.exists():
-            found |= {name: _entry(name, fields, file) for name, fields in _read(file).items()}
-    return found
+    own = user_registry()
+    return {
+        name: _entry(name, fields, file)
+        for file in (OWN, *([own] if own.exists() else ()))
+        for name, fields in _read(file).items()
+    }
 
 
 def find(name: str) -> Entry | None:
