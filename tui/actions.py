@@ -32,6 +32,7 @@ CHAT_ACTIONS = (
     Action("regenerate", "ctrl+r", "Again", "Answer the last question once more", True),
     Action("new", "ctrl+n", "New", "Begin a new conversation", True),
     Action("sessions", "ctrl+l", "Sessions", "Saved conversations", True),
+    Action("settings", "f2", "Settings", "Sampling, drafting, system prompt", True, priority=True),
     Action("colours", "f3", "Colours", "Colour tokens by how they came", True, priority=True),
     Action("rounds", "f4", "Rounds", "Step through what was proposed and kept", priority=True),
     Action("thinking", "ctrl+t", "Thought", "Fold or unfold the last thought"),

@@ -12,6 +12,17 @@ from localmtp.errors import LocalmtpError
 if TYPE_CHECKING:
     from localmtp.session import Settings
 
+KEYS = {
+    "temp": "0 is greedy",
+    "top-k": "0 is no limit",
+    "top-p": "0..1",
+    "min-p": "0..1",
+    "seed": "random, or a number",
+    "max-tokens": "none, or a number",
+    "draft": "auto, or 0..16; 0 is no drafting",
+}
+"""What can be set, and to what."""
+
 _SAMPLING: dict[str, tuple[str, Callable[[str], float | None], float]] = {
     "temp": ("temperature", float, float("inf")),
     "top-k": ("top_k", int, float("inf")),
@@ -26,8 +37,8 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
 
     Args:
         settings: as they are.
-        key: `temp`, `top-k`, `top-p`, `min-p`, `seed`, `max-tokens` or `draft`.
-        value: as written; `none` for no limit, `auto` for a paced draft, `random` for no seed.
+        key: of `KEYS`.
+        value: as written.
 
     Raises:
         LocalmtpError: there is no such setting, or it cannot have that value.
@@ -42,8 +53,7 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
             _check(None if limit is None else limit - 1, float("inf"))
             return replace(settings, max_tokens=limit)
         if key not in _SAMPLING:
-            known = ", ".join((*_SAMPLING, "max-tokens", "draft"))
-            raise LocalmtpError(f"there is no setting `{key}`", hint=f"settings: {known}")
+            raise LocalmtpError(f"there is no setting `{key}`", hint=f"one of {', '.join(KEYS)}")
         name, read, most = _SAMPLING[key]
         number = read(value)
         _check(number, most)
@@ -51,6 +61,16 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
         return replace(settings, sampling=replace(settings.sampling, **field))
     except ValueError as error:
         raise LocalmtpError(f"`{key}` cannot be `{value}`") from error
+
+
+def shown(settings: Settings, key: str) -> str:
+    """A setting as `changed` takes it."""
+    if key == "draft":
+        return "auto" if settings.n_draft is None else str(settings.n_draft)
+    if key == "max-tokens":
+        return str(settings.max_tokens or "none")
+    value = getattr(settings.sampling, _SAMPLING[key][0])
+    return "random" if value is None else str(value)
 
 
 def _check(number: float | None, most: float) -> None:

@@ -26,6 +26,7 @@ from localmtp.tui.screens.help import HelpScreen
 from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.screens.sessions import SessionsScreen
+from localmtp.tui.screens.settings import SettingsScreen
 from localmtp.tui.text import plural, rate, share
 from localmtp.tui.widgets.activity import Activity
 from localmtp.tui.widgets.conversation import Conversation
@@ -177,6 +178,16 @@ class ChatScreen(Screen[None]):
             messages = await asyncio.to_thread(history.load, chosen)
             if not self.conversation.show(messages, chosen):
                 self.note("stop the answer first")
+
+    @work
+    async def action_settings(self) -> None:
+        """Lets the user change how answers are generated."""
+        session = self.conversation.session
+        if session is None:
+            self.note("no model is loaded yet")
+        elif settings := await self.app.push_screen_wait(SettingsScreen(session.settings)):
+            session.settings = settings
+            self.note("set, from the next message")
 
     def action_colours(self) -> None:
         """Colours the tokens of the last answer."""

@@ -1,0 +1,115 @@
+"""The real program in a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+from localmtp.history import History
+
+PATIENCE_S = 90.0
+LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
+
+
+class Terminal:
+    """A program on a pseudo-terminal of 100 by 30 cells."""
+
+    def __init__(self, arguments: list[str], home: Path) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        environment = os.environ | {"TERM": "xterm-256color", "XDG_DATA_HOME": str(home)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "localmtp", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+            # Its terminal, so that closing it hangs the program up.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.output = b""
+
+    def until(self, wanted: bytes) -> None:
+        """Reads on until `wanted` was printed."""
+        give_up = monotonic() + PATIENCE_S
+        while wanted not in self.output:
+            assert monotonic() < give_up, f"{wanted!r} never came: {self.output[-2000:]!r}"
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.output += self._read()
+
+    def type(self, keys: bytes) -> None:
+        """Sends keys; only what is printed afterwards counts for `until`."""
+        self.output = b""
+        os.write(self.master, keys)
+
+    def ended(self) -> int:
+        """Reads to the end and returns the exit code."""
+        give_up = monotonic() + PATIENCE_S
+        while self.process.poll() is None and monotonic() < give_up:
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.output += self._read()
+        return self.process.wait(1)
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.master, 65536)
+        except OSError:
+            # Linux reports the other end's closing so.
+            return b""
+
+
+@contextmanager
+def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
+    opened = Terminal(list(arguments), home)
+    try:
+        yield opened
+    finally:
+        if opened.process.poll() is None:
+            opened.process.kill()
+            opened.process.wait()
+
+
+CHAT = ("chat", "nano", "--offline", "--max-tokens", "8", "--threads", "1", "--temp", "0")
+
+
+def test_a_whole_chat(tmp_path: Path) -> None:
+    with terminal(tmp_path, *CHAT) as chat:
+        chat.until(b"drafting on")
+        chat.type(b"Hello\x0athere\r")
+        chat.until(b"first token")
+        chat.type(b"\x11")
+        assert chat.ended() == 0
+        assert LEAVE_ALTERNATE_SCREEN in chat.output
+    history = History(tmp_path / "localmtp" / "history.sqlite3")
+    (saved,) = history.find()
+    question, answer = history.load(saved.id)
+    assert question.text == "Hello\nthere"
+    assert answer.text
+
+
+def test_a_terminal_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
+    with terminal(tmp_path, *CHAT) as chat:
+        chat.until(b"drafting on")
+        os.close(chat.master)
+        assert chat.process.wait(PATIENCE_S) is not None
+
+
+def test_a_model_that_is_missing_is_shown_and_is_the_exit(tmp_path: Path) -> None:
+    with terminal(tmp_path, "chat", str(tmp_path / "missing.gguf")) as chat:
+        chat.until(b"missing.gguf")
+        chat.until(b"Quit")
+        chat.type(b"\x11")
+        assert chat.ended() == 1
+        assert b"error" in chat.output and b"Traceback" not in chat.output

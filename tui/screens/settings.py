@@ -1,0 +1,70 @@
+"""How answers are generated, on one page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Input, Label, Static, Switch
+
+from localmtp.errors import LocalmtpError
+from localmtp.tui.settings import KEYS, changed, shown
+
+if TYPE_CHECKING:
+    from localmtp.session import Settings
+
+
+class SettingsScreen(ModalScreen["Settings | None"]):
+    """Ends with the new settings, or with None when nothing is to change.
+
+    Args:
+        settings: as they are.
+    """
+
+    BINDINGS = [  # noqa: RUF012 - Textual's own type
+        Binding("escape", "dismiss", "Leave as it was"),
+        Binding("enter", "accept", "Accept", priority=True),
+    ]
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def compose(self) -> ComposeResult:
+        """A row for each setting; what is wrong below."""
+        with VerticalScroll(id="page"):
+            for key, text in KEYS.items():
+                with Horizontal(classes="row"):
+                    yield Label(key)
+                    yield Input(shown(self._settings, key), id=key, placeholder=text)
+                    yield Label(text, classes="meaning")
+            with Horizontal(classes="row"):
+                yield Label("system")
+                yield Input(self._settings.system, id="system", placeholder="no system prompt")
+            with Horizontal(classes="row"):
+                yield Label("thinking")
+                yield Switch(self._settings.think, id="think")
+            yield Static(id="wrong")
+            yield Footer(show_command_palette=False)
+
+    def action_accept(self) -> None:
+        """Takes everything over, or says what cannot be."""
+        settings = self._settings
+        try:
+            for key in KEYS:
+                settings = changed(settings, key, self.query_one(f"#{key}", Input).value.strip())
+        except LocalmtpError as error:
+            self.query_one("#wrong", Static).update(error.message)
+            return
+        system = self.query_one("#system", Input).value
+        think = self.query_one("#think", Switch).value
+        self.dismiss(replace(settings, system=system, think=think))
+
+    @on(Input.Changed)
+    def _typed(self) -> None:
+        self.query_one("#wrong", Static).update("")
