@@ -14,9 +14,11 @@ from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.installed import Installed
 from localmtp.models.local import describe
+from localmtp.models.on_disk import target_on_disk
 from localmtp.models.registry import Entry, Quant, entries, find
 from localmtp.models.resolution import resolve
 from localmtp.models.shape import Shape, shape_of
+from localmtp.models.wanted import wanted
 
 _CONTEXTS = (4096, 8192, 32768, 131072, 262144)
 
@@ -43,25 +45,28 @@ class About:
     """A model in full."""
 
     model: str
+    installed: bool
     target: str
+    """Its path; for a model that is not here, its place on the hub."""
     bytes: int
+    """Of the target; about, for a model that is not here."""
     drafter: str
     why_no_drafter: str
     warnings: tuple[str, ...]
-    architecture: str
     quant: str
     qat: bool
     licence: str
     original: str
     """The checkpoint that it was made from, where that is known."""
     context_length: int
-    embedding_length: int
-    n_layers: int
-    n_vocab: int
     first_draft_length: int | None
     """What published measurements advise to begin with."""
     memory: tuple[dict[str, int], ...]
     """`context` in tokens and `bytes` of a loaded pair."""
+    embedding_length: int | None = None
+    """This and what follows is known of models that are here."""
+    n_layers: int | None = None
+    n_vocab: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -117,38 +122,65 @@ def context_within(entry: Entry, quant: Quant, memory: int) -> int:
 
 
 def about(model: str) -> About:
-    """Everything about a model on this machine.
+    """Everything about a model on this machine, or what the registry says of one that is not.
 
     Raises:
-        LocalmtpError: there is no such model here.
+        LocalmtpError: there is no such model.
     """
-    files = resolve(model, offline=True)
-    header = read_header(files.target)
     entry = find(model.partition(":")[0])
+    if entry is not None and target_on_disk(wanted(model)) is None:
+        label = wanted(model).label
+        return _from_registry(entry, entry.quant(label))
+    return _from_files(resolve(model, offline=True), entry)
+
+
+def _from_files(files: ModelFiles, entry: Entry | None) -> About:
+    header = read_header(files.target)
+    weights = files.target.stat().st_size
+    drafter = files.drafter.stat().st_size if files.drafter else 0
+    limit = header.number("context_length")
     return About(
         model=files.name,
+        installed=True,
         target=str(files.target),
-        bytes=files.target.stat().st_size,
+        bytes=weights,
         drafter=str(files.drafter or ""),
         why_no_drafter=files.why_no_drafter,
         warnings=files.warnings,
-        architecture=header.architecture,
         quant=quant_label(files.target.name),
         qat=describe(files.target).qat,
         licence=str(header.values.get("general.license", entry.licence if entry else "")),
         original=entry.original if entry else _original(header),
-        context_length=header.number("context_length"),
+        context_length=limit,
         embedding_length=header.number("embedding_length"),
         n_layers=header.number("block_count"),
         n_vocab=header.n_vocab,
         first_draft_length=entry.n_draft if entry else None,
-        memory=_memory(files, shape_of(header), header.number("context_length")),
+        memory=_memory(shape_of(header), weights, drafter, limit),
     )
 
 
-def _memory(files: ModelFiles, shape: Shape, limit: int) -> tuple[dict[str, int], ...]:
-    weights = files.target.stat().st_size
-    drafter = files.drafter.stat().st_size if files.drafter else 0
+def _from_registry(entry: Entry, quant: Quant) -> About:
+    weights = quant.nbytes, quant.drafter_nbytes
+    return About(
+        model=f"{entry.name}:{quant.label}",
+        installed=False,
+        target=str(quant.target),
+        bytes=quant.nbytes,
+        drafter=str(quant.drafter or ""),
+        why_no_drafter="",
+        warnings=(),
+        quant=quant.label,
+        qat=quant.qat,
+        licence=entry.licence,
+        original=entry.original,
+        context_length=entry.context,
+        first_draft_length=entry.n_draft,
+        memory=_memory(entry.shape, *weights, entry.context) if entry.shape else (),
+    )
+
+
+def _memory(shape: Shape, weights: int, drafter: int, limit: int) -> tuple[dict[str, int], ...]:
     contexts = [c for c in _CONTEXTS if c < limit] + [limit]
     return tuple(
         {"context": c, "bytes": fit.need(shape, weights, drafter, c).total} for c in contexts

@@ -82,7 +82,7 @@ def list_(everything: bool, as_json: bool) -> None:
 def show(model: str, as_json: bool) -> None:
     """Show what MODEL is, how it is paired, and the memory that it needs.
 
-    MODEL is on this machine: a name that `localmtp list` shows, or a GGUF file.
+    MODEL is a name that `localmtp list --all` shows, or a GGUF file.
     """
     from localmtp.models.about import about
 
@@ -91,13 +91,23 @@ def show(model: str, as_json: bool) -> None:
         output.line(json.dumps(facts, indent=2))
         return
     memory = facts.pop("memory")
+    facts["size"] = gigabytes(facts.pop("bytes"))
     for name, value in facts.items():
         if value not in ("", None, ()):
-            words = "; ".join(value) if isinstance(value, tuple) else value
-            output.line(f"{name.replace('_', ' '):18}  {words}")
+            output.line(f"{name.replace('_', ' '):18}  {_said(value)}")
     for need in memory:
         words = f"memory at {tokens(need['context'])}"
         output.line(f"{words:18}  {gigabytes(need['bytes'])}")
+
+
+def _said(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case tuple():
+            return "; ".join(map(str, value))
+        case _:
+            return str(value)
 
 
 @click.command()

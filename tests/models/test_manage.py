@@ -38,7 +38,7 @@ def test_what_was_pulled_is_listed_and_shown(hub: Hub, program: Program, pair: P
     assert REPO in table
     assert "nano" in table
     facts = json.loads(program("show", REPO, "--json").stdout)
-    assert facts["architecture"] == "gemma4"
+    assert facts["n_layers"] == 6
     assert facts["drafter"].endswith("mtp-tiny.gguf")
     assert facts["memory"][-1]["context"] == 1024
     assert "mtp-tiny.gguf" in program("show", REPO).stdout
@@ -50,6 +50,15 @@ def test_all_of_the_registry_can_be_listed(program: Program) -> None:
     sizes = {"gemma4-e2b", "gemma4-e4b", "gemma4-12b", "gemma4-26b-a4b", "gemma4-31b"}
     assert names == sizes | {"nano"}
     assert all(row["drafter"] for row in rows)
+
+
+def test_a_model_of_the_registry_can_be_looked_at_before_it_is_pulled(program: Program) -> None:
+    facts = json.loads(program("show", "gemma4-e2b:q8_0", "--json").stdout)
+    assert not facts["installed"]
+    assert facts["drafter"] == "ggml-org/gemma-4-E2B-it-GGUF/mtp-gemma-4-E2B-it-Q8_0.gguf"
+    needs = [row["bytes"] for row in facts["memory"]]
+    assert needs == sorted(needs)
+    assert needs[0] > facts["bytes"]
 
 
 def test_rm_frees_a_model_and_keeps_a_drafter_that_is_shared(
