@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def _named_tokens(config: Json) -> Iterator[str]:
             yield from _texts(value)
         elif key in ("extra_special_tokens", "additional_special_tokens"):
             values = value.values() if isinstance(value, dict) else value
-            for each in values or ():
+            for each in values if isinstance(values, Iterable) else ():
                 yield from _texts(each)
 
 

@@ -39,36 +39,42 @@ class GgufFile:
         writer: knows all metadata and tensors, and no file yet.
 
     Raises:
-        LocalmtpError: a metadata value does not fit its type.
+        LocalmtpError: on entering, when a metadata value does not fit its type.
     """
 
     def __init__(self, destination: Path, writer: GGUFWriter) -> None:
         self._destination = destination
         self._folder = destination.with_name(f".{destination.name}.partial")
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
         self._writer = writer
         self._tensors = [
-            (part, info) for part, infos in enumerate(writer.tensors) for info in infos
+            (part, name) for part, names in enumerate(writer.tensors) for name in names
         ]
         self._next = 0
         self._written = 0
+        self._hashes: list[hashlib._Hash] = []
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
         try:
-            writer.write_header_to_file(self._folder / destination.name)
+            self._write_header()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def _write_header(self) -> None:
+        writer = self._writer
+        try:
+            writer.write_header_to_file(self._folder / self._destination.name)
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
         except (struct.error, TypeError, ValueError) as error:
             raise LocalmtpError(f"the model's metadata cannot be written: {error}") from error
-        assert writer.fout is not None
-        for file in writer.fout:
+        for file in writer.fout or ():
             writer.write_padding(file, file.tell())
-        self._hashes = [hashlib.sha256() for _ in writer.fout]
-        for file, digest in zip(writer.fout, self._hashes, strict=True):
             file.flush()
-            digest.update(Path(file.name).read_bytes())
-
-    def __enter__(self) -> Self:
-        return self
+            self._hashes.append(hashlib.sha256(Path(file.name).read_bytes()))
 
     def __exit__(
         self,
@@ -76,6 +82,9 @@ class GgufFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
         for file in self._writer.fout or ():
             file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
