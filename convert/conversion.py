@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,9 +157,10 @@ def _write(
             Output(part, file.types, file.recipe.importance)
             for part, file in zip(parts, job.files, strict=True)
         ]
-        for size in stream(job.tensors, outputs):
-            done += size
-            progress(Progress(job.checkpoint.directory, done, job.size))
+        with closing(stream(job.tensors, outputs)) as sizes:
+            for size in sizes:
+                done += size
+                progress(Progress(job.checkpoint.directory, done, job.size))
         converted = []
         for part, file in zip(parts, job.files, strict=True):
             part.flush()

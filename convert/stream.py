@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -37,7 +37,7 @@ class Output:
     """Importance matrix; empty without one."""
 
 
-def stream(tensors: Sequence[Tensor], outputs: Sequence[Output]) -> Iterator[int]:
+def stream(tensors: Sequence[Tensor], outputs: Sequence[Output]) -> Generator[int, None, None]:
     """Write the tensors into all outputs.
 
     Args:
