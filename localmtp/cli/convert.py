@@ -78,7 +78,7 @@ def command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    r"""Convert SOURCE, a checkpoint directory or hub repository, and its drafter.
+    """Convert SOURCE, a checkpoint directory or hub repository, and its drafter.
 
     Writes NAME-TYPE.gguf for a target and mtp-NAME-TYPE.gguf for a drafter, each checked by
     running it before it gets its name.
@@ -86,7 +86,7 @@ def command(
     \b
     localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
     localmtp convert ./my-finetune --quant Q4_K_M --quant Q8_0 --out gguf
-    """
+    """  # noqa: D301 - click looks for the control character
     from localmtp.convert import Options, convert
 
     if drafter_quants and drafter_source is None:

@@ -1,0 +1,58 @@
+"""`localmtp convert` as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.convert.checkpoints import write_checkpoint
+
+
+def localmtp(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "localmtp", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_pair_is_converted_and_answers(tmp_path: Path) -> None:
+    target = write_checkpoint(tmp_path / "tiny-it", "E2B")
+    drafter = write_checkpoint(tmp_path / "tiny-it-assistant", "E2B-assistant")
+    out = tmp_path / "out"
+    done = localmtp("convert", target, drafter, "--out", out, "--quant", "q4_k_m", "--json")
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)["files"]
+    assert [Path(file["path"]).name for file in files] == [
+        "tiny-it-Q4_K_M.gguf",
+        "mtp-tiny-it-Q8_0.gguf",
+    ]
+    assert done.stderr == ""
+    model, drafting = (file["path"] for file in files)
+    options = ["--temp", "0", "--max-tokens", "8", "--n-draft", "2", "--json"]
+    answer = localmtp("run", model, "hello", "--drafter", drafting, *options)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["stats"]["drafted"] > 0
+
+
+def test_the_table_names_file_size_and_hash(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
+    done = localmtp("convert", source, "--out", tmp_path, "--quant", "F16", "--name", "nano")
+    assert done.returncode == 0, done.stderr
+    header, line = done.stdout.splitlines()
+    assert header.split() == ["file", "size", "bits/weight", "sha256"]
+    assert line.split()[:4] == [str(tmp_path / "mtp-nano-F16.gguf"), "1.43", "MB", "16.05"]
+
+
+def test_errors_are_one_line_and_a_hint(tmp_path: Path) -> None:
+    done = localmtp("convert", tmp_path / "missing", "--out", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: {tmp_path / 'missing'} does not exist",
+        "hint: give a directory with config.json and *.safetensors",
+    ]
+
+
+def test_wrong_usage_is_told_apart(tmp_path: Path) -> None:
+    assert localmtp("convert", tmp_path).returncode == 2
+    done = localmtp("convert", tmp_path, "--out", tmp_path, "--drafter-quant", "Q8_0")
+    assert (done.returncode, "DRAFTER_SOURCE" in done.stderr) == (2, True)
+    done = localmtp("convert", tmp_path, "--out", tmp_path, "--tensor-type", "ffn_down")
+    assert (done.returncode, "REGEX=TYPE" in done.stderr) == (2, True)
