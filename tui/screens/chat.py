@@ -140,7 +140,10 @@ class ChatScreen(Screen[None]):
         if session is None or self.conversation.answer is not None:
             self.note("wait for the answer first")
         else:
-            self.app.push_screen(RaceScreen(session, prompt, self._brush))
+            self.app.push_screen(RaceScreen(session, prompt, self._brush), self._raced)
+
+    def _raced(self, plain_speed: float | None) -> None:
+        self.query_one(Statistics).compare(plain_speed)
 
     def action_stop(self) -> None:
         """Stops the answer; without one, clears the prompt."""

@@ -35,8 +35,10 @@ LONGEST = 512
 _LANES = ("drafting off", "drafting on")
 
 
-class RaceScreen(Screen[None]):
+class RaceScreen(Screen[float | None]):
     """Two answers side by side; the conversation is not touched.
+
+    Ends with the speed without drafting in tokens/s, or None if it was not measured.
 
     One pair is loaded, so the two run one after the other, each with the machine to itself;
     greedy, because only then are the texts comparable.
@@ -47,6 +49,7 @@ class RaceScreen(Screen[None]):
         brush: for the colours.
     """
 
+    AUTO_FOCUS = ""
     BINDINGS = [Binding("escape,q", "leave", "Close")]  # noqa: RUF012 - Textual's own type
 
     def __init__(self, session: Session, prompt: str, brush: Brush) -> None:
@@ -88,7 +91,7 @@ class RaceScreen(Screen[None]):
         self._leaving = True
         self._session.cancel()
         if self._over:
-            self.dismiss()
+            self._finish()
 
     def _run(self) -> None:
         """Both lanes; in a thread."""
@@ -133,13 +136,17 @@ class RaceScreen(Screen[None]):
             return
         self._over = True
         if self._leaving:
-            self.dismiss()
+            self._finish()
             return
         self._draw()
         verdict = f"it could not be run: {event.worker.error}"
         if event.state is WorkerState.SUCCESS:
             verdict = self._verdict()
         self.query_one("#verdict", Static).update(verdict)
+
+    def _finish(self) -> None:
+        plain = self._answers[0].stats
+        self.dismiss(plain.decode_tokens_per_s if plain and plain.decode_s > 0 else None)
 
     def _verdict(self) -> str:
         plain, drafted = (answer.stats for answer in self._answers)

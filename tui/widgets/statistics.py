@@ -47,6 +47,7 @@ class Statistics(VerticalScroll, can_focus=False):
         self._shown: tuple[Stats | None, bool, Prefilled | None] = (None, False, None)
         self._drafting = ""
         self._now = 0.0
+        self._plain_speed: float | None = None
 
     def compose(self) -> ComposeResult:
         """One text: its lines change, its layout hardly ever."""
@@ -78,6 +79,15 @@ class Statistics(VerticalScroll, can_focus=False):
             self._now = now if writing else stats.decode_tokens_per_s
         self._draw()
 
+    def compare(self, plain_speed: float | None) -> None:
+        """Shows speeds also as multiples of one without drafting, measured by a race.
+
+        Args:
+            plain_speed: in tokens/s; None where it was not measured.
+        """
+        self._plain_speed = plain_speed
+        self._draw()
+
     def repaint(self, brush: Brush) -> None:
         """In other colours."""
         self._brush = brush
@@ -88,7 +98,7 @@ class Statistics(VerticalScroll, can_focus=False):
         brush = self._brush
         sections = (
             self._headline(stats),
-            _drafting(brush, stats, self._drafting),
+            _drafting(brush, stats, self._drafting, self._plain_speed),
             _by_position(brush, stats),
             _prompt(brush, stats, prefilled if writing else None),
             _time(brush, stats.time) if stats and stats.decode_s > 0 else None,
@@ -114,7 +124,7 @@ def _row(brush: Brush, label: str, value: str) -> Text:
     return Text.assemble((label, brush.muted), gap, (value, brush.plain))
 
 
-def _drafting(brush: Brush, stats: Stats | None, drafting: str) -> Text:
+def _drafting(brush: Brush, stats: Stats | None, drafting: str, plain_speed: float | None) -> Text:
     state, _, reason = drafting.partition(": ")
     style = brush.draft if state == "on" else brush.warning
     gap = " " * (WIDTH - len("drafting") - len(state))
@@ -125,6 +135,9 @@ def _drafting(brush: Brush, stats: Stats | None, drafting: str) -> Text:
         lines.append(_row(brush, "accepted", share(stats.acceptance_rate)))
         lines.append(_row(brush, "tokens per pass", f"{stats.tokens_per_pass:.2f}"))
         lines.append(_row(brush, "draft length", f"{stats.draft_length_mean:.1f}"))
+    if stats and stats.decode_s > 0 and plain_speed:
+        times = f"{stats.decode_tokens_per_s / plain_speed:.2f} times"
+        lines.append(_row(brush, "against the race, off", times))
     return Text("\n").join(lines)
 
 

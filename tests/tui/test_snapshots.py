@@ -1,0 +1,127 @@
+"""Screens as pictures, from frozen numbers; after a deliberate change: --snapshot-update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.containers import Horizontal, Vertical
+
+import localmtp.tui
+from localmtp.engine.events import FinishReason, Generated, Origin, Piece
+from localmtp.engine.stats import Stats, TimeSpent
+from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
+from localmtp.tui.screens.help import HelpScreen
+from localmtp.tui.screens.rounds import RoundsScreen
+from localmtp.tui.themes import PALETTES, theme
+from localmtp.tui.widgets.statistics import Statistics
+from localmtp.tui.widgets.top_bar import TopBar
+from localmtp.tui.widgets.transcript import Transcript
+
+STATS = Stats(
+    load_s=0.1,
+    prefill_s=0.02,
+    ttft_s=0.031,
+    decode_s=0.5,
+    prefill_tokens_per_s=1240.0,
+    decode_tokens_per_s=412.0,
+    target_passes=80,
+    draft_steps=240,
+    drafted=240,
+    accepted=149,
+    acceptance_rate=0.62,
+    tokens_per_pass=2.86,
+    acceptance_by_position=(0.81, 0.62, 0.43),
+    draft_length_mean=3.0,
+    drafting="on",
+    time=TimeSpent(draft_s=0.1, verify_s=0.35, sample_s=0.02, other_s=0.03),
+    prompt_tokens=21,
+    reused_tokens=0,
+    completion_tokens=214,
+    context_used=235,
+    context_size=8192,
+)
+MARKDOWN = "It **works**:\n\n```python\ndef f(x):\n    return x + 1\n```\n\n1. one\n2. two\n"
+
+
+class Compare(Protocol):
+    def __call__(self, app: App[None], terminal_size: tuple[int, int]) -> bool: ...
+
+
+class Host(App[None]):
+    CSS_PATH = str(Path(localmtp.tui.__file__).with_name("app.tcss"))
+
+    def __init__(self, entries: list[Entry], name: str = "localmtp-dark", over: str = "") -> None:
+        super().__init__()
+        self.entries, self.over, self.brush = entries, over, Brush(PALETTES[name])
+        self.register_theme(theme(name))
+        self.theme = name
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.brush, id="top")
+        with Horizontal(id="body"):
+            with Vertical(id="conversation"):
+                yield Transcript(self.brush, id="transcript")
+            yield Statistics(self.brush, id="statistics")
+
+    def on_mount(self) -> None:
+        self.query_one(TopBar).show("nano", "nano", "on")
+        self.query_one(Statistics).show(STATS, "on")
+        self.query_one(Transcript).replace(self.entries)
+        self.query_one(Transcript).can_focus = False
+        if self.over == "help":
+            self.push_screen(HelpScreen())
+        if self.over == "rounds":
+            self.push_screen(RoundsScreen(drafted().rounds, self.brush))
+
+
+def piece(text: str, origin: Origin) -> Piece:
+    return Piece(7, text, origin)
+
+
+def drafted() -> AnswerEntry:
+    """A first token; two drafts of which one is kept; two of which both are."""
+    answer = AnswerEntry()
+    answer.extend(Generated((piece("The", Origin.PREFILL),)))
+    kept, other = piece(" quick", Origin.DRAFT), piece(" brown", Origin.TARGET)
+    answer.extend(Generated((kept, other), (11, 12)))
+    rest = [piece(word, Origin.DRAFT) for word in (" fox", " jumps")]
+    answer.extend(Generated((*rest, piece(" over", Origin.TARGET)), (13, 14)))
+    answer.end(FinishReason.CANCELLED, STATS)
+    answer.coloured = True
+    return answer
+
+
+def finished() -> AnswerEntry:
+    answer = AnswerEntry(MARKDOWN, "A thought.")
+    answer.end(FinishReason.STOP, STATS)
+    return answer
+
+
+@pytest.mark.parametrize("name", sorted(PALETTES))
+def test_an_answer_with_its_statistics(snap_compare: Compare, name: str) -> None:
+    assert snap_compare(Host([UserEntry("Show me"), finished()], name), terminal_size=(120, 36))
+
+
+def test_coloured_tokens(snap_compare: Compare) -> None:
+    assert snap_compare(Host([UserEntry("Colours"), drafted()]), terminal_size=(120, 30))
+
+
+def test_the_start(snap_compare: Compare) -> None:
+    assert snap_compare(Host([WelcomeEntry("nano")]), terminal_size=(80, 24))
+
+
+def test_an_error(snap_compare: Compare) -> None:
+    notice = NoticeEntry("cannot read model.gguf", "is the path right?", error=True)
+    assert snap_compare(Host([notice]), terminal_size=(80, 24))
+
+
+def test_the_help(snap_compare: Compare) -> None:
+    assert snap_compare(Host([], over="help"), terminal_size=(100, 70))
+
+
+def test_the_rounds(snap_compare: Compare) -> None:
+    assert snap_compare(Host([], over="rounds"), terminal_size=(80, 24))
