@@ -11,11 +11,11 @@ from pathlib import Path
 from localmtp.convert.check import check_drafter, check_target, fits_memory
 from localmtp.convert.imatrix import read_imatrix
 from localmtp.convert.metadata import Origin
-from localmtp.convert.plan import Job, PlannedFile, plan
+from localmtp.convert.plan import Job, plan
 from localmtp.convert.quantize import Recipe, file_type
 from localmtp.convert.source import locate
 from localmtp.convert.stream import Output, stream
-from localmtp.convert.writer import GgufFile, require_room
+from localmtp.convert.writer import GgufFile, WrittenFile, existing, require_room
 from localmtp.errors import LocalmtpError
 
 
@@ -34,6 +34,8 @@ class Options:
     imatrix: Path | None = None
     """Importance matrix for what `quants` is for."""
     quantized_by: str | None = None
+    part_size: int = 0
+    """Most bytes of weights in one file: a larger model becomes several; 0: no limit."""
     force: bool = False
     """Replace files that are there already."""
     offline: bool = False
@@ -53,19 +55,20 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedFile:
-    """A finished file."""
+    """A finished model."""
 
-    path: Path
-    """Of a model in parts, the first."""
+    parts: Sequence[WrittenFile]
+    """One file, or several where the model was to be split."""
     quant: str
     drafter: bool
-    size: int
-    """Bytes, of all parts."""
     bits_per_weight: float
-    sha256: Sequence[str]
-    """Of each part."""
     checked: bool
     """Whether it was run; False: it is too large for this machine's memory."""
+
+    @property
+    def path(self) -> Path:
+        """What to open: the file, or the first part."""
+        return self.parts[0].path
 
 
 def convert(
@@ -100,7 +103,7 @@ def convert(
         converted: list[ConvertedFile] = []
         for job in jobs:
             target = next((file.path for file in converted if file.checked), None)
-            converted += _write(job, target, progress)
+            converted += _write(job, target, options.part_size, progress)
     except OSError as error:
         place = error.filename or out
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -139,19 +142,22 @@ def _quant_names(quants: Sequence[str]) -> list[str]:
 
 def _require_place(jobs: Sequence[Job], out: Path, *, force: bool) -> None:
     files = [file for job in jobs for file in job.files]
-    for file in files:
-        if file.path.exists() and not force:
-            raise LocalmtpError(f"{file.path} exists already", hint="--force replaces it")
+    for path in (path for file in files for path in existing(file.path)):
+        if not force:
+            raise LocalmtpError(f"{path} exists already", hint="--force replaces it")
     out.mkdir(parents=True, exist_ok=True)
     require_room(out, [file.size for file in files])
 
 
 def _write(
-    job: Job, target: Path | None, progress: Callable[[Progress], None]
+    job: Job, target: Path | None, part_size: int, progress: Callable[[Progress], None]
 ) -> list[ConvertedFile]:
     """Write and check the files of one checkpoint, all in one pass."""
     with ExitStack() as stack:
-        parts = [stack.enter_context(GgufFile(file.path, job.writer(file))) for file in job.files]
+        parts = [
+            stack.enter_context(GgufFile(file.path, job.writer(file, part_size)))
+            for file in job.files
+        ]
         done = 0
         outputs = [
             Output(part, file.types, file.recipe.importance)
@@ -168,7 +174,9 @@ def _write(
             if checked:
                 progress(Progress(file.path, 0, 0))
                 _check(job, part.parts[0], target)
-            converted.append(_commit(job, file, part, checked=checked))
+            drafter = job.spec.backbone is not None
+            bits = file.size * 8 / job.weights
+            converted.append(ConvertedFile(part.commit(), file.recipe.name, drafter, bits, checked))
         return converted
 
 
@@ -177,16 +185,3 @@ def _check(job: Job, path: Path, target: Path | None) -> None:
         check_target(path)
     else:
         check_drafter(path, target)
-
-
-def _commit(job: Job, file: PlannedFile, part: GgufFile, *, checked: bool) -> ConvertedFile:
-    written = part.commit()
-    return ConvertedFile(
-        written[0].path,
-        file.recipe.name,
-        job.spec.backbone is not None,
-        sum(w.size for w in written),
-        file.size * 8 / job.weights,
-        [w.sha256 for w in written],
-        checked,
-    )

@@ -61,13 +61,17 @@ class Job:
         """Bytes that are read from the checkpoint."""
         return sum(t.source.size for t in self.tensors if isinstance(t.source, StoredTensor))
 
-    def writer(self, file: PlannedFile) -> GGUFWriter:
+    def writer(self, file: PlannedFile, part_size: int) -> GGUFWriter:
         """Metadata and tensors of a file, ready to be written.
+
+        Args:
+            file: one of `files`.
+            part_size: most bytes of tensors in one part of it; 0: it is not parted.
 
         Raises:
             LocalmtpError: the model card, a sampling value or the tokenizer is malformed.
         """
-        writer = GGUFWriter(None, self.spec.architecture)
+        writer = GGUFWriter(None, self.spec.architecture, split_max_size=part_size)
         for tensor in self.tensors:
             kind = file.types[tensor.name]
             size = _size(tensor, kind)

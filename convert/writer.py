@@ -8,6 +8,7 @@ import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -113,7 +114,9 @@ class GgufFile:
             os.fsync(file.fileno())
 
     def commit(self) -> list[WrittenFile]:
-        """Give the parts their names."""
+        """Give the parts their names, in place of what had them."""
+        for path in existing(self._destination):
+            path.unlink()
         files = []
         for part, digest in zip(self.parts, self._hashes, strict=True):
             final = self._destination.with_name(part.name)
@@ -125,6 +128,12 @@ class GgufFile:
         assert self._writer.fout is not None
         self._writer.fout[part].write(data)
         self._hashes[part].update(data)
+
+
+def existing(destination: Path) -> list[Path]:
+    """The files that a model is in already, whole or in parts."""
+    parts = sorted(destination.parent.glob(f"{escape(destination.stem)}-?????-of-?????.gguf"))
+    return [*([destination] if destination.exists() else []), *parts]
 
 
 def require_room(folder: Path, sizes: Sequence[int]) -> None:

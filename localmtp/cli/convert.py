@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -31,6 +32,20 @@ class _TensorType(click.ParamType[tuple[str, str]]):
         if not (pattern and kind):
             self.fail(f"{value!r} is not REGEX=TYPE, such as 'ffn_down=Q6_K'", param, ctx)
         return pattern, kind
+
+
+class _Size(click.ParamType[int]):
+    """Bytes, with k, M or G for powers of a thousand."""
+
+    name = "SIZE"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """The number of bytes."""
+        if not (match := re.fullmatch(r"(\d+)([kKMG]?)", str(value))):
+            self.fail(f"{value!r} is not a size, such as 45G", param, ctx)
+        return int(match[1]) * {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
 
 
 @click.command("convert", short_help="Hugging Face checkpoints to GGUF.")
@@ -67,6 +82,13 @@ class _TensorType(click.ParamType[tuple[str, str]]):
     help="Importance matrix for SOURCE, from llama-imatrix; the smallest types need one.",
 )
 @click.option("--quantized-by", metavar="NAME", help="Written into the files.")
+@click.option(
+    "--part-size",
+    type=_Size(),
+    default=0,
+    metavar="SIZE",
+    help="Split models into files of at most this, such as 45G.",
+)
 @click.option("--force", is_flag=True, help="Replace files that are there already.")
 @click.option("--offline", is_flag=True, help="Never ask the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
@@ -99,8 +121,7 @@ def command(
             source, out, drafter_source=drafter_source, options=options, progress=progress
         )
     if as_json:
-        described = [asdict(file) | {"path": str(file.path)} for file in files]
-        output.line(json.dumps({"files": described}))
+        output.line(json.dumps({"files": [asdict(file) for file in files]}, default=str))
     else:
         _print_table(files)
 
@@ -138,14 +159,15 @@ class _ProgressBar:
 
 
 def _print_table(files: Sequence[ConvertedFile]) -> None:
-    width = max(len(str(file.path)) for file in files)
+    width = max(len(str(part.path)) for file in files for part in file.parts)
     output.line(f"{'file':{width}}  {'size':>9}  {'bits/weight':>11}  sha256")
     for file in files:
         unchecked = "" if file.checked else "  (too large to be run here)"
-        output.line(
-            f"{file.path!s:{width}}  {_size(file.size):>9}  {file.bits_per_weight:11.2f}  "
-            f"{file.sha256[0]}{unchecked}"
-        )
+        bits = f"{file.bits_per_weight:.2f}"
+        for part in file.parts:
+            output.line(
+                f"{part.path!s:{width}}  {_size(part.size):>9}  {bits:>11}  {part.sha256}{unchecked}"
+            )
 
 
 def _size(size: float) -> str:

@@ -20,12 +20,10 @@ def test_a_pair_is_converted_and_answers(tmp_path: Path) -> None:
     done = localmtp("convert", target, drafter, "--out", out, "--quant", "q4_k_m", "--json")
     assert done.returncode == 0, done.stderr
     files = json.loads(done.stdout)["files"]
-    assert [Path(file["path"]).name for file in files] == [
-        "tiny-it-Q4_K_M.gguf",
-        "mtp-tiny-it-Q8_0.gguf",
-    ]
+    model, drafting = (file["parts"][0]["path"] for file in files)
+    assert Path(model).name == "tiny-it-Q4_K_M.gguf"
+    assert Path(drafting).name == "mtp-tiny-it-Q8_0.gguf"
     assert done.stderr == ""
-    model, drafting = (file["path"] for file in files)
     options = ["--temp", "0", "--max-tokens", "8", "--n-draft", "2", "--json"]
     answer = localmtp("run", model, "hello", "--drafter", drafting, *options)
     assert answer.returncode == 0, answer.stderr

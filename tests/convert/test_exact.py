@@ -81,8 +81,27 @@ def test_a_file_tells_its_size_and_hash(tmp_path: Path) -> None:
     [file] = convert(source, tmp_path, options=Options(quants=["Q8_0"]))
     data = file.path.read_bytes()
     assert file.path.name == "mtp-model-Q8_0.gguf"
-    assert (file.size, file.sha256) == (len(data), [sha256(data).hexdigest()])
+    [part] = file.parts
+    assert (part.size, part.sha256) == (len(data), sha256(data).hexdigest())
     assert 8.5 < file.bits_per_weight < 9
+
+
+def test_a_model_in_parts_is_the_same_model(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "model", "31B")
+    [whole] = convert(source, tmp_path, options=Options(quants=["Q8_0"]))
+    options = Options(quants=["Q8_0"], part_size=1_000_000, force=True)
+    [parted] = convert(source, tmp_path, options=options)
+    assert parted.checked
+    assert [p.name for p in sorted(tmp_path.glob("*.gguf"))] == [
+        f"model-Q8_0-{i}-of-00003.gguf" for i in ("00001", "00002", "00003")
+    ]
+    again = convert(source, tmp_path / "whole", options=Options(quants=["Q8_0"]))[0]
+    found: dict[str, object] = {}
+    for part in parted.parts:
+        assert part.size < 1_100_000
+        found |= tensors(part.path)
+    assert found == tensors(again.path)
+    assert whole.bits_per_weight == parted.bits_per_weight
 
 
 @official.needs_llama_cpp
