@@ -116,9 +116,14 @@ def _say(plan: Plan, found: Verification) -> None:
     _part(
         "sampled",
         sampled.passed,
-        f"p = {sampled.p_value:.3g} (chi-squared, 20 degrees of freedom) for {sampled.contested} "
-        f"of {sampled.tokens} tokens, those where target and drafter disagree; fails below 0.001"
-        + ("" if sampled.enough else ": too few of them, more with --prompts"),
+        f"p = {sampled.p_value:.3g}; fails below 0.001"
+        + (
+            "" if sampled.enough else "; TOO FEW tokens to tell, more with --prompts or --n-draft 3"
+        ),
+        f"towards the drafter: {sampled.leaning:+.2f} standard deviations in {sampled.tokens} "
+        f"tokens, worth {sampled.tosses:.0f} fair coin tosses (p = {sampled.leaning_p:.3g})",
+        f"shape: chi-squared with 20 degrees of freedom for {sampled.open} open tokens "
+        f"(p = {sampled.shape_p:.3g})",
         f"drafts accepted at this sampling: {sampled.acceptance:.1%} expected; "
         f"{sampled.acceptance_if_equal:.1%} if the drafter's favourite is kept only when the "
         "target's sample equals it, as llama.cpp does",
@@ -167,5 +172,9 @@ def _as_json(files: ModelFiles, plan: Plan, found: Verification) -> dict[str, ob
                 for d in greedy.differences
             ],
         },
-        "sampled": {"passed": found.sampled.passed, **asdict(found.sampled)},
+        "sampled": {
+            "passed": found.sampled.passed,
+            "p_value": found.sampled.p_value,
+            **asdict(found.sampled),
+        },
     }

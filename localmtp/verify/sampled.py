@@ -1,12 +1,19 @@
 """Sampled answers with drafting against the distributions without.
 
-Every token of an answer that was drafted is looked up in the target's own distribution at its
-position, computed afterwards, row by row, without drafting. Let the tokens be ordered by how much
-more the drafter liked them than the target (q/p), and let u be a random point of the token's own
-interval in the cumulated p. If tokens are drawn from p, and only then, u is uniform, whatever p and
-q are (the probability integral transform, randomised for discrete distributions; Rosenblatt 1952,
-Brockwell 2007). Any leaning towards the drafter, which is what faults in accepting and in the
-residual amount to, crowds u towards 0. Pearson's chi-squared test says whether it is uniform.
+Every token of an answer that was drafted is looked up in the target's own distribution p at its
+position, computed afterwards, row by row, without drafting. Two tests say whether the tokens were
+drawn from it.
+
+Leaning: at a drafted position, the drafter liked some tokens more than the target does (q > p).
+One of them must come out with exactly the probability that p gives them together, as if a coin
+with this bias were tossed. Drafts that are kept too often, or replaced wrongly, come out too often,
+which the sum over all positions shows (a score test; positions where the outcome is certain weigh
+nothing).
+
+Shape: let u be a random point of the token's own interval in the cumulated p, most probable tokens
+first. It is uniform if and only if tokens are drawn from p (the probability integral transform,
+randomised for discrete distributions; Rosenblatt 1952, Brockwell 2007). Pearson's chi-squared test
+says whether it is.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import exp, factorial
+from math import erfc, exp, factorial, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +31,14 @@ from localmtp.engine.sampling import Distribution, Sampler, Sampling, distributi
 from localmtp.verify.answers import Recorder, answer, pacing_for
 
 _BINS = 21
-"""An even number of degrees of freedom gives the chi-squared tail in closed form."""
+"""Of the chi-squared test: an even number of degrees of freedom has a tail in closed form."""
 
-_FEWEST = 5 * _BINS
-"""Pearson's test wants five expected in every bin."""
+_OPEN = 0.9
+"""A token counts for its shape if the most probable one has less than this: where the outcome is
+certain, nothing could show. Chosen by p alone, which leaves u uniform."""
 
-_CONTESTED = 0.05
-"""Least total variation between p and q at a counted position: where they agree, nothing that is
-done with them could show. Chosen by p and q alone, which leaves u uniform."""
+_FEWEST_TOSSES = 100
+"""With fewer, drafts leaning by a sixth of the tokens that were open would not show."""
 
 _SIGNIFICANCE = 0.001
 """An unchanged output is called changed once in a thousand runs."""
@@ -46,9 +53,16 @@ class SampledAnswers:
 
     tokens: int
     """In all answers."""
-    contested: int
-    """Those that the test counts: drafter and target disagreed about their place."""
-    p_value: float
+    tosses: float
+    """Fair coin tosses that the leaning test is worth: 4 times the variance of its sum."""
+    leaning: float
+    """Standard deviations by which tokens lean towards the drafter."""
+    leaning_p: float
+    """The probability of as much or more either way."""
+    open: int
+    """Tokens whose shape was tested."""
+    shape_p: float
+    """The p-value of the chi-squared test."""
     acceptance: float
     """Expected per draft token judged, with speculative sampling: the mean of sum(min(p, q))."""
     acceptance_if_equal: float
@@ -58,11 +72,16 @@ class SampledAnswers:
     @property
     def enough(self) -> bool:
         """Whether there were tokens enough to say anything."""
-        return self.contested >= _FEWEST
+        return self.tosses >= _FEWEST_TOSSES
+
+    @property
+    def p_value(self) -> float:
+        """Of both tests together, by Bonferroni's correction."""
+        return min(1.0, 2 * min(self.leaning_p, self.shape_p))
 
     @property
     def passed(self) -> bool:
-        """Whether the test sees no change."""
+        """Whether no change is seen."""
         return self.enough and self.p_value >= _SIGNIFICANCE
 
 
@@ -74,8 +93,8 @@ class SamplingPlan:
     lengths: Sequence[int | None]
     """Draft lengths, taken in turn; None is automatic pacing."""
     max_tokens: int
-    contested: int
-    """Counted tokens after which it ends."""
+    tosses: float
+    """When the leaning test is worth so many fair coin tosses, it ends."""
 
 
 def check_sampled(
@@ -92,36 +111,59 @@ def check_sampled(
         plan: how much, and how.
         make_sampler: what the session makes its samplers with.
     """
-    random = np.random.default_rng(plan.sampling.seed)
+    found = _Evidence(np.random.default_rng(plan.sampling.seed))
     pacings = [pacing_for(n) for n in plan.lengths]
-    places: list[float] = []
-    kept: list[float] = []
-    kept_if_equal: list[float] = []
-    tokens = 0
     for turn, (_, prompt) in enumerate(product(range(_SEEDS), prompts)):
-        if len(places) >= plan.contested:
+        if 4 * found.variance >= plan.tosses:
             break
         sampling = replace(plan.sampling, seed=(plan.sampling.seed or 0) + turn)
         recorder = Recorder(make_sampler(sampling))
         drafted = answer(pair, prompt, recorder, pacings[turn % len(pacings)], plan.max_tokens)
-        tokens += len(drafted)
         plain = _plain_distributions(pair, prompt, drafted, sampling)
         for token, p, q in zip(drafted, plain, recorder.offers, strict=False):
-            if q is None:
-                continue
-            offered = _at(q, p)
-            overlap = float(np.minimum(p.probs, offered).sum())
-            kept.append(overlap)
-            kept_if_equal.append(p.of(int(q.ids[0])))
-            if 1 - overlap >= _CONTESTED:
-                places.append(_place(token, p, offered, random.random()))
-    return SampledAnswers(
-        tokens=tokens,
-        contested=len(places),
-        p_value=uniformity(places),
-        acceptance=float(np.mean(kept)) if kept else 0.0,
-        acceptance_if_equal=float(np.mean(kept_if_equal)) if kept else 0.0,
-    )
+            found.add(token, p, q)
+    return found.answers()
+
+
+class _Evidence:
+    """What the tokens seen so far add up to."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self._random = random
+        self._tokens = 0
+        self._excess = 0.0
+        self.variance = 0.0
+        self._places: list[float] = []
+        self._kept: list[float] = []
+        self._kept_if_equal: list[float] = []
+
+    def add(self, token: int, p: Distribution, q: Distribution | None) -> None:
+        """Count a token that should be drawn from p, where q was drafted from, if anything was."""
+        self._tokens += 1
+        if p.probs[0] < _OPEN:
+            self._places.append(_place(token, p, self._random.random()))
+        if q is None:
+            return
+        offered = _at(q, p)
+        preferred = float(p.probs[offered > p.probs].sum())
+        self._excess += (q.of(token) > p.of(token)) - preferred
+        self.variance += preferred * (1 - preferred)
+        self._kept.append(float(np.minimum(p.probs, offered).sum()))
+        self._kept_if_equal.append(p.of(int(q.ids[0])))
+
+    def answers(self) -> SampledAnswers:
+        """The tests' outcome."""
+        deviations = self._excess / sqrt(self.variance) if self.variance else 0.0
+        return SampledAnswers(
+            tokens=self._tokens,
+            tosses=4 * self.variance,
+            leaning=deviations,
+            leaning_p=erfc(abs(deviations) / sqrt(2)),
+            open=len(self._places),
+            shape_p=uniformity(self._places),
+            acceptance=float(np.mean(self._kept)) if self._kept else 0.0,
+            acceptance_if_equal=float(np.mean(self._kept_if_equal)) if self._kept else 0.0,
+        )
 
 
 def uniformity(places: Sequence[float]) -> float:
@@ -157,11 +199,9 @@ def _at(q: Distribution, p: Distribution) -> NDArray[np.float64]:
     return np.array([probs.get(token, 0.0) for token in p.ids.tolist()])
 
 
-def _place(token: int, p: Distribution, offered: NDArray[np.float64], within: float) -> float:
-    """u: where the token lies in p, ordered by the drafter's liking; 0 if p excludes it."""
-    order = np.argsort(-offered / p.probs, kind="stable")
-    (found,) = np.nonzero(p.ids[order] == token)
+def _place(token: int, p: Distribution, within: float) -> float:
+    """u: where the token lies in the cumulated p; at its end if p excludes it."""
+    (found,) = np.nonzero(p.ids == token)
     if not found.size:
-        return 0.0
-    probs = p.probs[order]
-    return float(probs[: found[0]].sum() + within * probs[found[0]])
+        return 1.0
+    return float(p.probs[: found[0]].sum() + within * p.probs[found[0]])

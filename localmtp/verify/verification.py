@@ -27,8 +27,8 @@ class Plan:
     sampling: Sampling
     """Of the sampled answers; with a temperature above 0."""
     max_tokens: int
-    contested: int = 1000
-    """Sampled tokens, among those that drafting could have changed, to stop at."""
+    tosses: float = 400.0
+    """Fair coin tosses that the sampled answers are to be worth; see `SampledAnswers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def verify(
     )
     texts = sorted(zip(prompts, greedy.plain, strict=True), key=lambda text: -len(text[1]))
     passes = check_passes(pair, texts[:_FED_AGAIN])
-    sampling = SamplingPlan(plan.sampling, plan.lengths, plan.max_tokens, plan.contested)
+    sampling = SamplingPlan(plan.sampling, plan.lengths, plan.max_tokens, plan.tosses)
     return Verification(passes, greedy, check_sampled(pair, prompts, sampling, make))
 
 

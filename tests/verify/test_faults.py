@@ -1,0 +1,172 @@
+"""A sound pair passes; each planted fault is found by the check that is there for it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from localmtp.engine.drafter import Drafter, MTPDrafter, NoDrafter
+from localmtp.engine.llama import Model
+from localmtp.engine.pair import Pair
+from localmtp.engine.sampling import Greedy, Sampler, Sampling, make_sampler
+from localmtp.engine.target import Target
+from localmtp.models import resolve
+from localmtp.verify.greedy import check_greedy
+from localmtp.verify.passes import Passes, check_passes
+from localmtp.verify.sampled import SampledAnswers, SamplingPlan, check_sampled, uniformity
+from tests.verify.faulty import (
+    AcceptsByTargetAlone,
+    Cold,
+    DeafDrafter,
+    FirstHiddenRow,
+    GreedyOneRowOff,
+    Gullible,
+    GullibleGreedy,
+    KeepsOneRejected,
+    NeverRollsBack,
+    NoisyTwin,
+    NoResidual,
+    StaleHiddenRow,
+)
+
+FILES = resolve("nano")
+PROMPTS = ("Tell me a story about a fox.", "Tell me about the sun.")
+HOT = Sampling(temperature=3.0, top_k=20, seed=7)
+"""Warm enough that target and drafter disagree, whatever they were trained on."""
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Model]:
+    with Model(FILES.target) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def drafter_model(model: Model) -> Iterator[Model]:
+    assert FILES.drafter is not None
+    with Model(FILES.drafter) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as resources:
+        yield resources
+
+
+def target_of(stack: ExitStack, model: Model, kind: type[Target] = Target) -> Target:
+    target = kind(model, n_ctx=512, threads=1, full_window=False)
+    stack.callback(target.close)
+    return target
+
+
+def drafting_twin(stack: ExitStack, model: Model) -> Pair:
+    target = target_of(stack, model)
+    return Pair(target, NoisyTwin(target, target_of(stack, model)), ExitStack())
+
+
+def prompts(model: Model) -> list[list[int]]:
+    texts = (f"<|turn>user\n{prompt}<turn|>\n<|turn>model\n" for prompt in PROMPTS)
+    return [[model.vocab.bos, *model.vocab.tokenize(text, special=True)] for text in texts]
+
+
+def passes_of(stack: ExitStack, model: Model, target: Target, drafter: Drafter) -> Passes:
+    plain = Pair(target_of(stack, model), NoDrafter(), ExitStack())
+    answers = check_greedy(plain, prompts(model), [], 48, Greedy()).plain
+    texts = list(zip(prompts(model), answers, strict=True))
+    return check_passes(Pair(target, drafter, ExitStack()), texts)
+
+
+def sampled_of(
+    stack: ExitStack, model: Model, make: Callable[[Sampling], Sampler]
+) -> SampledAnswers:
+    plan = SamplingPlan(HOT, [3], max_tokens=64, tosses=120)
+    return check_sampled(drafting_twin(stack, model), prompts(model), plan, make)
+
+
+def test_a_sound_pair_passes_every_check(
+    stack: ExitStack, model: Model, drafter_model: Model
+) -> None:
+    target = target_of(stack, model)
+    drafter = MTPDrafter(drafter_model, target, threads=1)
+    stack.callback(drafter.close)
+    passes = passes_of(stack, model, target, drafter)
+    assert passes.passed, passes
+    assert passes.rejections > 10
+    twin = drafting_twin(stack, model)
+    greedy = check_greedy(twin, prompts(model), [None, 3], 48, Greedy())
+    assert greedy.compared == 4
+    assert greedy.passed(passes.bound), greedy.differences
+
+
+def test_sound_sampling_passes(stack: ExitStack, model: Model) -> None:
+    found = sampled_of(stack, model, make_sampler)
+    assert found.passed, found
+    assert 0.0 < found.acceptance_if_equal < 1.0
+    assert 0.0 < found.acceptance < 1.0
+
+
+@pytest.mark.parametrize("sampler", [GullibleGreedy, GreedyOneRowOff])
+def test_a_broken_greedy_acceptance_rule_is_found(
+    stack: ExitStack, model: Model, sampler: type[Greedy]
+) -> None:
+    sound = drafting_twin(stack, model)
+    bound = passes_of(stack, model, sound.target, sound.drafter).bound
+    greedy = check_greedy(sound, prompts(model), [3], 48, sampler())
+    assert greedy.differences
+    assert not greedy.passed(bound)
+
+
+@pytest.mark.parametrize("make", [Gullible, AcceptsByTargetAlone, NoResidual])
+def test_a_broken_sampling_rule_is_found(
+    stack: ExitStack, model: Model, make: Callable[[Sampling], Sampler]
+) -> None:
+    found = sampled_of(stack, model, make)
+    assert found.enough
+    assert found.leaning_p < 0.0005
+    assert not found.passed
+
+
+def test_another_temperature_is_found(stack: ExitStack, model: Model) -> None:
+    found = sampled_of(stack, model, Cold)
+    assert found.shape_p < 0.0005
+    assert not found.passed
+
+
+@pytest.mark.parametrize("kind", [NeverRollsBack, KeepsOneRejected])
+def test_a_broken_rollback_is_found(stack: ExitStack, model: Model, kind: type[Target]) -> None:
+    target = target_of(stack, model, kind)
+    passes = passes_of(stack, model, target, NoDrafter())
+    assert passes.after_rejection > passes.bound
+    assert not passes.passed
+    twin = NoisyTwin(target, target_of(stack, model))
+    pair = Pair(target, twin, ExitStack())
+    assert not check_greedy(pair, prompts(model), [3], 48, Greedy()).passed(passes.bound)
+
+
+@pytest.mark.parametrize("kind", [FirstHiddenRow, StaleHiddenRow])
+def test_a_wrong_hidden_row_is_found(stack: ExitStack, model: Model, kind: type[Target]) -> None:
+    passes = passes_of(stack, model, target_of(stack, model, kind), NoDrafter())
+    assert passes.after_rejection <= passes.bound
+    assert not passes.passed
+
+
+def test_a_drafter_that_ignores_the_hidden_row_is_found(
+    stack: ExitStack, model: Model, drafter_model: Model
+) -> None:
+    target = target_of(stack, model)
+    drafter = DeafDrafter(drafter_model, target, threads=1)
+    stack.callback(drafter.close)
+    passes = passes_of(stack, model, target, drafter)
+    assert not passes.drafter_listens
+    assert not passes.passed
+
+
+def test_uniform_numbers_pass_and_crowded_ones_fail() -> None:
+    random = np.random.default_rng(0)
+    even = [uniformity(random.random(500).tolist()) for _ in range(200)]
+    # A p-value is uniform itself: of 200, 20 below 0.1, give or take 13 (three deviations).
+    assert 7 <= sum(p < 0.1 for p in even) <= 33
+    assert uniformity((random.random(500) ** 1.4).tolist()) < 0.001
+    assert uniformity([]) == 1.0

@@ -1,0 +1,40 @@
+"""`localmtp verify` as a real process, on the embedded pair."""
+
+import json
+import subprocess
+import sys
+
+NANO = (sys.executable, "-m", "localmtp", "verify", "nano", "--threads", "1", "--prompts", "1")
+
+
+def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*NANO, "--max-tokens", "32", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_the_embedded_pair_is_verified() -> None:
+    done = verify("--temp", "1.5", "--n-draft", "3", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["passed"] is True
+    greedy, passes, sampled = report["greedy"], report["passes"], report["sampled"]
+    assert greedy["compared"] == 8
+    assert all(d["margin"] < passes["margin_bound"] for d in greedy["differences"])
+    assert passes["rejections"] > 20
+    assert passes["hidden_error"] < 0.3
+    assert sampled["tosses"] >= 100
+    assert sampled["p_value"] >= 0.001
+    assert 0.0 <= sampled["acceptance"] <= 1.0
+
+
+def test_without_a_drafter_there_is_nothing_to_verify() -> None:
+    done = verify("--drafter", "none")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "nothing to verify" in done.stderr
+    assert verify("--n-draft", "0").returncode == 1
