@@ -7,6 +7,7 @@ from itertools import accumulate
 from time import monotonic
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.geometry import Region, Size
 from textual.reactive import var
@@ -50,6 +51,7 @@ class Transcript(ScrollView, can_focus=True):
         self._following = True
         self._settling = False
         self._painted: list[Line] = []
+        self._beneath = Style()
 
     @property
     def current(self) -> Entry | None:
@@ -161,6 +163,11 @@ class Transcript(ScrollView, can_focus=True):
             entry.touch()
             self.changed()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Some lines; the style beneath them is worked out once."""
+        self._beneath = self.rich_style
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """One line of the page, cut to the window."""
         page_y = y + self.scroll_offset.y
@@ -173,7 +180,7 @@ class Transcript(ScrollView, can_focus=True):
         strip = Strip(line).adjust_cell_length(self.size.width)
         if (selection := self.text_selection) and (span := selection.get_span(page_y)):
             strip = self._selected(strip, *span)
-        return strip.apply_style(self.rich_style).apply_offsets(0, page_y)
+        return strip.apply_style(self._beneath).apply_offsets(0, page_y)
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """The selected text, without indents and padding."""

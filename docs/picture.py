@@ -1,0 +1,54 @@
+"""Makes the README's pictures from the program itself: `python docs/picture.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from localmtp.session import Choices
+from localmtp.tui.app import ChatApp
+from localmtp.tui.entries import AnswerEntry
+from localmtp.tui.opening import opener
+from localmtp.tui.themes import PALETTES
+
+QUESTIONS = (
+    "Write this 3 times: the valley is lonely today",
+    "Write a Python module with the functions `is_palindrome`, `celsius`, `clamp`.",
+)
+IMAGES = Path(__file__).with_name("images")
+
+
+async def picture(theme: str) -> None:
+    """One conversation with nano, the tokens of its first answer coloured."""
+    choices = Choices(temperature=0.0, max_tokens=400)
+    app = ChatApp("nano", opener("nano", None, True, choices, None))
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.theme = theme
+        conversation = app.chat.conversation
+        for number, question in enumerate(QUESTIONS, 1):
+            conversation.send(question)
+            while not _answered(app, 2 * number):
+                await pilot.pause(0.1)
+        answers = [e for e in conversation.transcript.entries if isinstance(e, AnswerEntry)]
+        answers[0].coloured = True
+        answers[0].touch()
+        conversation.transcript.changed()
+        await pilot.pause(0.5)
+        svg = app.export_screenshot(title="localmtp chat")
+    app.close()
+    IMAGES.mkdir(exist_ok=True)
+    (IMAGES / f"chat-{theme.removeprefix('localmtp-')}.svg").write_text(svg, encoding="utf-8")
+
+
+def _answered(app: ChatApp, messages: int) -> bool:
+    session = app.chat.conversation.session
+    return (
+        session is not None
+        and len(session.messages) == messages
+        and app.chat.conversation.answer is None
+    )
+
+
+if __name__ == "__main__":
+    for name in PALETTES:
+        asyncio.run(picture(name))

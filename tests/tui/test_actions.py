@@ -1,0 +1,156 @@
+"""Commands and actions of the chat, on the real `nano`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from textual.widgets import Input
+
+from localmtp.history import History
+from localmtp.session import Choices
+from localmtp.tui.app import ChatApp
+from localmtp.tui.commands import COMMANDS, find, matching, nearest, parse
+from localmtp.tui.interpreter import Interpreter
+from localmtp.tui.screens.race import RaceScreen
+from localmtp.tui.screens.sessions import SessionsScreen
+from localmtp.tui.screens.settings import SettingsScreen
+from tests.tui.screen import answered, chat, nano, ready, seen, wait_until
+
+
+def test_every_command_can_be_obeyed_and_found() -> None:
+    for command in COMMANDS:
+        method = command.name.replace("-", "_")
+        assert hasattr(Interpreter, method) or hasattr(Interpreter, f"{method}_")
+        assert all(find(name) is command for name in (command.name, *command.aliases))
+        assert command in matching(f"/{command.name[:2]}")
+    assert parse("//not a command") is None
+    assert parse("/set temp 0") == ("set", "temp 0")
+    assert nearest("sesions") == "sessions"
+
+
+async def test_settings_by_command_and_by_page() -> None:
+    app = chat()
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        session = conversation.session
+        assert session
+        for line in ("/set temp 0.5", "/draft 2", "/system Be brief.", "/think on"):
+            conversation.prompt.put(line)
+            await pilot.press("enter")
+        assert session.settings.sampling.temperature == 0.5
+        assert session.settings.n_draft == 2
+        assert (session.settings.system, session.settings.think) == ("Be brief.", True)
+        for wrong in ("/draft 99", "/set top-p 2", "/set nonsense 1", "/nonsense"):
+            conversation.prompt.put(wrong)
+            await pilot.press("enter")
+        assert session.settings.n_draft == 2
+        assert "there is no /nonsense" in seen(app)
+        await pilot.press("f2")
+        await wait_until(pilot, lambda: isinstance(app.screen, SettingsScreen), "the page is open")
+        app.screen.query_one("#top-k", Input).value = "7"
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: session.settings.sampling.top_k == 7, "it is taken over")
+        assert session.settings.system == "Be brief."
+
+
+async def test_an_earlier_message_is_edited_as_a_branch_and_the_old_one_is_kept(
+    tmp_path: Path,
+) -> None:
+    history = tmp_path / "history.sqlite3"
+    app = ChatApp("nano", lambda tell: nano(), history)
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        await wait_until(pilot, lambda: conversation.history is not None, "history is open")
+        await pilot.press(*"one", "enter", *"two", "enter")
+        await answered(pilot, conversation, messages=4)
+        await pilot.press("alt+up", "up", "up", "up", "e")
+        assert conversation.prompt.text == "one"
+        await pilot.press("s", "enter")
+        await answered(pilot, conversation)
+        assert conversation.session
+        assert [m.text for m in conversation.session.messages][::2] == ["ones"]
+        await pilot.press("ctrl+l")
+        await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen), "the list is open")
+        await wait_until(pilot, lambda: "4 messages" in seen(app), "both are listed")
+        await pilot.press("down", "down", "enter")
+        session = conversation.session
+        await wait_until(pilot, lambda: len(session.messages) == 4, "the old one is opened")
+    app.close()
+    texts = [m.text for m in History(history).load(1)]
+    assert texts[::2] == ["one", "two"]
+
+
+async def test_regenerating_deleting_and_beginning_anew() -> None:
+    app = chat()
+    async with app.run_test() as pilot:
+        conversation = await ready(pilot, app)
+        session = conversation.session
+        assert session
+        await pilot.press(*"one", "enter")
+        await answered(pilot, conversation)
+        first = session.messages[-1]
+        await pilot.press("ctrl+r")
+        await answered(pilot, conversation)
+        assert len(session.messages) == 2
+        assert session.messages[-1] is not first
+        await pilot.press(*"two", "enter")
+        await answered(pilot, conversation, messages=4)
+        await pilot.press("alt+up", "d")
+        assert [m.text for m in session.messages][::2] == ["one"]
+        await pilot.press("ctrl+n")
+        assert session.messages == []
+
+
+async def test_a_cut_answer_goes_on() -> None:
+    app = chat(lambda: nano(Choices(temperature=0.0, max_tokens=3)))
+    async with app.run_test() as pilot:
+        conversation = await ready(pilot, app)
+        session = conversation.session
+        assert session
+        conversation.prompt.put("Write a long story about George the hedgehog.")
+        await pilot.press("enter")
+        await answered(pilot, conversation)
+        cut = session.messages[-1].text
+        conversation.prompt.put("/continue")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: len(session.messages[-1].text) > len(cut), "more text")
+        await answered(pilot, conversation)
+        assert session.messages[-1].text.startswith(cut)
+        assert conversation.transcript.entries[-1].text == session.messages[-1].text
+
+
+async def test_a_race_leaves_the_conversation_as_it_was() -> None:
+    app = chat()
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        session = conversation.session
+        assert session
+        await pilot.press(*"one", "enter")
+        await answered(pilot, conversation)
+        messages, settings = list(session.messages), session.settings
+        conversation.prompt.put("/race Count to ten.")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "the texts" in seen(app), "the race is over")
+        assert isinstance(app.screen, RaceScreen)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.screen is app.chat, "the chat is back")
+        assert (session.messages, session.settings) == (messages, settings)
+
+
+async def test_exports(tmp_path: Path) -> None:
+    app = chat()
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        await pilot.press(*"one", "enter")
+        await answered(pilot, conversation)
+        for line in (f"/export {tmp_path}/a.md", f"/save-stats {tmp_path}/b.json"):
+            conversation.prompt.put(line)
+            await pilot.press("enter")
+        assert "## You\n\none" in (tmp_path / "a.md").read_text()
+        measured = json.loads((tmp_path / "b.json").read_text())
+        assert measured["messages"][1]["stats"]["completion_tokens"] > 0
+        assert (tmp_path / "b.svg").read_text().startswith("<svg")
+        conversation.prompt.put(f"/export {tmp_path}/no/such/folder.md")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "cannot write" in seen(app), "the reason is shown")
