@@ -154,29 +154,28 @@ def _write(
 ) -> list[ConvertedFile]:
     """Write and check the files of one checkpoint, all in one pass."""
     with ExitStack() as stack:
-        parts = [
-            stack.enter_context(GgufFile(file.path, job.writer(file, part_size)))
-            for file in job.files
+        models = [GgufFile(file.path, job.writer(file, part_size)) for file in job.files]
+        outputs = [
+            Output(stack.enter_context(model), file.types, file.recipe.importance)
+            for model, file in zip(models, job.files, strict=True)
         ]
         done = 0
-        outputs = [
-            Output(part, file.types, file.recipe.importance)
-            for part, file in zip(parts, job.files, strict=True)
-        ]
         with closing(stream(job.tensors, outputs)) as sizes:
             for size in sizes:
                 done += size
                 progress(Progress(job.checkpoint.directory, done, job.size))
         converted = []
-        for part, file in zip(parts, job.files, strict=True):
-            part.flush()
+        for model, file in zip(models, job.files, strict=True):
+            model.flush()
             checked = fits_memory(file.size)
             if checked:
                 progress(Progress(file.path, 0, 0))
-                _check(job, part.parts[0], target)
+                _check(job, model.parts[0], target)
             drafter = job.spec.backbone is not None
             bits = file.size * 8 / job.weights
-            converted.append(ConvertedFile(part.commit(), file.recipe.name, drafter, bits, checked))
+            converted.append(
+                ConvertedFile(model.commit(), file.recipe.name, drafter, bits, checked)
+            )
         return converted
 
 

@@ -115,13 +115,14 @@ class GgufFile:
 
     def commit(self) -> list[WrittenFile]:
         """Give the parts their names, in place of what had them."""
-        for path in existing(self._destination):
-            path.unlink()
+        replaced = set(existing(self._destination))
         files = []
         for part, digest in zip(self.parts, self._hashes, strict=True):
             final = self._destination.with_name(part.name)
             part.replace(final)
             files.append(WrittenFile(final, final.stat().st_size, digest.hexdigest()))
+        for path in replaced.difference(file.path for file in files):
+            path.unlink()
         return files
 
     def _append(self, part: int, data: memoryview) -> None:

@@ -165,9 +165,8 @@ def _print_table(files: Sequence[ConvertedFile]) -> None:
         unchecked = "" if file.checked else "  (too large to be run here)"
         bits = f"{file.bits_per_weight:.2f}"
         for part in file.parts:
-            output.line(
-                f"{part.path!s:{width}}  {_size(part.size):>9}  {bits:>11}  {part.sha256}{unchecked}"
-            )
+            named = f"{part.path!s:{width}}  {_size(part.size):>9}"
+            output.line(f"{named}  {bits:>11}  {part.sha256}{unchecked}")
 
 
 def _size(size: float) -> str:
