@@ -55,13 +55,27 @@ class Distribution:
 
     def minus(self, other: Distribution) -> Distribution:
         """The residual max(0, self - other), normalised; self where nothing is left."""
+        rest = np.maximum(self.probs - self._in(other), 0.0)
+        total = rest.sum()
+        return Distribution(self.ids, rest / total) if total > 0 else self
+
+    def overlap(self, other: Distribution) -> float:
+        """The sum of min(self, other): how often a token drawn from `other` is accepted."""
+        return float(np.minimum(self.probs, self._in(other)).sum())
+
+    def favourite(self) -> Distribution:
+        """All probability on the most probable token."""
+        return Distribution(self.ids[:1], np.ones(1))
+
+    def _in(self, other: Distribution) -> NDArray[np.float64]:
+        """The probabilities that `other` gives to the tokens of this one."""
         order = np.argsort(other.ids)
         nearest = np.searchsorted(other.ids, self.ids, sorter=order)
         nearest = order[np.minimum(nearest, other.ids.size - 1)]
-        shared = np.where(other.ids[nearest] == self.ids, other.probs[nearest], 0.0)
-        rest = np.maximum(self.probs - shared, 0.0)
-        total = rest.sum()
-        return Distribution(self.ids, rest / total) if total > 0 else self
+        shared: NDArray[np.float64] = np.where(
+            other.ids[nearest] == self.ids, other.probs[nearest], 0.0
+        )
+        return shared
 
 
 @dataclass(slots=True)
@@ -84,7 +98,9 @@ class Draft:
 
     tokens: list[int] = field(default_factory=list)
     distributions: list[Distribution] = field(default_factory=list)
-    """q for each token; empty when drafting is greedy."""
+    """q, what each token was drawn from; empty when drafting is greedy."""
+    offered: list[Distribution] = field(default_factory=list)
+    """What the drafter offered for each; q may be its favourite alone."""
     steps: int = 0
     """Drafter decodes it took, a last one that was not worth verifying included."""
 
@@ -147,12 +163,24 @@ class Greedy:
         return len(draft.tokens), int(logits[len(draft.tokens)].argmax())
 
 
+_RULE_MEMORY = 0.95
+"""Decay per verified token of the two rules' records: the last twenty decide."""
+
+
 class Stochastic:
-    """Temperature above 0: speculative sampling, exact in distribution."""
+    """Temperature above 0: speculative sampling, exact in distribution.
+
+    Any q gives the target's distribution; which one is accepted more often depends on how sharp
+    target and drafter are. Every verified token shows what two of them would have achieved: the
+    drafter's distribution as it is (the overlap of p and q) and its favourite alone (p of that
+    token). The next drafts are drawn in the way that did better lately. Only earlier rounds
+    decide, so the choice is independent of what is drawn.
+    """
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
         self._random = np.random.default_rng(sampling.seed).random
+        self._by_chance = self._by_favourite = 0.0
 
     def propose(self, logits: Floats) -> Proposal:
         """The drafter's distribution under the target's own temperature and truncation."""
@@ -160,21 +188,30 @@ class Stochastic:
         return Proposal(float(q.probs[0]), distribution=q)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
-        """Draw from q."""
-        assert proposal.distribution is not None
-        token = self._sample(proposal.distribution)
+        """Draw from the drafter's distribution, or take its favourite."""
+        q = proposal.distribution
+        assert q is not None
+        draft.offered.append(q)
+        if self._by_favourite > self._by_chance:
+            q = q.favourite()
+        token = self._sample(q)
         draft.tokens.append(token)
-        draft.distributions.append(proposal.distribution)
+        draft.distributions.append(q)
         return token
 
     def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Accept each token with probability min(1, p/q), or replace it from the residual."""
         for row, (drafted, q) in enumerate(zip(draft.tokens, draft.distributions, strict=True)):
             p = distribution(logits[row], self._sampling)
+            self._compare(p, draft.offered[row])
             if self._random() * q.of(drafted) >= p.of(drafted):
                 return row, self._sample(p.minus(q))
         bonus = distribution(logits[len(draft.tokens)], self._sampling)
         return len(draft.tokens), self._sample(bonus)
+
+    def _compare(self, p: Distribution, offered: Distribution) -> None:
+        self._by_chance = _RULE_MEMORY * self._by_chance + p.overlap(offered)
+        self._by_favourite = _RULE_MEMORY * self._by_favourite + p.of(int(offered.ids[0]))
 
     def _sample(self, source: Distribution) -> int:
         cumulative = source.probs.cumsum()
