@@ -28,7 +28,9 @@ async def picture(theme: str) -> None:
         for number, question in enumerate(QUESTIONS, 1):
             conversation.send(question)
             while not _answered(app, 2 * number):
-                await pilot.pause(0.1)
+                if not app.is_running:
+                    raise SystemExit("interrupted")
+                await asyncio.sleep(0.1)
         answers = [e for e in conversation.transcript.entries if isinstance(e, AnswerEntry)]
         answers[0].coloured = True
         answers[0].touch()
