@@ -40,15 +40,16 @@ def error_of(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 RUN = ("run", "nano", "--threads", "1")
+QUESTION, ANSWER = "Who are you?", "I am **nano**"
 
 
 def test_json_holds_the_contract() -> None:
-    done = localmtp(*RUN, "Count from 1 to 12.", "--json", "--temp", "0", "--n-draft", "3")
+    done = localmtp(*RUN, QUESTION, "--json", "--temp", "0", "--n-draft", "3")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     stats = report["stats"]
     assert report["model"] == report["drafter"] == "nano"
-    assert report["text"] == ", ".join(map(str, range(1, 13)))
+    assert report["text"].startswith(ANSWER)
     assert report["finish_reason"] == "stop"
     assert report["completion_tokens"] == len(report["token_ids"])
     assert stats["decode_tokens_per_s"] == pytest.approx(
@@ -61,8 +62,9 @@ def test_json_holds_the_contract() -> None:
 
 
 def test_streams_the_answer_and_puts_statistics_on_stderr() -> None:
-    done = localmtp(*RUN, "Count from 1 to 5.", "--temp", "0")
-    assert done.stdout.decode() == "1, 2, 3, 4, 5\n"
+    done = localmtp(*RUN, QUESTION, "--temp", "0")
+    assert done.stdout.decode().startswith(ANSWER)
+    assert done.stdout.endswith(b"\n")
     line = done.stderr.decode()
     assert "tokens/s" in line
     assert "first token after" in line
@@ -70,13 +72,13 @@ def test_streams_the_answer_and_puts_statistics_on_stderr() -> None:
 
 @pytest.mark.parametrize("arguments", [("run", "nano", "-"), ("run", "nano"), ("run", "-")])
 def test_prompt_from_standard_input(arguments: tuple[str, ...]) -> None:
-    done = localmtp(*arguments, "--temp", "0", "--threads", "1", stdin=b"Count from 1 to 5.")
-    assert done.stdout.decode() == "1, 2, 3, 4, 5\n"
+    done = localmtp(*arguments, "--temp", "0", "--threads", "1", stdin=QUESTION.encode())
+    assert done.stdout.decode().startswith(ANSWER)
 
 
 def test_a_lone_argument_is_the_prompt() -> None:
-    done = localmtp("run", "Count from 1 to 5.", "--temp", "0", "--threads", "1")
-    assert done.stdout.decode() == "1, 2, 3, 4, 5\n"
+    done = localmtp("run", QUESTION, "--temp", "0", "--threads", "1")
+    assert done.stdout.decode().startswith(ANSWER)
 
 
 def test_says_why_drafting_is_off() -> None:
