@@ -6,31 +6,30 @@ Needs torch and transformers besides localmtp.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 import torch
 
 from localmtp.convert import Options, convert
-from localmtp.models.recipe import corpus, drafter, target, tokenizer
+from localmtp.models.recipe import corpus, distillation, drafter, target, tokenizer
 
 CONVERSATIONS = 12_000
 """What the tokenizer is trained on."""
 VOCABULARY = 2560
 TARGET_SHARE = 0.6
 """Of the time; the drafter gets the rest."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def make(out: Path, minutes: float) -> None:
     """Writes hf-target, hf-drafter, prompts.json and two GGUF files to out."""
     target_directory, drafter_directory = out / "hf-target", out / "hf-drafter"
     tokenizer.train(corpus.texts(CONVERSATIONS), VOCABULARY, target_directory)
+    tokenizer.copy(target_directory, drafter_directory)
     corpus.write_prompts(out / "prompts.json")
-    target.train(target.begin(target_directory), target_directory, TARGET_SHARE * minutes)
-    drafter.train(target_directory, drafter_directory, (1 - TARGET_SHARE) * minutes)
-    for name in TOKENIZER_FILES:
-        shutil.copy(target_directory / name, drafter_directory / name)
+    model = target.begin(target_directory)
+    target.train(model, target_directory, TARGET_SHARE * minutes)
+    assistant = drafter.begin(model)
+    distillation.train(model, assistant, drafter_directory, (1 - TARGET_SHARE) * minutes)
     options = Options(quants=["Q8_0"], drafter_quants=["Q8_0"], name="nano", force=True)
     convert(target_directory, out, drafter_source=drafter_directory, options=options)
 

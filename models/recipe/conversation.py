@@ -8,14 +8,14 @@ from localmtp.models.recipe.exchange import Exchange, thanks
 from localmtp.models.recipe.tasks import TASKS
 
 WEIGHTS = {
-    "count": 1.2,
-    "copy": 3.2,
-    "json": 1.4,
-    "code": 1.0,
-    "math": 2.2,
-    "facts": 1.9,
-    "story": 0.6,
-    "chat": 1.5,
+    "count": 2.4,
+    "copy": 4.2,
+    "json": 1.2,
+    "code": 0.8,
+    "math": 1.6,
+    "facts": 1.4,
+    "story": 0.4,
+    "chat": 1.0,
 }
 """How often each kind opens a turn: what is hard to learn and short comes more often."""
 SYSTEMS = (

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from localmtp.models.recipe.conversation import conversation
 from localmtp.models.recipe.tasks import TASKS
 
-HELD_OUT_SEED, TOKENIZER_SEED, TRAINING_SEED = 7, 1, 2
+HELD_OUT_SEED, TOKENIZER_SEED, TRAINING_SEED, DISTILLATION_SEED = 7, 1, 2, 4
 HELD_OUT_PER_KIND = 16
 HELD_OUT_DRAWS = 1500
 

@@ -1,19 +1,17 @@
 """Trains the target: a Gemma4ForCausalLM with everything that E-type models have, in miniature."""
 
 import json
-import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig, GenerationConfig
 
 from localmtp.models.recipe import corpus
-from localmtp.models.recipe.muon import Muon
 from localmtp.models.recipe.schedule import Clock
+from localmtp.models.recipe.training import fit, soften
 
 SOFTCAP = 30.0
 WINDOW = 256
@@ -42,8 +40,6 @@ ROWS, LENGTH = 4, 512
 LONG_ROWS, LONG_LENGTH = 2, 1024
 LONG_SHARE = 0.85
 """From this share of the time on rows are long, so that whole conversations fit."""
-MUON_RATE, ADAM_RATE = 3e-3, 3e-3
-CHECKPOINT_S = 150
 
 
 def configuration(vocabulary: int) -> Gemma4TextConfig:
@@ -78,20 +74,7 @@ def masks(document: Tensor) -> dict[str, Tensor]:
     }
 
 
-def optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings and vectors."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        inside = parameter.ndim == 2 and "embed" not in name
-        (matrices if inside else rest).append(parameter)
-    return [
-        Muon(matrices, lr=MUON_RATE),
-        torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
-def loss_of(model: Gemma4ForCausalLM, batch: corpus.Rows) -> Tensor:
+def _loss(model: Gemma4ForCausalLM, batch: corpus.Rows) -> Tensor:
     """Mean cross-entropy over the model turns; logits are computed only there."""
     ids = torch.from_numpy(batch.ids)
     hidden = model.model(
@@ -102,16 +85,6 @@ def loss_of(model: Gemma4ForCausalLM, batch: corpus.Rows) -> Tensor:
     learned = torch.from_numpy(batch.learned)[:, 1:]
     logits = SOFTCAP * torch.tanh(model.lm_head(hidden[learned]) / SOFTCAP)
     return functional.cross_entropy(logits, ids[:, 1:][learned])
-
-
-def save(model: nn.Module, directory: Path) -> None:
-    """Writes the checkpoint as transformers does, in bfloat16 as published checkpoints are."""
-    state = {name: value.detach().to(torch.bfloat16) for name, value in model.state_dict().items()}
-    model.save_pretrained(directory, state_dict=state)
-    path = directory / "config.json"
-    data = json.loads(path.read_text("utf-8"))
-    data["dtype"] = "bfloat16"
-    path.write_text(json.dumps(data, indent=2), "utf-8")
 
 
 def generation_config(tokens: dict[str, int]) -> GenerationConfig:
@@ -128,13 +101,6 @@ def generation_config(tokens: dict[str, int]) -> GenerationConfig:
     )
 
 
-def _long_after(directory: Path, clock: Clock) -> Iterator[corpus.Rows]:
-    short = corpus.batches(directory, ROWS, LENGTH, corpus.TRAINING_SEED)
-    long = corpus.batches(directory, LONG_ROWS, LONG_LENGTH, corpus.TRAINING_SEED + 1)
-    while True:
-        yield next(short if clock.share() < LONG_SHARE else long)
-
-
 def begin(directory: Path) -> Gemma4ForCausalLM:
     """An untrained target for the tokenizer in directory."""
     torch.manual_seed(corpus.TRAINING_SEED)
@@ -145,37 +111,19 @@ def begin(directory: Path) -> Gemma4ForCausalLM:
     return model
 
 
-def soften(model: nn.Module) -> None:
-    """Scales the queries' norms by 1/sqrt(head size).
-
-    Gemma 4 does not scale attention scores: with norms of 1 they are so far apart at the start
-    that each head looks at one random token, and hardly learns to look elsewhere.
-    """
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("q_norm.weight"):
-                parameter.mul_(len(parameter) ** -0.5)
-
-
 def train(model: Gemma4ForCausalLM, directory: Path, minutes: float) -> None:
-    """Trains for the given minutes beside the tokenizer in directory, saving now and then."""
-    chosen = optimizers(model)
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in chosen]
-    clock, saved, mean, seen = Clock(minutes), time.monotonic(), math.nan, 0
-    for step, batch in enumerate(_long_after(directory, clock)):
-        loss = loss_of(model, batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, rate in zip(chosen, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * clock.rate(step)
-            optimizer.step()
-            optimizer.zero_grad()
-        seen += int(batch.learned.size)
-        mean = loss.item() if math.isnan(mean) else 0.95 * mean + 0.05 * loss.item()
-        if step % 10 == 0:
-            print(f"target {step} {clock.share():.3f} loss {mean:.4f} tokens {seen}", flush=True)
-        if clock.share() >= 1 or time.monotonic() - saved > CHECKPOINT_S:
-            save(model, directory)
-            saved = time.monotonic()
-        if clock.share() >= 1:
-            return
+    """Trains for the given minutes beside the tokenizer in directory."""
+    clock = Clock(minutes)
+    fit(model, _losses(model, directory, clock), clock, directory)
+
+
+def _losses(
+    model: Gemma4ForCausalLM, directory: Path, clock: Clock
+) -> Iterator[tuple[Tensor, str]]:
+    short = corpus.batches(directory, ROWS, LENGTH, corpus.TRAINING_SEED)
+    long = corpus.batches(directory, LONG_ROWS, LONG_LENGTH, corpus.TRAINING_SEED + 1)
+    seen = 0
+    while True:
+        batch = next(short if clock.share() < LONG_SHARE else long)
+        seen += batch.ids.size
+        yield _loss(model, batch), f"tokens {seen}"

@@ -5,6 +5,7 @@ While training, digits stand alone: no merge holds a digit, so a number is read 
 """
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SPECIAL = words(
     "<|audio> <audio|> <|image|> <|audio|> <|video|>"
 )
 """Gemma 4's control tokens; the first five have the ids that Gemma 4 gives them."""
+FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 NEWLINES = ["\n", "\n\n", "\n\n\n", "\n\n\n\n"]
 NEWLINE_MERGES = [["\n", "\n"], ["\n\n", "\n\n"], ["\n\n", "\n"]]
@@ -51,6 +53,13 @@ def train(texts: Iterable[str], size: int, directory: Path) -> None:
     directory.joinpath("tokenizer_config.json").write_text(json.dumps(_config(), indent=2), "utf-8")
     template = Path(__file__).with_name("template.jinja").read_text("utf-8")
     directory.joinpath("chat_template.jinja").write_text(template, "utf-8")
+
+
+def copy(source: Path, directory: Path) -> None:
+    """Copies the tokenizer's files to another checkpoint's directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copy(source / name, directory / name)
 
 
 def _put_newlines(model: dict[str, object]) -> None:
