@@ -15,8 +15,9 @@ from localmtp.errors import LocalmtpError
 @click.argument("model", required=False)
 @pair_options
 @generation_options
-def command(model: str | None, **flags: Any) -> None:
-    r"""Chat with MODEL in the terminal and watch the drafting.
+@click.option("--no-save", is_flag=True, help="Keep nothing of the conversation on disk.")
+def command(model: str | None, no_save: bool, **flags: Any) -> None:
+    """Chat with MODEL in the terminal and watch the drafting.
 
     Without MODEL it opens on the largest installed model that fits, else on the embedded `nano`.
 
@@ -24,7 +25,7 @@ def command(model: str | None, **flags: Any) -> None:
     localmtp chat
     localmtp chat gemma4-e4b
     localmtp chat ./gemma-4-E4B-it-Q4_0.gguf --drafter ./mtp-gemma-4-E4B-it-Q8_0.gguf
-    """
+    """  # noqa: D301 - click reads the character
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LocalmtpError(
             "the chat needs a terminal", hint='in a pipe, use: localmtp run MODEL "PROMPT"'
@@ -37,4 +38,5 @@ def command(model: str | None, **flags: Any) -> None:
         offline=flags["offline"],
         choices=choices(flags),
         options=load_options(flags),
+        save=not no_save,
     )

@@ -34,7 +34,7 @@ _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.
 @click.option("--raw", is_flag=True, help="No chat template: the prompt as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **flags: Any) -> int:
-    r"""Answer PROMPT, streaming, with statistics on standard error.
+    """Answer PROMPT, streaming, with statistics on standard error.
 
     PROMPT comes from standard input when it is `-` or missing. A single argument is the PROMPT,
     unless it names a model.
@@ -43,7 +43,7 @@ def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **f
     localmtp run "Count from 1 to 20."
     localmtp run gemma4-e4b "Why is the sky blue?"
     localmtp run nano --json < prompt.txt
-    """
+    """  # noqa: D301 - click reads the character
     from localmtp.cli.progress import Downloads
     from localmtp.models import resolve
     from localmtp.session import open_session
