@@ -111,7 +111,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 
 def test_interrupt_keeps_what_was_said() -> None:
-    arguments = (*RUN, "Tell me a long story.", "--temp", "2", "--top-k", "0", "--top-p", "1")
+    arguments = (*RUN, "Tell me a long story.", "--temp", "10", "--top-k", "0", "--top-p", "1")
     process = subprocess.Popen(
         [sys.executable, "-m", "localmtp", *arguments, "--max-tokens", "1900"],
         stdout=subprocess.PIPE,
