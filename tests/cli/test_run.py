@@ -113,7 +113,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_interrupt_keeps_what_was_said() -> None:
     arguments = (*RUN, "Tell me a long story.", "--temp", "10", "--top-k", "0", "--top-p", "1")
     process = subprocess.Popen(
-        [sys.executable, "-m", "localmtp", *arguments, "--max-tokens", "1900"],
+        [sys.executable, "-m", "localmtp", *arguments, "--n-draft", "16"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

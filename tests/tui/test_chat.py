@@ -89,8 +89,8 @@ async def test_a_waiting_message_can_be_taken_back() -> None:
 
 
 async def test_stopping_keeps_what_was_written() -> None:
-    # So hot that the turn does not end by itself before it is stopped.
-    app = chat(lambda: nano(Choices(temperature=10.0, top_k=0, top_p=1.0, n_draft=0, seed=1)))
+    # So hot that the turn hardly ends by itself, and slow with drafts that are never accepted.
+    app = chat(lambda: nano(Choices(temperature=10.0, top_k=0, top_p=1.0, n_draft=16)))
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
         session = conversation.session
