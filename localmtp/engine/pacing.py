@@ -74,6 +74,10 @@ _FIRST_GROWTH = 0.15
 """Before it was measured: what a row adds to a pass, relative to the pass of one row. Between a
 GPU (a few percent) and a CPU (most of a pass)."""
 
+_REFILL = 8
+"""Rounds between two looks at the costs: they move slowly, and filling their gaps takes about as
+long as everything else that pacing does in a round."""
+
 _LOOK_SHARE = 0.01
 """While nothing is drafted, a draft step is taken now and then to see whether the text has become
 predictable; so seldom that all of them together cost a hundredth of the time."""
@@ -161,8 +165,10 @@ class AutoPacing:
     def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Learn costs, acceptance and the rate from a finished round."""
         length = self._length
+        first = not self._pass_s[length]
         self._pass_s[length] = _blend(self._pass_s[length], verify_s)
-        self._costs = _filled(self._pass_s)
+        if first or self._rounds % _REFILL == 0:
+            self._costs = _filled(self._pass_s)
         if self._steps:
             self._step_s = _blend(self._step_s, draft_s / self._steps)
         if length:
