@@ -12,8 +12,9 @@ from localmtp.tui.opening import opener
 from localmtp.tui.themes import PALETTES
 
 QUESTIONS = (
-    "Write this 3 times: the valley is lonely today",
-    "Write a Python module with the functions `is_palindrome`, `celsius`, `clamp`.",
+    "What is MTP?",
+    "Write a Python function that computes the greatest common divisor.",
+    "What can you do?",
 )
 IMAGES = Path(__file__).with_name("images")
 
