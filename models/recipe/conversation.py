@@ -9,13 +9,13 @@ from localmtp.models.recipe.tasks import TASKS
 
 WEIGHTS = {
     "count": 2.4,
-    "copy": 4.2,
+    "copy": 5.5,
     "json": 1.2,
-    "code": 0.8,
+    "code": 1.2,
     "math": 1.6,
-    "facts": 1.4,
+    "facts": 1.2,
     "story": 0.4,
-    "chat": 1.0,
+    "chat": 0.8,
 }
 """How often each kind opens a turn: what is hard to learn and short comes more often."""
 SYSTEMS = (

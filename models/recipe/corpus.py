@@ -20,10 +20,14 @@ HELD_OUT_DRAWS = 1500
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A batch: ids, learned and document all have the shape [rows, length]."""
+    """A batch: ids, weight and document all have the shape [rows, length].
+
+    The weight is 0 where nothing is learned. In a model's turn of n tokens it is 1 / sqrt(n) each,
+    or long easy answers (counting) would drown short hard ones (copying).
+    """
 
     ids: np.ndarray
-    learned: np.ndarray
+    weight: np.ndarray
     document: np.ndarray
 
 
@@ -69,19 +73,19 @@ def _row(
     tokenizer: Tokenizer, rng: Random, withheld: frozenset[str], length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ids: list[int] = []
-    learned: list[bool] = []
+    weight: list[float] = []
     document: list[int] = []
     number = 0
     while len(ids) < length + 1:
         for part in conversation(rng, withheld):
             encoded = tokenizer.encode(part.text, add_special_tokens=False).ids
             ids += encoded
-            learned += [part.learned] * len(encoded)
+            weight += [part.learned / len(encoded) ** 0.5] * len(encoded)
             document += [number] * len(encoded)
         number += 1
     return (
         np.array(ids[: length + 1], np.int64),
-        np.array(learned[: length + 1]),
+        np.array(weight[: length + 1], np.float32),
         np.array(document[: length + 1], np.int32),
     )
 

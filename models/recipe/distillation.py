@@ -55,7 +55,7 @@ def observe(target: Gemma4ForCausalLM, batch: corpus.Rows) -> Rounds:
             use_cache=False,
             return_shared_kv_states=True,
         )
-    learned = torch.from_numpy(batch.learned)[:, 1:]
+    learned = torch.from_numpy(batch.weight)[:, 1:] > 0
     # A round starts where the next token is the model's, not too near the end of the row.
     starts = learned.float()
     starts[:, 0] = 0

@@ -75,16 +75,18 @@ def masks(document: Tensor) -> dict[str, Tensor]:
 
 
 def _loss(model: Gemma4ForCausalLM, batch: corpus.Rows) -> Tensor:
-    """Mean cross-entropy over the model turns; logits are computed only there."""
+    """Weighted mean cross-entropy over the model turns; logits are computed only there."""
     ids = torch.from_numpy(batch.ids)
     hidden = model.model(
         input_ids=ids[:, :-1],
         attention_mask=masks(torch.from_numpy(batch.document)[:, :-1]),
         use_cache=False,
     ).last_hidden_state
-    learned = torch.from_numpy(batch.learned)[:, 1:]
+    weight = torch.from_numpy(batch.weight)[:, 1:]
+    learned = weight > 0
     logits = SOFTCAP * torch.tanh(model.lm_head(hidden[learned]) / SOFTCAP)
-    return functional.cross_entropy(logits, ids[:, 1:][learned])
+    losses = functional.cross_entropy(logits, ids[:, 1:][learned], reduction="none")
+    return (losses * weight[learned]).sum() / weight.sum()
 
 
 def generation_config(tokens: dict[str, int]) -> GenerationConfig:

@@ -15,6 +15,13 @@ from localmtp.models.recipe.lexicon import (
     with_articles,
 )
 
+SYLLABLES = [
+    onset + vowel + coda
+    for onset in ("b", "d", "f", "gr", "h", "k", "l", "m", "n", "p", "s", "st", "t", "v", "w")
+    for vowel in "aeiou"
+    for coda in ("", "", "n", "r", "l", "s")
+]
+
 
 def sentence(rng: Random) -> str:
     """A short sentence that starts in lower case unless with a name, without a full stop."""
@@ -29,11 +36,19 @@ def sentence(rng: Random) -> str:
     return with_articles(made)
 
 
+def _invented(rng: Random) -> str:
+    """A word that does not exist: what can only be copied teaches copying."""
+    syllables = rng.choices(SYLLABLES, k=rng.randint(1, 4))
+    return "".join(syllables)
+
+
 def _text(rng: Random) -> str:
     kind = rng.random()
     if kind < 0.3:
         return " ".join(rng.choices(WORDS, k=rng.randint(2, 12)))
-    if kind < 0.4:
+    if kind < 0.45:
+        return " ".join(_invented(rng) for _ in range(rng.randint(1, 8)))
+    if kind < 0.55:
         return "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=rng.randint(3, 9)))
     made = [sentence(rng) for _ in range(rng.choice([1, 1, 1, 2, 3, 8]))]
     return " ".join(s[0].upper() + s[1:] + "." for s in made)
