@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -95,14 +95,24 @@ class Model(_Owned):
     Args:
         path: the GGUF file (of a split model, the first part).
         gpu_layers: layers to offload; `ALL_LAYERS` for as many as possible.
+        progress: told the share that is loaded; False gives loading up. Must not raise.
 
     Raises:
         LocalmtpError: libllama could not load it; the message carries libllama's reason.
     """
 
-    def __init__(self, path: Path, *, gpu_layers: int = ALL_LAYERS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        gpu_layers: int = ALL_LAYERS,
+        progress: Callable[[float], bool] | None = None,
+    ) -> None:
         params = capi.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        if progress:
+            told = capi.llama_progress_callback(lambda part, _user_data: progress(part))
+            params.progress_callback = told
         with log_lines() as lines:
             self.handle = capi.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:

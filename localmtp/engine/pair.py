@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class LoadOptions:
     gpu_layers: int | None = None
     full_window: bool = False
     """Keep sliding-window layers at full context size."""
+    progress: Callable[[float], bool] | None = None
+    """Told the share of a file that is loaded, 0..1; False gives loading up. Must not raise."""
 
 
 class Pair:
@@ -64,11 +67,13 @@ class Pair:
         threads = options.threads or os.cpu_count() or 1
         layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
         with ExitStack() as resources:
-            model = resources.enter_context(_load_model(target, layers))
+            model = resources.enter_context(_load_model(target, layers, options.progress))
             _check_target(model)
             draft_model = None
             if drafter is not None:
-                draft_model = resources.enter_context(_load_model(drafter, layers))
+                draft_model = resources.enter_context(
+                    _load_model(drafter, layers, options.progress)
+                )
                 _check_drafter(draft_model, model)
             loaded = Target(
                 model,
@@ -101,7 +106,7 @@ class Pair:
         self.close()
 
 
-def _load_model(path: Path, gpu_layers: int) -> Model:
+def _load_model(path: Path, gpu_layers: int, progress: Callable[[float], bool] | None) -> Model:
     if path.is_dir():
         raise LocalmtpError(
             f"{path} is a directory", hint="name a GGUF file in it, or convert it: localmtp convert"
@@ -117,7 +122,7 @@ def _load_model(path: Path, gpu_layers: int) -> Model:
             hint="checkpoints of Hugging Face are made into one by: localmtp convert",
         )
     try:
-        return Model(path, gpu_layers=gpu_layers)
+        return Model(path, gpu_layers=gpu_layers, progress=progress)
     except LocalmtpError as error:
         raise _explained(path, error) from error
 
