@@ -13,7 +13,7 @@ import click
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.measuring import DraftLengths, load
-from localmtp.cli.options import pair_options
+from localmtp.cli.options import choices, pair_options, prompt_options, sampling_options
 from localmtp.cli.table import table
 from localmtp.errors import LocalmtpError
 
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Draft lengths to compare; 0, no drafting, is always among them.",
 )
-@click.option("--temp", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@sampling_options(temp=0.0, seed=0)
 @click.option("--sampled", is_flag=True, help="Measure the model's own sampling as well.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the first repeat.  [default: 0]")
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=2),
@@ -45,8 +44,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Longest answer.",
 )
-@click.option("--system", metavar="TEXT", default="", help="System prompt.")
-@click.option("--think/--no-think", default=False, help="Let the model think first.")
+@prompt_options
 @click.option(
     "--workload", "workloads", multiple=True, metavar="NAME", help="Only this one; repeatable."
 )
@@ -102,7 +100,6 @@ def command(model: str, as_json: bool, markdown: bool, plot: Path | None, **flag
 def _plan(files: ModelFiles, flags: dict[str, Any]) -> Plan:
     from localmtp.bench.measure import Plan
     from localmtp.bench.workloads import workloads_for
-    from localmtp.session import Choices
 
     workloads = workloads_for(files.name, flags["prompts"])
     for name in flags["workloads"]:
@@ -115,12 +112,11 @@ def _plan(files: ModelFiles, flags: dict[str, Any]) -> Plan:
     if files.why_no_drafter:
         click.echo(f"drafting is off: {files.why_no_drafter}", err=True)
         lengths = [0]
-    common = {name: flags[name] for name in ("seed", "max_tokens", "system", "think")}
     temperatures = (flags["temp"], None) if flags["sampled"] else (flags["temp"],)
     return Plan(
         workloads={n: p for n, p in workloads.items() if n in (flags["workloads"] or workloads)},
         lengths=lengths,
-        choices=[Choices(temperature=t, **common) for t in temperatures],
+        choices=[choices(flags, n_draft=None, temperature=t) for t in temperatures],
         repeats=flags["repeats"],
         budget_s=flags["budget"] and 60 * flags["budget"],
     )

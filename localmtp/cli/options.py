@@ -40,7 +40,7 @@ _PAIR = (
     click.option("--offline", is_flag=True, help="Never ask the network."),
 )
 
-_GENERATION = (
+_LENGTHS = (
     click.option(
         "--n-draft",
         type=DraftLength(),
@@ -48,12 +48,16 @@ _GENERATION = (
         show_default=True,
         help="Tokens to draft per pass; 0: no drafting.",
     ),
-    click.option("--temp", type=click.FloatRange(min=0), help="Temperature; 0: greedy."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
+)
+
+_TRUNCATION = (
     click.option("--top-k", type=click.IntRange(min=0), help="0: no limit."),
     click.option("--top-p", type=click.FloatRange(0, 1, min_open=True)),
     click.option("--min-p", type=click.FloatRange(0, 1, max_open=True)),
-    click.option("--seed", type=click.IntRange(min=0), help="For answers that can be repeated."),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
+)
+
+_PROMPT = (
     click.option("--system", metavar="TEXT", default="", help="System prompt."),
     click.option("--think/--no-think", default=False, help="Let the model think first."),
 )
@@ -66,7 +70,41 @@ def pair_options(command: Command) -> Command:
 
 def generation_options(command: Command) -> Command:
     """How answers are generated."""
-    return _apply(_GENERATION, command)
+    return _apply(_LENGTHS, sampling_options()(prompt_options(command)))
+
+
+def sampling_options(
+    *, temp: float | None = None, seed: int | None = None
+) -> Callable[[Command], Command]:
+    """How tokens are chosen.
+
+    Args:
+        temp: the temperature without the flag; None leaves it to the model.
+        seed: without the flag; None draws one.
+    """
+    drawn = (
+        click.option(
+            "--temp",
+            type=click.FloatRange(min=0),
+            default=temp,
+            show_default=temp is not None,
+            help="Temperature; 0: greedy.",
+        ),
+        *_TRUNCATION,
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=seed,
+            show_default=seed is not None,
+            help="For answers that can be repeated.",
+        ),
+    )
+    return lambda command: _apply(drawn, command)
+
+
+def prompt_options(command: Command) -> Command:
+    """What the model is told besides the question."""
+    return _apply(_PROMPT, command)
 
 
 def _apply(options: tuple[Callable[[Any], Any], ...], command: Command) -> Command:
@@ -75,26 +113,17 @@ def _apply(options: tuple[Callable[[Any], Any], ...], command: Command) -> Comma
     return command
 
 
-def choices(flags: dict[str, Any]) -> Choices:
-    """The generation flags for a session."""
+def choices(flags: dict[str, Any], **instead: Any) -> Choices:
+    """The generation flags for a session.
+
+    Args:
+        flags: those that a command has; what it lacks is left to the model or the program.
+        instead: fields of `Choices` that take the place of flags.
+    """
     from localmtp.session import Choices
 
-    return Choices(
-        temperature=flags["temp"],
-        **{
-            name: flags[name]
-            for name in (
-                "top_k",
-                "top_p",
-                "min_p",
-                "seed",
-                "n_draft",
-                "max_tokens",
-                "system",
-                "think",
-            )
-        },
-    )
+    given = {**flags, "temperature": flags["temp"], **instead}
+    return Choices(**{name: given[name] for name in Choices.__slots__ if name in given})
 
 
 def load_options(flags: dict[str, Any]) -> LoadOptions:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from localmtp.cli import output
 from localmtp.cli.measuring import DraftLengths, load
-from localmtp.cli.options import pair_options
+from localmtp.cli.options import choices, pair_options, sampling_options
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
@@ -30,12 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Draft lengths to hold against no drafting.",
 )
-@click.option(
-    "--temp",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Of the sampled answers.  [default: the model's own]",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@sampling_options(seed=0)
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=16),
@@ -81,9 +76,7 @@ def _plan(files: ModelFiles, pair: Pair, flags: dict[str, Any]) -> Plan:
     from localmtp.session import default_sampling
     from localmtp.verify.verification import Plan
 
-    sampling = replace(default_sampling(pair), seed=flags["seed"])
-    if flags["temp"] is not None:
-        sampling = replace(sampling, temperature=flags["temp"])
+    sampling = choices(flags, n_draft=None).settings(default_sampling(pair)).sampling
     lengths = [n for n in flags["n_draft"] if n != 0]
     if not lengths or sampling.temperature == 0:
         raise LocalmtpError(

@@ -73,6 +73,17 @@ def test_tables_plot_and_markdown(tmp_path: Path) -> None:
     assert "| workload | none | 2 |" in shown
 
 
+def test_sampling_is_what_was_asked_for() -> None:
+    """The most probable token alone, at any temperature, is greedy."""
+    done = bench("--workload", "story", "--n-draft", "2", "--sampled", "--top-k", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    greedy, sampled = ([r for r in json.loads(done.stdout)["runs"] if bool(r["temp"]) is t]
+                       for t in (False, True))  # fmt: skip
+    assert len(greedy) == len(sampled) == 2
+    for field in ("acceptance_rate", "tokens_per_pass", "completion_tokens"):
+        assert [run[field] for run in greedy] == [run[field] for run in sampled]
+
+
 def test_interrupted_it_shows_what_there_is() -> None:
     arguments = ["--n-draft", "1", "--repeats", "500", "--json"]
     with subprocess.Popen(
