@@ -1,8 +1,9 @@
-"""A conversation with a loaded pair: history, prompt, generation, statistics."""
+"""A conversation: history, prompt, generation, statistics."""
 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -80,39 +81,29 @@ class Choices:
         )
 
 
-class Session:
-    """One conversation.
+class Session(ABC):
+    """One conversation, with a model on this machine or elsewhere.
 
     Generating methods return iterators of events and do their work as these are advanced; one
     runs at a time. `cancel` and `stats` may be called from any thread.
 
     Args:
-        pair: loaded; the session closes it.
-        files: where it came from.
-        choices: over the model's own settings.
+        name: of the model.
+        drafter_name: empty when there is none, or it is not known.
+        settings: may be replaced between answers.
     """
 
-    def __init__(self, pair: Pair, files: ModelFiles, choices: Choices) -> None:
-        self.name = files.name
-        self.drafter_name = files.drafter_name
+    def __init__(self, name: str, drafter_name: str, settings: Settings) -> None:
+        self.name = name
+        self.drafter_name = drafter_name
         self.messages: list[Message] = []
-        self.settings = choices.settings(default_sampling(pair))
-        self._pair = pair
-        self._why_no_drafter = files.why_no_drafter
-        self._auto = AutoPacing()
+        self.settings = settings
         self._cancelled = threading.Event()
-        self._counters = self._new_counters()
-        source = pair.target.model.metadata.get("tokenizer.chat_template", "")
-        vocab = pair.target.vocab
-        bos = vocab.piece(vocab.bos, special=True).decode()
-        self._template = ChatTemplate(source, bos=bos) if source else None
 
     @property
+    @abstractmethod
     def drafting(self) -> str:
-        """`on`, or `off: REASON`."""
-        if self._why_no_drafter:
-            return f"off: {self._why_no_drafter}"
-        return self._pacing().state
+        """`on`, `off: REASON`, or `unknown: REASON` where another engine does not tell."""
 
     def ask(self, text: str) -> Iterator[Event]:
         """Add a user's message and answer it.
@@ -135,10 +126,10 @@ class Session:
         Raises:
             LocalmtpError: as `ask`.
         """
-        prompt = self._tokenize(self.prompt())
+        events = self._reply(self.messages)
         message = Message(Role.MODEL, "")
         self.messages.append(message)
-        return self._follow(self._generate(prompt), message)
+        return self._follow(events, message)
 
     def resume(self) -> Iterator[Event]:
         """Go on with the last model message, which was cut.
@@ -146,9 +137,83 @@ class Session:
         Raises:
             LocalmtpError: as `ask`.
         """
-        message = self.messages[-1]
-        prompt = self._tokenize(self._render(self.messages[:-1]) + message.text)
-        return self._follow(self._generate(prompt), message)
+        return self._follow(self._reply(self.messages), self.messages[-1])
+
+    @abstractmethod
+    def complete(self, text: str) -> Iterator[Event]:
+        """Go on with `text` as it is: BOS, no chat template, no history.
+
+        Raises:
+            LocalmtpError: as `ask`.
+        """
+
+    def cancel(self) -> None:
+        """End the running answer after its current pass; it is kept."""
+        self._cancelled.set()
+
+    @abstractmethod
+    def stats(self) -> Stats:
+        """The running answer in numbers, or the last one."""
+
+    @abstractmethod
+    def prompt(self) -> str:
+        """What the model would be given to answer the conversation as it stands.
+
+        Raises:
+            LocalmtpError: the model has no chat template, or it refuses the conversation.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the model takes."""
+
+    @abstractmethod
+    def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
+        """Answer a conversation; one that ends with the model's words is gone on with."""
+
+    def _follow(self, events: Iterator[Event], message: Message) -> Iterator[Event]:
+        """Let the message grow with the events; what was said stays, however it ends."""
+        message.finish = None
+        try:
+            for event in events:
+                if isinstance(event, Generated):
+                    for piece in event.pieces:
+                        if piece.channel is Channel.THOUGHT:
+                            message.thought += piece.text
+                        else:
+                            message.text += piece.text
+                elif isinstance(event, Finished):
+                    event = Finished(event.reason, replace(event.stats, drafting=self.drafting))
+                    message.finish, message.stats = event.reason, event.stats
+                yield event
+        finally:
+            if message.finish is None:
+                message.finish, message.stats = FinishReason.CANCELLED, self.stats()
+
+
+class LocalSession(Session):
+    """A conversation with a pair that is loaded here.
+
+    Args:
+        pair: loaded; the session closes it.
+        files: where it came from.
+        choices: over the model's own settings.
+    """
+
+    def __init__(self, pair: Pair, files: ModelFiles, choices: Choices) -> None:
+        super().__init__(files.name, files.drafter_name, choices.settings(default_sampling(pair)))
+        self._pair = pair
+        self._why_no_drafter = files.why_no_drafter
+        self._auto = AutoPacing()
+        self._counters = self._new_counters()
+        self._template = chat_template(pair)
+
+    @property
+    def drafting(self) -> str:
+        """`on`, or `off: REASON`."""
+        if self._why_no_drafter:
+            return f"off: {self._why_no_drafter}"
+        return self._pacing().state
 
     def complete(self, text: str) -> Iterator[Event]:
         """Go on with `text` as it is: BOS, no chat template, no history.
@@ -158,11 +223,7 @@ class Session:
         """
         if not text:
             raise LocalmtpError("the prompt is empty", hint="give some text to go on with")
-        return self._generate(self._tokenize(text))
-
-    def cancel(self) -> None:
-        """End the running answer after its current pass; it is kept."""
-        self._cancelled.set()
+        return self._generate(prompt_tokens(self._pair, text))
 
     def stats(self) -> Stats:
         """The running answer in numbers, or the last one."""
@@ -180,6 +241,13 @@ class Session:
         """Free the pair."""
         self._pair.close()
 
+    def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
+        begun = ""
+        if messages and messages[-1].role is Role.MODEL:
+            *messages, last = messages
+            begun = last.text
+        return self._generate(prompt_tokens(self._pair, self._render(messages) + begun))
+
     def _render(self, messages: Sequence[Message]) -> str:
         if self._template is None:
             raise LocalmtpError(
@@ -190,19 +258,6 @@ class Session:
         if self.settings.system:
             turns.insert(0, {"role": "system", "content": self.settings.system})
         return self._template.render(turns, think=self.settings.think)
-
-    def _tokenize(self, text: str) -> list[int]:
-        """Token ids with BOS exactly once; refuses what leaves no room for an answer."""
-        vocab, n_ctx = self._pair.target.vocab, self._pair.target.context.n_ctx
-        tokens = vocab.tokenize(text, special=True)
-        if tokens[:1] != [vocab.bos]:
-            tokens.insert(0, vocab.bos)
-        if len(tokens) >= n_ctx:
-            raise LocalmtpError(
-                f"the prompt has {len(tokens)} tokens and the context {n_ctx}",
-                hint=f"a larger context, if the model and the memory allow: --ctx {2 * n_ctx}",
-            )
-        return tokens
 
     def _generate(self, prompt: Sequence[int]) -> Iterator[Event]:
         self._cancelled.clear()
@@ -228,25 +283,6 @@ class Session:
     def _new_counters(self) -> Counters:
         return Counters(load_s=self._pair.load_s, context_size=self._pair.target.context.n_ctx)
 
-    def _follow(self, events: Iterator[Event], message: Message) -> Iterator[Event]:
-        """Let the message grow with the events; what was said stays, however it ends."""
-        message.finish = None
-        try:
-            for event in events:
-                if isinstance(event, Generated):
-                    for piece in event.pieces:
-                        if piece.channel is Channel.THOUGHT:
-                            message.thought += piece.text
-                        else:
-                            message.text += piece.text
-                elif isinstance(event, Finished):
-                    event = Finished(event.reason, replace(event.stats, drafting=self.drafting))
-                    message.finish, message.stats = event.reason, event.stats
-                yield event
-        finally:
-            if message.finish is None:
-                message.finish, message.stats = FinishReason.CANCELLED, self.stats()
-
 
 def default_sampling(pair: Pair) -> Sampling:
     """What the GGUF recommends (`general.sampling.*`), else Gemma 4's defaults."""
@@ -259,10 +295,38 @@ def default_sampling(pair: Pair) -> Sampling:
     )
 
 
-def open_session(
-    files: ModelFiles, choices: Choices | None = None, options: LoadOptions | None = None
-) -> Session:
-    """Load a pair and begin a conversation with it.
+def chat_template(pair: Pair) -> ChatTemplate | None:
+    """The target's own; None for a model that has none.
+
+    Raises:
+        LocalmtpError: the template is not valid.
+    """
+    source = pair.target.model.metadata.get("tokenizer.chat_template", "")
+    vocab = pair.target.vocab
+    bos = vocab.piece(vocab.bos, special=True).decode()
+    return ChatTemplate(source, bos=bos) if source else None
+
+
+def prompt_tokens(pair: Pair, text: str) -> list[int]:
+    """Token ids with BOS exactly once.
+
+    Raises:
+        LocalmtpError: they leave no room in the context for an answer.
+    """
+    vocab, n_ctx = pair.target.vocab, pair.target.context.n_ctx
+    tokens = vocab.tokenize(text, special=True)
+    if tokens[:1] != [vocab.bos]:
+        tokens.insert(0, vocab.bos)
+    if len(tokens) >= n_ctx:
+        raise LocalmtpError(
+            f"the prompt has {len(tokens)} tokens and the context {n_ctx}",
+            hint=f"a larger context, if the model and the memory allow: --ctx {2 * n_ctx}",
+        )
+    return tokens
+
+
+def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
+    """Load what `resolve` found.
 
     What fits is checked first: libllama would be given memory that is not there, and the system
     would swap or end the program.
@@ -270,11 +334,21 @@ def open_session(
     Raises:
         LocalmtpError: see `Pair.load`; or it does not fit into memory.
     """
-    options = options or LoadOptions()
     options = replace(
         options,
         context=context_for(files, options.context),
         threads=options.threads or machine.cores(),
     )
-    pair = Pair.load(files.target, files.drafter, options)
-    return Session(pair, files, choices or Choices())
+    return Pair.load(files.target, files.drafter, options)
+
+
+def open_session(
+    files: ModelFiles, choices: Choices | None = None, options: LoadOptions | None = None
+) -> Session:
+    """Load a pair and begin a conversation with it.
+
+    Raises:
+        LocalmtpError: see `load_pair`.
+    """
+    pair = load_pair(files, options or LoadOptions())
+    return LocalSession(pair, files, choices or Choices())

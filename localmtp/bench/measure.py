@@ -12,7 +12,7 @@ from localmtp.engine.events import Finished, Generated, Origin
 from localmtp.engine.pair import Pair
 from localmtp.engine.stats import Stats
 from localmtp.models import ModelFiles
-from localmtp.session import Choices, Session
+from localmtp.session import Choices, LocalSession
 
 _WARM_UP_TOKENS = 32
 """Enough to touch all weights and to let automatic pacing try its first lengths."""
@@ -66,7 +66,8 @@ def measure(pair: Pair, files: ModelFiles, plan: Plan) -> Iterator[Answer]:
     """
     began = perf_counter()
     sessions = [
-        {n: Session(pair, files, replace(c, n_draft=n)) for n in plan.lengths} for c in plan.choices
+        {n: LocalSession(pair, files, replace(c, n_draft=n)) for n in plan.lengths}
+        for c in plan.choices
     ]
     first = next(iter(plan.workloads.values()))[0]
     for session in (s for by_length in sessions for s in by_length.values()):
@@ -86,8 +87,8 @@ def measure(pair: Pair, files: ModelFiles, plan: Plan) -> Iterator[Answer]:
 
 
 def _rounds(
-    plan: Plan, sessions: Sequence[dict[int | None, Session]]
-) -> Iterator[tuple[int, int, str, dict[int | None, Session]]]:
+    plan: Plan, sessions: Sequence[dict[int | None, LocalSession]]
+) -> Iterator[tuple[int, int, str, dict[int | None, LocalSession]]]:
     """Repeat, prompt, workload, sessions by length; all workloads are met early."""
     most = max(map(len, plan.workloads.values()))
     for repeat, prompt, name in product(range(plan.repeats), range(most), plan.workloads):
@@ -96,7 +97,7 @@ def _rounds(
                 yield repeat, prompt, name, by_length
 
 
-def _warm_up(session: Session, prompt: str) -> None:
+def _warm_up(session: LocalSession, prompt: str) -> None:
     settings = session.settings
     session.settings = replace(settings, max_tokens=_WARM_UP_TOKENS)
     _answer(session, prompt, 0)
@@ -104,7 +105,7 @@ def _warm_up(session: Session, prompt: str) -> None:
 
 
 def _answer(
-    session: Session, prompt: str, repeat: int
+    session: LocalSession, prompt: str, repeat: int
 ) -> tuple[Stats, tuple[tuple[int, int], ...]]:
     """Answer in a fresh conversation; repeats differ in their seed."""
     settings = session.settings

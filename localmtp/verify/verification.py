@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling import Sampler, Sampling, make_sampler
 from localmtp.models import ModelFiles
-from localmtp.session import Choices, Message, Role, Session
+from localmtp.session import Choices, LocalSession, Message, Role
 from localmtp.verify.greedy import GreedyAnswers, check_greedy
 from localmtp.verify.passes import Passes, check_passes
 from localmtp.verify.sampled import SampledAnswers, SamplingPlan, check_sampled
@@ -73,7 +73,7 @@ def verify(
 
 
 def _prompt(pair: Pair, files: ModelFiles, text: str) -> list[int]:
-    session = Session(pair, files, Choices())
+    session = LocalSession(pair, files, Choices())
     session.messages.append(Message(Role.USER, text))
     vocab = pair.target.vocab
     tokens = vocab.tokenize(session.prompt(), special=True)

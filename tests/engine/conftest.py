@@ -6,7 +6,7 @@ import pytest
 
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.models import resolve
-from localmtp.session import Choices, Session
+from localmtp.session import Choices, LocalSession, Session
 
 ONE_THREAD = LoadOptions(threads=1, context=1024)
 """Tests run beside each other; threads that wait for a busy core would wait for each other."""
@@ -22,4 +22,4 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture
 def session(pair: Pair) -> Callable[[Choices], Session]:
     """Makes conversations on the one loaded pair."""
-    return lambda choices: Session(pair, resolve("nano"), choices)
+    return lambda choices: LocalSession(pair, resolve("nano"), choices)
