@@ -2,6 +2,7 @@
 
 It serves repositories from memory the way the hub does: metadata and listings under `/api`, files
 under `resolve` by way of a redirect to another path, ETags, ranges, tokens, and faults on order.
+Repositories can be made and added to as well (`tests.uploads`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from tests.uploads import Store, Uploads
 
 _CHUNK = 1 << 16
 
@@ -53,6 +56,8 @@ class Faults:
     """0: as fast as it goes."""
     stalls: int = 0
     """Downloads that stop sending in the middle, without closing."""
+    uploads: list[int] = field(default_factory=list)
+    """Answers for the next uploads of content, in order; 0 lets one through."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Hub:
         self.repositories: dict[str, Repository] = {}
         self.faults = Faults()
         self.requests: list[Request] = []
+        self.store = Store()
         self.sent = 0
         """Bytes of file content."""
         self.lock = threading.Lock()
@@ -116,7 +122,7 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads, BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
 
@@ -129,6 +135,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         hub = self.hub
@@ -138,6 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
         if status:
             extra = {"Retry-After": hub.faults.retry_after} if hub.faults.retry_after else {}
             self._error(status, "", extra)
+        elif self.command in ("POST", "PUT"):
+            self.take(path)
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
             self._info(match[1])
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+/?", path):

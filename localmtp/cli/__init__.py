@@ -19,6 +19,7 @@ _COMMANDS = {
     "show": "localmtp.cli.models:show",
     "rm": "localmtp.cli.models:rm",
     "convert": "localmtp.cli.convert:command",
+    "share": "localmtp.cli.share:command",
     "bench": "localmtp.cli.bench:command",
     "verify": "localmtp.cli.verify:command",
     "doctor": "localmtp.cli.doctor:command",

@@ -1,0 +1,1 @@
+"""Converted models on the Hugging Face hub: their card, and getting them there."""

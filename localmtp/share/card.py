@@ -1,0 +1,191 @@
+"""The model card: front matter for the hub, tables and instructions for people.
+
+The front matter's keys are the hub's: https://huggingface.co/docs/hub/model-cards#model-card-metadata
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from huggingface_hub import ModelCardData
+
+from localmtp.convert.report import DrafterScore, Report, TargetScore
+from localmtp.share.contents import Contents, SharedModel
+
+_HUB = "https://huggingface.co/"
+_TAGS = ("gguf", "gemma4", "llama.cpp", "localmtp")
+_DRAFTER_TAGS = ("mtp", "speculative-decoding")
+_ON_FILES = ("text-generation", "gguf", "imatrix")
+"""Tags of the source that say nothing of a quantized copy, or that are given anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user says where the files do not, or otherwise than they do."""
+
+    base_models: Sequence[str] = ()
+    """`USER/REPO` of the checkpoints."""
+    license: str | None = None
+    quantized_by: str | None = None
+
+
+def model_card(contents: Contents, repo: str, given: Given = Given()) -> str:
+    """The README.md of a repository.
+
+    Args:
+        contents: the files.
+        repo: `USER/REPO`, where they will be.
+        given: goes before what the files say.
+    """
+    bases = list(given.base_models) or _base_models(contents.models)
+    front = ModelCardData(
+        base_model=bases or None,
+        license=given.license or _first(contents.models, "license"),
+        license_name=None if given.license else _first(contents.models, "license.name"),
+        license_link=None if given.license else _first(contents.models, "license.link"),
+        language=_listed(contents.models, "languages") or None,
+        library_name="gguf",
+        pipeline_tag="text-generation",
+        tags=_tags(contents),
+        base_model_relation="quantized" if bases else None,
+        quantized_by=given.quantized_by or _first(contents.models, "quantized_by"),
+    ).to_yaml()
+    sections = (
+        f"---\n{front}\n---",
+        f"# {repo.partition('/')[2]}",
+        _introduction(bases, contents),
+        _files(contents),
+        *(_measured(report) for report in contents.reports),
+        _how_to_run(contents, repo),
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _base_models(models: Sequence[SharedModel]) -> list[str]:
+    """The checkpoints that were converted; where those are on no hub, what they came from."""
+    found: dict[str, None] = {}
+    for model in models:
+        for key in ("source.repo_url", "base_model.0.repo_url"):
+            url = model.said(key)
+            if isinstance(url, str) and url.startswith(_HUB):
+                found[url.removeprefix(_HUB)] = None
+                break
+    return list(found)
+
+
+def _first(models: Iterable[SharedModel], key: str) -> str | None:
+    return next((str(value) for model in models if (value := model.said(key))), None)
+
+
+def _listed(models: Iterable[SharedModel], key: str) -> list[str]:
+    """The elements of a list that models have, each once."""
+    values = [model.said(key) for model in models]
+    lists = [value for value in values if isinstance(value, tuple)]
+    return list(dict.fromkeys(str(element) for value in lists for element in value))
+
+
+def _tags(contents: Contents) -> list[str]:
+    own = [tag for tag in _listed(contents.models, "tags") if tag not in _ON_FILES]
+    drafting = _DRAFTER_TAGS if contents.drafters else ()
+    return list(dict.fromkeys((*_TAGS, *drafting, *own)))
+
+
+def _introduction(bases: Sequence[str], contents: Contents) -> str:
+    what = "Gemma 4 in GGUF" if contents.targets else "A drafter for Gemma 4 in GGUF"
+    of = f", made from {_links(bases)}" if bases else ""
+    drafting = " together with the drafter that makes it faster" if contents.drafters else ""
+    return (
+        f"{what}{of}{drafting if contents.targets else ''}. Converted and quantized with "
+        "`localmtp convert`."
+    )
+
+
+def _links(repos: Sequence[str]) -> str:
+    return " and ".join(f"[{repo}]({_HUB}{repo})" for repo in repos)
+
+
+def _files(contents: Contents) -> str:
+    rows = [
+        (
+            f"`{model.name}`" + (f" and {len(model.parts) - 1} more" if model.parts[1:] else ""),
+            model.kind,
+            model.quant,
+            f"{model.size / 1e9:.2f} GB" if model.size >= 1e8 else f"{model.size / 1e6:.2f} MB",
+            f"{model.bits_per_weight:.2f}",
+        )
+        for model in contents.models
+    ]
+    return "## Files\n\n" + _table(("file", "is a", "type", "size", "bits per weight"), rows)
+
+
+def _measured(report: Report) -> str:
+    text = "the text that localmtp ships" if report.text == "default" else f"`{report.text}`"
+    parts = [
+        f"## Measured\n\nOn {report.positions} tokens of {text}; divergence and agreement are "
+        f"against `{report.reference}`.",
+        _table(
+            ("file", "perplexity", "KL divergence", "same top token"),
+            [_target_row(score) for score in report.targets],
+        ),
+    ]
+    if report.drafters:
+        positions = max(len(score.acceptance_by_position) for score in report.drafters)
+        head = ("file", *(f"draft {i + 1}" for i in range(positions)), "tokens per pass")
+        parts += [
+            f"Drafts that `{report.reference}` accepts, by their position, both greedy:",
+            _table(head, [_drafter_row(score, positions) for score in report.drafters]),
+        ]
+    return "\n\n".join(parts)
+
+
+def _target_row(score: TargetScore) -> tuple[str, ...]:
+    divergence, agreement = score.kl_divergence, score.top1_agreement
+    return (
+        f"`{score.file}`",
+        f"{score.perplexity:.4g}",
+        "" if divergence is None else f"{divergence:.5f}",
+        "" if agreement is None else f"{agreement:.1%}",
+    )
+
+
+def _drafter_row(score: DrafterScore, positions: int) -> tuple[str, ...]:
+    rates = [f"{rate:.0%}" for rate in score.acceptance_by_position]
+    blank = [""] * (positions - len(rates))
+    return (f"`{score.file}`", *rates, *blank, f"{score.tokens_per_pass:.2f}")
+
+
+def _how_to_run(contents: Contents, repo: str) -> str:
+    """Commands that work as they stand."""
+    parts = ["## Running it"]
+    drafter = contents.drafters[0].name if contents.drafters else ""
+    if not contents.targets:
+        return "\n\n".join(
+            (*parts, "With a target of the same size and training:", _drafter_alone(repo, drafter))
+        )
+    quant = contents.targets[-1].quant
+    model = f"{repo}:{quant}" if quant else repo
+    drafting = " --spec-type draft-mtp" if drafter else ""
+    parts += [
+        _code(f"localmtp chat {model}"),
+        "With llama.cpp:",
+        _code(f"llama-server -hf {model}{drafting}"),
+    ]
+    return "\n\n".join(parts)
+
+
+def _drafter_alone(repo: str, drafter: str) -> str:
+    return _code(
+        f"hf download {repo} {drafter} --local-dir .",
+        f"localmtp chat TARGET.gguf --drafter {drafter}",
+        f"llama-server -m TARGET.gguf -md {drafter} --spec-type draft-mtp",
+    )
+
+
+def _code(*lines: str) -> str:
+    return "\n".join(("```", *lines, "```"))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (head, ["---"] * len(head), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
