@@ -148,7 +148,7 @@ class Session(ABC):
         """
 
     def cancel(self) -> None:
-        """End the running answer after its current pass; it is kept."""
+        """End the answer last asked for, begun or not, after its current pass; it is kept."""
         self._cancelled.set()
 
     @abstractmethod
@@ -260,7 +260,7 @@ class LocalSession(Session):
         return self._template.render(turns, think=self.settings.think)
 
     def _generate(self, prompt: Sequence[int]) -> Iterator[Event]:
-        self._cancelled.clear()
+        self._cancelled = threading.Event()
         self._counters = self._new_counters()
         return Generation(
             target=self._pair.target,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
 
 from localmtp.engine.drafter import Drafter
@@ -60,8 +61,7 @@ class Generation:
         counters.prompt_tokens = total = len(prompt)
         steps = self.target.prefill(prompt)
         counters.reused_tokens = reused = next(steps)
-        yield Prefilled(reused, total, reused)
-        for done in steps:
+        for done in chain((reused,), steps):
             counters.context_used = done
             yield Prefilled(done, total, reused)
             if self.cancelled():

@@ -26,6 +26,7 @@ from localmtp.errors import LocalmtpError
 
 Floats = NDArray[np.float32]
 TokenIds = NDArray[np.int32]
+StateBytes = NDArray[np.uint8]
 
 ALL_LAYERS = -1
 """`gpu_layers`: as many as the build can offload."""
@@ -331,6 +332,29 @@ class Context(_Owned):
     def earliest_position(self) -> int:
         """The first position that every layer, sliding ones included, still holds (-1: empty)."""
         return int(capi.llama_memory_seq_pos_min(self._memory, 0))
+
+    def copy_window(self) -> StateBytes:
+        """What the sliding layers hold, in host memory."""
+        flags = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+        size = capi.llama_state_seq_get_size_ext(self.handle, 0, flags)
+        data = np.empty(size, np.uint8)
+        capi.llama_state_seq_get_data_ext(self.handle, _bytes_of(data), size, 0, flags)
+        return data
+
+    def restore_window(self, data: StateBytes) -> bool:
+        """Put a copy back into the sliding layers; the full ones must still hold its tokens.
+
+        Returns:
+            Whether it went in; if not, the sliding layers are empty.
+        """
+        flags = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+        size = data.nbytes
+        read = capi.llama_state_seq_set_data_ext(self.handle, _bytes_of(data), size, 0, flags)
+        return bool(read == size)
+
+
+def _bytes_of(data: StateBytes) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 class _RowView:

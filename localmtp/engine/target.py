@@ -7,6 +7,7 @@ from time import perf_counter
 
 import numpy as np
 
+from localmtp.engine.checkpoints import Checkpoints
 from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.engine.stats import MAX_DRAFT
 
@@ -15,6 +16,12 @@ _BATCH = 512
 
 _FIRST_BATCH, _BATCH_S = 128, 0.5
 """Prefill is cut into batches of about half a second, so that it can be stopped and followed."""
+
+_TURN = "<|turn>"
+"""Opens every turn of Gemma 4's template."""
+
+_NEAR = 16
+"""Tokens that are not worth a batch, and so a pass, of their own."""
 
 
 class Target:
@@ -45,6 +52,8 @@ class Target:
         self.hidden: Floats = np.zeros(model.n_embd, np.float32)
         """[n_embd]: the hidden state that produced the token to come."""
         self._window = 0 if full_window else model.n_swa
+        self._turn = self.vocab.tokenize(_TURN, special=True)
+        self._checkpoints = Checkpoints(self.context)
         self._prompt_batch = Batch(self.context.n_ctx if n_ctx < _BATCH else _BATCH)
         self._pass_batch = Batch(MAX_DRAFT + 1)
 
@@ -63,33 +72,58 @@ class Target:
         Yields:
             How many prompt tokens are in the cache: first the reused ones, then after each batch.
         """
-        done = self._reusable(prompt)
-        self.context.forget_from(done)
-        del self.tokens[done:]
+        shared = _shared(self.tokens, prompt)
+        self._checkpoints.forget_after(shared)
+        done = self._go_back(min(shared, len(prompt) - 1))  # the last token's logits are needed
         yield done
         rows = _FIRST_BATCH
-        while done < len(prompt):
-            began = perf_counter()
-            part = prompt[done : done + rows]
-            self._prompt_batch.fill(part, done, all_logits=False)
-            self.context.decode(self._prompt_batch)
-            self.logits()
-            self.tokens.extend(part)
-            done += len(part)
-            rate = len(part) / (perf_counter() - began)
-            rows = max(_FIRST_BATCH // 4, min(len(self._prompt_batch.tokens), int(rate * _BATCH_S)))
-            yield done
+        for end in (*self._turns_in(prompt), len(prompt)):
+            while done < end:
+                began = perf_counter()
+                part = prompt[done : min(end, done + rows)]
+                self._prompt_batch.fill(part, done, all_logits=False)
+                self.context.decode(self._prompt_batch)
+                self.logits()
+                self.tokens.extend(part)
+                done += len(part)
+                rate = len(part) / (perf_counter() - began)
+                most = len(self._prompt_batch.tokens)
+                rows = max(_FIRST_BATCH // 4, min(most, int(rate * _BATCH_S)))
+                yield done
+            if self._window and end < len(prompt):
+                self._checkpoints.save(done)
         np.copyto(self.hidden, self.context.hidden()[0])
 
-    def _reusable(self, prompt: Sequence[int]) -> int:
-        """Leading tokens of the prompt whose cache can be gone on from."""
-        most = min(len(self.tokens), len(prompt) - 1)  # the last token's logits are needed
-        shared = next((i for i in range(most) if self.tokens[i] != prompt[i]), most)
-        # Sliding layers keep only their window: what a position before needs may be gone.
-        needed = max(0, shared - self._window + 1)
-        if shared < len(self.tokens) and self._window:
-            return shared if self.context.earliest_position() <= needed else 0
-        return shared
+    def forget(self) -> None:
+        """Empty the cache and drop the checkpoints."""
+        self._checkpoints.forget_after(0)
+        self.context.forget_from(0)
+        self.tokens.clear()
+
+    def _go_back(self, length: int) -> int:
+        """Cut the cache to `length` tokens, or to fewer where what they need is gone.
+
+        Returns:
+            How many are left.
+        """
+        needed = max(0, length - self._window + 1)
+        lost = self._window and self.context.earliest_position() > needed
+        if lost and length < len(self.tokens):
+            length = self._checkpoints.restore(length)
+        self.context.forget_from(length)
+        del self.tokens[length:]
+        return length
+
+    def _turns_in(self, prompt: Sequence[int]) -> list[int]:
+        """Where the last question and its answer begin, in the part that is not in the cache.
+
+        The next prompt may part from this one there: when the question is edited, when it is
+        answered again, and when the template removes the thought from the answer.
+        """
+        done = len(self.tokens)
+        turns = [at for at, token in enumerate(prompt) if [token] == self._turn][-2:]
+        starts = [done if at - done < _NEAR else at for at in turns if at >= done]
+        return [at for at in starts if at >= _NEAR]
 
     def logits(self) -> Floats:
         """[rows, n_vocab] of the last decode, suppressed tokens masked out."""
@@ -119,3 +153,9 @@ class Target:
         np.copyto(self.hidden, self.context.hidden()[len(accepted)])
         if len(accepted) < drafted:
             self.context.forget_from(len(self.tokens))
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the common beginning."""
+    most = min(len(one), len(other))
+    return next((i for i in range(most) if one[i] != other[i]), most)

@@ -87,8 +87,7 @@ def test_rejected_drafts_leave_no_trace_in_the_cache(session: MakeSession, pair:
     tokens = list(pair.target.tokens)
     judged = pair.target.verify(tokens[-1], [])[0].copy()
     pair.target.tokens.append(tokens[-1])
-    pair.target.context.forget_from(0)
-    pair.target.tokens.clear()
+    pair.target.forget()
     list(pair.target.prefill([*tokens, tokens[-1]]))
     np.testing.assert_allclose(pair.target.logits()[0], judged, atol=0.15)
 
@@ -145,7 +144,7 @@ def test_reuse_changes_nothing(session: MakeSession, pair: Pair) -> None:
     assert next(pair.target.prefill(prompt)) > 0
     list(pair.target.prefill(prompt))
     reused = pair.target.logits()[0].copy()
-    list(pair.target.prefill([prompt[0]]))
+    pair.target.forget()
     list(pair.target.prefill(prompt))
     np.testing.assert_allclose(pair.target.logits()[0], reused, atol=0.15)
     assert Greedy().judge(pair.target.logits(), NO_DRAFT)[1] == int(reused.argmax())
@@ -166,6 +165,19 @@ def test_cancelling_keeps_the_answer_and_the_session(session: MakeSession) -> No
     assert partial.finish is FinishReason.CANCELLED
     _, after = run(chat)
     assert after == run(session(Choices(temperature=0, n_draft=2)))[1] or len(after) > 5
+
+
+def test_an_answer_can_be_cancelled_before_it_begins(session: MakeSession) -> None:
+    chat = session(Choices(temperature=0))
+    events = chat.ask("Count from 1 to 60.")
+    chat.cancel()
+    *progress, last = events
+    assert isinstance(last, Finished)
+    assert last.reason is FinishReason.CANCELLED
+    assert [e.done - e.reused for e in progress if isinstance(e, Prefilled)] == [0]
+    assert len(progress) == 1
+    _, ids = run(chat, "Count from 1 to 4.")
+    assert ids
 
 
 def test_an_abandoned_answer_leaves_the_session_usable(session: MakeSession) -> None:

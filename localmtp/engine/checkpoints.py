@@ -1,0 +1,62 @@
+"""Places in a conversation to come back to: the sliding layers' state, in host memory.
+
+Full-attention layers keep every position, so going back is forgetting. Sliding layers keep their
+window alone: what a position before it needs is gone, unless it was copied while it was there.
+"""
+
+from __future__ import annotations
+
+from localmtp.engine.llama import Context, StateBytes
+
+_MOST_BYTES = 1 << 30
+"""A checkpoint takes 6 MB on E2B, 20 on E4B, 210 on 26B-A4B, 340 on 12B, 840 on 31B."""
+
+_MOST = 16
+"""So that small models do not fill what large ones may need: the last turns, others far apart."""
+
+
+class Checkpoints:
+    """Copies at some lengths of the one token sequence that a context holds.
+
+    Args:
+        context: of the target.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._saved: dict[int, StateBytes] = {}
+
+    def save(self, length: int) -> None:
+        """Keep the state as it is now, with `length` tokens in the cache.
+
+        Beyond the bounds, the one whose neighbours are closest goes; the latest stays always.
+        """
+        if length in self._saved:
+            return
+        self._saved[length] = self._context.copy_window()
+        while len(self._saved) > 1 and self._too_much():
+            lengths = [0, *sorted(self._saved)]
+            gaps = zip(lengths, lengths[1:], lengths[2:], strict=False)
+            _, closest = min((after - before, at) for before, at, after in gaps)
+            del self._saved[closest]
+
+    def forget_after(self, length: int) -> None:
+        """Drop those of longer sequences: the tokens have changed from here on."""
+        for longer in [at for at in self._saved if at > length]:
+            del self._saved[longer]
+
+    def restore(self, length: int) -> int:
+        """Return to the latest state from which the token at `length`, or one before, can follow.
+
+        Returns:
+            The tokens that can be gone on from, at most `length`; 0 if nothing was saved.
+        """
+        # The window at N tokens still holds what token N - 1 attends to: it may be decoded again.
+        usable = [at for at in self._saved if at <= length + 1]
+        if not usable or not self._context.restore_window(self._saved[max(usable)]):
+            return 0
+        return min(length, max(usable))
+
+    def _too_much(self) -> bool:
+        size = sum(data.nbytes for data in self._saved.values())
+        return size > _MOST_BYTES or len(self._saved) > _MOST
