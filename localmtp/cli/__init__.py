@@ -22,6 +22,7 @@ _COMMANDS = {
     "share": "localmtp.cli.share:command",
     "bench": "localmtp.cli.bench:command",
     "verify": "localmtp.cli.verify:command",
+    "serve": "localmtp.cli.serve:command",
     "doctor": "localmtp.cli.doctor:command",
 }
 

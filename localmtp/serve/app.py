@@ -1,0 +1,163 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from localmtp import __version__
+from localmtp.serve.errors import APIError
+from localmtp.serve.guards import AccessGuard, BodyGuard
+from localmtp.serve.metrics import Metrics
+from localmtp.serve.requests import ChatRequest, CompletionRequest
+from localmtp.serve.service import Service
+
+_SMALLEST_BODY_LIMIT = 1 << 20
+_BYTES_PER_TOKEN = 64
+"""More than any prompt needs that fits the context, JSON's escapes included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use the server."""
+
+    key: str | None = None
+    """None: only who speaks to a loopback name."""
+    origins: Sequence[str] = ()
+    """Web origins that browsers let read the answers; none by default."""
+
+
+def create_app(service: Service, access: Access) -> FastAPI:
+    """The ASGI application.
+
+    Args:
+        service: its worker is closed when the application shuts down.
+        access: who may use it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.worker.close()
+
+    app = FastAPI(
+        title="localmtp", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    _add_routes(app, service)
+    app.add_exception_handler(APIError, _api_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
+    most = max(_SMALLEST_BODY_LIMIT, _BYTES_PER_TOKEN * service.model.context_size)
+    app.add_middleware(BodyGuard, most=most)
+    app.add_middleware(AccessGuard, key=access.key)
+    if access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(access.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    app.add_middleware(_Counting, metrics=service.metrics)
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    model = service.model
+    card = {
+        "id": model.name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "localmtp",
+        "context_length": model.context_size,
+    }
+
+    @app.post("/v1/chat/completions")
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        return await service.chat(body, request)
+
+    @app.post("/v1/completions")
+    async def complete(body: CompletionRequest, request: Request) -> Response:
+        return await service.complete(body, request)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [card]}
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> dict[str, Any]:
+        if name != model.name:
+            raise APIError(404, f"the model {name!r} is not served here", code="model_not_found")
+        return card
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {
+            "status": "ok",
+            "model": model.name,
+            "drafter": model.drafter_name,
+            "drafting": model.drafting,
+        }
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _api_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, APIError)
+    return JSONResponse(error.body(), error.status, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """The first thing that is wrong with a body, without repeating the body."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    path = [str(step) for step in first["loc"] if step != "body"]
+    if first["type"] == "json_invalid":
+        found = APIError(400, f"the body is not valid JSON: {first['ctx']['error']}")
+    elif not path:
+        found = APIError(400, "the body must be a JSON object, sent as application/json")
+    elif first["type"] == "extra_forbidden":
+        found = APIError(400, f"unknown field: {'.'.join(path)}", param=path[0])
+    else:
+        found = APIError(400, f"{'.'.join(path)}: {first['msg']}", param=path[0])
+    return await _api_error(request, found)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    found = APIError(error.status_code, str(error.detail), headers=error.headers)
+    return await _api_error(request, found)
+
+
+async def _bug(request: Request, _error: Exception) -> JSONResponse:
+    return await _api_error(request, APIError(500, "the server failed; its log says why"))
+
+
+class _Counting:
+    """Counts responses by status, refusals included."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.requests.labels(str(message["status"])).inc()
+            await send(message)
+
+        await self._app(scope, receive, counting if scope["type"] == "http" else send)

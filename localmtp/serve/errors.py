@@ -1,0 +1,51 @@
+"""What a client is told when its request cannot be served, in OpenAI's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class APIError(Exception):
+    """An error with an HTTP status.
+
+    Args:
+        status: HTTP status code.
+        message: one line: what is wrong.
+        param: the field of the request that is to blame, if one is.
+        code: a word that programs can test for.
+        headers: added to the response.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, object]:
+        """JSON-ready."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": _TYPES.get(self.status, _kind(self.status)),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def _kind(status: int) -> str:
+    return "server_error" if status >= 500 else "invalid_request_error"

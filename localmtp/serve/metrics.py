@@ -1,0 +1,75 @@
+"""Counters for Prometheus: one definition of every name that `/metrics` shows."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from localmtp.engine.stats import Counters
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+
+
+class Metrics:
+    """What the server has done since it started; safe to update from any thread."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Requests answered, by HTTP status.", "status")
+        self.answers = self._counter("answers", "Answers generated, by how they ended.", "reason")
+        self.running = self._gauge("requests_running", "Requests being generated.")
+        self.waiting = self._gauge("requests_waiting", "Requests in the queue.")
+        self.queue_s = self._histogram("queue_seconds", "Time from arrival to the model.")
+        self._ttft_s = self._histogram("first_token_seconds", "Time from the model to a token.")
+        self._prompt = self._counter("prompt_tokens", "Prompt tokens, reused ones included.")
+        self._reused = self._counter("reused_tokens", "Prompt tokens found in the KV cache.")
+        self._completion = self._counter("completion_tokens", "Generated tokens.")
+        self._passes = self._counter(
+            "target_passes", "Target passes after prefill, by tokens drafted.", "draft_length"
+        )
+        self._drafted = self._counter(
+            "drafted_tokens", "Draft tokens verified, by position in the draft.", "position"
+        )
+        self._accepted = self._counter(
+            "accepted_tokens", "Draft tokens accepted, by position in the draft.", "position"
+        )
+        self._seconds = self._counter("seconds", "Time at the model, by part.", "part")
+
+    def count(self, counters: Counters, reason: str) -> None:
+        """Add one answer, whole or cut."""
+        stats = counters.snapshot()
+        self.answers.labels(reason).inc()
+        self._prompt.inc(stats.prompt_tokens)
+        self._reused.inc(stats.reused_tokens)
+        self._completion.inc(stats.completion_tokens)
+        if counters.first_token:
+            self._ttft_s.observe(stats.ttft_s)
+        self._count_drafts(counters)
+        parts = {"prefill": stats.prefill_s, "draft": stats.time.draft_s}
+        parts |= {"verify": stats.time.verify_s, "sample": stats.time.sample_s}
+        for part, seconds in (parts | {"other": stats.time.other_s}).items():
+            self._seconds.labels(part).inc(seconds)
+
+    def page(self) -> bytes:
+        """In the text format of Prometheus."""
+        return generate_latest(self._registry)
+
+    def _count_drafts(self, counters: Counters) -> None:
+        # Passes whose draft had at least that many tokens; the differences are the exact lengths.
+        reached = [counters.target_passes, *counters.drafted_at, 0]
+        for length in range(len(counters.drafted_at) + 1):
+            if passes := reached[length] - reached[length + 1]:
+                self._passes.labels(str(length)).inc(passes)
+        pairs = zip(counters.drafted_at, counters.accepted_at, strict=True)
+        for position, (drafted, accepted) in enumerate(pairs, start=1):
+            if drafted:
+                self._drafted.labels(str(position)).inc(drafted)
+                self._accepted.labels(str(position)).inc(accepted)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"localmtp_{name}", help_text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(f"localmtp_{name}", help_text, registry=self._registry)
+
+    def _histogram(self, name: str, help_text: str) -> Histogram:
+        return Histogram(f"localmtp_{name}", help_text, registry=self._registry, buckets=_SECONDS)

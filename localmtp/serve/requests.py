@@ -1,0 +1,114 @@
+"""The bodies of requests, as pydantic checks them.
+
+Field names and ranges are those of the OpenAI API reference; `top_k`, `min_p`, `n_draft` and
+`chat_template_kwargs` are extensions that other local servers have too, or `localmtp run`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_INT64 = 2**63
+MOST_CHOICES = 16
+"""Answers to one request; they are generated one after the other."""
+
+StopText = Annotated[str, Field(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0)]
+Tokens = Annotated[list[TokenId], Field(min_length=1)]
+
+
+class _Body(BaseModel):
+    """Unknown fields are refused: silently doing without one would be a wrong answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StreamOptions(_Body):
+    """What a stream carries besides text."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+    """Accepted without effect."""
+
+
+class _Generation(_Body):
+    """What both kinds of completion have in common."""
+
+    model: str | None = None
+    """None: the one that is served."""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    max_tokens: int | None = Field(None, ge=1, le=_INT64 - 1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=0, le=_INT64 - 1)
+    """0: no limit."""
+    min_p: float | None = Field(None, ge=0, le=1)
+    seed: int | None = Field(None, ge=-_INT64, le=_INT64 - 1)
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
+    n_draft: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] | None = None
+    """Tokens to draft per pass; 0: no drafting."""
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    user: Any = None
+    """Accepted without effect, as are the four below: they change no answer."""
+    metadata: Any = None
+    store: Any = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    def unsupported(self) -> str | None:
+        """The first field whose value would change the answer in a way that is not offered."""
+        fields = ("frequency_penalty", "presence_penalty", "logit_bias")
+        return next((name for name in fields if getattr(self, name)), None)
+
+
+class Part(BaseModel):
+    """A piece of a message's content; only text is understood."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(BaseModel):
+    """One turn; fields that only answers carry (refusal, annotations) are let through."""
+
+    model_config = ConfigDict(strict=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part] | None = None
+
+
+class TemplateOptions(_Body):
+    """Variables of the chat template."""
+
+    enable_thinking: bool | None = None
+
+
+class ChatRequest(_Generation):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: int | None = Field(None, ge=1, le=_INT64 - 1)
+    """The newer name of `max_tokens`."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    """Gemma 4 knows two: `none` answers at once, all others let the model think first."""
+    chat_template_kwargs: TemplateOptions | None = None
+
+
+class CompletionRequest(_Generation):
+    """`POST /v1/completions`."""
+
+    prompt: str | Tokens | Annotated[list[str] | list[Tokens], Field(max_length=MOST_CHOICES)]
+    logprobs: int | None = Field(None, ge=0, le=20)
+    echo: bool | None = None
