@@ -1,0 +1,11 @@
+"""How many tokens to draft: pure arithmetic on times and probabilities.
+
+A drafter asks `go_on` before every draft step and `keep` after it. Both see the drafter's
+confidence and nothing of the token drawn: whether a position is verified then depends only on
+distributions and on tokens before it, and speculative sampling stays exact.
+"""
+
+from localmtp.engine.pacing.auto import AutoPacing
+from localmtp.engine.pacing.protocol import FixedPacing, Pacing
+
+__all__ = ["AutoPacing", "FixedPacing", "Pacing"]

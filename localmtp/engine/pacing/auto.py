@@ -1,0 +1,171 @@
+"""Automatic draft length: as long as the expected tokens are worth more than their time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from localmtp.engine.pacing.chances import Chances
+from localmtp.engine.pacing.costs import Costs
+from localmtp.engine.pacing.stopping import ALWAYS, NEVER, thresholds
+
+LONGEST = 8
+"""Longest automatic draft: the drafters are trained for about as many steps, and beyond it even
+predictable text gains less than a miss costs."""
+
+_WARM_UP = (2, 0, 1, 3)
+"""Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included."""
+
+_REMEMBER = 0.975
+"""Decay per round of the sums behind the rate: about the last forty rounds count."""
+
+_EVERY = 32
+"""Rounds between two solutions, after the first few: estimates move slowly, and solving takes about
+as long as ten rounds of everything else here."""
+
+_EARLY = (6, 8, 12, 16, 24)
+"""Rounds of a first answer after which it is done too: much is learned there."""
+
+_LOOK_SHARE = 0.01
+"""While nothing is drafted, a draft step is taken now and then to see whether the text has become
+predictable; so seldom that all of them together cost a hundredth of the time."""
+
+_RECHECK = 256
+"""Rounds between two plain passes while drafting: what decoding without drafts takes must stay
+known, or a drafter that has come to cost speed would not be found out. Costs 0.4 % at most."""
+
+
+class AutoPacing:
+    """Learns costs and chances as it goes, and drafts while it pays.
+
+    In a round everything is two comparisons per step; every few rounds the thresholds are solved
+    anew (see `stopping`).
+    """
+
+    def __init__(self) -> None:
+        self._costs = Costs(LONGEST)
+        self._chances = Chances()
+        self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
+        self._warm_up = list(_WARM_UP)
+        self._thresholds = ALWAYS
+        self._rounds = self._idle = 0
+        # Of the running round:
+        self._limit = self._length = 0
+        self._reach = 1.0
+        self._levels: list[int] = []
+        self._forced = -1
+        self._looking = False
+
+    @property
+    def state(self) -> str:
+        """Why nothing is drafted, when nothing is."""
+        if self._thresholds.go_on[0] < NEVER:
+            return "on"
+        curve = self._costs.curve()
+        plain = 1.0 / curve[0]
+        drafted = (1.0 + self._chances.mean) / (curve[1] + self._costs.step_s)
+        slower = round(100 * (1.0 - drafted / plain))
+        if slower < 1:
+            return "off: drafting would not be faster here"
+        return f"off: drafting would be {slower} % slower here"
+
+    def begin(self, limit: int) -> None:
+        """Warm up, check, have a look, or leave it to the thresholds."""
+        self._limit = min(limit, LONGEST)
+        self._length = 0
+        self._reach = 1.0
+        self._levels = []
+        self._forced = -1
+        self._looking = False
+        if self._warm_up:
+            self._forced = min(self._warm_up[0], self._limit)
+        elif self._thresholds.go_on[0] < NEVER:
+            if self._rounds % _RECHECK == 0:
+                self._forced = 0
+        else:
+            costs = self._costs
+            self._looking = self._idle * _LOOK_SHARE * costs.pass_s[0] >= costs.step_s
+
+    def go_on(self) -> bool:
+        """Whether the drafts so far are sure enough to pay for another step."""
+        at = self._length
+        if at >= self._limit:
+            return False
+        if self._forced >= 0:
+            return at < self._forced
+        if self._looking and not self._levels:
+            return True
+        return self._reach >= self._thresholds.go_on[at]
+
+    def keep(self, confidence: float) -> bool:
+        """Whether this token, its draft step paid already, is worth a row of verification."""
+        chances = self._chances
+        level = chances.level(confidence)
+        self._levels.append(level)
+        reach = self._reach * chances.accepted[level]
+        if self._forced < 0 and reach < self._thresholds.keep[self._length]:
+            return False
+        self._reach = reach
+        self._length += 1
+        return True
+
+    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+        """Learn from a finished round."""
+        length, levels = self._length, self._levels
+        self._costs.verified(length, verify_s)
+        if levels:
+            self._costs.drafted(len(levels), draft_s)
+            self._chances.saw(levels, looking=self._looking)
+            self._chances.judged(levels[:length], accepted)
+        self._idle = 0 if levels else self._idle + 1
+        self._tokens = self._tokens * _REMEMBER + accepted + 1
+        self._seconds = self._seconds * _REMEMBER + draft_s + verify_s
+        self._rounds += 1
+        if self._warm_up:
+            if length == self._forced:
+                del self._warm_up[0]
+            if not self._warm_up:
+                self._solve()
+        elif self._rounds % _EVERY == 0 or self._rounds in _EARLY or self._looking:
+            if self._idle:
+                self._chances.paused(min(_EVERY, self._idle))
+            self._solve()
+
+    def dump(self) -> dict[str, Any]:
+        """What is worth keeping for the next run, as JSON has it; empty while warming up."""
+        if self._warm_up:
+            return {}
+        return {
+            "step_s": self._costs.step_s,
+            "pass_s": self._costs.pass_s,
+            "rate": self._tokens / self._seconds,
+            **self._chances.dump(),
+        }
+
+    @classmethod
+    def load(cls, kept: dict[str, Any]) -> AutoPacing:
+        """The opposite of `dump`: begins where another run ended.
+
+        Raises:
+            KeyError, ValueError, TypeError: not made by `dump`.
+        """
+        pacing = cls()
+        pass_s = [float(seconds) for seconds in kept["pass_s"]]
+        step_s, rate = float(kept["step_s"]), float(kept["rate"])
+        if len(pass_s) != LONGEST + 1 or not (pass_s[0] > 0 and step_s > 0 and rate > 0):
+            raise ValueError("other lengths")
+        pacing._costs.pass_s, pacing._costs.step_s = pass_s, step_s
+        pacing._chances = Chances.load(kept)
+        pacing._seconds = 1.0
+        pacing._tokens = rate
+        pacing._warm_up = []
+        pacing._solve()
+        return pacing
+
+    def _solve(self) -> None:
+        self._thresholds = thresholds(
+            self._costs.curve(),
+            self._costs.step_s,
+            self._tokens / self._seconds,
+            self._chances.accepted,
+            self._chances.share,
+        )

@@ -1,0 +1,103 @@
+"""What a drafter's confidence is worth: how often it shows up, how often it is right."""
+
+from __future__ import annotations
+
+from bisect import bisect
+
+_EDGES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.995)
+"""Levels of confidence lie between these; finer near 1, where long drafts are decided."""
+
+_PRIOR_ACCEPTED = (0.15, 0.28, 0.43, 0.58, 0.73, 0.86, 0.95, 0.985, 0.999)
+"""Before anything was verified a drafter is taken at its word."""
+
+_PRIOR_SHARE = (0.06, 0.06, 0.06, 0.08, 0.08, 0.08, 0.08, 0.2, 0.3)
+"""Of all steps, how many have which level: about what trained drafters show on mixed text."""
+
+_LEARN = 0.02
+"""Least weight of a new verdict: some fifty decide, enough that bad luck does not look like a bad
+drafter, few enough to follow another way of sampling."""
+
+_PRIOR_VERDICTS = 10
+"""What the prior weighs: the first verdicts count as a mean with so many others, and calibrate
+within a few dozen passes."""
+
+_FORGIVE = 0.005
+"""While nothing is drafted, every round brings what is known so much nearer to the prior: a drafter
+that is not tried could otherwise never show that it has become better."""
+
+_FORGET = 0.97
+"""Decay per step of how often a level was seen: some thirty steps count, so that a change from
+prose to code shows within ten passes."""
+
+_LOOK_WEIGHT = 4.0
+"""Of a step taken to have a look while nothing is drafted: looks are rare, and what they find
+must be able to end the pause."""
+
+
+class Chances:
+    """A calibrated map from confidence to acceptance, and the confidences to expect."""
+
+    def __init__(self) -> None:
+        self.accepted = list(_PRIOR_ACCEPTED)
+        """Probability that a token is accepted, by level, those before it accepted."""
+        self._verdicts = [_PRIOR_VERDICTS] * len(_PRIOR_ACCEPTED)
+        self._seen = [share / (1 - _FORGET) for share in _PRIOR_SHARE]
+        self._weight = 1.0
+
+    @staticmethod
+    def level(confidence: float) -> int:
+        """Where a confidence in 0..1 belongs."""
+        return bisect(_EDGES, confidence)
+
+    @property
+    def share(self) -> list[float]:
+        """How often each level is to be expected of the next step; adds up to 1."""
+        total = sum(self._seen)
+        return [seen / total for seen in self._seen]
+
+    @property
+    def mean(self) -> float:
+        """The probability that a single draft token is accepted."""
+        return sum(s * a for s, a in zip(self.share, self.accepted, strict=True))
+
+    def saw(self, levels: list[int], *, looking: bool = False) -> None:
+        """Count the levels of a draft's steps."""
+        for level in levels:
+            # Newer counts weigh more, which is the same as older ones weighing less.
+            self._weight /= _FORGET
+            self._seen[level] += self._weight * (_LOOK_WEIGHT if looking else 1.0)
+        if self._weight > 1e6:
+            self._seen = [seen / self._weight for seen in self._seen]
+            self._weight = 1.0
+
+    def judged(self, levels: list[int], accepted: int) -> None:
+        """Learn from a verified draft, of whose tokens the first `accepted` were right."""
+        known, verdicts = self.accepted, self._verdicts
+        for i, level in enumerate(levels[: accepted + 1]):
+            verdicts[level] += 1
+            known[level] += max(_LEARN, 1 / verdicts[level]) * ((i < accepted) - known[level])
+
+    def paused(self, rounds: int) -> None:
+        """Forget with time while nothing is verified."""
+        nearer = 1 - (1 - _FORGIVE) ** rounds
+        for level, prior in enumerate(_PRIOR_ACCEPTED):
+            self.accepted[level] += nearer * (prior - self.accepted[level])
+
+    def dump(self) -> dict[str, list[float]]:
+        """What is worth keeping for the next run."""
+        return {"accepted": self.accepted, "share": self.share}
+
+    @classmethod
+    def load(cls, kept: dict[str, list[float]]) -> Chances:
+        """The opposite of `dump`.
+
+        Raises:
+            KeyError, ValueError: not made by `dump`.
+        """
+        chances = cls()
+        accepted, share = kept["accepted"], kept["share"]
+        if not len(accepted) == len(share) == len(_PRIOR_SHARE):
+            raise ValueError("other levels")
+        chances.accepted = [min(1.0, max(0.0, float(a))) for a in accepted]
+        chances._seen = [max(1e-6, float(s)) / (1 - _FORGET) for s in share]
+        return chances
