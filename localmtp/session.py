@@ -91,10 +91,18 @@ class Session(ABC):
         name: of the model.
         drafter_name: empty when there is none, or it is not known.
         settings: may be replaced between answers.
+        place: where the model runs, in words.
     """
 
-    def __init__(self, name: str, drafter_name: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        name: str,
+        drafter_name: str,
+        settings: Settings,
+        place: str = "on this machine",
+    ) -> None:
         self.name = name
+        self.place = place
         self.drafter_name = drafter_name
         self.messages: list[Message] = []
         self.settings = settings

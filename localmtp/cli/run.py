@@ -15,6 +15,7 @@ import click
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.options import choices, generation_options, load_options, pair_options
+from localmtp.cli.remote import check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.
 @click.command("run", short_help="One answer to standard output.")
 @click.argument("model", required=False)
 @click.argument("prompt", required=False)
+@server_options
 @pair_options
 @generation_options
 @click.option("--raw", is_flag=True, help="No chat template: the prompt as it is.")
@@ -43,24 +45,16 @@ def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **f
     localmtp run "Count from 1 to 20."
     localmtp run gemma4-e4b "Why is the sky blue?"
     localmtp run nano --json < prompt.txt
+    localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
-    from localmtp.cli.progress import Downloads
-    from localmtp.models import resolve
-    from localmtp.session import open_session
-
+    check_flags()
     if model is not None and prompt is None and not _MODEL_NAME.fullmatch(model):
         model, prompt = None, model
     text = _read_stdin() if prompt in (None, "-") else prompt
     assert text is not None
     if not text.strip():
         raise LocalmtpError("the prompt is empty", hint='give one: localmtp run "Hello"')
-    with Downloads() as progress:
-        files = resolve(
-            model, drafter=flags["drafter"], offline=flags["offline"], progress=progress
-        )
-    for warning in files.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    session = open_session(files, choices(flags), load_options(flags))
+    session = connect(model, flags) if flags["server"] else _load(model, flags)
     try:
         signal.signal(signal.SIGINT, _stop_then_abort(session))
         events = session.complete(text) if raw else session.ask(text)
@@ -72,7 +66,22 @@ def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **f
     else:
         output.line()
         click.echo(output.dim(statistics_line(finished)), err=True)
+    next(events, None)  # where a lost server is told: what came of its answer is out
     return INTERRUPTED if finished.reason == "cancelled" else 0
+
+
+def _load(model: str | None, flags: dict[str, Any]) -> Session:
+    from localmtp.cli.progress import Downloads
+    from localmtp.models import resolve
+    from localmtp.session import open_session
+
+    with Downloads() as progress:
+        files = resolve(
+            model, drafter=flags["drafter"], offline=flags["offline"], progress=progress
+        )
+    for warning in files.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return open_session(files, choices(flags), load_options(flags))
 
 
 def _read_stdin() -> str:
@@ -125,12 +134,16 @@ def _report(session: Session, pieces: list[Piece], finished: Finished) -> dict[s
         "drafter": session.drafter_name,
         "text": "".join(p.text for p in pieces if p.channel is Channel.ANSWER),
         "thought": "".join(p.text for p in pieces if p.channel is Channel.THOUGHT),
-        "token_ids": [p.token_id for p in pieces],
+        # Other servers do not tell them.
+        "token_ids": [p.token_id for p in pieces if p.token_id >= 0],
         "finish_reason": finished.reason,
         "prompt_tokens": stats.prompt_tokens,
         "completion_tokens": stats.completion_tokens,
         "stats": stats.as_dict(),
     }
+
+
+_ENDINGS = {"length": "cut at the limit", "cancelled": "stopped", "lost": "cut: server lost"}
 
 
 def statistics_line(finished: Finished) -> str:
@@ -145,6 +158,6 @@ def statistics_line(finished: Finished) -> str:
     if s.drafting != "on":
         parts.append(f"drafting {s.drafting}")
     parts.append(f"first token after {s.ttft_s:.2f} s")
-    if finished.reason != "stop":
-        parts.append("cut at the limit" if finished.reason == "length" else "stopped")
+    if finished.reason in _ENDINGS:
+        parts.append(_ENDINGS[finished.reason])
     return " · ".join(parts)

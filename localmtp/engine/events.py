@@ -17,6 +17,8 @@ class Origin(StrEnum):
     """The target's own: a pass without drafts, a correction after a rejection, or the bonus."""
     DRAFT = "draft"
     """Proposed by the drafter and accepted by the target."""
+    UNTOLD = "untold"
+    """Another engine's, which does not say."""
 
 
 class Channel(StrEnum):
@@ -34,6 +36,8 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     """`max_tokens` or the context was reached."""
     CANCELLED = "cancelled"
+    LOST = "lost"
+    """The server that answered was lost, or failed."""
 
 
 @dataclass(frozen=True, slots=True)

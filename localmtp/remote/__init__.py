@@ -1,0 +1,1 @@
+"""Conversations with models that other OpenAI-compatible servers run."""

@@ -1,0 +1,70 @@
+"""What servers count of their drafting on their Prometheus pages.
+
+vLLM and llama.cpp (with `--metrics`) count alike: `PREFIX:spec_decode_num_drafts_total`,
+`…_num_draft_tokens_total` and `…_num_accepted_tokens_per_pos_total{position="0"}`. All clients
+of a server are in these counters: a difference belongs to one answer only if the tokens generated
+meanwhile are that answer's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SAMPLE = re.compile(r"^(\w+):(\w+?)(?:\{(.*)\})? ([\d.eE+-]+)", re.MULTILINE)
+_POSITION = re.compile(r'position="(\d+)"')
+_GENERATED = ("generation_tokens_total", "tokens_predicted_total")
+"""vLLM's name and llama.cpp's."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftCounts:
+    """Counters since a server started, or their difference over an answer."""
+
+    generated: int
+    """Tokens of all answers."""
+    drafts: int
+    drafted: int
+    """Tokens of all drafts."""
+    accepted_at: tuple[int, ...]
+    """[i]: tokens accepted at position i + 1."""
+
+    @property
+    def drafted_at(self) -> tuple[int, ...]:
+        """[i]: tokens drafted at position i + 1, if all drafts were of about one length."""
+        positions = range(len(self.accepted_at))
+        return tuple(max(0, min(self.drafts, self.drafted - i * self.drafts)) for i in positions)
+
+    def __sub__(self, before: DraftCounts) -> DraftCounts:
+        earlier = before.accepted_at + (0,) * len(self.accepted_at)
+        return DraftCounts(
+            self.generated - before.generated,
+            self.drafts - before.drafts,
+            self.drafted - before.drafted,
+            tuple(now - then for now, then in zip(self.accepted_at, earlier, strict=False)),
+        )
+
+
+def draft_counts(page: str) -> DraftCounts | None:
+    """Read a page in Prometheus's text format; None if nothing on it is about drafting.
+
+    Engines of one server (vLLM's data parallelism) are added up.
+    """
+    sums: dict[str, int] = {}
+    accepted_at: dict[int, int] = {}
+    for _, name, labels, value in _SAMPLE.findall(page):
+        amount = int(float(value))
+        if name == "spec_decode_num_accepted_tokens_per_pos_total":
+            if found := _POSITION.search(labels):
+                position = int(found[1])
+                accepted_at[position] = accepted_at.get(position, 0) + amount
+        else:
+            sums[name] = sums.get(name, 0) + amount
+    if "spec_decode_num_drafts_total" not in sums:
+        return None
+    return DraftCounts(
+        generated=sum(sums.get(name, 0) for name in _GENERATED),
+        drafts=sums["spec_decode_num_drafts_total"],
+        drafted=sums.get("spec_decode_num_draft_tokens_total", 0),
+        accepted_at=tuple(accepted_at.get(i, 0) for i in range(max(accepted_at, default=-1) + 1)),
+    )
