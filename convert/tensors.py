@@ -71,6 +71,11 @@ def plan_tensors(spec: Spec, checkpoint: Checkpoint) -> list[Tensor]:
     return sorted(planned, key=_llama_cpp_order)
 
 
+def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
+    """Hugging Face name and shape of every tensor that a checkpoint must hold."""
+    return {slot.hf_name: slot.shape for slot in _slots(spec) if slot.required}
+
+
 def source_kind(tensors: list[Tensor]) -> int:
     """The `ggml_type` that holds every matrix of the checkpoint without loss."""
     kinds = {

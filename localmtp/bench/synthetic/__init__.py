@@ -1,0 +1,1 @@
+"""Speed before downloading: random weights of a model's true shape, published acceptance."""

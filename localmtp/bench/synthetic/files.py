@@ -1,0 +1,199 @@
+"""GGUF files with the true shape and quantization of a model, and weights that mean nothing.
+
+How fast a pass is depends on neither: matrix products take the same time whatever they multiply,
+and types and shapes are those that the converter would choose for the real checkpoint.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.resources import files as resources
+from math import prod
+from os import SEEK_END
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFWriter, TokenType
+
+from localmtp.convert.architecture import Spec, read_spec
+from localmtp.convert.checkpoint import Checkpoint, StoredTensor
+from localmtp.convert.metadata import write_architecture, write_quantization
+from localmtp.convert.quantize import Recipe, file_type, tensor_types
+from localmtp.convert.tensors import Tensor, plan_tensors, shapes, source_kind
+from localmtp.engine import ggml
+from localmtp.errors import LocalmtpError
+
+_POOL_ROWS, _POOL_WIDTH = 512, 2048
+"""A million random numbers, repeated all over a file: quantizing as many as it holds would take
+minutes, and memory is read at the same speed whether or not it repeats itself."""
+
+_CHUNK = 16 << 20
+"""Bytes per write."""
+
+_SPREAD = 0.02
+"""Of the weights. Norms keep what follows in bounds, whatever it is."""
+
+_PURE = (("token_embd", "Q4_0"),)
+"""Published Q4_0 drafters have their output head in Q4_0 too, as their sizes show; libllama on its
+own would make it Q6_K."""
+
+_SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
+
+
+@dataclass(frozen=True)
+class SyntheticFile:
+    """A GGUF file that could be written."""
+
+    name: str
+    quant: str
+    """A key of the converter's `FILE_TYPES`."""
+    spec: Spec
+    tensors: tuple[Tensor, ...]
+
+    @cached_property
+    def types(self) -> Mapping[str, int]:
+        """The `ggml_type` of every tensor.
+
+        Raises:
+            LocalmtpError: libllama cannot choose them, as for types that need an importance matrix.
+        """
+        pure = self.spec.backbone is not None and self.quant == "Q4_0"
+        recipe = Recipe(self.quant, _PURE if pure else ())
+        return tensor_types(self.spec, self.tensors, recipe, source_kind(list(self.tensors)))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the weights; a vocabulary of some megabytes comes with them."""
+        return sum(map(self._size, self.tensors))
+
+    def outline(self, path: Path) -> None:
+        """Write everything but the weights; in their place is a hole that takes no room."""
+        writer = GGUFWriter(None, self.spec.architecture)
+        writer.add_name(self.name)
+        for tensor in self.tensors:
+            kind, size = self.types[tensor.name], self._size(tensor)
+            writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, kind)
+        write_architecture(writer, self.spec)
+        write_quantization(writer, file_type(self.quant))
+        _write_vocabulary(writer, self.spec.vocab)
+        writer.write_header_to_file(path)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.close()
+        with path.open("ab") as file:
+            file.truncate(_padded(file.tell()) + sum(_padded(self._size(t)) for t in self.tensors))
+
+    def fill(self, path: Path) -> None:
+        """Write the weights into the outline: about as fast as the disk takes them."""
+        pools: dict[int, ggml.Bytes] = {}
+        with path.open("r+b") as file:
+            file.seek(-sum(_padded(self._size(t)) for t in self.tensors), SEEK_END)
+            for tensor in self.tensors:
+                for chunk in self._data(tensor, pools):
+                    file.write(chunk.data)
+                file.seek(_padded(file.tell()))
+
+    def _size(self, tensor: Tensor) -> int:
+        rows, width = prod(tensor.shape[:-1]), tensor.shape[-1]
+        return rows * ggml.row_size(self.types[tensor.name], width)
+
+    def _data(self, tensor: Tensor, pools: dict[int, ggml.Bytes]) -> Iterator[ggml.Bytes]:
+        """The bytes of a tensor: vectors are ones, matrices random blocks of their type."""
+        if not isinstance(tensor.source, StoredTensor):
+            yield tensor.source.view(np.uint8)
+            return
+        if len(tensor.shape) == 1:
+            yield np.ones(tensor.shape, np.float32).view(np.uint8)
+            return
+        kind = self.types[tensor.name]
+        if kind not in pools:
+            pools[kind] = _pool(kind)
+        left = self._size(tensor)
+        while left:
+            chunk = pools[kind][:left]
+            yield chunk
+            left -= chunk.nbytes
+
+
+def synthetic_pair(name: str, quant: str) -> tuple[SyntheticFile, SyntheticFile]:
+    """A model of the registry and its drafter.
+
+    Args:
+        name: as in the registry, without quantization.
+        quant: of the target. Drafters are published as Q4_0 with a Q4_0 target, else as Q8_0.
+
+    Raises:
+        LocalmtpError: its configuration, or the quantization, is not known.
+    """
+    known = tomllib.loads((resources(__package__) / "sizes.toml").read_text("utf-8"))
+    if name not in known:
+        raise LocalmtpError(
+            f"the configuration of {name} is not known", hint=f"known are: {', '.join(known)}"
+        )
+    drafter_quant = "Q4_0" if quant == "Q4_0" else "Q8_0"
+    return (
+        synthetic_file(name, known[name]["target"], quant),
+        synthetic_file(f"{name} drafter", known[name]["drafter"], drafter_quant),
+    )
+
+
+def synthetic_file(name: str, config: Mapping[str, Any], quant: str) -> SyntheticFile:
+    """A model of any configuration.
+
+    Args:
+        name: to be written into the file.
+        config: keys of transformers' config.json, and `period`.
+        quant: the quantization, in capitals.
+
+    Raises:
+        LocalmtpError: the quantization is not known.
+    """
+    file_type(quant)
+    settings = dict(config)
+    if period := settings.pop("period", 0):
+        settings["layer_types"] = [
+            "sliding_attention" if (i + 1) % period else "full_attention"
+            for i in range(settings["num_hidden_layers"])
+        ]
+    checkpoint = Checkpoint(Path(name), settings, {}, {})
+    spec = read_spec(checkpoint)
+    stored = {n: StoredTensor(n, "BF16", s, Path(name), 0) for n, s in shapes(spec).items()}
+    tensors = plan_tensors(spec, replace(checkpoint, tensors=stored))
+    return SyntheticFile(name, quant, spec, tuple(tensors))
+
+
+def _padded(nbytes: int) -> int:
+    """Tensors begin at multiples of the alignment."""
+    return -(-nbytes // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
+
+
+def _pool(kind: int) -> ggml.Bytes:
+    """Random blocks of a type, a whole number of them, of about `_CHUNK` bytes."""
+    random = np.random.default_rng(kind)
+    numbers = random.normal(0, _SPREAD, (_POOL_ROWS, _POOL_WIDTH)).astype(np.float32)
+    blocks = ggml.quantize_rows(numbers, kind)
+    return np.tile(blocks, max(1, _CHUNK // blocks.nbytes))
+
+
+def _write_vocabulary(writer: GGUFWriter, size: int) -> None:
+    """As many tokens as the model has, so that logits and look-ups are as long."""
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    words = [f"word{i}" for i in range(size - len(_SPECIAL) - len(byte_tokens))]
+    writer.add_tokenizer_model("gemma4")
+    writer.add_token_list([*_SPECIAL, *byte_tokens, *words])
+    writer.add_token_types(
+        [TokenType.CONTROL] * len(_SPECIAL)
+        + [TokenType.BYTE] * len(byte_tokens)
+        + [TokenType.NORMAL] * len(words)
+    )
+    writer.add_token_merges(["w o", "wo r"])
+    writer.add_pad_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_unk_token_id(3)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)
