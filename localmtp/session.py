@@ -8,18 +8,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from localmtp import machine
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
 from localmtp.engine.generate import Generation
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.pieces import PieceReader
+from localmtp.engine.pieces import PieceReader, as_written
 from localmtp.engine.sampling import Sampling, make_sampler
+from localmtp.engine.spelling import spell
 from localmtp.engine.stats import Counters, Stats
 from localmtp.errors import LocalmtpError
+from localmtp.loading import load_pair
 from localmtp.models import ModelFiles
-from localmtp.models.room import context_for
-from localmtp.template import ChatTemplate
+from localmtp.prompts import chat_template, prompt_tokens
+
+_FREE = 8
+"""When less than this part of the context is free for an answer, it counts as full."""
 
 
 class Role(StrEnum):
@@ -27,6 +30,15 @@ class Role(StrEnum):
 
     USER = "user"
     MODEL = "model"
+
+
+class OnFull(StrEnum):
+    """What happens when a conversation outgrows the context."""
+
+    STOP = "stop"
+    """Answers end where the context does; then the conversation has to."""
+    DROP = "drop"
+    """The oldest exchanges are left out, down to half of the context; the system prompt stays."""
 
 
 @dataclass(slots=True)
@@ -39,6 +51,8 @@ class Message:
     finish: FinishReason | None = None
     """Of a model's message: None while it grows."""
     stats: Stats | None = None
+    dropped: bool = False
+    """Whether the model is no longer given it, see `OnFull`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,7 @@ class Settings:
     """Longest answer; None: until the context is full."""
     system: str = ""
     think: bool = False
+    on_full: OnFull = OnFull.STOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,7 @@ class Choices:
     max_tokens: int | None = None
     system: str = ""
     think: bool = False
+    on_full: OnFull = OnFull.STOP
 
     def settings(self, default: Sampling) -> Settings:
         """These choices over the model's own sampling."""
@@ -78,6 +94,7 @@ class Choices:
             max_tokens=self.max_tokens,
             system=self.system,
             think=self.think,
+            on_full=self.on_full,
         )
 
 
@@ -215,6 +232,10 @@ class LocalSession(Session):
         self._auto = AutoPacing()
         self._counters = self._new_counters()
         self._template = chat_template(pair)
+        self.placed = pair.placed
+        """See `Pair`."""
+        self._known: list[int] = []
+        """The last prompt and its answer, as token ids."""
 
     @property
     def drafting(self) -> str:
@@ -231,7 +252,7 @@ class LocalSession(Session):
         """
         if not text:
             raise LocalmtpError("the prompt is empty", hint="give some text to go on with")
-        return self._generate(prompt_tokens(self._pair, text))
+        return self._generate(prompt_tokens(self._pair, text), Channel.ANSWER)
 
     def stats(self) -> Stats:
         """The running answer in numbers, or the last one."""
@@ -250,11 +271,28 @@ class LocalSession(Session):
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
-        begun = ""
+        begun, channel = "", Channel.ANSWER
         if messages and messages[-1].role is Role.MODEL:
             *messages, last = messages
-            begun = last.text
-        return self._generate(prompt_tokens(self._pair, self._render(messages) + begun))
+            begun = as_written(last.thought, last.text)
+            channel = Channel.THOUGHT if last.thought and not last.text else Channel.ANSWER
+        if self.settings.on_full is OnFull.DROP:
+            self._make_room(messages, begun)
+        text = self._render(messages) + begun
+        return self._generate(prompt_tokens(self._pair, text, self._known), channel)
+
+    def _make_room(self, messages: Sequence[Message], begun: str) -> None:
+        """Drop the oldest exchanges of a conversation that fills the context.
+
+        Down to half of it: each time, the rest has to be prefilled anew.
+        """
+        n_ctx = self._pair.target.context.n_ctx
+        most = n_ctx - n_ctx // _FREE
+        vocab = self._pair.target.vocab
+        while len(spell(vocab, self._render(messages) + begun, self._known)) > most:
+            if not _drop_oldest(messages):
+                return
+            most = n_ctx // 2
 
     def _render(self, messages: Sequence[Message]) -> str:
         if self._template is None:
@@ -262,24 +300,32 @@ class LocalSession(Session):
                 f"{self.name} has no chat template (a base model?)", hint="prompt it with --raw"
             )
         roles = {Role.USER: "user", Role.MODEL: "assistant"}
-        turns = [{"role": roles[m.role], "content": m.text} for m in messages]
+        turns = [{"role": roles[m.role], "content": m.text} for m in messages if not m.dropped]
         if self.settings.system:
             turns.insert(0, {"role": "system", "content": self.settings.system})
         return self._template.render(turns, think=self.settings.think)
 
-    def _generate(self, prompt: Sequence[int]) -> Iterator[Event]:
+    def _generate(self, prompt: Sequence[int], channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
         self._counters = self._new_counters()
-        return Generation(
+        generation = Generation(
             target=self._pair.target,
             drafter=self._pair.drafter,
             sampler=make_sampler(self.settings.sampling),
             pacing=self._pacing(),
-            reader=PieceReader(self._pair.target.vocab),
+            reader=PieceReader(self._pair.target.vocab, channel),
             counters=self._counters,
             max_tokens=self.settings.max_tokens or self._pair.target.context.n_ctx,
             cancelled=self._cancelled.is_set,
-        ).run(prompt)
+        )
+        self._known = list(prompt)
+        return self._remember(generation.run(prompt))
+
+    def _remember(self, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, Generated):
+                self._known.extend(piece.token_id for piece in event.pieces)
+            yield event
 
     def _pacing(self) -> Pacing:
         if self._why_no_drafter:
@@ -303,56 +349,18 @@ def default_sampling(pair: Pair) -> Sampling:
     )
 
 
-def chat_template(pair: Pair) -> ChatTemplate | None:
-    """The target's own; None for a model that has none.
-
-    Raises:
-        LocalmtpError: the template is not valid.
-    """
-    source = pair.target.model.metadata.get("tokenizer.chat_template", "")
-    vocab = pair.target.vocab
-    bos = vocab.piece(vocab.bos, special=True).decode()
-    return ChatTemplate(source, bos=bos) if source else None
-
-
-def prompt_tokens(pair: Pair, text: str) -> list[int]:
-    """Token ids with BOS exactly once.
-
-    Raises:
-        LocalmtpError: they leave no room in the context for an answer.
-    """
-    vocab, n_ctx = pair.target.vocab, pair.target.context.n_ctx
-    tokens = vocab.tokenize(text, special=True)
-    if tokens[:1] != [vocab.bos]:
-        tokens.insert(0, vocab.bos)
-    if len(tokens) >= n_ctx:
-        raise LocalmtpError(
-            f"the prompt has {len(tokens)} tokens and the context {n_ctx}",
-            hint=f"a larger context, if the model and the memory allow: --ctx {2 * n_ctx}",
-        )
-    return tokens
-
-
-def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
-    """Load what `resolve` found.
-
-    What fits is checked first: libllama would be given memory that is not there, and the system
-    would swap or end the program.
-
-    Raises:
-        LocalmtpError: see `Pair.load`; or it does not fit into memory.
-    """
-    options = replace(
-        options,
-        context=context_for(files, options.context),
-        threads=options.threads or machine.cores(),
-    )
-    return Pair.load(files.target, files.drafter, options)
+def _drop_oldest(messages: Sequence[Message]) -> bool:
+    """Drop the oldest exchange but the last, if there is one."""
+    kept = [m for m in messages if not m.dropped]
+    later = next((i for i, m in enumerate(kept) if i and m.role is Role.USER), 0)
+    for message in kept[:later]:
+        message.dropped = True
+    return later > 0
 
 
 def open_session(
     files: ModelFiles, choices: Choices | None = None, options: LoadOptions | None = None
-) -> Session:
+) -> LocalSession:
     """Load a pair and begin a conversation with it.
 
     Raises:

@@ -8,6 +8,7 @@ from localmtp.engine.events import Channel, Origin, Piece
 from localmtp.engine.llama import Vocab
 
 _OPEN, _CLOSE = "<|channel>", "<channel|>"
+_NAME = "thought\n"
 
 
 class PieceReader:
@@ -18,14 +19,15 @@ class PieceReader:
 
     Args:
         vocab: of the target.
+        channel: that the first token belongs to; a thought that was cut may be gone on with.
     """
 
-    def __init__(self, vocab: Vocab) -> None:
+    def __init__(self, vocab: Vocab, channel: Channel = Channel.ANSWER) -> None:
         self._vocab = vocab
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._open = _only(vocab.tokenize(_OPEN, special=True))
         self._close = _only(vocab.tokenize(_CLOSE, special=True))
-        self._channel = Channel.ANSWER
+        self._channel = channel
         self._in_name = False
 
     def read(self, token_id: int, origin: Origin) -> Piece:
@@ -41,6 +43,13 @@ class PieceReader:
             _, line_break, text = text.partition("\n")
             self._in_name = not line_break
         return Piece(token_id, text, origin, self._channel)
+
+
+def as_written(thought: str, answer: str) -> str:
+    """A turn that was cut, as the model wrote it: what a `PieceReader` made of it, undone."""
+    if not thought:
+        return answer
+    return f"{_OPEN}{_NAME}{thought}" + (f"{_CLOSE}{answer}" if answer else "")
 
 
 def _only(ids: list[int]) -> int:

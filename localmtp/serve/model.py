@@ -14,7 +14,9 @@ from localmtp.engine.pieces import PieceReader
 from localmtp.engine.sampling import make_sampler
 from localmtp.engine.stats import Counters
 from localmtp.errors import LocalmtpError
+from localmtp.loading import load_pair
 from localmtp.models import ModelFiles
+from localmtp.prompts import chat_template, prompt_tokens
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.scoring import ScoringSampler
 from localmtp.serve.stops import StopScanner
@@ -22,10 +24,7 @@ from localmtp.serve.tasks import Ended, Said, Scored, Task
 from localmtp.session import (
     Choices,
     Settings,
-    chat_template,
     default_sampling,
-    load_pair,
-    prompt_tokens,
 )
 
 

@@ -1,0 +1,43 @@
+"""What a pair is prompted with: its own template, and text as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from localmtp.engine.pair import Pair
+from localmtp.engine.spelling import spell
+from localmtp.errors import LocalmtpError
+from localmtp.template import ChatTemplate
+
+
+def chat_template(pair: Pair) -> ChatTemplate | None:
+    """The target's own; None for a model that has none.
+
+    Raises:
+        LocalmtpError: the template is not valid.
+    """
+    source = pair.target.model.metadata.get("tokenizer.chat_template", "")
+    vocab = pair.target.vocab
+    bos = vocab.piece(vocab.bos, special=True).decode()
+    return ChatTemplate(source, bos=bos) if source else None
+
+
+def prompt_tokens(pair: Pair, text: str, known: Sequence[int] = ()) -> list[int]:
+    """Token ids with BOS exactly once.
+
+    Args:
+        pair: whose target is prompted.
+        text: the prompt.
+        known: see `spell`.
+
+    Raises:
+        LocalmtpError: they leave no room in the context for an answer.
+    """
+    vocab, n_ctx = pair.target.vocab, pair.target.context.n_ctx
+    tokens = spell(vocab, text, known)
+    if len(tokens) >= n_ctx:
+        raise LocalmtpError(
+            f"the prompt has {len(tokens)} tokens and the context {n_ctx}",
+            hint=f"a larger context, if the model and the memory allow: --ctx {2 * n_ctx}",
+        )
+    return tokens
