@@ -8,15 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from localmtp import machine
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
 from localmtp.engine.generate import Generation
+from localmtp.engine.ggml import devices
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.pieces import PieceReader, as_written
 from localmtp.engine.sampling import Sampling, make_sampler
 from localmtp.engine.spelling import spell
 from localmtp.engine.stats import Counters, Stats
+from localmtp.engine.trace import Trace
 from localmtp.errors import LocalmtpError
+from localmtp.experience import Experience
 from localmtp.loading import load_pair
 from localmtp.models import ModelFiles
 from localmtp.prompts import chat_template, prompt_tokens
@@ -223,13 +227,23 @@ class LocalSession(Session):
         pair: loaded; the session closes it.
         files: where it came from.
         choices: over the model's own settings.
+        experience: where automatic pacing begins, and what it has learned is kept.
     """
 
-    def __init__(self, pair: Pair, files: ModelFiles, choices: Choices) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        files: ModelFiles,
+        choices: Choices,
+        experience: Experience | None = None,
+    ) -> None:
         super().__init__(files.name, files.drafter_name, choices.settings(default_sampling(pair)))
+        self.trace: Trace | None = None
+        """Records the rounds of the answers that begin from now on."""
+        self._experience = experience
         self._pair = pair
         self._why_no_drafter = files.why_no_drafter
-        self._auto = AutoPacing()
+        self._auto: dict[bool, AutoPacing] = {}
         self._counters = self._new_counters()
         self._template = chat_template(pair)
         self.placed = pair.placed
@@ -267,7 +281,10 @@ class LocalSession(Session):
         return self._render(self.messages)
 
     def close(self) -> None:
-        """Free the pair."""
+        """Keep what was learned, and free the pair."""
+        if self._experience:
+            for greedy, pacing in self._auto.items():
+                self._experience.keep(pacing, greedy=greedy)
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -308,11 +325,14 @@ class LocalSession(Session):
     def _generate(self, prompt: Sequence[int], channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
         self._counters = self._new_counters()
+        sampler, pacing = make_sampler(self.settings.sampling), self._pacing()
+        if self.trace:
+            sampler, pacing = self.trace.watch(sampler, pacing)
         generation = Generation(
             target=self._pair.target,
             drafter=self._pair.drafter,
-            sampler=make_sampler(self.settings.sampling),
-            pacing=self._pacing(),
+            sampler=sampler,
+            pacing=pacing,
             reader=PieceReader(self._pair.target.vocab, channel),
             counters=self._counters,
             max_tokens=self.settings.max_tokens or self._pair.target.context.n_ctx,
@@ -330,9 +350,14 @@ class LocalSession(Session):
     def _pacing(self) -> Pacing:
         if self._why_no_drafter:
             return FixedPacing(0)
-        if self.settings.n_draft is None:
-            return self._auto
-        return FixedPacing(self.settings.n_draft)
+        if self.settings.n_draft is not None:
+            return FixedPacing(self.settings.n_draft)
+        greedy = self.settings.sampling.temperature == 0
+        if greedy not in self._auto:
+            # Confidence means something else in each.
+            kept = self._experience and self._experience.recall(greedy=greedy)
+            self._auto[greedy] = kept or AutoPacing()
+        return self._auto[greedy]
 
     def _new_counters(self) -> Counters:
         return Counters(load_s=self._pair.load_s, context_size=self._pair.target.context.n_ctx)
@@ -366,5 +391,13 @@ def open_session(
     Raises:
         LocalmtpError: see `load_pair`.
     """
-    pair = load_pair(files, options or LoadOptions())
-    return LocalSession(pair, files, choices or Choices())
+    options = options or LoadOptions()
+    pair = load_pair(files, options)
+    paths = [files.target, files.drafter] if files.drafter else [files.target]
+    circumstances = [
+        *(f"{path.name} {path.stat().st_size}" for path in paths),
+        f"{options.threads or machine.cores()} threads, GPU layers {options.gpu_layers}",
+        machine.processor(),
+        *(device.description for device in devices()),
+    ]
+    return LocalSession(pair, files, choices or Choices(), Experience(circumstances))
