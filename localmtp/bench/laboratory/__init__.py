@@ -1,0 +1,1 @@
+"""Where a change to pacing is judged: traces of rounds, and policies replayed on them."""

@@ -1,0 +1,93 @@
+"""Other ways to choose a draft length, to compare pacing with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_LEARN = 0.05
+"""Weight of a new verdict in averages by position."""
+
+_PROBE = 20
+"""Rounds without a draft until one is tried again."""
+
+
+class Threshold:
+    """Drafts until the product of the drafter's confidences falls below a threshold.
+
+    Args:
+        least: the threshold.
+        longest: at most so many tokens.
+    """
+
+    state = "on"
+
+    def __init__(self, least: float, longest: int) -> None:
+        self._least = least
+        self._longest = longest
+        self._left = 0
+        self._reach = 1.0
+
+    def begin(self, limit: int) -> None:
+        """Every round alike."""
+        self._left = min(self._longest, limit)
+        self._reach = 1.0
+
+    def go_on(self) -> bool:
+        """Until the length is reached."""
+        return self._left > 0
+
+    def keep(self, confidence: float) -> bool:
+        """While the product is high enough."""
+        self._reach *= confidence
+        self._left = self._left - 1 if self._reach >= self._least else 0
+        return self._reach >= self._least
+
+    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+        """Nothing is learned."""
+
+
+class PerRound:
+    """One length for the whole round: the best by mean acceptance at each position.
+
+    Is told the costs. This is the rule of Ollama's MLX runner, in a few lines.
+
+    Args:
+        pass_s: seconds of a verification pass, by draft length.
+        step_s: seconds of a draft step.
+    """
+
+    state = "on"
+
+    def __init__(self, pass_s: Sequence[float], step_s: float) -> None:
+        self._pass_s = pass_s
+        self._step_s = step_s
+        self._accepted = [0.8] * (len(pass_s) - 1)
+        self._length = self._left = self._idle = 0
+
+    def begin(self, limit: int) -> None:
+        """Choose the length of the round."""
+        best, length, reach, tokens = 1 / self._pass_s[0], 0, 1.0, 1.0
+        for n, accepted in enumerate(self._accepted[:limit], 1):
+            reach *= accepted
+            tokens += reach
+            rate = tokens / (self._pass_s[n] + n * self._step_s)
+            if rate > best:
+                best, length = rate, n
+        self._idle = 0 if length else self._idle + 1
+        if self._idle and self._idle % _PROBE == 0:
+            length = min(1, limit)
+        self._length = self._left = length
+
+    def go_on(self) -> bool:
+        """Until the length is reached."""
+        return self._left > 0
+
+    def keep(self, confidence: float) -> bool:
+        """Always."""
+        self._left -= 1
+        return True
+
+    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+        """Learn which positions were accepted."""
+        for i in range(min(accepted + 1, self._length)):
+            self._accepted[i] += _LEARN * ((i < accepted) - self._accepted[i])

@@ -1,0 +1,59 @@
+"""What automatic pacing learned about a pair on this machine, kept between runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from localmtp.engine.pacing import AutoPacing
+
+_FORMAT = 1
+"""Goes up when what is kept changes its meaning; older files are then not looked at."""
+
+
+class Experience:
+    """The memory of one pair, loaded in one way.
+
+    Costs depend on all of the machine, the files and how they are loaded, so each combination has
+    a file of its own, and no two runs of different ones write to the same. It only saves warming
+    up: a file that is missing, damaged or cannot be written changes nothing else.
+
+    Args:
+        directory: for all pairs; None for the user's own.
+        parts: what makes this combination: files with their sizes, threads, devices.
+    """
+
+    def __init__(self, parts: list[str], directory: Path | None = None) -> None:
+        if directory is None:
+            from platformdirs import user_state_path
+
+            directory = user_state_path("localmtp") / "pacing"
+        self._directory = directory
+        self._name = sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def recall(self, *, greedy: bool) -> AutoPacing | None:
+        """Pacing as it was when it was last kept."""
+        try:
+            kept = json.loads(self._path(greedy=greedy).read_text("utf-8"))
+            return AutoPacing.load(kept)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, pacing: AutoPacing, *, greedy: bool) -> None:
+        """Write what it learned, beside and renamed."""
+        learned = pacing.dump()
+        if not learned:
+            return
+        path = self._path(greedy=greedy)
+        beside = path.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(json.dumps(learned), "utf-8")
+            beside.replace(path)
+
+    def _path(self, *, greedy: bool) -> Path:
+        way = "greedy" if greedy else "sampled"
+        return self._directory / f"{self._name}-{way}-{_FORMAT}.json"
