@@ -1,0 +1,102 @@
+"""Going back further than the sliding window: what is kept for it, and that nothing changes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from localmtp.engine.checkpoints import Checkpoints
+from localmtp.engine.llama import Floats
+from localmtp.engine.pacing import FixedPacing
+from localmtp.engine.pair import Pair
+from localmtp.engine.sampling import Greedy
+from localmtp.engine.target import Target
+
+ROUNDING = 0.4
+"""Batching moves nano's logits by up to 0.2; a window that lost half of its keys, by 5 to 10."""
+
+
+def tokens_of(pair: Pair, text: str) -> list[int]:
+    return pair.target.vocab.tokenize(text, special=True)
+
+
+def turn(pair: Pair, question: str, times: int) -> list[int]:
+    bos = pair.target.vocab.bos
+    text = f"<|turn>user\n{question * times}<turn|>\n<|turn>model\n"
+    return [bos, *tokens_of(pair, text)]
+
+
+def follow(target: Target, tokens: Sequence[int]) -> list[Floats]:
+    """The logits after the prompt, and after each of these."""
+    rows = [target.logits()[0].copy()]
+    for token in tokens:
+        rows.append(target.verify(token, ())[0].copy())
+        target.commit(token, (), 0)
+    return rows
+
+
+@pytest.mark.parametrize(
+    "question", ["Count from 3 to 40. ", "Tell me a story about a fox. ", "one, two, three "]
+)
+def test_a_restored_window_answers_like_one_filled_afresh(pair: Pair, question: str) -> None:
+    target = pair.target
+    prompt = turn(pair, question, 30)
+    answer = tokens_of(pair, " four five six seven cat" * 130)[: 1000 - len(prompt)]
+    target.forget()
+    list(target.prefill(prompt))
+    fresh, hidden = follow(target, answer[:12]), target.hidden.copy()
+
+    list(target.prefill([*prompt, *answer]))
+    assert target.context.earliest_position() > len(prompt) - target.model.n_swa
+    reused = next(steps := target.prefill(prompt))
+    list(steps)
+    assert len(prompt) - 8 < reused < len(prompt)
+    for expected, found in zip(fresh, follow(target, answer[:12]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=ROUNDING)
+    error = np.linalg.norm(target.hidden - hidden) / np.linalg.norm(hidden)
+    assert error < 0.1
+
+
+def test_drafts_after_a_restore_are_as_good(pair: Pair) -> None:
+    target = pair.target
+    prompt = turn(pair, "Count from 3 to 40. ", 20)
+    list(target.prefill(prompt))
+    list(target.prefill([*prompt, *tokens_of(pair, " cat" * 700)[: 1000 - len(prompt)]]))
+    list(target.prefill(prompt))
+    restored = _drafted(pair)
+    target.forget()
+    list(target.prefill(prompt))
+    assert restored == _drafted(pair)
+
+
+def test_what_has_changed_is_not_returned_to(pair: Pair) -> None:
+    target = pair.target
+    one, other = turn(pair, "Say cat. ", 60), turn(pair, "Say dog. ", 60)
+    target.forget()
+    list(target.prefill(one))
+    list(target.prefill(other))
+    list(target.prefill([*other, *tokens_of(pair, " cat" * 700)[: 1000 - len(other)]]))
+    shared = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+    assert next(target.prefill(one)) <= shared
+
+
+def test_the_memory_is_bounded_and_the_latest_stays(pair: Pair) -> None:
+    target = pair.target
+    target.forget()
+    list(target.prefill(tokens_of(pair, "one two three " * 60)[:300]))
+    kept = Checkpoints(target.context)
+    places = range(10, 310, 10)
+    for place in places:
+        kept.save(place)
+    found = {kept.restore(place) for place in places}
+    assert len(found) < 20
+    assert max(places) in found
+    assert min(found) < 50  # spread over the conversation, not the latest alone
+    target.forget()
+
+
+def _drafted(pair: Pair) -> list[int]:
+    pacing = FixedPacing(4)
+    pacing.begin(4)
+    last = int(pair.target.logits()[0].argmax())
+    return pair.drafter.propose(last, Greedy(), pacing).tokens
