@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
+from localmtp.cli.following import follow, say_what_is_missing
+from localmtp.cli.laboratory import record_trace, show_replay
 from localmtp.cli.measuring import DraftLengths, load
 from localmtp.cli.options import choices, pair_options, prompt_options, sampling_options
-from localmtp.cli.table import table
+from localmtp.cli.reporting import setting, show
+from localmtp.cli.synthetic import MEANINGLESS, Shares, expect
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
-    from localmtp.bench.measure import Answer, Plan
-    from localmtp.bench.report import Setting
-    from localmtp.bench.results import Results
-    from localmtp.engine.pair import Pair
+    from localmtp.bench.measure import Plan
     from localmtp.models import ModelFiles
 
 
 @click.command("bench", short_help="Measured speed, with and without drafting.")
-@click.argument("model")
+@click.argument("model", required=False)
 @pair_options
 @click.option(
     "--n-draft",
@@ -58,7 +55,38 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 @click.option("--markdown", is_flag=True, help="Print Markdown instead.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it too.")
-def command(model: str, as_json: bool, markdown: bool, plot: Path | None, **flags: Any) -> int:
+@click.option(
+    "--synthetic",
+    is_flag=True,
+    help="Instead, expect a speed, with random weights of MODEL's shape; downloads nothing.",
+)
+@click.option(
+    "--acceptance",
+    type=Shares(),
+    metavar="LIST",
+    help="With --synthetic: share of drafts accepted at each position.  [default: published ones]",
+)
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Instead, record drafts of full length at every position.",
+)
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Instead, compare draft length rules on such a record; no MODEL.",
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    model: str | None,
+    plot: Path | None,
+    trace: Path | None,
+    replay: Path | None,
+    **flags: Any,
+) -> int:
     r"""Measure MODEL's speed at several draft lengths and on several kinds of text.
 
     Every prompt is answered at all lengths, one after the other in changing order. Ctrl-C ends
@@ -68,33 +96,51 @@ def command(model: str, as_json: bool, markdown: bool, plot: Path | None, **flag
     localmtp bench nano
     localmtp bench gemma4-e4b --budget 20
     localmtp bench nano --workload code --n-draft 0,3,auto --json
+    localmtp bench gemma4-12b --synthetic
+    localmtp bench nano --trace nano.jsonl; localmtp bench --replay nano.jsonl
     """
     from localmtp.bench.plot import draw
-    from localmtp.bench.report import as_json as to_json
-    from localmtp.bench.report import as_markdown, tables
+    from localmtp.bench.report import as_json, tables
     from localmtp.bench.results import Results
 
+    if replay is not None:
+        show_replay(replay, as_json=flags["as_json"])
+        return 0
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    _refuse_what_means_nothing(context, flags)
+    if flags["synthetic"]:
+        expect(model, flags)
+        return 0
     files, pair = load(model, flags)
     with pair:
         plan = _plan(files, flags)
-        setting = _setting(files, pair, flags["threads"])
-        answers, interrupted = _measured(pair, files, plan)
+        if trace is not None:
+            record_trace(pair, files, plan.workloads, plan.choices[0], trace)
+            return 0
+        answers, interrupted = follow(pair, files, plan)
+        where = setting(files, flags["threads"])
     results = Results(plan, answers)
     if not results.runs:
         click.echo("stopped before a prompt was answered at every draft length", err=True)
         return INTERRUPTED
     if plot is not None:
-        draw(setting, results, plot)
-    if as_json:
-        output.line(json.dumps(to_json(setting, results), ensure_ascii=False))
-    elif markdown:
-        output.line(as_markdown(setting, results))
-    else:
-        for shown in tables(results):
-            output.line(f"\n{shown.title}")
-            table(shown.head, shown.rows)
-    _say_what_is_missing(plan, answers, results)
+        draw(where, results, plot)
+    show(where, as_json(where, results), tables(where, results), flags)
+    say_what_is_missing(plan, answers, results)
     return INTERRUPTED if interrupted else 0
+
+
+def _refuse_what_means_nothing(context: click.Context, flags: dict[str, Any]) -> None:
+    """Flags that would be ignored are refused."""
+    if not flags["synthetic"]:
+        if flags["acceptance"]:
+            raise click.UsageError("--acceptance is for --synthetic: drafts are accepted or not.")
+        return
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in MEANINGLESS:
+            raise click.UsageError(f"{parameter.opts[0]} means nothing with --synthetic.")
 
 
 def _plan(files: ModelFiles, flags: dict[str, Any]) -> Plan:
@@ -120,57 +166,3 @@ def _plan(files: ModelFiles, flags: dict[str, Any]) -> Plan:
         repeats=flags["repeats"],
         budget_s=flags["budget"] and 60 * flags["budget"],
     )
-
-
-def _setting(files: ModelFiles, pair: Pair, threads: int | None) -> Setting:
-    from localmtp import machine
-    from localmtp.bench.report import Setting
-    from localmtp.engine.ggml import devices
-
-    return Setting(
-        model=files.name,
-        drafter=files.drafter_name,
-        cpu=machine.processor(),
-        threads=threads or machine.cores(),
-        devices=tuple(device.description for device in devices()),
-    )
-
-
-def _measured(pair: Pair, files: ModelFiles, plan: Plan) -> tuple[list[Answer], bool]:
-    """The answers, all or as many as there were before Ctrl-C, and whether it was pressed."""
-    from localmtp.bench.measure import measure
-
-    answers: list[Answer] = []
-    began = perf_counter()
-    try:
-        for answer in measure(pair, files, plan):
-            answers.append(answer)
-            _show_progress(plan, len(answers), perf_counter() - began)
-    except KeyboardInterrupt:
-        return answers, True
-    finally:
-        if answers and sys.stderr.isatty():
-            click.echo(err=True)
-    return answers, False
-
-
-def _show_progress(plan: Plan, done: int, elapsed: float) -> None:
-    """One line that is rewritten; in a log a line at every tenth."""
-    left = elapsed / done * (plan.answers - done)
-    if plan.budget_s:
-        left = max(0.0, min(left, plan.budget_s - elapsed))
-    minutes, seconds = divmod(round(left), 60)
-    line = f"{done} of {plan.answers} answers, {minutes}:{seconds:02} left"
-    if sys.stderr.isatty():
-        click.echo(f"\r{line:60}", nl=False, err=True)
-    elif done * 10 // plan.answers > (done - 1) * 10 // plan.answers:
-        click.echo(line, err=True)
-
-
-def _say_what_is_missing(plan: Plan, answers: list[Answer], results: Results) -> None:
-    measured = {workload for _, workload in results.settings}
-    missing = [name for name in plan.workloads if name not in measured]
-    if missing:
-        click.echo(f"not measured in the time: {', '.join(missing)}", err=True)
-    elif len(answers) < plan.answers:
-        click.echo(f"partial: {len(answers)} of {plan.answers} answers", err=True)

@@ -37,8 +37,8 @@ class Outcome:
     policy: str
     speed: float
     """Tokens per time, relative to no drafting."""
-    draft_length: float
-    """Mean."""
+    draft_length: float | None
+    """Mean; the oracle's is not known."""
 
 
 def replay(answers: Iterable[Answer], pacing: Pacing, curve: Curve) -> tuple[float, float]:
@@ -114,5 +114,5 @@ def compare(answers: Sequence[Answer], curve: Curve) -> list[Outcome]:
         best([("per round", lambda: PerRound(curve.pass_s, curve.step_s))]),
         best(tuned),
         best([("auto", AutoPacing)]),
-        Outcome("oracle", oracle(answers, curve) / plain, 0.0),
+        Outcome("oracle", oracle(answers, curve) / plain, None),
     ]

@@ -1,0 +1,93 @@
+"""Policies replayed on traces: what `bench --trace` records and `bench --replay` makes of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from localmtp.bench.laboratory.records import Answer, Curve
+from localmtp.bench.laboratory.replay import CURVES, compare, oracle, replay
+from localmtp.engine.pacing import AutoPacing, FixedPacing
+from localmtp.engine.trace import FULL_LENGTH, Round
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "localmtp", "bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def text(seed: int, positions: int = 400) -> list[Answer]:
+    """Answers as drafters see them: runs of easy tokens, and hard ones between."""
+    random = np.random.default_rng(seed)
+    sure = np.where(random.random(positions) < 0.75, 0.995, random.uniform(0.2, 0.9, positions))
+    right = random.random(positions) < sure
+    rounds = []
+    for at in range(positions):
+        ahead = right[at : at + FULL_LENGTH]
+        accepted = len(ahead) if ahead.all() else int(ahead.argmin())
+        confidence = tuple(map(float, sure[at : at + FULL_LENGTH]))
+        rounds.append(Round(confidence, len(confidence), accepted, 0.0, 0.0))
+    return [Answer("text", tuple(rounds))]
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
+def test_auto_is_as_good_as_the_best_rule_in_hindsight(curve: Curve) -> None:
+    speed = {o.policy.split(":")[0]: o.speed for o in compare(text(1) + text(2), curve)}
+    assert speed["auto"] > 0.96 * speed["best threshold"]
+    assert speed["auto"] > 0.98 * speed["best fixed"]
+    assert speed["auto"] > 0.98  # of no drafting
+    assert speed["oracle"] >= max(speed.values())
+
+
+def test_fixed_lengths_cost_what_the_curve_says() -> None:
+    answers = [Answer("text", tuple(Round((0.9, 0.9), 2, 1, 0.0, 0.0) for _ in range(6)))]
+    curve = Curve("made up", (1.0, 2.0, 4.0, *[9.0] * 6), 0.5)
+    plain, _ = replay(answers, FixedPacing(0), curve)
+    one, length = replay(answers, FixedPacing(1), curve)
+    assert plain == pytest.approx(1.0)
+    assert one == pytest.approx(6 / (3 * 2.5))
+    assert length == 1
+    assert oracle(answers, curve) == pytest.approx(1.0)
+
+
+def test_what_was_learned_can_be_kept(tmp_path: Path) -> None:
+    curve, answers = CURVES[1], text(3)
+    learned = AutoPacing()
+    replay(answers, learned, curve)
+    kept = AutoPacing.load(json.loads(json.dumps(learned.dump())))
+    again, length = replay(text(4, 40), kept, curve)
+    anew, _ = replay(text(4, 40), AutoPacing(), curve)
+    assert again > anew  # nothing to warm up
+    assert length > 1
+    with pytest.raises((KeyError, ValueError)):
+        AutoPacing.load({"pass_s": [1.0], "step_s": 1.0, "rate": 1.0})
+
+
+def test_a_trace_of_nano_is_recorded_and_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "nano.jsonl"
+    flags = ["--prompts", "1", "--max-tokens", "40", "--threads", "1", "--workload", "json"]
+    done = bench("nano", "--trace", str(path), *flags)
+    assert done.returncode == 0, done.stderr
+    head, *rounds = map(json.loads, path.read_text("utf-8").splitlines())
+    assert head["full"] and len(head["pass_s"]) == FULL_LENGTH + 1
+    assert len(rounds) > 20  # one at every position
+    assert all(r["accepted"] <= r["drafted"] == len(r["confidence"]) for r in rounds)
+    replayed = bench("--replay", str(path), "--json")
+    curves = json.loads(replayed.stdout)["curves"]
+    assert {"this machine", *(c.name for c in CURVES)} == set(curves)
+    for outcomes in curves.values():
+        assert outcomes[-1]["policy"] == "oracle"
+        assert outcomes[-1]["speed"] == max(o["speed"] for o in outcomes)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"full": true}\n[]', "not JSON"])
+def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(content, "utf-8")
+    done = bench("--replay", str(path))
+    assert done.returncode == 1
+    assert f"{path} is not a trace to replay on" in done.stderr
+    assert "Traceback" not in done.stderr
