@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from localmtp.engine.pair import LoadOptions
 from localmtp.session import Choices
 from localmtp.tui.app import ChatApp
 from localmtp.tui.entries import AnswerEntry
@@ -22,7 +23,7 @@ IMAGES = Path(__file__).with_name("images")
 async def picture(theme: str) -> None:
     """One conversation with nano, the tokens of its first answer coloured."""
     choices = Choices(temperature=0.0, max_tokens=400)
-    app = ChatApp("nano", opener("nano", None, True, choices, None))
+    app = ChatApp("nano", opener("nano", None, True, lambda: (choices, LoadOptions())))
     async with app.run_test(size=(120, 40)) as pilot:
         app.theme = theme
         conversation = app.chat.conversation

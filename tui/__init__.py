@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def run_chat(
     *,
     drafter: str | None = None,
     offline: bool = False,
-    choices: Choices | None = None,
-    options: LoadOptions | None = None,
+    prepare: Callable[[], tuple[Choices, LoadOptions]],
     save: bool = True,
 ) -> None:
     """Opens the chat and returns when the user leaves it.
@@ -31,8 +31,8 @@ def run_chat(
         model: as `localmtp.models.resolve` takes it; resolved and loaded behind the open chat.
         drafter: a path, or `none`.
         offline: never download.
-        choices: over the model's own settings.
-        options: how the model is put on the machine.
+        prepare: over the model's own settings, and how it is put on the machine; called when
+            the chat is open, as these import libllama.
         save: keep conversations in the user's data folder.
 
     Raises:
@@ -44,8 +44,8 @@ def run_chat(
 
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = ChatApp(
-        model or "the model",
-        opener(model, drafter, offline, choices, options),
+        model,
+        opener(model, drafter, offline, prepare),
         default_path() if save else None,
     )
     try:

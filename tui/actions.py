@@ -27,10 +27,17 @@ class Action:
 
 
 CHAT_ACTIONS = (
-    Action("stop", "escape", "Stop", "Stop the answer and keep it; else clear the prompt", True),
+    Action(
+        "stop",
+        "escape",
+        "Stop",
+        "Stop the answer and keep it; stop loading; clear the prompt",
+        True,
+    ),
     Action("interrupt", "ctrl+c", "Copy or stop", "Copy the selection, else stop the answer"),
     Action("regenerate", "ctrl+r", "Again", "Answer the last question once more", True),
     Action("new", "ctrl+n", "New", "Begin a new conversation"),
+    Action("models", "ctrl+o", "Model", "Choose the model that answers"),
     Action("sessions", "ctrl+l", "Sessions", "Saved conversations", True),
     Action("settings", "f2", "Settings", "Sampling, drafting, system prompt", True, priority=True),
     Action("colours", "f3", "Colours", "Colour tokens by how they came", True, priority=True),

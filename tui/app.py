@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from asyncio import get_running_loop
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,20 +14,20 @@ from textual.screen import Screen
 
 from localmtp.tui.actions import CHAT_ACTIONS
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.screens.chat import ChatScreen, Opener
+from localmtp.tui.opening import Opener
+from localmtp.tui.screens.chat import ChatScreen
 from localmtp.tui.themes import PALETTES, theme
 
 if TYPE_CHECKING:
     from localmtp.history import History
-    from localmtp.session import Session
 
 
 class ChatApp(App[None]):
     """Shows the chat; opens the model in the background.
 
     Args:
-        model: its name, as the user gave it.
-        opener: loads it, in a thread.
+        model: its name, as the user gave it; None for the default one.
+        opener: loads models, in threads.
         history: where conversations are saved; None to save none.
     """
 
@@ -35,15 +35,14 @@ class ChatApp(App[None]):
     TITLE = "localmtp"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, model: str, opener: Opener, history: Path | None = None) -> None:
+    def __init__(self, model: str | None, opener: Opener, history: Path | None = None) -> None:
         super().__init__()
         for name in PALETTES:
             self.register_theme(theme(name))
         self.theme = "localmtp-dark"
-        self.session: Session | None = None
         self.history: History | None = None
         open_history = partial(self._open_history, history) if history else None
-        self.chat = ChatScreen(model, self._keep(opener), open_history, self._brush())
+        self.chat = ChatScreen(model, opener, open_history, self._brush())
 
     def get_default_screen(self) -> ChatScreen:
         """The chat."""
@@ -61,9 +60,8 @@ class ChatApp(App[None]):
         self.theme = names[self.theme == names[0]]
 
     def close(self) -> None:
-        """Frees the model; after the application has ended."""
-        if self.session:
-            self.session.close()
+        """Frees the models; after the application has ended."""
+        self.chat.loader.close()
         if self.history:
             self.history.close()
 
@@ -84,11 +82,3 @@ class ChatApp(App[None]):
     def _brush(self) -> Brush:
         palette = PALETTES.get(self.theme, PALETTES["localmtp-dark"])
         return Brush(palette, monochrome=self.no_color)
-
-    def _keep(self, opener: Opener) -> Opener:
-        def keeping(tell: Callable[[str], None]) -> Session:
-            # Kept here too: the chat may have ended before the model was loaded.
-            self.session = opener(tell)
-            return self.session
-
-        return keeping

@@ -21,6 +21,7 @@ class Command:
 COMMANDS = (
     Command("help", "", "Keys and commands"),
     Command("new", "", "Begin a new conversation", ("clear",)),
+    Command("model", "[NAME]", "Choose the model that answers", ("load",)),
     Command("sessions", "[WORDS]", "Saved conversations"),
     Command("regen", "", "Answer the last question once more"),
     Command("continue", "", "Go on with an answer that was cut"),

@@ -83,8 +83,9 @@ class WelcomeEntry(Entry):
         if self.model == "nano":
             said = Text.assemble(
                 ("nano is a toy: it shows the drafting, not wisdom.\n", brush.muted),
-                ("For real answers, leave and run  ", brush.muted),
-                ("localmtp chat gemma4-e4b\n\n", brush.plain),
+                ("For real answers choose another model: ", brush.muted),
+                ("Ctrl+O", brush.accent),
+                ("\n\n", brush.muted),
             )
         for key, what in (
             ("Enter", "sends; Ctrl+J breaks the line"),

@@ -61,6 +61,13 @@ class Interpreter:
         """Begins anew."""
         self._chat.action_new()
 
+    def model(self, name: str) -> None:
+        """Another model answers."""
+        if name:
+            self._chat.switch(name)
+        else:
+            self._chat.action_models()
+
     def sessions(self, words: str) -> None:
         """Lists what is saved."""
         self._chat.action_sessions(words)

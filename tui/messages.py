@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from localmtp.errors import LocalmtpError
+from localmtp.tui.opening import Opening
 
 
 @dataclass
@@ -48,3 +49,15 @@ class AnswerBegan(Message):
 @dataclass
 class AnswerEnded(Message):
     """The session is free, after an answer or an error."""
+
+
+@dataclass
+class Opened(Message):
+    """A model is loaded, or could not be."""
+
+    opening: Opening
+
+
+@dataclass
+class ModelChanged(Message):
+    """Another session answers from now on."""

@@ -63,6 +63,18 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
         raise LocalmtpError(f"`{key}` cannot be `{value}`") from error
 
 
+def carried(old: Settings, default: Settings, new: Settings) -> Settings:
+    """The settings of a conversation that goes on with another model.
+
+    Args:
+        old: as they are.
+        default: with which the old model was loaded: what differs from it was set by hand.
+        new: with which the new model was loaded.
+    """
+    sampling = new.sampling if old.sampling == default.sampling else old.sampling
+    return replace(old, sampling=sampling)
+
+
 def shown(settings: Settings, key: str) -> str:
     """A setting as `changed` takes it."""
     if key == "draft":

@@ -44,3 +44,20 @@ def duration(seconds: float) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 token`, `2 tokens`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def bar(part: float, width: int) -> str:
+    """A share of 0..1 as a line, to half a cell."""
+    halves = round(min(1.0, max(0.0, part)) * width * 2)
+    return "━" * (halves // 2) + "╸" * (halves % 2)
+
+
+def gauge(part: float, width: int) -> str:
+    """A bar with what is missing after it."""
+    line = bar(part, width)
+    return line + "─" * (width - len(line))
+
+
+def size(nbytes: int) -> str:
+    """Megabytes below a gigabyte; both decimal, as disks and downloads are counted."""
+    return f"{nbytes / 1e6:.0f} MB" if nbytes < 1e9 else f"{nbytes / 1e9:.1f} GB"

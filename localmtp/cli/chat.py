@@ -36,7 +36,6 @@ def command(model: str | None, no_save: bool, **flags: Any) -> None:
         model,
         drafter=flags["drafter"],
         offline=flags["offline"],
-        choices=choices(flags),
-        options=load_options(flags),
+        prepare=lambda: (choices(flags), load_options(flags)),
         save=not no_save,
     )

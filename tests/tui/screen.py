@@ -37,19 +37,23 @@ def seen(app: App[None]) -> str:
     return html.unescape("\n".join(texts)).replace("\N{NO-BREAK SPACE}", " ")
 
 
+def prepared() -> tuple[Choices, LoadOptions]:
+    """Greedy and brief, on one thread: two would wait for each other beside other tests."""
+    return Choices(temperature=0.0, max_tokens=12), LoadOptions(threads=1)
+
+
 def nano(choices: Choices | None = None, drafter: str | None = None) -> Session:
     """The embedded pair; greedy and brief unless asked otherwise."""
     from localmtp.models import resolve
 
     files = resolve("nano", drafter=drafter, offline=True)
-    # One thread: two would wait for each other when other tests have the second core.
-    options = LoadOptions(threads=1)
-    return open_session(files, choices or Choices(temperature=0.0, max_tokens=12), options)
+    usual, options = prepared()
+    return open_session(files, choices or usual, options)
 
 
 def chat(open_it: Callable[[], Session] = nano) -> ChatApp:
     """The chat on a session."""
-    return ChatApp("nano", lambda tell: open_it())
+    return ChatApp("nano", lambda name, tell: open_it())
 
 
 async def ready(pilot: Pilot[None], app: ChatApp) -> Conversation:

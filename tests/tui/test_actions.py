@@ -58,7 +58,7 @@ async def test_an_earlier_message_is_edited_as_a_branch_and_the_old_one_is_kept(
     tmp_path: Path,
 ) -> None:
     history = tmp_path / "history.sqlite3"
-    app = ChatApp("nano", lambda tell: nano(), history)
+    app = ChatApp("nano", lambda name, tell: nano(), history)
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
         await wait_until(pilot, lambda: conversation.history is not None, "history is open")

@@ -18,7 +18,7 @@ from localmtp.tui.app import ChatApp
 from localmtp.tui.entries import AnswerEntry, UserEntry
 from localmtp.tui.opening import opener
 from localmtp.tui.text import plural
-from tests.tui.screen import answered, chat, nano, ready, seen, wait_until
+from tests.tui.screen import answered, chat, nano, prepared, ready, seen, wait_until
 
 
 async def test_an_answer_is_written_and_counted() -> None:
@@ -165,7 +165,7 @@ async def test_a_prompt_that_does_not_fit_comes_back() -> None:
 
 async def test_a_model_that_cannot_be_loaded_is_one_line_and_the_text_stays(tmp_path: Path) -> None:
     (tmp_path / "not.gguf").write_bytes(b"this is no model")
-    app = ChatApp("not.gguf", opener(str(tmp_path / "not.gguf"), None, True, None, None))
+    app = ChatApp(str(tmp_path / "not.gguf"), opener(None, None, True, prepared))
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press(*"precious words", "enter")
         await wait_until(pilot, lambda: app.chat.failure is not None, "the failure is known")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -21,8 +20,17 @@ from localmtp.tui.commands import parse
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.entries import AnswerEntry, Entry, UserEntry
 from localmtp.tui.interpreter import Interpreter
-from localmtp.tui.messages import AnswerBegan, AnswerEnded, NotSaved, Submitted
+from localmtp.tui.messages import (
+    AnswerBegan,
+    AnswerEnded,
+    ModelChanged,
+    NotSaved,
+    Opened,
+    Submitted,
+)
+from localmtp.tui.opening import Loader, Opener
 from localmtp.tui.screens.help import HelpScreen
+from localmtp.tui.screens.models import ModelsScreen
 from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.screens.sessions import SessionsScreen
@@ -35,12 +43,8 @@ from localmtp.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
     from localmtp.history import History
-    from localmtp.session import Session
 
 POLL_EVERY_S = 1 / 4
-
-Opener = Callable[[Callable[[str], None]], "Session"]
-"""Loads a session; says in words how far it is."""
 
 
 class ChatScreen(Screen[None]):
@@ -51,15 +55,18 @@ class ChatScreen(Screen[None]):
     AUTO_FOCUS = "#prompt"
 
     def __init__(
-        self, model: str, opener: Opener, open_history: Callable[[], History] | None, brush: Brush
+        self,
+        model: str | None,
+        opener: Opener,
+        open_history: Callable[[], History] | None,
+        brush: Brush,
     ) -> None:
         super().__init__()
         self._open_history = open_history
         self.failure: LocalmtpError | None = None
         self._model = model
-        self._opener = opener
+        self.loader = Loader(opener, lambda opening: self.post_message(Opened(opening)))
         self._brush = brush
-        self._loading = f"loading {model} …"
         self._polling: Timer | None = None
         self._interpreter = Interpreter(self)
 
@@ -73,14 +80,19 @@ class ChatScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Loads the model while one can already type."""
-        self.query_one(TopBar).show(self._model, "", "")
-        self.conversation.prompt.placeholder = f"Message {self._model}"
-        self._polling = self.set_interval(POLL_EVERY_S, self.show_state, pause=True)
-        self.show_state()
-        tell = partial(self.app.call_from_thread, self._tell)
+        name = self._model or "the model"
+        self.query_one(TopBar).show(name, "", "")
+        self.conversation.prompt.placeholder = f"Message {name}"
+        self._polling = self.set_interval(POLL_EVERY_S, self.show_state)
         if self._open_history:
             self.run_worker(self._open_history, name="history", thread=True, exit_on_error=False)
-        self.run_worker(partial(self._opener, tell), name="model", thread=True, exit_on_error=False)
+        self.loader.begin(self._model)
+        self.show_state()
+
+    def switch(self, model: str) -> None:
+        """Loads another model; it answers from the next message on."""
+        self.loader.begin(model)
+        self._poll()
 
     @property
     def conversation(self) -> Conversation:
@@ -105,7 +117,7 @@ class ChatScreen(Screen[None]):
             stats, drafting, writing=answer is not None, prefilled=prefilled
         )
         if answer is None:
-            state = self._loading
+            state = ""
         elif stats and stats.completion_tokens:
             state = f"writing · {plural(stats.completion_tokens, 'token')}"
         elif prefilled and prefilled.total:
@@ -114,6 +126,8 @@ class ChatScreen(Screen[None]):
             state = "reading the prompt"
         if conversation.waiting and answer:
             state += f" · {conversation.waiting} waiting"
+        if self.loader.state:
+            state = f"{state} · {self.loader.state}" if state else self.loader.state
         summary = ""
         if stats and stats.decode_s > 0 and self.has_class("-narrow"):
             summary = f"{rate(stats.decode_tokens_per_s)} tok/s"
@@ -136,18 +150,22 @@ class ChatScreen(Screen[None]):
 
     def race(self, prompt: str) -> None:
         """Answers a prompt twice, on a screen of its own."""
-        session = self.conversation.session
-        if session is None or self.conversation.answer is not None:
-            self.note("wait for the answer first")
-        else:
+        if session := self.conversation.lend():
             self.app.push_screen(RaceScreen(session, prompt, self._brush), self._raced)
+        else:
+            self.note("wait for the answer first")
 
     def _raced(self, plain_speed: float | None) -> None:
+        self.conversation.give_back()
         self.query_one(Statistics).compare(plain_speed)
 
     def action_stop(self) -> None:
-        """Stops the answer; without one, clears the prompt."""
-        if not self.conversation.stop():
+        """Stops the answer; without one, the loading of another model; else clears the prompt."""
+        if self.conversation.stop():
+            return
+        if self.conversation.session and self.loader.give_up():
+            self.note(f"{self.conversation.session.name} stays")
+        else:
             self.conversation.editing = None
             self.conversation.prompt.set_aside()
 
@@ -181,6 +199,15 @@ class ChatScreen(Screen[None]):
             messages = await asyncio.to_thread(history.load, chosen)
             if not self.conversation.show(messages, chosen):
                 self.note("stop the answer first")
+
+    @work
+    async def action_models(self) -> None:
+        """Lets the user choose the model that answers."""
+        session = self.conversation.session
+        running = session.name if session else ""
+        chosen = await self.app.push_screen_wait(ModelsScreen(running))
+        if chosen and chosen != running:
+            self.switch(chosen)
 
     @work
     async def action_settings(self) -> None:
@@ -284,49 +311,56 @@ class ChatScreen(Screen[None]):
         self.conversation.say(event.reason.message, event.reason.hint, error=True)
 
     @on(AnswerBegan)
-    def _answer_began(self) -> None:
-        if self._polling:
-            self._polling.resume()
-
     @on(AnswerEnded)
-    def _answer_ended(self) -> None:
-        if self._polling and self.conversation.answer is None:
-            self._polling.pause()
+    def _poll(self) -> None:
+        """Looks at the state from time to time, as long as it changes by itself."""
+        if self._polling:
+            if self.conversation.answer or self.loader.state:
+                self._polling.resume()
+            else:
+                self._polling.pause()
         self.show_state()
 
     @on(Worker.StateChanged)
-    def _opened(self, event: Worker.StateChanged) -> None:
+    def _history_opened(self, event: Worker.StateChanged) -> None:
         worker = event.worker
-        done = event.state is WorkerState.SUCCESS
-        if event.state not in (WorkerState.SUCCESS, WorkerState.ERROR):
+        if worker.name != "history":
             return
-        error = worker.error if isinstance(worker.error, LocalmtpError) else None
-        if worker.error and not error:
-            error = LocalmtpError(f"{type(worker.error).__name__}: {worker.error}")
-        if worker.name == "history" and done and worker.result:
+        if event.state is WorkerState.SUCCESS and worker.result:
             self.conversation.history = worker.result
             if worker.result.notice:
                 self.conversation.say(worker.result.notice)
-        elif worker.name == "model":
-            self._loading = ""
-            if done and worker.result:
-                self._begin(worker.result)
-            elif error:
-                self._not_opened(error)
-        elif error:
-            self.conversation.say(error.message, error.hint, error=True)
+        elif isinstance(worker.error, LocalmtpError):
+            self.conversation.say(worker.error.message, worker.error.hint, error=True)
 
-    def _begin(self, session: Session) -> None:
-        self.conversation.prompt.placeholder = f"Message {session.name}"
-        self.conversation.begin(session)
-        self.show_state()
+    @on(Opened)
+    def _opened(self, event: Opened) -> None:
+        opening = event.opening
+        if not self.loader.arrived(opening):
+            return
+        if opening.session:
+            self.failure = None
+            self.conversation.begin(opening.session)
+        elif opening.failure:
+            self._not_opened(opening.failure)
+        self._poll()
 
     def _not_opened(self, error: LocalmtpError) -> None:
-        self.failure = error
-        self.conversation.give_up()
-        self.conversation.say(error.message, error.hint, error=True)
-        self.show_state()
+        conversation = self.conversation
+        if conversation.session is None:
+            self.failure = error
+            conversation.give_up()
+        conversation.say(error.message, error.hint, error=True)
+        if conversation.session:
+            self.note(f"{conversation.session.name} stays")
 
-    def _tell(self, progress: str) -> None:
-        self._loading = progress
+    @on(ModelChanged)
+    def _model_changed(self) -> None:
+        session = self.conversation.session
+        if session is None:
+            return
+        self.conversation.prompt.placeholder = f"Message {session.name}"
+        self.query_one(Statistics).forget()
+        for old in self.loader.retire(session):
+            self.run_worker(old.close, thread=True, exit_on_error=False)
         self.show_state()

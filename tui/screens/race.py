@@ -57,7 +57,7 @@ class RaceScreen(Screen[float | None]):
         self._session = session
         self._prompt = prompt
         self._brush = brush
-        self._feeds = (Feed(), Feed())
+        self._feeds = (Feed(session), Feed(session))
         self._answers = (AnswerEntry(), AnswerEntry())
         self._began: list[float] = []
         self._leaving = False
@@ -88,10 +88,18 @@ class RaceScreen(Screen[float | None]):
 
     def action_leave(self) -> None:
         """Closes, as soon as the session is free."""
-        self._leaving = True
-        self._session.cancel()
+        self._stop()
         if self._over:
             self._finish()
+
+    def on_unmount(self) -> None:
+        """The program ends: the thread must not go on."""
+        self._stop()
+
+    def _stop(self) -> None:
+        self._leaving = True
+        for feed in self._feeds:
+            feed.stop()
 
     def _run(self) -> None:
         """Both lanes; in a thread."""

@@ -21,10 +21,12 @@ from localmtp.tui.messages import (
     AnswerBegan,
     AnswerEnded,
     CompletionWanted,
+    ModelChanged,
     NotSaved,
     TakeBack,
     TypedElsewhere,
 )
+from localmtp.tui.settings import carried
 from localmtp.tui.widgets.activity import Activity
 from localmtp.tui.widgets.completion import Completion
 from localmtp.tui.widgets.prompt import Prompt
@@ -32,7 +34,7 @@ from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
     from localmtp.history import History
-    from localmtp.session import Message, Session
+    from localmtp.session import Message, Session, Settings
 
 DRAW_EVERY_S = 1 / 10
 """Smooth to read; faster is not seen, and taken from the model."""
@@ -61,7 +63,10 @@ class Conversation(Vertical):
         self.editing: UserEntry | None = None
         """The earlier message that stands in the prompt to be changed."""
         self._brush = brush
-        self._feed = Feed()
+        self._feed: Feed | None = None
+        self._successor: Session | None = None
+        self._default: Settings | None = None
+        self._lent = False
         self._waiting: list[UserEntry] = []
         self._asked_at: int | None = None
         self._drawn_at_cpu = 0.0
@@ -89,10 +94,19 @@ class Conversation(Vertical):
         return len(self._waiting)
 
     def begin(self, session: Session) -> None:
-        """The model is there: answers what waits."""
-        self.session = session
-        if not self._waiting:
-            self.transcript.insert(0, WelcomeEntry(session.name))
+        """A model is there: it answers from the next message on."""
+        self._successor = session
+        self._next()
+
+    def lend(self) -> Session | None:
+        """The session, to be used elsewhere until `give_back`; None while it works."""
+        session = self._idle()
+        self._lent = session is not None
+        return session
+
+    def give_back(self) -> None:
+        """Goes on with what came meanwhile."""
+        self._lent = False
         self._next()
 
     def send(self, text: str) -> None:
@@ -107,9 +121,9 @@ class Conversation(Vertical):
 
     def stop(self) -> bool:
         """Ends the running answer, which is kept; False if there is none."""
-        if self.session is None or self.answer is None:
+        if self._feed is None or self.answer is None:
             return False
-        self.session.cancel()
+        self._feed.stop()
         return True
 
     def regenerate(self) -> bool:
@@ -119,7 +133,7 @@ class Conversation(Vertical):
             return False
         session.messages.pop()
         self.transcript.take_out(entries[-1])
-        self._start(session.answer, AnswerEntry())
+        self._start(session, session.answer, AnswerEntry())
         return True
 
     def resume(self) -> bool:
@@ -129,7 +143,7 @@ class Conversation(Vertical):
         if not session or not isinstance(last, AnswerEntry) or last.finish is FinishReason.STOP:
             return False
         last.reopen()
-        self._start(session.resume, last)
+        self._start(session, session.resume, last)
         return True
 
     def edit(self, entry: UserEntry) -> bool:
@@ -190,7 +204,7 @@ class Conversation(Vertical):
         self.transcript.insert(len(self.transcript.entries) - self.waiting, notice)
 
     def _idle(self) -> Session | None:
-        return self.session if self.answer is None else None
+        return self.session if self.answer is None and not self._lent else None
 
     def _position(self, entry: Entry) -> int:
         """Of an entry's message among the session's."""
@@ -198,7 +212,11 @@ class Conversation(Vertical):
         return sum(isinstance(other, UserEntry | AnswerEntry) for other in before)
 
     def _next(self) -> None:
-        if self.session is None or self.answer is not None or not self._waiting:
+        if self.answer is not None or self._lent:
+            return
+        if self._successor:
+            self._succeed(self._successor)
+        if self.session is None or not self._waiting:
             return
         if self.editing:
             self._branch(self.session, self.editing)
@@ -206,7 +224,20 @@ class Conversation(Vertical):
         entry.waiting = False
         entry.touch()
         self._asked_at = len(self.session.messages)
-        self._start(partial(self.session.ask, entry.text), AnswerEntry())
+        self._start(self.session, partial(self.session.ask, entry.text), AnswerEntry())
+
+    def _succeed(self, session: Session) -> None:
+        old, self.session, self._successor = self.session, session, None
+        if old and self._default:
+            session.messages = old.messages
+            default, self._default = self._default, session.settings
+            session.settings = carried(old.settings, default, session.settings)
+            self.say(f"{session.name} answers from here on")
+        else:
+            self._default = session.settings
+            if not self._waiting:
+                self.transcript.insert(0, WelcomeEntry(session.name))
+        self.post_message(ModelChanged())
 
     def _branch(self, session: Session, at: UserEntry) -> None:
         """Goes back to before a message; the old conversation stays in the history."""
@@ -216,8 +247,10 @@ class Conversation(Vertical):
         self.transcript.replace(entries[: entries.index(at)] + waiting)
         self.saved = self.editing = None
 
-    def _start(self, events: Callable[[], Iterator[Event]], answer: AnswerEntry) -> None:
-        self.answer = answer
+    def _start(
+        self, session: Session, events: Callable[[], Iterator[Event]], answer: AnswerEntry
+    ) -> None:
+        self.answer, self._feed = answer, Feed(session)
         if answer not in self.transcript.entries:
             self.transcript.insert(len(self.transcript.entries) - self.waiting, answer)
         pumping = partial(self._feed.pump, events, self._keep)
@@ -251,8 +284,8 @@ class Conversation(Vertical):
         self.set_timer(min(SLOWEST_DRAW_S, max(DRAW_EVERY_S, pause)), self._draw_again)
 
     def _draw(self) -> None:
-        answer = self.answer
-        if answer is None or not (events := self._feed.take()):
+        answer, feed = self.answer, self._feed
+        if answer is None or feed is None or not (events := feed.take()):
             return
         for event in events:
             match event:

@@ -13,18 +13,12 @@ from localmtp.engine.events import Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.recent import RecentSpeed
-from localmtp.tui.text import duration, rate, share
+from localmtp.tui.text import bar, duration, rate, share
 
 WIDTH = 30
 """Cells inside the panel; the style sheet adds the margins."""
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
-
-
-def bar(part: float, width: int) -> str:
-    """A share of 0..1 as a line, to half a cell."""
-    halves = round(min(1.0, max(0.0, part)) * width * 2)
-    return "━" * (halves // 2) + "╸" * (halves % 2)
 
 
 def spark(values: Sequence[float], width: int) -> tuple[str, str]:
@@ -78,6 +72,10 @@ class Statistics(VerticalScroll, can_focus=False):
             now = self._speed.add(stats)
             self._now = now if writing else stats.decode_tokens_per_s
         self._draw()
+
+    def forget(self) -> None:
+        """Another model answers: what was measured does not hold for it."""
+        self._speed, self._plain_speed, self._now = RecentSpeed(), None, 0.0
 
     def compare(self, plain_speed: float | None) -> None:
         """Shows speeds also as multiples of one without drafting, measured by a race.

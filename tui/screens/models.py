@@ -1,0 +1,123 @@
+"""The models that can answer: those on this machine, and those to download."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Input, OptionList
+from textual.widgets.option_list import Option
+
+from localmtp.errors import LocalmtpError
+from localmtp.tui.text import size, visible
+
+if TYPE_CHECKING:
+    from localmtp.models.about import Row
+
+
+_WIDTHS = (len("no drafter"), len("14.2 GB"), len("fits 131,072 tokens"))
+"""Of the columns after the name: every row is a table of its own, and they are to be one."""
+
+
+class ModelsScreen(ModalScreen[str | None]):
+    """Ends with the name of the model that is to answer, or with None.
+
+    Args:
+        running: the name of the one that answers now; empty while there is none.
+    """
+
+    BINDINGS = [  # noqa: RUF012 - Textual's own type
+        Binding("escape", "dismiss", "Close"),
+        Binding("enter", "choose", "Choose, download if need be", priority=True),
+        Binding("down", "list", "List", show=False),
+    ]
+
+    def __init__(self, running: str) -> None:
+        super().__init__()
+        self._answering = running
+        self._rows: list[Row] = []
+
+    def compose(self) -> ComposeResult:
+        """What to find, what there is."""
+        with Vertical(id="page"):
+            yield Input(placeholder="Find a model, or write USER/REPO or a path", id="words")
+            yield OptionList(id="found")
+            yield Footer(show_command_palette=False)
+
+    @work
+    async def on_mount(self) -> None:
+        """Lists the models; reading their headers takes a moment."""
+        found = self.query_one(OptionList)
+        found.add_option(Option("looking …", disabled=True))
+        try:
+            self._rows = await asyncio.to_thread(_rows)
+        except LocalmtpError as error:
+            found.add_option(Option(Text(visible(error.message)), disabled=True))
+            return
+        self._list()
+
+    def action_choose(self) -> None:
+        """The model under the cursor; where none is found, what was written."""
+        found, words = self.query_one(OptionList), self.query_one("#words", Input).value.strip()
+        if found.highlighted is not None:
+            self.dismiss(found.get_option_at_index(found.highlighted).id)
+        elif words:
+            # A repository or a file; whether there is one, opening it will tell.
+            self.dismiss(words)
+
+    def action_list(self) -> None:
+        """From the words to the list."""
+        self.query_one(OptionList).focus()
+
+    def _list(self) -> None:
+        words = self.query_one("#words", Input).value.lower().split()
+        found = self.query_one(OptionList)
+        found.clear_options()
+        for title, installed in (("on this machine", True), ("to download", False)):
+            rows = [r for r in self._rows if r.installed is installed]
+            rows = [r for r in rows if all(word in r.model.lower() for word in words)]
+            if rows:
+                if found.option_count:
+                    found.add_option(None)
+                muted = self.app.theme_variables["muted"]
+                found.add_option(Option(Text(title, muted), disabled=True))
+                found.add_options([Option(self._drawn(row), id=row.model) for row in rows])
+        found.action_first()
+
+    def _drawn(self, row: Row) -> Table:
+        colours = self.app.theme_variables
+        table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for width in _WIDTHS:
+            style = colours["muted"]
+            table.add_column(style=style, justify="right", no_wrap=True, min_width=width)
+        mark = ("● ", colours["draft"]) if row.model == self._answering else "  "
+        fits = f"fits {row.context:,} tokens" if row.context else "does not fit"
+        drafter = "drafter" if row.drafter else "no drafter"
+        table.add_row(Text.assemble(mark, visible(row.model)), drafter, size(row.bytes), fits)
+        return table
+
+    @on(Input.Changed)
+    def _words_changed(self) -> None:
+        self._list()
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option_id)
+
+
+def _rows() -> list[Row]:
+    from localmtp.models.room import room_here
+    from localmtp.models.about import row, rows_to_pull
+    from localmtp.models.installed import embedded, installed
+
+    room = room_here()
+    here = sorted([embedded(), *installed()], key=lambda model: model.weights)
+    return [row(model, room) for model in here] + rows_to_pull(room)
