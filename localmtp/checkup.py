@@ -13,7 +13,10 @@ from localmtp import machine
 from localmtp.engine.ggml import Device, devices
 from localmtp.models import fit
 from localmtp.models.about import context_within
+from localmtp.models.fit import Weights
+from localmtp.models.placement import Room
 from localmtp.models.registry import Entry, Quant, entries, user_registry
+from localmtp.models.room import room_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def checkup() -> Checkup:
     """Look at everything; takes a few seconds."""
     memory, accelerators, bandwidth = machine.memory(), devices(), machine.bandwidth()
     instructions = machine.instructions()
-    usable = max([memory.usable, *(device.free for device in accelerators)])
+    room = room_with(memory.usable, accelerators)
     return Checkup(
         processor=machine.processor(),
         cores=machine.cores(),
@@ -65,7 +68,7 @@ def checkup() -> Checkup:
         llama_cpp_python=version("llama-cpp-python"),
         registry=str(user_registry()),
         models=tuple(
-            _fitting(entry, quant, usable, bandwidth)
+            _fitting(entry, quant, room, bandwidth)
             for entry in entries().values()
             for quant in entry.quants
         ),
@@ -73,15 +76,15 @@ def checkup() -> Checkup:
     )
 
 
-def _fitting(entry: Entry, quant: Quant, usable: int, bandwidth: float) -> Fitting:
+def _fitting(entry: Entry, quant: Quant, room: Room, bandwidth: float) -> Fitting:
     rates = (0.0, 0.0)
     if entry.shape and quant.nbytes:
-        weights = quant.nbytes, quant.drafter_nbytes
-        plain = fit.tokens_per_second(entry.shape, *weights, bandwidth)
+        weights = Weights(quant.nbytes, quant.drafter_nbytes)
+        plain = fit.tokens_per_second(entry.shape, weights, bandwidth)
         n_draft = entry.n_draft or 0
-        rates = plain, fit.tokens_per_second(entry.shape, *weights, bandwidth, n_draft)
+        rates = plain, fit.tokens_per_second(entry.shape, weights, bandwidth, n_draft)
     name = f"{entry.name}:{quant.label}"
-    return Fitting(name, quant.nbytes, context_within(entry, quant, usable), *rates)
+    return Fitting(name, quant.nbytes, context_within(entry, quant, room), *rates)
 
 
 def _advice(instructions: Sequence[str], devices: Sequence[Device]) -> Iterator[str]:

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from localmtp.models import fit
 from localmtp.models.cache import cached
 from localmtp.models.choice import quant_label
 from localmtp.models.files import ModelFiles
+from localmtp.models.fit import Load, Weights, need
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.installed import Installed
 from localmtp.models.local import describe
 from localmtp.models.on_disk import target_on_disk
+from localmtp.models.placement import Room, largest_context
 from localmtp.models.registry import Entry, Quant, entries, find
 from localmtp.models.resolution import resolve
 from localmtp.models.shape import Shape, shape_of
@@ -73,13 +74,8 @@ class About:
         return asdict(self)
 
 
-def row(model: Installed, usable: int) -> Row:
-    """The row of a model on this machine.
-
-    Args:
-        model: what is here.
-        usable: bytes of memory that a model may take.
-    """
+def row(model: Installed, room: Room) -> Row:
+    """The row of a model on this machine, which has that room."""
     return Row(
         model=model.name,
         quant=model.label,
@@ -87,16 +83,12 @@ def row(model: Installed, usable: int) -> Row:
         drafter=model.drafter.name if model.drafter else "",
         installed=True,
         last_used=datetime.fromtimestamp(model.last_used, UTC).date().isoformat(),
-        context=model.context_within(usable),
+        context=model.context_within(room),
     )
 
 
-def rows_to_pull(usable: int) -> list[Row]:
-    """A row for every model of the registry that is not here.
-
-    Args:
-        usable: bytes of memory that a model may take.
-    """
+def rows_to_pull(room: Room) -> list[Row]:
+    """A row for every model of the registry that is not here."""
     return [
         Row(
             model=f"{entry.name}:{quant.label}",
@@ -105,7 +97,7 @@ def rows_to_pull(usable: int) -> list[Row]:
             drafter=Path(quant.drafter.file).name if quant.drafter else "",
             installed=False,
             last_used="",
-            context=context_within(entry, quant, usable),
+            context=context_within(entry, quant, room),
         )
         for entry in entries().values()
         for quant in entry.quants
@@ -113,12 +105,12 @@ def rows_to_pull(usable: int) -> list[Row]:
     ]
 
 
-def context_within(entry: Entry, quant: Quant, memory: int) -> int:
-    """The largest context of a registry model that fits into `memory` bytes; 0 for none."""
+def context_within(entry: Entry, quant: Quant, room: Room) -> int:
+    """The largest context of a registry model that fits; 0 for none."""
     if entry.shape is None or not quant.nbytes:
         return 0
-    weights = quant.nbytes, quant.drafter_nbytes
-    return fit.largest_context(entry.shape, *weights, entry.context, memory)
+    weights = Weights(quant.nbytes, quant.drafter_nbytes)
+    return largest_context(entry.shape, weights, entry.context, room)
 
 
 def about(model: str) -> About:
@@ -156,12 +148,12 @@ def _from_files(files: ModelFiles, entry: Entry | None) -> About:
         n_layers=header.number("block_count"),
         n_vocab=header.n_vocab,
         first_draft_length=entry.n_draft if entry else None,
-        memory=_memory(shape_of(header), weights, drafter, limit),
+        memory=_memory(shape_of(header), Weights(weights, drafter), limit),
     )
 
 
 def _from_registry(entry: Entry, quant: Quant) -> About:
-    weights = quant.nbytes, quant.drafter_nbytes
+    weights = Weights(quant.nbytes, quant.drafter_nbytes)
     return About(
         model=f"{entry.name}:{quant.label}",
         installed=False,
@@ -176,15 +168,13 @@ def _from_registry(entry: Entry, quant: Quant) -> About:
         original=entry.original,
         context_length=entry.context,
         first_draft_length=entry.n_draft,
-        memory=_memory(entry.shape, *weights, entry.context) if entry.shape else (),
+        memory=_memory(entry.shape, weights, entry.context) if entry.shape else (),
     )
 
 
-def _memory(shape: Shape, weights: int, drafter: int, limit: int) -> tuple[dict[str, int], ...]:
+def _memory(shape: Shape, weights: Weights, limit: int) -> tuple[dict[str, int], ...]:
     contexts = [c for c in _CONTEXTS if c < limit] + [limit]
-    return tuple(
-        {"context": c, "bytes": fit.need(shape, weights, drafter, c).total} for c in contexts
-    )
+    return tuple({"context": c, "bytes": need(shape, weights, Load(c)).total} for c in contexts)
 
 
 def _original(header: Header) -> str:

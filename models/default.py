@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 
-from localmtp import machine
 from localmtp.errors import LocalmtpError
 from localmtp.models.registry import entries, user_registry
+from localmtp.models.room import room_here
 from localmtp.models.wanted import fits
 
 
@@ -32,11 +32,14 @@ def _configured() -> str:
 def _largest_that_fits() -> str:
     from localmtp.models.cache import cached
 
-    usable = machine.memory().usable
     here = [
-        (quant.nbytes, f"{entry.name}:{quant.label}")
+        (entry, quant)
         for entry in entries().values()
         for quant in entry.quants
-        if cached(quant.target) and fits(entry, quant, usable)
+        if cached(quant.target)
     ]
-    return max(here, default=(0, ""))[1]
+    if not here:
+        return ""
+    room = room_here()
+    fitting = [(q.nbytes, f"{e.name}:{q.label}") for e, q in here if fits(e, q, room)]
+    return max(fitting, default=(0, ""))[1]

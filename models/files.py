@@ -21,5 +21,7 @@ class ModelFiles:
     """The drafter as shown to people; empty when there is none."""
     why_no_drafter: str = ""
     """Empty when there is a drafter; else what follows `off: `."""
+    first_draft_length: int | None = None
+    """What published measurements advise to begin with; None where the registry has none."""
     warnings: tuple[str, ...] = ()
     """What a user should know about the pair, one line each."""

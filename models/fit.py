@@ -1,23 +1,28 @@
-"""How much memory a pair needs, and the context that this leaves room for.
+"""How much memory a pair needs, and where: in main memory and on GPUs.
 
-The figures are those of libllama's buffers for f16 keys and values and one sequence; a test holds
-them against what libllama itself reports for every size.
+The figures are those of libllama's buffers for one sequence; a test holds them against what
+libllama itself reports for every size. Which layer goes where is libllama's rule as well
+(`llama_model::load_tensors`): the input embeddings stay in main memory, the last layers are
+offloaded first, the output matrix before them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
+from localmtp.engine.kv_type import KVType
+from localmtp.models.gguf_header import Header
 from localmtp.models.shape import Shape
 
 BATCH = 512
-"""Rows of the largest prompt batch; working memory grows with it."""
+"""Rows of the largest prompt batch, unless memory is short; working memory grows with it."""
 
 ACCEPTANCE = 0.65
 """Of drafts at any position, in between what is published for code and for prose."""
 
 _CELL_BLOCK = 256  # libllama rounds the KV cache's cells up to this
-_HALF = 2  # bytes of an f16 element
+_MASK = 2  # bytes of an attention mask's element
 _FLOAT = 4
 
 _DRAFTER_BUFFERS = 3 << 20
@@ -25,6 +30,66 @@ _DRAFTER_BUFFERS = 3 << 20
 
 _PROGRAM = 200 << 20
 """Interpreter, libraries and the vocabulary's tables, measured with a vocabulary of 262,144."""
+
+_EMBEDDING = "token_embd.weight"
+_BLOCK = re.compile(r"blk\.(\d{1,4})\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the files of a pair hold, in bytes."""
+
+    target: int
+    drafter: int = 0
+    """0 without one."""
+    layers: tuple[int, ...] = ()
+    """Of every layer of the target; empty where that is not known."""
+    embedding: int = 0
+    """Of the target's token embeddings; a GPU with the last layers holds them once more, as the
+    output matrix."""
+
+    @property
+    def all_layers(self) -> int:
+        """What libllama counts as all: the layers, and the output as one more."""
+        return len(self.layers) + 1
+
+    def spread_over(self, layers: int) -> Weights:
+        """The same with about as much in every layer, where they are not known."""
+        known = self.layers or (self.target // layers,) * layers
+        return replace(self, layers=known)
+
+
+def weights_of(header: Header, target: int, drafter: int) -> Weights:
+    """The weights of a pair.
+
+    Args:
+        header: of the target; one read for its settings only does not tell the layers.
+        target: bytes of the target's file.
+        drafter: bytes of the drafter's file; 0 without one.
+    """
+    if not header.tensors:
+        return Weights(target, drafter)
+    layers = [0] * header.number("block_count")
+    embedding = 0
+    for tensor in header.tensors:
+        block = _BLOCK.match(tensor.name)
+        if block and int(block[1]) < len(layers):
+            layers[int(block[1])] += tensor.nbytes
+        elif tensor.name == _EMBEDDING:
+            embedding = tensor.nbytes
+    return Weights(target, drafter, tuple(layers), embedding)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How a pair is put on a machine."""
+
+    context: int
+    kv_type: KVType = KVType.F16
+    batch: int = BATCH
+    """Rows of the largest prompt batch."""
+    gpu_layers: int = 0
+    """As libllama counts them: the output is one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,66 +99,63 @@ class Need:
     weights: int
     kv_cache: int
     buffers: int
-    """Working memory of a pass."""
+    """Working memory of a pass; main memory and every GPU in use have their own."""
     drafter: int
     """Its weights and buffers; 0 without one."""
+    gpu: int = 0
+    """What lies on GPUs, with the buffers of one; 0 without."""
+    main: int = 0
+    """What lies in main memory, the program included."""
 
     @property
     def total(self) -> int:
-        """All of it, with the program around it."""
-        return self.weights + self.kv_cache + self.buffers + self.drafter + _PROGRAM
+        """All of it."""
+        return self.main + self.gpu
 
 
-def need(shape: Shape, weights: int, drafter: int, context: int) -> Need:
+def need(shape: Shape, weights: Weights, load: Load) -> Need:
     """Predict the memory of a pair.
 
     Args:
         shape: of the target.
-        weights: bytes of the target's file.
-        drafter: bytes of the drafter's file; 0 for none.
-        context: tokens.
+        weights: of both files; their layers must be known to put some on a GPU.
+        load: context, cache, batch and layers on GPUs.
     """
-    cells = _rounded(context)
-    batch = min(BATCH, cells)
+    cells = _rounded(load.context)
+    batch = min(load.batch, cells)
     window_cells = min(cells, _rounded(shape.window + batch))
-    kv_cache = _HALF * (
-        shape.full_layers * shape.full_width * cells
-        + shape.sliding_layers * shape.sliding_width * window_cells
-    )
     # Besides the layers' intermediates: an attention mask for either kind of layer.
-    buffers = batch * (_FLOAT * shape.scratch + _HALF * (cells + window_cells))
-    return Need(weights, kv_cache, buffers, drafter + _DRAFTER_BUFFERS if drafter else 0)
+    buffers = batch * (_FLOAT * shape.scratch + _MASK * (cells + window_cells))
+    drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
+    first = max(0, weights.all_layers - load.gpu_layers)
+
+    def cache(layer: int) -> int:
+        full = shape.full_width * cells * sum(i >= layer for i in shape.full_layers)
+        slid = shape.sliding_width * window_cells * sum(i >= layer for i in shape.sliding_layers)
+        return int(load.kv_type.bytes_per_element * (full + slid))
+
+    kv_cache, main = cache(0), weights.target + buffers + _PROGRAM
+    if not load.gpu_layers:
+        main += kv_cache + drafter
+        return Need(weights.target, kv_cache, buffers, drafter, 0, main)
+    offloaded, on_gpu = sum(weights.layers[first:]), cache(first)
+    gpu = offloaded + weights.embedding + on_gpu + buffers + drafter
+    main += kv_cache - on_gpu - offloaded
+    return Need(weights.target, kv_cache, buffers, drafter, gpu, main)
 
 
-def largest_context(shape: Shape, weights: int, drafter: int, limit: int, memory: int) -> int:
-    """The largest context that fits into `memory` bytes: a power of two or `limit`; 0 for none.
-
-    Args:
-        shape: of the target.
-        weights: bytes of the target's file.
-        drafter: bytes of the drafter's file; 0 for none.
-        limit: the model's own context.
-        memory: bytes that may be used.
-    """
-    sizes = [limit] + [1 << n for n in range(limit.bit_length(), 10, -1) if 1 << n < limit]
-    return next((c for c in sizes if need(shape, weights, drafter, c).total <= memory), 0)
-
-
-def tokens_per_second(
-    shape: Shape, weights: int, drafter: int, bandwidth: float, n_draft: int = 0
-) -> float:
+def tokens_per_second(shape: Shape, weights: Weights, bandwidth: float, n_draft: int = 0) -> float:
     """The rate of decoding if reading weights from memory were all that takes time: a bound.
 
     Args:
         shape: of the target.
-        weights: bytes of the target's file.
-        drafter: bytes of the drafter's file.
+        weights: of both files.
         bandwidth: bytes per second.
         n_draft: tokens drafted for each pass, `ACCEPTANCE` of them accepted at every position.
     """
-    read = weights * min(1.0, shape.read + n_draft * shape.read_more) + n_draft * drafter
+    read = weights.target * min(1.0, shape.read + n_draft * shape.read_more)
     tokens = sum(ACCEPTANCE**position for position in range(n_draft + 1))
-    return tokens * bandwidth / read
+    return tokens * bandwidth / (read + n_draft * weights.drafter)
 
 
 def _rounded(cells: int) -> int:

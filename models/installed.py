@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localmtp.errors import LocalmtpError
-from localmtp.models import fit
 from localmtp.models.cache import cached_files, cached_repositories
 from localmtp.models.choice import parts_of, quant_label, target_names
+from localmtp.models.fit import Weights
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.on_disk import drafter_on_disk
 from localmtp.models.pairing import TARGET
+from localmtp.models.placement import Room, largest_context
 from localmtp.models.registry import Source, drafter_for, entries
 from localmtp.models.resolution import NANO, resolve
 from localmtp.models.shape import shape_of
@@ -47,11 +48,11 @@ class Installed:
         """Seconds since the epoch; as exact as the file system keeps it, often to a day."""
         return self.target[0].stat().st_atime
 
-    def context_within(self, memory: int) -> int:
-        """The largest context that fits into `memory` bytes; 0 when none does."""
+    def context_within(self, room: Room) -> int:
+        """The largest context that fits; 0 when none does."""
+        weights = Weights(self.weights, self.drafter_weights)
         limit = self.header.number("context_length")
-        shape = shape_of(self.header)
-        return fit.largest_context(shape, self.weights, self.drafter_weights, limit, memory)
+        return largest_context(shape_of(self.header), weights, limit, room)
 
 
 def installed() -> list[Installed]:

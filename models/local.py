@@ -55,7 +55,7 @@ def pair(name: str, target: Path, drafter: Path) -> ModelFiles:
 def paired(name: str, target: Path, found: Found[Path]) -> ModelFiles:
     """The files of a target and what was found for it."""
     stem = found.file.stem if found.file else ""
-    return ModelFiles(name, target, found.file, stem, found.why_not, found.warnings)
+    return ModelFiles(name, target, found.file, stem, found.why_not, warnings=found.warnings)
 
 
 def describe(path: Path) -> Described:

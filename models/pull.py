@@ -15,6 +15,7 @@ from localmtp.models.choice import (
 )
 from localmtp.models.download import Report, download
 from localmtp.models.files import ModelFiles
+from localmtp.models.fit import Weights
 from localmtp.models.gguf_header import Header
 from localmtp.models.hub import RemoteFile, gguf_files, remote_header
 from localmtp.models.local import paired
@@ -36,11 +37,15 @@ class Plan:
     drafter: Found[RemoteFile]
 
     @property
+    def weights(self) -> Weights:
+        """Bytes of both files."""
+        drafter = self.drafter.file.nbytes if self.drafter.file else 0
+        return Weights(sum(part.nbytes for part in self.target), drafter)
+
+    @property
     def shortage(self) -> str:
         """What memory lacks for a short chat with this pair; empty when there is enough."""
-        weights = sum(part.nbytes for part in self.target)
-        drafter = self.drafter.file.nbytes if self.drafter.file else 0
-        return shortage(self.name, shape_of(self.header), weights, drafter)
+        return shortage(self.name, shape_of(self.header), self.weights)
 
 
 def plan(wanted: Wanted, *, with_drafter: bool = True) -> Plan:

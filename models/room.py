@@ -1,82 +1,113 @@
-"""Whether a pair has room in memory, before it is loaded."""
+"""Whether a pair has room on this machine, and how it is put there."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from localmtp import machine
-from localmtp.engine.ggml import devices
-from localmtp.errors import LocalmtpError
-from localmtp.models import fit
-from localmtp.models.files import ModelFiles
-from localmtp.models.gguf_header import read_header
+from localmtp.models.choice import parts_of
+from localmtp.models.fit import Load, Weights, need, weights_of
+from localmtp.models.gguf_header import Header, read_header
+from localmtp.models.placement import (
+    DEFAULT_CONTEXT,
+    LEAST_CONTEXT,
+    Placement,
+    Room,
+    fits,
+    place,
+)
 from localmtp.models.shape import Shape, shape_of
 
-DEFAULT_CONTEXT = 8192
-"""Enough for a long chat, small enough for any laptop; more is asked for with --ctx."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-LEAST_CONTEXT = 4096
-"""A chat of some length; with less room than this a model is not worth having."""
+    from localmtp.engine.ggml import Device
+    from localmtp.engine.pair import LoadOptions
+    from localmtp.models.files import ModelFiles
 
 _SMALL = 1 << 28
 """Files below this fit anywhere that Python runs, and start without looking."""
 
+_GPU_HEADROOM = 1 << 30
+"""Left free on every GPU, for its driver and its other users: llama.cpp's own default."""
 
-def context_for(files: ModelFiles, asked: int | None) -> int:
-    """The context to load a pair with: the one asked for, or the default if it fits.
+
+def place_here(files: ModelFiles, asked: LoadOptions) -> Placement | None:
+    """Choose how to load a pair, with the memory that is free now.
 
     Args:
         files: the pair.
-        asked: tokens; None leaves the choice to the program.
+        asked: what the user asked for stays as it is.
+
+    Returns:
+        None for a pair so small that there is nothing to choose.
 
     Raises:
-        LocalmtpError: the pair would not fit into memory; says what would.
+        LocalmtpError: it does not fit; says what would.
     """
-    header = read_header(files.target, settings_only=True)
-    limit = header.number("context_length") or DEFAULT_CONTEXT
-    context = asked or min(DEFAULT_CONTEXT, limit)
-    weights = files.target.stat().st_size
-    if weights < _SMALL:
-        return context
+    parts = _parts(files.target)
+    target = sum(part.stat().st_size for part in parts)
+    if target < _SMALL:
+        return None
+    room = room_here()
+    header = _whole_header(parts) if room.gpu else read_header(files.target, settings_only=True)
     drafter = files.drafter.stat().st_size if files.drafter else 0
-    shape, usable = shape_of(header), _usable()
-    if fit.need(shape, weights, drafter, context).total <= usable:
-        return context
-    largest = fit.largest_context(shape, weights, drafter, min(context, limit), usable)
-    if asked is None and largest:
-        return largest
-    needed = fit.need(shape, weights, drafter, context).total
-    raise LocalmtpError(
-        f"{files.name} needs {needed / 1e9:.1f} GB with a context of {context}; "
-        f"{usable / 1e9:.1f} GB can be used",
-        hint=_what_fits(shape, weights, largest, usable),
+    return place(
+        files.name,
+        shape_of(header),
+        weights_of(header, target, drafter),
+        header.number("context_length") or DEFAULT_CONTEXT,
+        room,
+        asked,
     )
 
 
-def shortage(name: str, shape: Shape, weights: int, drafter: int) -> str:
+def room_here() -> Room:
+    """The memory that a model may take on this machine now."""
+    from localmtp.engine.ggml import devices
+
+    return room_with(machine.memory().usable, devices())
+
+
+def room_with(usable: int, devices: Sequence[Device]) -> Room:
+    """The memory that a model may take.
+
+    Args:
+        usable: bytes of main memory.
+        devices: GPUs.
+    """
+    free = [max(0, device.free - _GPU_HEADROOM) for device in devices]
+    unified = any(device.unified for device in devices)
+    return Room(usable, sum(free), sum(map(bool, free)), unified)
+
+
+def shortage(name: str, shape: Shape, weights: Weights) -> str:
     """What memory lacks for a short chat, in words; empty when there is enough.
 
     Args:
         name: of the model.
         shape: of the target.
-        weights: bytes of the target's file.
-        drafter: bytes of the drafter's file; 0 without one.
+        weights: of both files.
     """
-    needed = fit.need(shape, weights, drafter, LEAST_CONTEXT).total
-    if weights < _SMALL or needed <= (usable := _usable()):
+    if weights.target < _SMALL or fits(shape, weights, room := room_here()):
         return ""
+    needed = need(shape, weights, Load(LEAST_CONTEXT)).total
     return (
         f"{name} needs {needed / 1e9:.1f} GB of memory for {LEAST_CONTEXT} tokens of context, "
-        f"{usable / 1e9:.1f} GB can be used"
+        f"{room.total / 1e9:.1f} GB can be used"
     )
 
 
-def _what_fits(shape: Shape, weights: int, largest: int, usable: int) -> str:
-    if largest:
-        return f"a smaller context fits: --ctx {largest}"
-    alone = fit.largest_context(shape, weights, 0, DEFAULT_CONTEXT, usable)
-    if alone:
-        return f"it fits without its drafter: --drafter none --ctx {alone}"
-    return "`localmtp doctor` shows which models fit"
+def _parts(first: Path) -> list[Path]:
+    """All files of a target whose first one is given."""
+    names = (path.name for path in first.parent.iterdir())
+    return [first.with_name(name) for name in parts_of(names, first.name)]
 
 
-def _usable() -> int:
-    return machine.memory().usable + sum(device.free for device in devices())
+def _whole_header(parts: Sequence[Path]) -> Header:
+    """The settings of the first part with the tensors of all."""
+    headers = [read_header(part) for part in parts]
+    return replace(headers[0], tensors=tuple(chain.from_iterable(h.tensors for h in headers)))

@@ -18,11 +18,12 @@ class Shape:
     Widths are elements of keys and values together, for one layer and one token.
     """
 
-    full_layers: int
-    """Layers with a KV cache that grows with the context."""
+    layers: int
+    full_layers: tuple[int, ...]
+    """Which layers have a KV cache that grows with the context, from 0."""
     full_width: int
-    sliding_layers: int
-    """Layers with a KV cache of the window only."""
+    sliding_layers: tuple[int, ...]
+    """Which layers have a KV cache of the window only; the others share one."""
     sliding_width: int
     window: int
     """Tokens that a sliding layer sees."""
@@ -46,12 +47,13 @@ def shape_of(header: Header) -> Shape:
     heads = header.setting("attention.head_count_kv")
     heads = heads if isinstance(heads, tuple) else (heads or 0,) * layers
     own = range(min(len(sliding), len(heads), layers - header.number("attention.shared_kv_layers")))
-    full = [i for i in own if not sliding[i]]
-    slid = [i for i in own if sliding[i]]
+    full = tuple(i for i in own if not sliding[i])
+    slid = tuple(i for i in own if sliding[i])
     return Shape(
-        full_layers=len(full),
+        layers=layers,
+        full_layers=full,
         full_width=int(heads[full[0]]) * _key_and_value(header, "") if full else 0,
-        sliding_layers=len(slid),
+        sliding_layers=slid,
         sliding_width=int(heads[slid[0]]) * _key_and_value(header, "_swa") if slid else 0,
         window=header.number("attention.sliding_window"),
         scratch=_scratch(
@@ -73,12 +75,13 @@ def shape_from(settings: Mapping[str, float]) -> Shape:
     """
     layers, period = int(settings["layers"]), int(settings["period"])
     own = range(layers - int(settings["shared"]))
-    full = [i for i in own if (i + 1) % period == 0]
+    full = tuple(i for i in own if (i + 1) % period == 0)
     return Shape(
-        full_layers=len(full),
+        layers=layers,
+        full_layers=full,
         # Every size: 512 elements per head in full layers, 256 in sliding ones.
         full_width=int(settings["full_kv_heads"]) * 2 * 512,
-        sliding_layers=len(own) - len(full),
+        sliding_layers=tuple(i for i in own if i not in full),
         sliding_width=int(settings["kv_heads"]) * 2 * 256,
         window=int(settings["window"]),
         scratch=_scratch(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from localmtp import machine
 from localmtp.errors import LocalmtpError
-from localmtp.models import fit
+from localmtp.models import placement
 from localmtp.models.cache import cached
+from localmtp.models.fit import Weights
+from localmtp.models.placement import Room
 from localmtp.models.registry import Entry, Quant, Source, drafter_for, find, nearest
-from localmtp.models.room import LEAST_CONTEXT
+from localmtp.models.room import room_here
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -56,12 +57,12 @@ def wanted(model: str) -> Wanted:
     )
 
 
-def fits(entry: Entry, quant: Quant, memory: int) -> bool:
-    """Whether a chat of some length fits into `memory` bytes; True where sizes are not known."""
+def fits(entry: Entry, quant: Quant, room: Room) -> bool:
+    """Whether a chat of some length fits; True where sizes are not known."""
     if entry.shape is None or not quant.nbytes:
         return True
-    weights = quant.nbytes, quant.drafter_nbytes
-    return fit.need(entry.shape, *weights, LEAST_CONTEXT).total <= memory
+    weights = Weights(quant.nbytes, quant.drafter_nbytes)
+    return placement.fits(entry.shape, weights, room)
 
 
 def _best_quant(entry: Entry) -> Quant:
@@ -69,14 +70,14 @@ def _best_quant(entry: Entry) -> Quant:
     for quant in entry.quants:
         if cached(quant.target):
             return quant
-    usable = machine.memory().usable
+    room = room_here()
     for quant in entry.quants:
-        if fits(entry, quant, usable):
+        if fits(entry, quant, room):
             return quant
     smallest = min(entry.quants, key=lambda quant: quant.nbytes)
     raise LocalmtpError(
         f"{entry.name} does not fit: its smallest file has {smallest.nbytes / 1e9:.1f} GB, "
-        f"{usable / 1e9:.1f} GB of memory can be used",
+        f"{room.total / 1e9:.1f} GB of memory can be used",
         hint=f"`{entry.name}:{smallest.label}` takes it all the same; "
         "`localmtp doctor` shows what fits",
     )

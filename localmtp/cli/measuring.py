@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,11 +35,10 @@ def load(model: str, flags: dict[str, Any]) -> tuple[ModelFiles, Pair]:
         flags: those of `pair_options`.
 
     Raises:
-        LocalmtpError: see `resolve`, `context_for` and `Pair.load`.
+        LocalmtpError: see `resolve` and `load_pair`.
     """
-    from localmtp.engine.pair import Pair
+    from localmtp.loading import load_pair
     from localmtp.models import resolve
-    from localmtp.models.room import context_for
 
     with Downloads() as progress:
         files = resolve(
@@ -48,6 +46,7 @@ def load(model: str, flags: dict[str, Any]) -> tuple[ModelFiles, Pair]:
         )
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
-    options = load_options(flags)
-    options = replace(options, context=context_for(files, options.context))
-    return files, Pair.load(files.target, files.drafter, options)
+    pair = load_pair(files, load_options(flags))
+    if pair.placed:
+        click.echo(pair.placed, err=True)
+    return files, pair

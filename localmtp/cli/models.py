@@ -49,15 +49,15 @@ def pull(model: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def list_(everything: bool, as_json: bool) -> None:
     """Show the models on this machine."""
-    from localmtp import machine
     from localmtp.models.about import row, rows_to_pull
     from localmtp.models.installed import embedded, installed
+    from localmtp.models.room import room_here
 
-    usable = machine.memory().usable
+    room = room_here()
     here = sorted([embedded(), *installed()], key=lambda model: model.weights)
-    rows = [row(model, usable) for model in here]
+    rows = [row(model, room) for model in here]
     if everything:
-        rows += rows_to_pull(usable)
+        rows += rows_to_pull(room)
     if as_json:
         output.line(json.dumps([asdict(r) for r in rows], indent=2))
         return

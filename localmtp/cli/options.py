@@ -35,7 +35,15 @@ _PAIR = (
     click.option("--ctx", type=click.IntRange(min=16), help="Context, in tokens."),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]"),
     click.option(
-        "--gpu-layers", type=click.IntRange(min=0), help="Layers on the GPU.  [default: all]"
+        "--gpu-layers", type=click.IntRange(min=0), help="Layers on GPUs.  [default: all that fit]"
+    ),
+    click.option(
+        "--kv-type",
+        type=click.Choice(("f16", "q8_0")),
+        help="Format of the KV cache.  [default: f16, if it fits]",
+    ),
+    click.option(
+        "--batch", type=click.IntRange(min=1), help="Prompt tokens per pass.  [default: 512]"
     ),
     click.option("--offline", is_flag=True, help="Never ask the network."),
 )
@@ -128,8 +136,13 @@ def choices(flags: dict[str, Any], **instead: Any) -> Choices:
 
 def load_options(flags: dict[str, Any]) -> LoadOptions:
     """The pair flags for the engine."""
+    from localmtp.engine.kv_type import KVType
     from localmtp.engine.pair import LoadOptions
 
     return LoadOptions(
-        context=flags["ctx"], threads=flags["threads"], gpu_layers=flags["gpu_layers"]
+        context=flags["ctx"],
+        threads=flags["threads"],
+        gpu_layers=flags["gpu_layers"],
+        kv_type=flags["kv_type"] and KVType(flags["kv_type"]),
+        batch=flags["batch"],
     )

@@ -81,7 +81,10 @@ def _load(model: str | None, flags: dict[str, Any]) -> Session:
         )
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
-    return open_session(files, choices(flags), load_options(flags))
+    session = open_session(files, choices(flags), load_options(flags))
+    if session.placed:
+        click.echo(output.dim(session.placed), err=True)
+    return session
 
 
 def _read_stdin() -> str:

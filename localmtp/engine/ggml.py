@@ -20,7 +20,10 @@ from localmtp.errors import LocalmtpError
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-_CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
+# GGML_BACKEND_DEVICE_TYPE_…; others speed up the processor and have no memory of their own.
+_GPU, _INTEGRATED_GPU = 1, 2
+
+_METAL = "MTL"  # its devices say that they are discrete
 
 F32, F16, BF16 = 0, 1, 30
 """`ggml_type` of the formats that checkpoints come in."""
@@ -87,25 +90,31 @@ for _name in (_lib.ggml_backend_dev_name, _lib.ggml_backend_dev_description):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A GPU or another accelerator that the loaded libllama can use; memory in bytes."""
+    """A GPU that the loaded libllama can use; memory in bytes."""
 
     name: str
     description: str
     free: int
     total: int
+    unified: bool = False
+    """Its memory is main memory."""
 
 
 def devices() -> tuple[Device, ...]:
-    """The accelerators that this libllama can use, besides the processor."""
+    """The GPUs that libllama offloads to: integrated ones only where there are no others."""
+    handles = [_lib.ggml_backend_dev_get(i) for i in range(_lib.ggml_backend_dev_count())]
+    kinds = [_lib.ggml_backend_dev_type(handle) for handle in handles]
+    wanted = _GPU if _GPU in kinds else _INTEGRATED_GPU
     found = []
-    for handle in map(_lib.ggml_backend_dev_get, range(_lib.ggml_backend_dev_count())):
-        if _lib.ggml_backend_dev_type(handle) == _CPU_DEVICE:
+    for handle, kind in zip(handles, kinds, strict=True):
+        if kind != wanted:
             continue
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         _lib.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
         name = _lib.ggml_backend_dev_name(handle).decode("utf-8", "replace")
         description = _lib.ggml_backend_dev_description(handle).decode("utf-8", "replace")
-        found.append(Device(name, description, free.value, total.value))
+        unified = kind == _INTEGRATED_GPU or name.startswith(_METAL)
+        found.append(Device(name, description, free.value, total.value, unified))
     return tuple(found)
 
 

@@ -22,6 +22,7 @@ from llama_cpp import llama_cpp as capi
 from llama_cpp import llama_cpp_ext as capi_ext
 from numpy.typing import NDArray
 
+from localmtp.engine.kv_type import KVType
 from localmtp.errors import LocalmtpError
 
 Floats = NDArray[np.float32]
@@ -253,6 +254,7 @@ class Context(_Owned):
         threads: CPU threads.
         full_window: keep sliding-window layers at full context size, so that any earlier
             position can be returned to.
+        kv_type: of the KV cache.
         target: makes this an MTP drafter's context, which reads the KV cache of `target`.
 
     Raises:
@@ -268,6 +270,7 @@ class Context(_Owned):
         n_outputs: int,
         threads: int,
         full_window: bool = False,
+        kv_type: KVType = KVType.F16,
         target: Context | None = None,
     ) -> None:
         params = capi.llama_context_default_params()
@@ -276,6 +279,7 @@ class Context(_Owned):
         params.n_outputs_max = n_outputs
         params.n_threads = params.n_threads_batch = threads
         params.swa_full = full_window
+        params.type_k = params.type_v = kv_type.ggml_type
         params.no_perf = True
         if target is not None:
             params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from localmtp.engine.drafter import Drafter, MTPDrafter, NoDrafter
+from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
-from localmtp.engine.target import Target
+from localmtp.engine.target import BATCH, Target
 from localmtp.errors import LocalmtpError
 
 TARGET_ARCHITECTURE = "gemma4"
@@ -32,6 +33,9 @@ class LoadOptions:
     """Positions of the KV cache, shared by prompt and answer."""
     threads: int | None = None
     gpu_layers: int | None = None
+    kv_type: KVType | None = None
+    batch: int | None = None
+    """Rows of the largest prompt batch."""
     full_window: bool = False
     """Keep sliding-window layers at full context size."""
     progress: Callable[[float], bool] | None = None
@@ -49,6 +53,8 @@ class Pair:
         self.drafter = drafter
         self._resources = resources
         self.load_s = 0.0
+        self.placed = ""
+        """How it was put into memory, in words; empty where there was nothing to choose."""
 
     @classmethod
     def load(cls, target: Path, drafter: Path | None, options: LoadOptions) -> Pair:
@@ -78,8 +84,10 @@ class Pair:
             loaded = Target(
                 model,
                 n_ctx=_context_size(model, options.context),
+                batch=options.batch or BATCH,
                 threads=threads,
                 full_window=options.full_window,
+                kv_type=options.kv_type or KVType.F16,
             )
             resources.callback(loaded.close)
             proposer: Drafter = NoDrafter()

@@ -8,10 +8,11 @@ from time import perf_counter
 import numpy as np
 
 from localmtp.engine.checkpoints import Checkpoints
+from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.engine.stats import MAX_DRAFT
 
-_BATCH = 512
+BATCH = 512
 """Rows of the largest prefill batch: libllama's own default, where GPUs are near their peak."""
 
 _FIRST_BATCH, _BATCH_S = 128, 0.5
@@ -30,23 +31,35 @@ class Target:
     Args:
         model: a Gemma 4 target; stays the caller's to close.
         n_ctx: positions.
+        batch: rows of the largest prefill batch.
         threads: CPU threads.
         full_window: see `Context`.
+        kv_type: of the KV cache.
 
     Between calls the cache holds `tokens`, perhaps followed by leftovers of a pass that was
     interrupted; `prefill` drops those.
     """
 
-    def __init__(self, model: Model, *, n_ctx: int, threads: int, full_window: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        batch: int = BATCH,
+        threads: int,
+        full_window: bool,
+        kv_type: KVType = KVType.F16,
+    ) -> None:
         self.model = model
         self.vocab = model.vocab
         self.context = Context(
             model,
             n_ctx=n_ctx,
-            n_batch=min(_BATCH, n_ctx),
+            n_batch=min(batch, n_ctx),
             n_outputs=MAX_DRAFT + 1,
             threads=threads,
             full_window=full_window,
+            kv_type=kv_type,
         )
         self.tokens: list[int] = []
         self.hidden: Floats = np.zeros(model.n_embd, np.float32)
@@ -54,7 +67,7 @@ class Target:
         self._window = 0 if full_window else model.n_swa
         self._turn = self.vocab.tokenize(_TURN, special=True)
         self._checkpoints = Checkpoints(self.context)
-        self._prompt_batch = Batch(self.context.n_ctx if n_ctx < _BATCH else _BATCH)
+        self._prompt_batch = Batch(min(batch, n_ctx))
         self._pass_batch = Batch(MAX_DRAFT + 1)
 
     def close(self) -> None:
@@ -76,7 +89,8 @@ class Target:
         self._checkpoints.forget_after(shared)
         done = self._go_back(min(shared, len(prompt) - 1))  # the last token's logits are needed
         yield done
-        rows = _FIRST_BATCH
+        most = len(self._prompt_batch.tokens)
+        rows = min(most, _FIRST_BATCH)
         for end in (*self._turns_in(prompt), len(prompt)):
             while done < end:
                 began = perf_counter()
@@ -87,8 +101,7 @@ class Target:
                 self.tokens.extend(part)
                 done += len(part)
                 rate = len(part) / (perf_counter() - began)
-                most = len(self._prompt_batch.tokens)
-                rows = max(_FIRST_BATCH // 4, min(most, int(rate * _BATCH_S)))
+                rows = min(most, max(_FIRST_BATCH // 4, int(rate * _BATCH_S)))
                 yield done
             if self._window and end < len(prompt):
                 self._checkpoints.save(done)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from localmtp.models.fit import largest_context, need
+from localmtp.models.fit import Load, Weights, need
 from localmtp.models.gguf_header import read_header
+from localmtp.models.placement import Room, largest_context
 from localmtp.models.registry import entries
 from localmtp.models.shape import shape_of
 from tests.pairs import REAL, TINY, write_pair
@@ -32,7 +33,7 @@ def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> Non
     shape, contexts = shape_of(read_header(target)), (512, 4096, 32768, 131072)
     for context, row in zip(contexts, reported(target, *contexts), strict=True):
         weights, kv_cache, working = row
-        predicted = need(shape, target.stat().st_size, 0, context)
+        predicted = need(shape, Weights(target.stat().st_size), Load(context))
         assert predicted.weights == pytest.approx(weights, rel=0.01)
         assert predicted.kv_cache == pytest.approx(kv_cache, rel=0.01)
         assert predicted.buffers == pytest.approx(working, rel=0.1)
@@ -44,7 +45,7 @@ def test_the_kv_cache_of_every_shape_is_predicted(name: str, tmp_path: Path) -> 
     write_pair(TINY[name], target, tmp_path / "mtp.gguf")
     ((_, kv_cache, _),) = reported(target, 32768)
     shape = shape_of(read_header(target))
-    assert need(shape, 0, 0, 32768).kv_cache == pytest.approx(kv_cache, rel=0.01)
+    assert need(shape, Weights(0), Load(32768)).kv_cache == pytest.approx(kv_cache, rel=0.01)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -65,7 +66,10 @@ def test_less_memory_means_a_smaller_context_and_in_the_end_none() -> None:
     assert entry.shape is not None
     fitting = [
         largest_context(
-            entry.shape, quant.nbytes, quant.drafter_nbytes, entry.context, gigabytes * 10**9
+            entry.shape,
+            Weights(quant.nbytes, quant.drafter_nbytes),
+            entry.context,
+            Room(gigabytes * 10**9),
         )
         for gigabytes in (16, 7, 6, 5)
     ]

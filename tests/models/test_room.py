@@ -1,4 +1,4 @@
-"""Pairs that are too large for this machine, made of holes."""
+"""Pairs of files on this machine, made of holes: what is chosen, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from localmtp import machine
+from localmtp.engine.kv_type import KVType
+from localmtp.engine.pair import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.models import resolve
-from localmtp.models.room import DEFAULT_CONTEXT, context_for
+from localmtp.models.placement import Placement
+from localmtp.models.room import place_here
 from tests.pairs import REAL, write_pair
 
 
@@ -20,6 +23,12 @@ def grown(path: Path, nbytes: int) -> None:
         file.truncate(nbytes)
 
 
+def placed(target: Path, options: LoadOptions | None = None) -> Placement:
+    placement = place_here(resolve(str(target)), options or LoadOptions())
+    assert placement is not None
+    return placement
+
+
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     path = tmp_path / "gemma-4-E2B-Q4_0.gguf"
@@ -27,17 +36,18 @@ def target(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_fits_gets_the_default_or_what_was_asked_for(target: Path) -> None:
+def test_what_was_asked_for_is_taken_as_it_is(target: Path) -> None:
     grown(target, 1 << 29)
-    files = resolve(str(target))
-    assert context_for(files, None) == DEFAULT_CONTEXT
-    assert context_for(files, 4096) == 4096
+    asked = LoadOptions(context=3000, kv_type=KVType.Q8_0, batch=64)
+    chosen = placed(target, asked)
+    assert (chosen.load.context, chosen.load.kv_type, chosen.load.batch) == (3000, "q8_0", 64)
+    assert "context 3000, q8_0 KV cache, batches of 64" in chosen.words
 
 
 def test_what_does_not_fit_is_refused_before_it_is_loaded(target: Path) -> None:
     grown(target, 2 * machine.memory().total)
     with pytest.raises(LocalmtpError, match="GB with a context of 8192") as caught:
-        context_for(resolve(str(target)), None)
+        placed(target)
     assert "doctor" in caught.value.hint
 
 
@@ -47,8 +57,8 @@ def test_a_smaller_context_is_proposed(tmp_path: Path) -> None:
     write_pair(size, target, tmp_path / "mtp-gemma-4-31B.gguf", hollow=True)
     grown(target, 1 << 29)
     with pytest.raises(LocalmtpError) as caught:
-        context_for(resolve(str(target)), 1 << 24)
-    assert "--ctx" in caught.value.hint
+        placed(target, LoadOptions(context=1 << 24))
+    assert "this fits: --ctx" in caught.value.hint
 
 
 def test_a_pair_that_only_fits_without_its_drafter_is_not_split_silently(target: Path) -> None:
@@ -56,5 +66,14 @@ def test_a_pair_that_only_fits_without_its_drafter_is_not_split_silently(target:
     drafter = target.with_name("mtp-gemma-4-E2B.gguf")
     grown(drafter, 2 * machine.memory().total)
     with pytest.raises(LocalmtpError) as caught:
-        context_for(resolve(str(target)), None)
+        placed(target)
     assert "--drafter none" in caught.value.hint
+
+
+def test_all_parts_of_a_target_count(target: Path) -> None:
+    first = target.rename(target.with_name("gemma-4-E2B-Q4_0-00001-of-00002.gguf"))
+    second = target.with_name("gemma-4-E2B-Q4_0-00002-of-00002.gguf")
+    second.touch()
+    grown(second, 2 * machine.memory().total)
+    with pytest.raises(LocalmtpError, match="GB with a context"):
+        placed(first)

@@ -1,0 +1,39 @@
+"""Putting a pair into memory, in the way that fits this machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from localmtp import machine
+from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.models import ModelFiles
+from localmtp.models.room import place_here
+
+
+def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
+    """Load a pair that fits.
+
+    What fits is found out first: libllama would be given memory that is not there, and the system
+    would swap or end the program. What was chosen is told by `Pair.placed`.
+
+    Args:
+        files: the pair.
+        options: what is None is chosen.
+
+    Raises:
+        LocalmtpError: it does not fit, and what would; or see `Pair.load`.
+    """
+    placement = place_here(files, options)
+    if placement:
+        load = placement.load
+        options = replace(
+            options,
+            context=load.context,
+            kv_type=load.kv_type,
+            batch=load.batch,
+            gpu_layers=load.gpu_layers,
+        )
+    options = replace(options, threads=options.threads or machine.cores())
+    pair = Pair.load(files.target, files.drafter, options)
+    pair.placed = placement.words if placement else ""
+    return pair
