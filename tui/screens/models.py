@@ -114,9 +114,9 @@ class ModelsScreen(ModalScreen[str | None]):
 
 
 def _rows() -> list[Row]:
-    from localmtp.models.room import room_here
     from localmtp.models.about import row, rows_to_pull
     from localmtp.models.installed import embedded, installed
+    from localmtp.models.room import room_here
 
     room = room_here()
     here = sorted([embedded(), *installed()], key=lambda model: model.weights)
