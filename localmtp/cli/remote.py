@@ -17,7 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _MEANT_FOR_SERVERS = frozenset(
     {"model", "prompt", "server", "api_key", "raw", "as_json", "no_save", "system", "think"}
-    | {"temp", "top_k", "top_p", "min_p", "seed", "max_tokens"}
+    | {"temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "n_draft"}
 )
 
 

@@ -5,7 +5,8 @@ What a chunk holds beyond OpenAI's fields depends on the server:
 - llama.cpp: `timings` with running totals (`predicted_n`, `draft_n`, `draft_n_accepted`), from
   which every pass can be told, and `prompt_progress` (tools/server/README.md);
 - vLLM: `usage` in every chunk, and, started with `--per-request-spec-decode-metrics`,
-  `metrics.speculative_decoding` in the last (docs/features/speculative_decoding).
+  `metrics.speculative_decoding` in the last (docs/features/speculative_decoding);
+- localmtp: `stats` beside the finish reason, as `localmtp run --json` has them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from time import perf_counter
 from typing import Any
 
 from localmtp.engine.events import Channel, Generated, Origin, Piece, Prefilled
-from localmtp.engine.stats import Counters
+from localmtp.engine.stats import Counters, TimeSpent
 
 LONGEST_DRAFT = 64
 """Of other engines: llama.cpp's n-gram drafts may be that long."""
 
 UNKNOWN_TOKEN = -1
 """In place of the token ids, which OpenAI's API does not tell."""
+
+_SERVERS_OWN = (
+    *("prefill_s", "prefill_tokens_per_s", "reused_tokens", "target_passes", "draft_steps"),
+    *("drafted", "accepted", "acceptance_rate", "tokens_per_pass", "draft_length_mean"),
+    *("drafting", "context_size"),
+)
+"""Of localmtp's `stats`; the other figures are what the client sees."""
 
 
 class Reader:
@@ -36,6 +44,8 @@ class Reader:
         """As the server gave it; empty while it has not."""
         self.drafts_told = False
         """Whether the chunks tell about drafting."""
+        self.told: dict[str, Any] = {}
+        """Fields of `Stats` that the server has measured itself."""
         self._counters = counters
         self._passes = _Passes(counters)
 
@@ -45,6 +55,8 @@ class Reader:
             yield Prefilled(progress["processed"], progress["total"], progress["cache"])
         choices = chunk.get("choices") or [{}]
         self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
+        if stats := choices[0].get("stats"):
+            self.told = _measured(stats)
         said = list(_said(choices[0]))
         timings = chunk.get("timings")
         if said or (timings and self._counters.first_token):
@@ -90,6 +102,9 @@ class Reader:
                 for accepted, times in enumerate(steps):
                     for _ in range(times):
                         counters.count_round(int(length), int(length), accepted)
+            # Passes for which nothing was drafted are not in the histogram.
+            alone = counters.completion_tokens - 1 - sum(counters.accepted_at)
+            counters.target_passes = max(counters.target_passes, alone)
         counters.context_used = counters.prompt_tokens + counters.completion_tokens
 
 
@@ -138,6 +153,12 @@ class _Passes:
         if self._pieces:
             yield Generated(tuple(self._pieces), (UNKNOWN_TOKEN,) * self._proposed)
         self._pieces, self._proposed, self._awaited = [], 0, 0
+
+
+def _measured(stats: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: stats[name] for name in _SERVERS_OWN}
+    told["acceptance_by_position"] = tuple(stats["acceptance_by_position"])
+    return told | {"time": TimeSpent(**stats["time"])}
 
 
 def _said(choice: Mapping[str, Any]) -> Iterator[tuple[Channel, str]]:

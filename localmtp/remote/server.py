@@ -143,7 +143,7 @@ class Server:
 
 def _served(model: Mapping[str, Any]) -> ServedModel:
     meta = model.get("meta") or {}
-    context = model.get("max_model_len") or meta.get("n_ctx") or 0
+    context = model.get("max_model_len") or model.get("context_length") or meta.get("n_ctx") or 0
     return ServedModel(str(model["id"]), str(model.get("owned_by", "")), int(context))
 
 

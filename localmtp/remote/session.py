@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import PurePath
 from time import sleep
+from typing import Any
 
 from localmtp.engine.events import Event, Finished, FinishReason
 from localmtp.engine.sampling import Sampling
 from localmtp.engine.stats import Counters, Stats
 from localmtp.errors import LocalmtpError
+from localmtp.remote.dialects import dialect
 from localmtp.remote.errors import LostError
 from localmtp.remote.metrics import DraftCounts, draft_counts
 from localmtp.remote.reading import LONGEST_DRAFT, Reader
 from localmtp.remote.server import ServedModel, Server
 from localmtp.session import Choices, Message, Role, Session
-
-_EXTRAS: dict[str, dict[str, object]] = {
-    "llamacpp": {"timings_per_token": True, "return_progress": True},
-    "vllm": {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
-    "localmtp": {},
-}
-"""What is asked of servers that are known, beyond OpenAI's fields. These also take `top_k`,
-`min_p`, and answers to go on with."""
 
 _LATEST_COUNT_S = 0.05
 _LATEST_COUNTS = 10
@@ -46,7 +41,9 @@ class RemoteSession(Session):
         super().__init__(name, "", settings, f"at {server.host}")
         self._server = server
         self._model = model
+        self._dialect = dialect(model.engine)
         self._counters = Counters(context_size=model.context_size, drafting="")
+        self._told: dict[str, Any] = {}
 
     @property
     def drafting(self) -> str:
@@ -57,7 +54,7 @@ class RemoteSession(Session):
         """Go on with `text` as it is, without a chat template.
 
         Raises:
-            LocalmtpError: the text is empty, or drafting was asked for.
+            LocalmtpError: the text is empty, or the server takes no draft length.
         """
         if not text:
             raise LocalmtpError("the prompt is empty", hint="give some text to go on with")
@@ -70,7 +67,7 @@ class RemoteSession(Session):
 
     def stats(self) -> Stats:
         """The running answer in numbers, or the last one."""
-        return self._counters.snapshot()
+        return replace(self._counters.snapshot(), **self._told)
 
     def prompt(self) -> str:
         """Not known here.
@@ -86,12 +83,12 @@ class RemoteSession(Session):
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
         roles = {Role.USER: "user", Role.MODEL: "assistant"}
-        turns = [{"role": roles[m.role], "content": m.text} for m in messages]
+        turns = [{"role": roles[m.role], "content": m.text} for m in messages if not m.dropped]
         if self.settings.system:
             turns.insert(0, {"role": "system", "content": self.settings.system})
         body: dict[str, object] = {"messages": turns}
         if messages[-1].role is Role.MODEL:
-            if self._model.engine not in _EXTRAS:
+            if not (self._dialect.goes_on and messages[-1].text):
                 raise LocalmtpError(
                     "this server cannot go on with an answer", hint="let it answer once more"
                 )
@@ -101,9 +98,10 @@ class RemoteSession(Session):
         return self._generate("/v1/chat/completions", body)
 
     def _generate(self, path: str, body: dict[str, object]) -> Iterator[Event]:
-        if self.settings.n_draft is not None:
+        if self.settings.n_draft is not None and not self._dialect.takes_n_draft:
             raise LocalmtpError(
-                "the server decides about drafting", hint="set the draft length to auto"
+                f"{self._server.host} decides itself how much it drafts",
+                hint="leave the draft length at auto",
             )
         self._cancelled.clear()
         return self._answer(path, self._request() | body)
@@ -120,22 +118,25 @@ class RemoteSession(Session):
         for name in ("top_k", "min_p"):
             value = getattr(sampling, name)
             # Not OpenAI's: a strict server would refuse what nobody asked for.
-            if self._model.engine in _EXTRAS or value != getattr(usual, name):
+            if self._dialect.all_sampling or value != getattr(usual, name):
                 request[name] = value
         if sampling.seed is not None:
             request["seed"] = sampling.seed
         if settings.max_tokens:
             request["max_tokens"] = settings.max_tokens
-        return request | _EXTRAS.get(self._model.engine, {})
+        if settings.n_draft is not None:
+            request["n_draft"] = settings.n_draft
+        return request | dict(self._dialect.extensions)
 
     def _answer(self, path: str, body: dict[str, object]) -> Iterator[Event]:
-        before = draft_counts(self._server.metrics()) if self._counts_elsewhere() else None
+        before = draft_counts(self._server.metrics()) if self._dialect.counts_on_page else None
         counters = self._counters = Counters(
             context_size=self._model.context_size,
             drafting=self._counters.drafting,
             drafted_at=[0] * LONGEST_DRAFT,
             accepted_at=[0] * LONGEST_DRAFT,
         )
+        self._told = {}
         counters.prefilled = counters.started  # until the server says how long it took
         reader = Reader(counters)
         lost: LostError | None = None
@@ -150,8 +151,12 @@ class RemoteSession(Session):
             if lost and not counters.completion_tokens:
                 raise
         yield from reader.rest()
-        counters.drafting = self._count_drafts(reader, before)
-        yield Finished(self._reason(reader, lost), counters.snapshot())
+        if reader.told:
+            self._told = reader.told
+            counters.drafting = reader.told["drafting"]
+        else:
+            counters.drafting = self._count_drafts(reader, before)
+        yield Finished(self._reason(reader, lost), self.stats())
         if lost:
             raise lost
 
@@ -161,10 +166,6 @@ class RemoteSession(Session):
         if self._cancelled.is_set() and not reader.finish_reason:
             return FinishReason.CANCELLED
         return FinishReason.LENGTH if reader.finish_reason == "length" else FinishReason.STOP
-
-    def _counts_elsewhere(self) -> bool:
-        """Whether only the server's metrics page tells about drafting."""
-        return self._model.engine != "llamacpp"
 
     def _count_drafts(self, reader: Reader, before: DraftCounts | None) -> str:
         """Complete the counters; whether there was drafting, in words."""

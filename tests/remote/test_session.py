@@ -1,0 +1,318 @@
+"""Conversations over OpenAI's API with a server that plays answers back."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from localmtp.engine.events import (
+    Channel,
+    Event,
+    Finished,
+    FinishReason,
+    Generated,
+    Origin,
+    Prefilled,
+)
+from localmtp.errors import LocalmtpError
+from localmtp.remote.session import RemoteSession, open_remote
+from localmtp.session import Choices
+from tests.remote.loopback import Chunk, Script, ended, said, serving, usage
+
+VLLM_PAGE = Path(__file__).with_name("vllm-metrics.txt").read_text()
+
+
+@contextmanager
+def conversing(script: Script, choices: Choices | None = None) -> Iterator[RemoteSession]:
+    with serving(script):
+        session = open_remote(script.url, None, choices, script.key)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def last(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+class TestAnyServer:
+    """OpenAI's API and no more."""
+
+    def test_streams_text_and_counts_what_the_usage_says(self) -> None:
+        script = Script([said("Hello"), said(" there"), ended(), usage(7, 3)])
+        with conversing(script) as session:
+            finished = last(list(session.ask("Hi")))
+        assert session.messages[-1].text == "Hello there"
+        assert finished.reason is FinishReason.STOP
+        assert (finished.stats.prompt_tokens, finished.stats.completion_tokens) == (7, 3)
+        assert finished.stats.ttft_s > 0
+        assert finished.stats.prefill_tokens_per_s == 0  # nobody measured it
+        assert finished.stats.drafting == session.drafting == "unknown: the server does not say"
+
+    def test_asks_for_nothing_that_is_not_openais(self) -> None:
+        script = Script([said("x"), ended("length")])
+        with conversing(script, Choices(max_tokens=5, seed=3, system="Be brief.")) as session:
+            assert last(list(session.ask("Hi"))).reason is FinishReason.LENGTH
+        (asked,) = script.asked
+        assert set(asked) == {"path", "model", "messages", "stream", "stream_options"} | {
+            "temperature",
+            "top_p",
+            "max_tokens",
+            "seed",
+        }
+        assert asked["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hi"},
+        ]
+
+    def test_the_conversation_grows(self) -> None:
+        script = Script([said("x"), ended()])
+        with conversing(script) as session:
+            for question in ("one", "two"):
+                list(session.ask(question))
+        assert [m["content"] for m in script.asked[-1]["messages"]] == ["one", "x", "two"]
+
+    @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+    def test_thoughts_are_told_apart(self, name: str) -> None:
+        thought: Chunk = {"choices": [{"index": 0, "delta": {name: "hm"}}]}
+        with conversing(Script([thought, said("yes"), ended()])) as session:
+            events = list(session.ask("Hi"))
+        assert (session.messages[-1].thought, session.messages[-1].text) == ("hm", "yes")
+        assert isinstance(events[0], Generated)
+        assert events[0].pieces[0].channel is Channel.THOUGHT
+        assert events[0].pieces[0].origin is Origin.UNTOLD
+
+    def test_text_is_whole_however_it_is_cut_on_the_way(self) -> None:
+        text = "a\u2028b\x85c 🙂 é"
+        whole = f'data: {{"choices": [{{"delta": {{"content": "{text}"}}}}]}}\r\n\r\n'.encode()
+        chunks: list[Chunk] = [b": a comment\n\n", *(whole[i : i + 1] for i in range(len(whole)))]
+        with conversing(Script([*chunks, ended()])) as session:
+            list(session.ask("Hi"))
+        assert session.messages[-1].text == text
+
+    def test_plain_completion(self) -> None:
+        chunk: Chunk = {"choices": [{"index": 0, "text": " 4", "finish_reason": "length"}]}
+        script = Script([chunk, usage(3, 1)])
+        with conversing(script) as session:
+            events = list(session.complete("1, 2, 3,"))
+        assert script.asked[0]["path"] == "/v1/completions"
+        assert script.asked[0]["prompt"] == "1, 2, 3,"
+        assert isinstance(events[0], Generated)
+        assert events[0].pieces[0].text == " 4"
+        assert last(events).reason is FinishReason.LENGTH
+
+    def test_the_draft_length_is_not_ours(self) -> None:
+        with (
+            conversing(Script(), Choices(n_draft=0)) as session,
+            pytest.raises(LocalmtpError, match="decides itself"),
+        ):
+            session.ask("Hi")
+
+    def test_going_on_is_refused_where_it_would_begin_anew(self) -> None:
+        with conversing(Script([said("x"), ended("length")])) as session:
+            list(session.ask("Hi"))
+            with pytest.raises(LocalmtpError, match="cannot go on"):
+                session.resume()
+
+
+def timed(text: str, n: int, drafted: int, accepted: int) -> Chunk:
+    """A chunk as llama.cpp sends it with `timings_per_token`."""
+    timings = {"cache_n": 2, "prompt_n": 11, "prompt_ms": 5.0, "predicted_n": n}
+    if drafted:
+        timings |= {"draft_n": drafted, "draft_n_accepted": accepted}
+    return said(text, timings=timings)
+
+
+class TestLlamaCpp:
+    """Its running totals tell every pass."""
+
+    CHUNKS = (
+        {**said(""), "prompt_progress": {"total": 13, "cache": 2, "processed": 13}},
+        timed("I", 1, 0, 0),
+        *(timed(text, 2 + i, 3, 2) for i, text in enumerate((" am", " a", " b"))),
+        timed(" c", 5, 3, 2),  # a pass without a draft
+        *(timed(text, 6 + i, 5, 2) for i, text in enumerate((" d",))),
+        ended(),
+        {**usage(13, 7), "timings": {**timed("", 7, 8, 2)["timings"]}},  # type: ignore[call-overload,index]
+    )
+
+    def test_passes_are_told_from_the_totals(self) -> None:
+        with conversing(Script(self.CHUNKS, owner="llamacpp")) as session:
+            events = list(session.ask("Hi"))
+        passes = [e for e in events if isinstance(e, Generated)]
+        assert events[0] == Prefilled(13, 13, 2)
+        assert ["".join(p.text for p in e.pieces) for e in passes] == [
+            *("I", " am a b", " c", " d", "")
+        ]
+        assert [len(e.drafted) for e in passes] == [0, 3, 0, 2, 3]
+        drafted, target = Origin.DRAFT, Origin.TARGET
+        assert [p.origin for p in passes[0].pieces] == [Origin.PREFILL]
+        assert [p.origin for p in passes[1].pieces] == [drafted, drafted, target]
+        stats = last(events).stats
+        assert (stats.drafted, stats.accepted, stats.target_passes) == (8, 2, 4)
+        assert stats.acceptance_by_position == (1 / 3, 1 / 3, 0)
+        assert stats.drafting == "on"
+        assert (stats.prompt_tokens, stats.reused_tokens) == (13, 2)
+        assert stats.prefill_tokens_per_s == pytest.approx(11 / 0.005)
+
+    def test_a_server_that_drafts_nothing_says_so(self) -> None:
+        chunks = (timed("I", 1, 0, 0), timed(" am", 2, 0, 0), ended())
+        with conversing(Script(chunks, owner="llamacpp")) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert stats.drafting == "off: the server drafted nothing"
+        assert stats.tokens_per_pass == 1
+
+    def test_goes_on_with_a_cut_answer(self) -> None:
+        script = Script([timed("x", 1, 0, 0), ended("length")], owner="llamacpp")
+        with conversing(script) as session:
+            list(session.ask("Hi"))
+            list(session.resume())
+        assert session.messages[-1].text == "xx"
+        assert script.asked[1]["continue_final_message"] is True
+        assert script.asked[1]["messages"][-1] == {"role": "assistant", "content": "x"}
+
+
+def later(page: str, *, generated: int, drafts: int, accepted: tuple[int, int]) -> str:
+    """The page after more was generated."""
+    totals = {
+        "generation_tokens_total": 1000 + generated,
+        "num_drafts_total": 400 + drafts,
+        "num_draft_tokens_total": 800 + 2 * drafts,
+        "num_accepted_tokens_total": 600 + sum(accepted),
+        'position="0"': 350 + accepted[0],
+        'position="1"': 250 + accepted[1],
+    }
+    lines = page.splitlines()
+    for number, line in enumerate(lines):
+        for name, total in totals.items():
+            if name in line and "created" not in line and not line.startswith("#"):
+                lines[number] = f"{line.rpartition(' ')[0]} {total}.0"
+    return "\n".join(lines)
+
+
+class TestVllm:
+    """Counters before and after an answer, on a page of the form that its documents show."""
+
+    CHUNKS = (
+        said("Hello", usage={"prompt_tokens": 5, "completion_tokens": 3}),
+        said(" you", usage={"prompt_tokens": 5, "completion_tokens": 9}),
+        ended(),
+        usage(5, 10),
+    )
+
+    def test_the_difference_is_the_answers(self) -> None:
+        after = later(VLLM_PAGE, generated=10, drafts=4, accepted=(3, 2))
+        pages = [VLLM_PAGE, VLLM_PAGE, after]  # it counts a moment later
+        with conversing(Script(self.CHUNKS, owner="vllm", pages=pages)) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert stats.drafting == "on"
+        assert (stats.drafted, stats.accepted) == (8, 5)
+        assert stats.acceptance_by_position == (3 / 4, 2 / 4)
+        assert stats.tokens_per_pass == 9 / 4
+
+    def test_answers_of_others_are_not_taken_for_it(self) -> None:
+        after = later(VLLM_PAGE, generated=500, drafts=200, accepted=(90, 80))
+        with conversing(Script(self.CHUNKS, owner="vllm", pages=[VLLM_PAGE, after])) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert stats.drafting == "unknown: others used the server meanwhile"
+        assert stats.drafted == 0
+
+    def test_a_server_without_drafter_has_no_such_counters(self) -> None:
+        page = "\n".join(line for line in VLLM_PAGE.splitlines() if "spec_decode" not in line)
+        with conversing(Script(self.CHUNKS, owner="vllm", pages=[page])) as session:
+            assert last(list(session.ask("Hi"))).stats.drafting.startswith("unknown: ")
+
+    def test_its_metrics_of_one_request_are_exact(self) -> None:
+        drafting = {"acceptance_histogram_by_draft_length": {"2": [1, 1, 2], "1": [0, 0]}}
+        last_chunk = usage(5, 10, metrics={"speculative_decoding": drafting})
+        script = Script([*self.CHUNKS[:-1], last_chunk], owner="vllm")
+        with conversing(script) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert (stats.drafted, stats.accepted, stats.target_passes) == (8, 5, 4)
+        assert stats.acceptance_by_position == (3 / 4, 2 / 4)
+
+
+class TestFaults:
+    """One line each; what came of an answer stays."""
+
+    def test_nothing_listens(self) -> None:
+        with serving(Script()) as script:
+            pass
+        with pytest.raises(LocalmtpError, match="nothing answers"):
+            open_remote(script.url, None)
+
+    def test_the_key_is_wrong(self) -> None:
+        with serving(Script(key="secret")) as script:
+            with pytest.raises(LocalmtpError, match="refuses the API key: Invalid API Key"):
+                open_remote(script.url, None, api_key="guess")
+            open_remote(script.url, None, api_key="secret").close()
+
+    def test_the_model_is_not_there(self) -> None:
+        with (
+            serving(Script(models=("gemma-4-E4B-it", "other"))) as script,
+            pytest.raises(LocalmtpError, match="no model") as caught,
+        ):
+            open_remote(script.url, "gemma-4-E2B-it")
+        assert "gemma-4-E4B-it" in caught.value.hint
+
+    def test_it_is_another_kind_of_server(self) -> None:
+        with (
+            serving(Script()) as script,
+            pytest.raises(LocalmtpError, match="not an OpenAI-compatible server"),
+        ):
+            open_remote(f"{script.url}/somewhere", None)
+
+    @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://a:b", ""])
+    def test_it_is_no_url(self, url: str) -> None:
+        with pytest.raises(LocalmtpError, match="not a URL"):
+            open_remote(url, None)
+
+    def test_a_lost_server_leaves_what_came(self) -> None:
+        with conversing(Script([said("Hel"), said("lo")], done=False)) as session:
+            events = []
+            with pytest.raises(LocalmtpError):
+                for event in session.ask("Hi"):
+                    events.append(event)
+        assert last(events).reason is FinishReason.LOST
+        assert session.messages[-1].text == "Hello"
+        assert session.messages[-1].finish is FinishReason.LOST
+
+    def test_an_error_in_the_stream_is_told(self) -> None:
+        chunks: list[Chunk] = [said("Hel"), {"error": {"message": "out of memory"}}]
+        with (
+            conversing(Script(chunks)) as session,
+            pytest.raises(LocalmtpError, match="out of memory"),
+        ):
+            list(session.ask("Hi"))
+        assert session.messages[-1].text == "Hel"
+
+    def test_what_is_not_json_is_told(self) -> None:
+        with (
+            conversing(Script([b"data: {oops\n\n"])) as session,
+            pytest.raises(LocalmtpError, match="not JSON"),
+        ):
+            list(session.ask("Hi"))
+
+    def test_cancelling_wakes_a_reader_of_a_silent_server(self) -> None:
+        read, released = threading.Event(), threading.Event()
+
+        with conversing(Script([said("Hel"), lambda: released.wait(30)])) as session:
+
+            def cancel() -> None:
+                read.wait(30)
+                session.cancel()
+
+            canceller = threading.Thread(target=cancel)
+            canceller.start()
+            events = []
+            for event in session.ask("Hi"):
+                events.append(event)
+                read.set()  # from here on the server is silent
+            released.set()
+            canceller.join()
+        assert last(events).reason is FinishReason.CANCELLED
+        assert session.messages[-1].text == "Hel"
