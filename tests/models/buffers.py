@@ -1,8 +1,8 @@
 """What libllama would allocate for a model, asked without allocating it.
 
 Run as a program of its own, because libllama's log is one for the whole process:
-`python -m tests.models.buffers TARGET CONTEXT…` prints a JSON row for every context, of bytes of
-weights and mebibytes of KV cache and working memory.
+`python -m tests.models.buffers TARGET CONTEXT:KV_TYPE:BATCH…` prints a JSON row for each, of
+bytes of weights and mebibytes of KV cache and working memory.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import sys
 
 from llama_cpp import llama_cpp as capi
 
-from localmtp.models.fit import BATCH
+from localmtp.engine.kv_type import KVType
 
 lines: list[str] = []
 
@@ -22,20 +22,21 @@ def keep(_level: int, text: bytes, _data: object) -> None:
     lines.append(text.decode())
 
 
-def main(target: str, *contexts: str) -> None:
+def main(target: str, *loads: str) -> None:
     capi.llama_log_set(keep, ctypes.c_void_p(0))
     params = capi.llama_model_default_params()
     params.no_alloc = True
     params.load_mode = 0  # it refuses to map a file that it is not to load
     model = capi.llama_model_load_from_file(target.encode(), params)
     weights = capi.llama_model_size(model)
-    print(json.dumps([[weights, *buffers(model, int(context))] for context in contexts]))
+    print(json.dumps([[weights, *buffers(model, *load.split(":"))] for load in loads]))
 
 
-def buffers(model: object, n_ctx: int) -> tuple[float, float]:
+def buffers(model: object, context: str, kv_type: str, batch: str) -> tuple[float, float]:
     params = capi.llama_context_default_params()
-    params.n_ctx = n_ctx
-    params.n_batch = params.n_ubatch = min(BATCH, n_ctx)
+    params.n_ctx = int(context)
+    params.n_batch = params.n_ubatch = min(int(batch), int(context))
+    params.type_k = params.type_v = KVType(kv_type).ggml_type
     params.n_outputs_max = 17
     params.swa_full = False
     lines.clear()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from localmtp.engine.kv_type import KVType
 from localmtp.models.fit import Load, Weights, need
 from localmtp.models.gguf_header import read_header
 from localmtp.models.placement import Room, largest_context
@@ -19,9 +20,10 @@ ROOT = Path(__file__).parents[2]
 MB = 1 << 20
 
 
-def reported(target: Path, *contexts: int) -> list[tuple[float, float, float]]:
+def reported(target: Path, *loads: Load) -> list[tuple[float, float, float]]:
     """Bytes of weights, KV cache and working memory that libllama would allocate."""
-    command = [sys.executable, "-m", "tests.models.buffers", str(target), *map(str, contexts)]
+    words = [f"{load.context}:{load.kv_type}:{load.batch}" for load in loads]
+    command = [sys.executable, "-m", "tests.models.buffers", str(target), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return [(row[0], row[1] * MB, row[2] * MB) for row in json.loads(done.stdout)]
 
@@ -30,10 +32,12 @@ def reported(target: Path, *contexts: int) -> list[tuple[float, float, float]]:
 def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> None:
     target = tmp_path / "target.gguf"
     write_pair(REAL[name], target, tmp_path / "mtp.gguf", hollow=True)
-    shape, contexts = shape_of(read_header(target)), (512, 4096, 32768, 131072)
-    for context, row in zip(contexts, reported(target, *contexts), strict=True):
+    shape = shape_of(read_header(target))
+    loads = [Load(context) for context in (512, 4096, 32768, 131072)]
+    loads += [Load(8192, KVType.Q8_0), Load(8192, KVType.Q8_0, 128)]
+    for load, row in zip(loads, reported(target, *loads), strict=True):
         weights, kv_cache, working = row
-        predicted = need(shape, Weights(target.stat().st_size), Load(context))
+        predicted = need(shape, Weights(target.stat().st_size), load)
         assert predicted.weights == pytest.approx(weights, rel=0.01)
         assert predicted.kv_cache == pytest.approx(kv_cache, rel=0.01)
         assert predicted.buffers == pytest.approx(working, rel=0.1)
@@ -43,7 +47,7 @@ def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> Non
 def test_the_kv_cache_of_every_shape_is_predicted(name: str, tmp_path: Path) -> None:
     target = tmp_path / "target.gguf"
     write_pair(TINY[name], target, tmp_path / "mtp.gguf")
-    ((_, kv_cache, _),) = reported(target, 32768)
+    ((_, kv_cache, _),) = reported(target, Load(32768))
     shape = shape_of(read_header(target))
     assert need(shape, Weights(0), Load(32768)).kv_cache == pytest.approx(kv_cache, rel=0.01)
 
