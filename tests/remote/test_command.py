@@ -1,0 +1,142 @@
+"""`localmtp run --server` as a real process, against servers of several kinds."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from localmtp.models import resolve
+from tests.remote.loopback import Script, ended, said, serving, usage
+
+NANO = resolve("nano")
+QUESTION = "Who are you?"
+LLAMA_SERVER = os.environ.get("LOCALMTP_TEST_LLAMA_SERVER", "")
+"""The path of a `llama-server`, if there is one to test with."""
+
+
+def localmtp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "localmtp", *arguments]
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=clean | environment,
+    )
+
+
+def test_streams_and_reports_as_for_a_local_model() -> None:
+    chunks = (said("Hello"), said(" there"), ended(), usage(7, 3))
+    with serving(Script(chunks, models=("org/some-model",))) as script:
+        done = localmtp("run", "--server", script.url + "/v1/", QUESTION)
+        reported = localmtp("run", "--server", script.url, "some-model", QUESTION, "--json")
+    assert (done.returncode, done.stdout) == (0, "Hello there\n"), done.stderr
+    assert "drafting unknown: the server does not say" in done.stderr
+    report = json.loads(reported.stdout)
+    assert (report["model"], report["text"]) == ("some-model", "Hello there")
+    assert (report["finish_reason"], report["completion_tokens"]) == ("stop", 3)
+    assert script.asked[1]["model"] == "org/some-model"
+
+
+@pytest.mark.parametrize("variable", ["LOCALMTP_API_KEY", "OPENAI_API_KEY"])
+def test_the_key_comes_from_a_flag_or_the_environment(variable: str) -> None:
+    with serving(Script((said("Hi"), ended()), key="secret")) as script:
+        without = localmtp("run", "--server", script.url, QUESTION)
+        given = localmtp("run", "--server", script.url, QUESTION, "--api-key", "secret")
+        found = localmtp("run", "--server", script.url, QUESTION, **{variable: "secret"})
+    assert without.returncode == 1
+    assert "--api-key" in without.stderr
+    assert "Traceback" not in without.stderr
+    assert given.stdout == found.stdout == "Hi\n"
+
+
+def test_a_lost_server_leaves_what_came_and_fails() -> None:
+    with serving(Script((said("Hel"), said("lo")), done=False)) as script:
+        done = localmtp("run", "--server", script.url, QUESTION, "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert (report["text"], report["finish_reason"]) == ("Hello", "lost")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags", [["--threads", "1"], ["--ctx", "512"], ["--drafter", "none"], ["--offline"]]
+)
+def test_flags_of_this_machine_are_wrong_usage(flags: list[str]) -> None:
+    done = localmtp("run", "--server", "http://127.0.0.1:9", QUESTION, *flags)
+    assert done.returncode == 2
+    assert f"{flags[0]} is the server's to decide" in done.stderr
+    assert localmtp("run", "nano", QUESTION, "--api-key", "x").returncode == 2
+
+
+@contextmanager
+def listening(command: list[str], port: int, log: Path) -> Iterator[str]:
+    """A server's process, once it is healthy."""
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as said_by_it, subprocess.Popen(command, stderr=said_by_it) as process:
+        try:
+            for _ in range(600):
+                assert process.poll() is None, log.read_text()
+                try:
+                    if httpx.get(url + "/health").is_success:
+                        break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+LENGTHS = ("--temp", "0", "--max-tokens", "40", "--json")
+
+
+def test_localmtps_own_server_tells_all_it_measures(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    port = free_port()
+    command = [sys.executable, "-m", "localmtp", "serve", "nano", "--threads", "1"]
+    with listening([*command, "--port", str(port)], port, tmp_path / "log") as url:
+        here = localmtp("run", "nano", QUESTION, *LENGTHS, "--n-draft", "3", "--threads", "1")
+        there = localmtp("run", "--server", url, QUESTION, *LENGTHS, "--n-draft", "3")
+        plain = localmtp("run", "--server", url, QUESTION, *LENGTHS, "--n-draft", "0")
+    mine, its, undrafted = (json.loads(done.stdout) for done in (here, there, plain))
+    assert its["text"] == mine["text"]
+    for name in ("drafted", "accepted", "target_passes", "acceptance_by_position", "drafting"):
+        assert its["stats"][name] == mine["stats"][name], name
+    assert its["stats"]["time"]["verify_s"] > 0
+    assert undrafted["stats"]["drafted"] == 0
+
+
+@pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_TEST_LLAMA_SERVER names no llama-server")
+def test_llama_cpps_server_drafts_as_we_do(tmp_path: Path) -> None:
+    port = free_port()
+    command = [LLAMA_SERVER, "-m", str(NANO.target), "-md", str(NANO.drafter), "-t", "1"]
+    command += ["--spec-type", "draft-mtp", "--spec-draft-n-max", "3", "-c", "2048", "-np", "1"]
+    with listening([*command, "--port", str(port)], port, tmp_path / "log") as url:
+        here = localmtp("run", "nano", QUESTION, *LENGTHS, "--n-draft", "3", "--threads", "1")
+        there = localmtp("run", "--server", url, QUESTION, *LENGTHS)
+    mine, its = json.loads(here.stdout), json.loads(there.stdout)
+    assert its["text"] == mine["text"]
+    assert its["prompt_tokens"] == mine["prompt_tokens"]
+    assert its["stats"]["drafting"] == "on"
+    for name in ("drafted", "accepted", "target_passes"):
+        # The last pass may draft beyond the answer's end, as it cannot know of it.
+        assert its["stats"][name] == pytest.approx(mine["stats"][name], abs=3), name
