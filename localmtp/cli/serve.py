@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from localmtp.cli.options import choices, generation_options, load_options, pair_options
 from localmtp.errors import LocalmtpError
 
-_EXTRA = ("fastapi", "prometheus_client", "uvicorn")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @click.command("serve", short_help="An OpenAI-compatible HTTP server.")
@@ -67,15 +66,20 @@ def command(model: str | None, **flags: Any) -> None:
     from localmtp.models import resolve
 
     _check(flags)
+    try:
+        from localmtp.serve.app import Access
+        from localmtp.serve.server import Limits, serve
+    except ModuleNotFoundError as error:
+        raise LocalmtpError(
+            f"the server needs {error.name}, which is not installed",
+            hint="pip install 'localmtp[serve]'",
+        ) from error
     with Downloads() as progress:
         files = resolve(
             model, drafter=flags["drafter"], offline=flags["offline"], progress=progress
         )
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
-    from localmtp.serve.app import Access
-    from localmtp.serve.server import Limits, serve
-
     serve(
         files,
         choices(flags),
@@ -88,20 +92,13 @@ def command(model: str | None, **flags: Any) -> None:
 
 
 def _check(flags: dict[str, Any]) -> None:
-    """Refuse what would be unsafe, or cannot work, before anything is downloaded."""
-    if any(find_spec(name) is None for name in _EXTRA):
-        raise LocalmtpError(
-            "the server needs packages that are not installed",
-            hint="pip install 'localmtp[serve]'",
-        )
+    """Refuse what would be unsafe, or cannot work, before anything is loaded."""
     if flags["parallel"] > 1:
         raise LocalmtpError(
             "--parallel: this version generates one request at a time, others wait their turn",
             hint="leave it out; --queue says how many may wait",
         )
-    from localmtp.serve.guards import LOOPBACK
-
-    if flags["host"].lower() not in LOOPBACK and not flags["api_key"]:
+    if flags["host"].lower() not in _LOOPBACK and not flags["api_key"]:
         raise LocalmtpError(
             f"--host {flags['host']} lets other machines in, and there is no API key",
             hint="give one: --api-key, or LOCALMTP_API_KEY in the environment",

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -116,35 +116,38 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _api_error(_request: Request, error: Exception) -> JSONResponse:
+async def _api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, APIError)
-    return JSONResponse(error.body(), error.status, error.headers)
+    return error.response()
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(_request: Request, error: Exception) -> Response:
     """The first thing that is wrong with a body, without repeating the body."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    path = [str(step) for step in first["loc"] if step != "body"]
     if first["type"] == "json_invalid":
-        found = APIError(400, f"the body is not valid JSON: {first['ctx']['error']}")
-    elif not path:
-        found = APIError(400, "the body must be a JSON object, sent as application/json")
-    elif first["type"] == "extra_forbidden":
-        found = APIError(400, f"unknown field: {'.'.join(path)}", param=path[0])
-    else:
-        found = APIError(400, f"{'.'.join(path)}: {first['msg']}", param=path[0])
-    return await _api_error(request, found)
+        return APIError(400, f"the body is not valid JSON: {first['ctx']['error']}").response()
+    if len(first["loc"]) < 2:
+        return APIError(400, "the body must be a JSON object, as application/json").response()
+    _, field, *inner = first["loc"]
+    # Pydantic puts the tried branch of a union into the path: `str`, `list[...]`.
+    where = ".".join([field, *(str(s) for s in inner if isinstance(s, int) or _is_field(s))])
+    unknown = first["type"] == "extra_forbidden"
+    message = f"unknown field: {where}" if unknown else f"{where}: {first['msg']}"
+    return APIError(400, message, param=field).response()
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+def _is_field(step: str) -> bool:
+    return step.isidentifier() and step not in ("str", "int")
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    found = APIError(error.status_code, str(error.detail), headers=error.headers)
-    return await _api_error(request, found)
+    return APIError(error.status_code, str(error.detail), headers=error.headers).response()
 
 
-async def _bug(request: Request, _error: Exception) -> JSONResponse:
-    return await _api_error(request, APIError(500, "the server failed; its log says why"))
+async def _bug(_request: Request, _error: Exception) -> Response:
+    return APIError(500, "the server failed; its log says why").response()
 
 
 class _Counting:

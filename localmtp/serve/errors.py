@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+
+from starlette.responses import Response
 
 
 class APIError(Exception):
@@ -42,6 +45,12 @@ class APIError(Exception):
                 "code": self.code,
             }
         }
+
+    def response(self) -> Response:
+        """In ASCII: a message may quote what the client sent, valid Unicode or not."""
+        return Response(
+            json.dumps(self.body()), self.status, self.headers, media_type="application/json"
+        )
 
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}

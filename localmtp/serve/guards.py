@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localmtp.serve.errors import APIError
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _OPEN = "/health"
 """The one path that needs no key: for monitors, and it tells nothing about conversations."""
@@ -47,11 +46,12 @@ class AccessGuard:
         if self._key is None:
             host = headers.get("host", "").rpartition("]")[0].lstrip("[")
             host = host or headers.get("host", "").partition(":")[0]
-            if host.lower() in LOOPBACK:
+            if host.lower() in _LOOPBACK:
                 return None
             return APIError(403, f"{host!r} is not this machine; serve with --api-key to allow it")
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        known = secrets.compare_digest(given.strip().encode(), self._key.encode())
+        # Header bytes are read as Latin-1; this gives them back.
+        known = secrets.compare_digest(given.strip().encode("latin-1"), self._key.encode())
         if scope["path"] == _OPEN or (scheme.lower() == "bearer" and known):
             return None
         return APIError(
@@ -111,10 +111,8 @@ class BodyGuard:
 
 async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with an error and close the connection: the rest of a body is not read."""
-    response = JSONResponse(
-        error.body(), error.status, headers={**error.headers, "Connection": "close"}
-    )
-    await response(scope, receive, send)
+    error.headers["Connection"] = "close"
+    await error.response()(scope, receive, send)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

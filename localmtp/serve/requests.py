@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _INT64 = 2**63
 MOST_CHOICES = 16
 """Answers to one request; they are generated one after the other."""
 
-StopText = Annotated[str, Field(min_length=1, max_length=256)]
+
+def _encodable(text: str) -> str:
+    """Refuse half a surrogate pair: JSON can say it, UTF-8 cannot."""
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("the text is not valid Unicode")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+StopText = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_encodable)]
 TokenId = Annotated[int, Field(ge=0)]
 Tokens = Annotated[list[TokenId], Field(min_length=1)]
 
@@ -75,7 +84,7 @@ class Part(BaseModel):
     """A piece of a message's content; only text is understood."""
 
     type: str
-    text: str | None = None
+    text: Text | None = None
 
 
 class Message(BaseModel):
@@ -84,7 +93,7 @@ class Message(BaseModel):
     model_config = ConfigDict(strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
+    content: Text | list[Part] | None = None
 
 
 class TemplateOptions(_Body):
@@ -109,6 +118,10 @@ class ChatRequest(_Generation):
 class CompletionRequest(_Generation):
     """`POST /v1/completions`."""
 
-    prompt: str | Tokens | Annotated[list[str] | list[Tokens], Field(max_length=MOST_CHOICES)]
+    prompt: (
+        Text
+        | Tokens
+        | Annotated[list[Text] | list[Tokens], Field(min_length=1, max_length=MOST_CHOICES)]
+    )
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None

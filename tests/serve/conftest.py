@@ -1,0 +1,20 @@
+"""One server for all tests that leave it as it was."""
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.serve.servers import Server, serving
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with serving("--queue", "200") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
+        yield client

@@ -1,0 +1,161 @@
+"""Clients that vanish, stall or come in crowds, and a server that is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import openai
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.serve.servers import Server, serving
+
+LONG = {"prompt": "1, 2, 3,", "max_tokens": 1500, "temperature": 0, "n": 16}
+"""Takes far longer than any of these tests waits."""
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within 30 seconds")
+
+
+def post(server: Server, body: dict[str, object]) -> socket.socket:
+    """A request on a connection of its own, with nothing read yet."""
+    host, port = server.root.removeprefix("http://").split(":")
+    line = socket.create_connection((host, int(port)), timeout=30)
+    content = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    line.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    return line
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_vanishes_frees_its_slot(server: Server, stream: bool) -> None:
+    lines = [post(server, {**LONG, "stream": stream}) for _ in range(3)]
+    wait_until(lambda: server.metrics()["localmtp_requests_waiting"] == 2)
+    lines[1].close()  # one that waits
+    wait_until(lambda: server.metrics()["localmtp_requests_waiting"] == 1)
+    lines[0].close()  # the one that runs
+    wait_until(lambda: server.metrics()["localmtp_requests_waiting"] == 0)
+    lines[2].close()
+    wait_until(lambda: server.metrics()["localmtp_requests_running"] == 0)
+    reply = httpx.post(f"{server.url}/completions", json={"prompt": "1, 2,"}, trust_env=False)
+    assert reply.status_code == 200
+
+
+def test_a_client_that_does_not_read_holds_nobody_up(server: Server) -> None:
+    # Narrow enough that the answer does not fit on its way.
+    body = {"prompt": "1, 2,", "max_tokens": 300, "stream": True, "logprobs": 20, "n": 8}
+    idle = post(server, body)
+    with server.http() as http:
+        assert http.post("/v1/completions", json={"prompt": "1, 2,"}).status_code == 200
+    idle.close()
+    wait_until(lambda: server.metrics()["localmtp_requests_running"] == 0)
+
+
+def test_a_client_that_sends_byte_by_byte_holds_nobody_up(server: Server) -> None:
+    host, port = server.root.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as slow:
+        for byte in b"POST /v1/completions HTTP/1.1\r\nHost: loc":
+            slow.sendall(bytes([byte]))
+        with server.http() as http:
+            assert http.post("/v1/completions", json={"prompt": "1, 2,"}).status_code == 200
+
+
+async def test_answers_are_not_mixed_up(server: Server) -> None:
+    """Many at once: each gets what it would have got alone."""
+    prompts = [f"{n}, {n + 1}, {n + 2}," for n in range(1, 11)]
+
+    async def ask(client: openai.AsyncOpenAI, prompt: str, stream: bool) -> str:
+        options = {"model": "nano", "prompt": prompt, "temperature": 0, "max_tokens": 8}
+        if not stream:
+            reply = await client.completions.create(**options)  # type: ignore[call-overload]
+            return str(reply.choices[0].text)
+        chunks = await client.completions.create(**options, stream=True)  # type: ignore[call-overload]
+        return "".join([chunk.choices[0].text async for chunk in chunks])
+
+    async with openai.AsyncOpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
+        alone = [await ask(client, prompt, stream=False) for prompt in prompts]
+        crowd = await asyncio.gather(
+            *(ask(client, prompt, stream=i % 2 == 0) for i in range(10) for prompt in prompts)
+        )
+    assert len(set(alone)) > 5
+    assert crowd == alone * 10
+
+
+def test_memory_stays_flat(server: Server) -> None:
+    process = psutil.Process(server.process.pid)
+    with server.http() as http:
+
+        def burst() -> int:
+            for i in range(60):
+                body = {"prompt": f"{i}, {i + 1},", "stream": i % 2 == 0, "logprobs": 5}
+                assert http.post("/v1/completions", json=body).status_code == 200
+            return int(process.memory_info().rss)
+
+        burst()
+        before, after = burst(), burst()
+    assert after - before < 4 << 20
+
+
+def test_two_hundred_connections_at_once() -> None:
+    with serving("--queue", "20") as server, ThreadPoolExecutor(200) as pool:
+
+        def ask(_: int) -> httpx.Response:
+            with server.http() as http:
+                return http.post("/v1/completions", json={"prompt": "1, 2,", "max_tokens": 200})
+
+        replies = list(pool.map(ask, range(200)))
+        statuses = {reply.status_code for reply in replies}
+        assert statuses <= {200, 429}
+        assert sum(reply.status_code == 200 for reply in replies) >= 21
+        for reply in replies:
+            if reply.status_code == 429:
+                assert reply.json()["error"]["type"] == "rate_limit_error"
+                assert reply.headers["Retry-After"] == "1"
+        assert server.metrics()["localmtp_requests_running"] == 0
+
+
+def test_the_time_limit_cuts_an_answer() -> None:
+    with serving("--time-limit", "0.001") as server, server.http() as http:
+        reply = http.post("/v1/completions", json={"prompt": "1, 2,", "max_tokens": 1500})
+        assert reply.json()["choices"][0]["finish_reason"] == "length"
+        assert reply.json()["usage"]["completion_tokens"] < 1500
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
+    with serving() as server:
+        running = post(server, {"prompt": "1, 2,", "max_tokens": 200, "stream": True})
+        wait_until(lambda: server.metrics()["localmtp_prompt_tokens_total"] >= 0)
+        waiting = [post(server, {**LONG, "stream": False}) for _ in range(2)]
+        wait_until(lambda: server.metrics()["localmtp_requests_waiting"] >= 1)
+        server.process.send_signal(sent)
+        assert server.process.wait(timeout=30) == status
+        answered = running.makefile().read()
+        assert "data: [DONE]" in answered  # it was short enough to be finished
+        assert "503" in waiting[1].makefile().readline()
+        assert server.process.stderr is not None
+        assert "Traceback" not in server.process.stderr.read()
+
+
+def test_a_killed_server_can_be_started_again() -> None:
+    with serving() as first:
+        port = first.root.rpartition(":")[2]
+        line = post(first, {**LONG, "stream": True})
+        assert line.recv(10)
+        first.process.kill()
+        first.process.wait()
+    with serving("--port", port) as second, second.http() as http:
+        assert second.url == first.url
+        assert http.post("/v1/completions", json={"prompt": "1, 2,"}).status_code == 200

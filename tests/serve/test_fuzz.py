@@ -1,0 +1,89 @@
+"""Bodies of every kind: an answer or a clear refusal, never a failure of the server."""
+
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from localmtp.serve.requests import ChatRequest, CompletionRequest
+from tests.serve.servers import Server
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["auto", "user", "none", "<|channel>", "<turn|>", "\ud800", "\x00"])
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["system", "user", "assistant"]), "content": st.text(max_size=30)}
+    ),
+    min_size=1,
+    max_size=4,
+)
+GOOD: dict[str, st.SearchStrategy[Any]] = {
+    "temperature": st.floats(0, 2),
+    "top_p": st.floats(0, 1),
+    "top_k": st.integers(0, 2**62),
+    "min_p": st.floats(0, 1),
+    "seed": st.integers(-(2**63), 2**63 - 1),
+    "stop": st.lists(st.text(min_size=1, max_size=3), max_size=4),
+    "n": st.integers(1, 3),
+    "n_draft": st.integers(0, 16),
+    "stream": st.booleans(),
+}
+EASY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def body_of(
+    prompt: str, prompts: st.SearchStrategy[Any], fields: set[str]
+) -> st.SearchStrategy[Any]:
+    """Mostly sound requests, some of whose fields hold anything."""
+    wild = st.dictionaries(st.sampled_from(sorted(fields)), JSON, max_size=2)
+    sound = st.fixed_dictionaries({prompt: prompts}, optional=GOOD)
+    # Last, so that a request that is accepted ends soon.
+    return st.builds(lambda a, b: {**a, **b, "max_tokens": 2}, sound, wild)
+
+
+def check(server: Server, path: str, body: Any) -> None:
+    content = json.dumps(body).encode()
+    with server.http() as http:
+        response = http.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code in (200, 400, 404), response.text
+    if response.status_code == 200 and isinstance(body, dict) and body.get("stream"):
+        assert response.text.endswith("data: [DONE]\n\n")
+    elif response.status_code == 200:
+        assert response.json()["choices"]
+    else:
+        assert response.json()["error"]["message"]
+
+
+@EASY
+@given(body=body_of("messages", MESSAGES, set(ChatRequest.model_fields)))
+def test_chats(server: Server, body: Any) -> None:
+    check(server, "/v1/chat/completions", body)
+
+
+@EASY
+@given(body=body_of("prompt", st.text(max_size=30), set(CompletionRequest.model_fields)))
+def test_texts(server: Server, body: Any) -> None:
+    check(server, "/v1/completions", body)
+
+
+@EASY
+@given(body=JSON)
+def test_anything(server: Server, body: Any) -> None:
+    check(server, "/v1/chat/completions", body)
+    check(server, "/v1/completions", body)
