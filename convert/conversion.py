@@ -5,18 +5,21 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localmtp.convert.check import check_drafter, check_target, fits_memory
 from localmtp.convert.imatrix import read_imatrix
+from localmtp.convert.measure import Text, measure, read_text
 from localmtp.convert.metadata import Origin
 from localmtp.convert.plan import Job, plan
 from localmtp.convert.quantize import Recipe, file_type
+from localmtp.convert.report import SUFFIX, DrafterScore, TargetScore
 from localmtp.convert.source import locate
 from localmtp.convert.stream import Output, stream
 from localmtp.convert.writer import GgufFile, WrittenFile, existing, require_room
 from localmtp.errors import LocalmtpError
+from localmtp.machine import cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,14 @@ class Options:
     """Most bytes of weights in one file: a larger model becomes several; 0: no limit."""
     force: bool = False
     """Replace files that are there already."""
+    threads: int | None = None
+    """None: as many as there are cores."""
     offline: bool = False
     """Do not ask the hub for newer files."""
+    report: bool = False
+    """Measure the files on a text, and keep the figures beside them."""
+    report_text: Path | None = None
+    """The text; None: the one that ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,11 @@ class Progress:
     """How far a conversion is."""
 
     path: Path
-    """The checkpoint that is being written, or the file that is being checked."""
+    """The checkpoint that is being written, or the file that is being checked or measured."""
     done: int
     total: int
-    """Bytes of the checkpoint; both 0 while checking."""
+    """Bytes of the checkpoint, or steps of measuring; both 0 while checking."""
+    in_bytes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,8 @@ class ConvertedFile:
     bits_per_weight: float
     checked: bool
     """Whether it was run; False: it is too large for this machine's memory."""
+    score: TargetScore | DrafterScore | None = None
+    """What it was measured to do; None without a report, and for what was not checked."""
 
     @property
     def path(self) -> Path:
@@ -81,8 +93,9 @@ def convert(
 ) -> list[ConvertedFile]:
     """Convert a checkpoint, or a target and its drafter, to GGUF.
 
-    Files are called `NAME-TYPE.gguf` and `mtp-NAME-TYPE.gguf`. Each checkpoint is read once,
-    whatever the number of quantizations, and a file gets its name when it has been checked.
+    Files are called `NAME-TYPE.gguf` and `mtp-NAME-TYPE.gguf`, a report `NAME.report.json`. Each
+    checkpoint is read once, whatever the number of quantizations, and a file gets its name when it
+    has been checked.
 
     Args:
         source: a checkpoint's directory, or `USER/REPO` on the Hugging Face hub.
@@ -97,13 +110,18 @@ def convert(
     Raises:
         LocalmtpError: a checkpoint cannot be converted, a file is in the way, or the disk is full.
     """
+    threads = options.threads or cores()
     try:
         jobs = _plan_jobs(source, out, drafter_source, options)
-        _require_place(jobs, out, force=options.force)
+        report = out / f"{jobs[0].origin.file_name}{SUFFIX}" if options.report else None
+        text = _text_to_measure_on(jobs[0], options) if report else None
+        _require_place(jobs, out, report, force=options.force)
         converted: list[ConvertedFile] = []
         for job in jobs:
             target = next((file.path for file in converted if file.checked), None)
-            converted += _write(job, target, options.part_size, progress)
+            converted += _write(job, target, options.part_size, threads, progress)
+        if report and text:
+            converted = _measure(converted, text, report, threads, progress)
     except OSError as error:
         place = error.filename or out
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -140,9 +158,27 @@ def _quant_names(quants: Sequence[str]) -> list[str]:
     return names
 
 
-def _require_place(jobs: Sequence[Job], out: Path, *, force: bool) -> None:
+def _text_to_measure_on(target: Job, options: Options) -> Text:
+    """The text, when there will be something to measure on it."""
+    if target.spec.backbone is not None:
+        raise LocalmtpError(
+            f"{target.checkpoint.directory} is a drafter, which is measured on its target",
+            hint="give the target first and the drafter second",
+        )
+    if not any(fits_memory(file.size) for file in target.files):
+        raise LocalmtpError(
+            "none of the files would fit this machine's memory to be measured",
+            hint="add a smaller --quant, or leave --report out",
+        )
+    return read_text(options.report_text)
+
+
+def _require_place(jobs: Sequence[Job], out: Path, report: Path | None, *, force: bool) -> None:
     files = [file for job in jobs for file in job.files]
-    for path in (path for file in files for path in existing(file.path)):
+    in_the_way = [path for file in files for path in existing(file.path)]
+    if report is not None and report.exists():
+        in_the_way.append(report)
+    for path in in_the_way:
         if not force:
             raise LocalmtpError(f"{path} exists already", hint="--force replaces it")
     out.mkdir(parents=True, exist_ok=True)
@@ -150,7 +186,11 @@ def _require_place(jobs: Sequence[Job], out: Path, *, force: bool) -> None:
 
 
 def _write(
-    job: Job, target: Path | None, part_size: int, progress: Callable[[Progress], None]
+    job: Job,
+    target: Path | None,
+    part_size: int,
+    threads: int,
+    progress: Callable[[Progress], None],
 ) -> list[ConvertedFile]:
     """Write and check the files of one checkpoint, all in one pass."""
     with ExitStack() as stack:
@@ -160,7 +200,7 @@ def _write(
             for model, file in zip(models, job.files, strict=True)
         ]
         done = 0
-        with closing(stream(job.tensors, outputs)) as sizes:
+        with closing(stream(job.tensors, outputs, threads)) as sizes:
             for size in sizes:
                 done += size
                 progress(Progress(job.checkpoint.directory, done, job.size))
@@ -170,7 +210,7 @@ def _write(
             checked = fits_memory(file.size)
             if checked:
                 progress(Progress(file.path, 0, 0))
-                _check(job, model.parts[0], target)
+                _check(job, model.parts[0], target, threads)
             drafter = job.spec.backbone is not None
             bits = file.size * 8 / job.weights
             converted.append(
@@ -179,8 +219,32 @@ def _write(
         return converted
 
 
-def _check(job: Job, path: Path, target: Path | None) -> None:
+def _check(job: Job, path: Path, target: Path | None, threads: int) -> None:
     if job.spec.backbone is None:
-        check_target(path)
+        check_target(path, threads)
     else:
-        check_drafter(path, target)
+        check_drafter(path, target, threads)
+
+
+def _measure(
+    converted: Sequence[ConvertedFile],
+    text: Text,
+    path: Path,
+    threads: int,
+    progress: Callable[[Progress], None],
+) -> list[ConvertedFile]:
+    """The files with their scores, which are written to `path` as well."""
+    measured = [file for file in converted if file.checked]
+    measured.sort(key=lambda file: file.bits_per_weight, reverse=True)
+    report = measure(
+        [(file.path, file.quant) for file in measured if not file.drafter],
+        [(file.path, file.quant) for file in measured if file.drafter],
+        text,
+        path.parent,
+        threads,
+        lambda file, done, total: progress(Progress(file, done, total, in_bytes=False)),
+    )
+    report.save(path)
+    scores: list[TargetScore | DrafterScore] = [*report.targets, *report.drafters]
+    by_file = {score.file: score for score in scores}
+    return [replace(file, score=by_file.get(file.path.name)) for file in converted]

@@ -26,6 +26,16 @@ class TargetScore:
     top1_agreement: float | None
     """Part of the positions at which the likeliest token is the reference's."""
 
+    def row(self) -> tuple[str, ...]:
+        """As `TARGET_COLUMNS` name it."""
+        divergence, agreement = self.kl_divergence, self.top1_agreement
+        return (
+            self.file,
+            f"{self.perplexity:.4g}",
+            "reference" if divergence is None else f"{divergence:.5f}",
+            "" if agreement is None else f"{agreement:.1%}",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DrafterScore:
@@ -34,8 +44,22 @@ class DrafterScore:
     file: str
     quant: str
     acceptance_by_position: Sequence[float]
-    """Of the drafts that got that far, how many were accepted."""
+    """[i]: accepted at draft position i + 1, of those drafted there."""
     tokens_per_pass: float
+
+    def row(self) -> tuple[str, ...]:
+        """As `drafter_columns` names it."""
+        rates = (f"{rate:.0%}" for rate in self.acceptance_by_position)
+        return (self.file, *rates, f"{self.tokens_per_pass:.2f}")
+
+
+TARGET_COLUMNS = ("target", "perplexity", "KL divergence", "same top token")
+
+
+def drafter_columns(scores: Sequence[DrafterScore]) -> tuple[str, ...]:
+    """One column for each draft position; all were drafted to the same length."""
+    positions = range(len(scores[0].acceptance_by_position))
+    return ("drafter", *(f"draft {i + 1}" for i in positions), "tokens per pass")
 
 
 @dataclass(frozen=True, slots=True)

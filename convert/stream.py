@@ -6,7 +6,6 @@ few blocks are in memory at a time, whatever the size of the model.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,12 +36,15 @@ class Output:
     """Importance matrix; empty without one."""
 
 
-def stream(tensors: Sequence[Tensor], outputs: Sequence[Output]) -> Generator[int, None, None]:
+def stream(
+    tensors: Sequence[Tensor], outputs: Sequence[Output], threads: int
+) -> Generator[int, None, None]:
     """Write the tensors into all outputs.
 
     Args:
         tensors: in the order of the files.
         outputs: files whose headers are written.
+        threads: that read and quantize.
 
     Yields:
         Bytes of the checkpoint that have been dealt with since the last time.
@@ -50,7 +52,6 @@ def stream(tensors: Sequence[Tensor], outputs: Sequence[Output]) -> Generator[in
     Raises:
         LocalmtpError: a weight is not finite, or the checkpoint has changed meanwhile.
     """
-    threads = os.cpu_count() or 1
     waiting: deque[tuple[_Block, Future[list[Bytes]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localmtp.cli import output
+from localmtp.cli.table import table
 
 if TYPE_CHECKING:
     from localmtp.convert import ConvertedFile, Progress
@@ -89,6 +90,14 @@ class _Size(click.ParamType[int]):
     metavar="SIZE",
     help="Split models into files of at most this, such as 45G.",
 )
+@click.option("--report", is_flag=True, help="Measure what quantization costs; kept beside.")
+@click.option(
+    "--report-text",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Measure on this text.  [default: one that ships]",
+)
+@click.option("--threads", type=click.IntRange(1), help="[default: as many as cores]")
 @click.option("--force", is_flag=True, help="Replace files that are there already.")
 @click.option("--offline", is_flag=True, help="Never ask the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
@@ -107,7 +116,7 @@ def command(
 
     \b
     localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
-    localmtp convert ./my-finetune --quant Q4_K_M --quant Q8_0 --out gguf
+    localmtp convert ./my-finetune --quant Q4_K_M --quant BF16 --report --out gguf
     """  # noqa: D301 - click looks for the control character
     from localmtp.convert import Options, convert
 
@@ -115,6 +124,7 @@ def command(
         raise click.UsageError(
             "--drafter-quant needs a DRAFTER_SOURCE; for a drafter given alone, use --quant"
         )
+    flags["report"] |= flags["report_text"] is not None
     options = Options(drafter_quants=drafter_quants or ("Q8_0",), **flags)
     with closing(_ProgressBar()) as progress:
         files = convert(
@@ -124,6 +134,8 @@ def command(
         output.line(json.dumps({"files": [asdict(file) for file in files]}, default=str))
     else:
         _print_table(files)
+        if options.report:
+            _print_scores(files)
 
 
 class _ProgressBar:
@@ -148,7 +160,8 @@ class _ProgressBar:
                     update_min_steps=max(1, progress.total // 1000),
                 )
         if self._bar is not None:
-            done = f"{_size(progress.done)} of {_size(progress.total)}"
+            words = _size if progress.in_bytes else str
+            done = f"{words(progress.done)} of {words(progress.total)}"
             self._bar.update(progress.done - self._done, done)
             self._done = progress.done
 
@@ -167,6 +180,22 @@ def _print_table(files: Sequence[ConvertedFile]) -> None:
         for part in file.parts:
             named = f"{part.path!s:{width}}  {_size(part.size):>9}"
             output.line(f"{named}  {bits:>11}  {part.sha256}{unchecked}")
+
+
+def _print_scores(files: Sequence[ConvertedFile]) -> None:
+    from localmtp.convert.report import (
+        TARGET_COLUMNS,
+        DrafterScore,
+        TargetScore,
+        drafter_columns,
+    )
+
+    output.line()
+    scores = [file.score for file in files]
+    table(TARGET_COLUMNS, [score.row() for score in scores if isinstance(score, TargetScore)])
+    if drafters := [score for score in scores if isinstance(score, DrafterScore)]:
+        output.line()
+        table(drafter_columns(drafters), [score.row() for score in drafters])
 
 
 def _size(size: float) -> str:

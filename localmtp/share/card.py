@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from huggingface_hub import ModelCardData
 
-from localmtp.convert.report import DrafterScore, Report, TargetScore
+from localmtp.convert.report import TARGET_COLUMNS, Report, drafter_columns
 from localmtp.share.contents import Contents, SharedModel
 
 _HUB = "https://huggingface.co/"
@@ -108,7 +108,7 @@ def _links(repos: Sequence[str]) -> str:
 def _files(contents: Contents) -> str:
     rows = [
         (
-            f"`{model.name}`" + (f" and {len(model.parts) - 1} more" if model.parts[1:] else ""),
+            model.name + (f" and {len(model.parts) - 1} more" if model.parts[1:] else ""),
             model.kind,
             model.quant,
             f"{model.size / 1e9:.2f} GB" if model.size >= 1e8 else f"{model.size / 1e6:.2f} MB",
@@ -124,35 +124,14 @@ def _measured(report: Report) -> str:
     parts = [
         f"## Measured\n\nOn {report.positions} tokens of {text}; divergence and agreement are "
         f"against `{report.reference}`.",
-        _table(
-            ("file", "perplexity", "KL divergence", "same top token"),
-            [_target_row(score) for score in report.targets],
-        ),
+        _table(TARGET_COLUMNS, [score.row() for score in report.targets]),
     ]
     if report.drafters:
-        positions = max(len(score.acceptance_by_position) for score in report.drafters)
-        head = ("file", *(f"draft {i + 1}" for i in range(positions)), "tokens per pass")
         parts += [
             f"Drafts that `{report.reference}` accepts, by their position, both greedy:",
-            _table(head, [_drafter_row(score, positions) for score in report.drafters]),
+            _table(drafter_columns(report.drafters), [score.row() for score in report.drafters]),
         ]
     return "\n\n".join(parts)
-
-
-def _target_row(score: TargetScore) -> tuple[str, ...]:
-    divergence, agreement = score.kl_divergence, score.top1_agreement
-    return (
-        f"`{score.file}`",
-        f"{score.perplexity:.4g}",
-        "" if divergence is None else f"{divergence:.5f}",
-        "" if agreement is None else f"{agreement:.1%}",
-    )
-
-
-def _drafter_row(score: DrafterScore, positions: int) -> tuple[str, ...]:
-    rates = [f"{rate:.0%}" for rate in score.acceptance_by_position]
-    blank = [""] * (positions - len(rates))
-    return (f"`{score.file}`", *rates, *blank, f"{score.tokens_per_pass:.2f}")
 
 
 def _how_to_run(contents: Contents, repo: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from localmtp.convert.report import DrafterScore, Report, TargetScore
 from tests.hub import Hub
 from tests.models.conftest import Program
 
@@ -46,15 +47,30 @@ def test_the_card_says_what_the_files_say(program: Program, directory: Path) -> 
         "quantized_by": "someone",
         "tags": ["gguf", "gemma4", "llama.cpp", "localmtp", "mtp", "speculative-decoding", "tiny"],
     }
-    rows = [line.split(" | ") for line in dry.stdout.splitlines() if line.startswith("| `")]
+    rows = [line.split(" | ") for line in dry.stdout.splitlines() if ".gguf |" in line]
     assert [row[:3] for row in rows] == [
-        ["| `tiny-it-BF16.gguf`", "target", "BF16"],
-        ["| `tiny-it-Q4_0.gguf`", "target", "Q4_0"],
-        ["| `mtp-tiny-it-Q8_0.gguf`", "drafter", "Q8_0"],
+        ["| tiny-it-BF16.gguf", "target", "BF16"],
+        ["| tiny-it-Q4_0.gguf", "target", "Q4_0"],
+        ["| mtp-tiny-it-Q8_0.gguf", "drafter", "Q8_0"],
     ]
     assert rows[0][4].startswith("16.")
     assert f"localmtp chat {REPO}:Q4_0" in dry.stdout
     assert f"llama-server -hf {REPO}:Q4_0 --spec-type draft-mtp" in dry.stdout
+
+
+def test_what_was_measured_is_on_the_card(program: Program, directory: Path) -> None:
+    report = Report(
+        "default",
+        1024,
+        FILES[1],
+        [TargetScore(FILES[1], "BF16", 8.125, None, None)],
+        [DrafterScore(FILES[0], "Q8_0", [0.75, 0.5], 2.25)],
+    )
+    report.save(directory / "tiny-it.report.json")
+    card = program("share", str(directory), REPO, "--dry-run").stdout
+    assert "On 1024 tokens of the text that localmtp ships" in card
+    assert f"| {FILES[1]} | 8.125 | reference |  |" in card
+    assert f"| {FILES[0]} | 75% | 50% | 2.25 |" in card
 
 
 def test_a_dry_run_names_the_files_and_sends_nothing(
@@ -111,7 +127,7 @@ def test_a_model_in_parts_is_one_row_and_must_be_whole(program: Program, directo
         name = f"tiny-it-Q8_0-0000{part}-of-00002.gguf"
         (directory / name).write_bytes((directory / FILES[1]).read_bytes())
     dry = program("share", str(directory), REPO, "--dry-run")
-    assert "| `tiny-it-Q8_0-00001-of-00002.gguf` and 1 more | target | Q8_0 |" in dry.stdout
+    assert "| tiny-it-Q8_0-00001-of-00002.gguf and 1 more | target | Q8_0 |" in dry.stdout
     (directory / "tiny-it-Q8_0-00002-of-00002.gguf").unlink()
     refused = program("share", str(directory), REPO, "--dry-run")
     assert "is one of 2 parts, and 1 are here" in refused.stderr
