@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 
+from localmtp import __version__
+from localmtp.bench.hardware import Hardware
 from localmtp.bench.results import Results, Run, label
+from localmtp.engine.stats import Stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,11 @@ class Setting:
     cpu: str
     threads: int
     devices: tuple[str, ...]
+    hardware: Hardware
 
 
-def as_json(setting: Setting, results: Results) -> dict[str, object]:
-    """The object of the command line's contract."""
-    best = {_key(results, *s): results.best_fixed(*s) for s in results.settings}
-    auto = {_key(results, *s): results.run(*s, None) for s in results.settings if _paced(results)}
+def machine_as_json(setting: Setting) -> dict[str, object]:
+    """What every report says about model, machine, version and time."""
     return {
         "model": setting.model,
         "drafter": setting.drafter,
@@ -41,14 +44,26 @@ def as_json(setting: Setting, results: Results) -> dict[str, object]:
             "threads": setting.threads,
             "devices": list(setting.devices),
         },
-        "runs": [_as_json(results, run) for run in results.runs],
+        "memory": setting.hardware.as_dict(),
+        "version": __version__,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def as_json(setting: Setting, results: Results) -> dict[str, object]:
+    """The object of the command line's contract."""
+    best = {_key(results, *s): results.best_fixed(*s) for s in results.settings}
+    auto = {_key(results, *s): results.run(*s, None) for s in results.settings if _paced(results)}
+    return {
+        **machine_as_json(setting),
+        "runs": [_as_json(setting, results, run) for run in results.runs],
         "best_fixed": {key: run.n_draft for key, run in best.items()},
         "auto_vs_best_fixed": {key: run.rate / best[key].rate for key, run in auto.items()},
         "auto_vs_none": {key: results.speedup(run) for key, run in auto.items()},
     }
 
 
-def _as_json(results: Results, run: Run) -> dict[str, object]:
+def _as_json(setting: Setting, results: Results, run: Run) -> dict[str, object]:
     stats = run.stats
     return {
         "workload": run.workload,
@@ -64,10 +79,11 @@ def _as_json(results: Results, run: Run) -> dict[str, object]:
         "completion_tokens": run.completion_tokens,
         "repeats": len(run.rates),
         "time": asdict(stats.time),
+        "bandwidth_share": _share(setting, stats),
     }
 
 
-def tables(results: Results) -> Iterator[Table]:
+def tables(setting: Setting, results: Results) -> Iterator[Table]:
     """Speed, what drafting did for it, and where the time went; for each temperature."""
     for temperature, group in groupby(results.settings, key=lambda setting: setting[0]):
         workloads = [workload for _, workload in group]
@@ -92,7 +108,7 @@ def tables(results: Results) -> Iterator[Table]:
             listed = tuple((w, *c) for w, c in zip(workloads, cells, strict=True))
             yield Table(f"{title}, {said}", head, listed)
         yield _by_position(results, temperature, workloads, said)
-        yield _time(results, temperature, said)
+        yield _time(setting, results, temperature, said)
 
 
 def _speedups(results: Results, temperature: float, workloads: Sequence[str]) -> Table:
@@ -136,23 +152,49 @@ def _by_position(
     )
 
 
-def _time(results: Results, temperature: float, said: str) -> Table:
+def _time(setting: Setting, results: Results, temperature: float, said: str) -> Table:
     rows = []
     for n in results.lengths:
         stats = results.pooled(temperature, n)
         parts = asdict(stats.time).values()
         whole = sum(parts) or 1.0
         length = f"{stats.draft_length_mean:.1f}"
-        rows.append((label(n) if n != 0 else "none", length, *(f"{p / whole:.0%}" for p in parts)))
-    head = ("draft", "mean length", "drafting", "verifying", "sampling", "other")
+        shares = [f"{part / whole:.0%}" for part in parts]
+        bandwidth = _share(setting, stats)
+        shares.append(f"{bandwidth:.0%}" if bandwidth else "")
+        rows.append((label(n) if n != 0 else "none", length, *shares))
+    head = ("draft", "mean length", "drafting", "verifying", "sampling", "other", "bandwidth")
     return Table(f"Where the time goes, {said}", head, tuple(rows))
 
 
-def as_markdown(setting: Setting, results: Results) -> str:
+def memory_line(setting: Setting) -> str:
+    """What the pair takes, in words."""
+    used = setting.hardware
+    line = f"memory: {_size(used.resident)}, of it the target's weights {_size(used.target)}"
+    if used.drafter:
+        line += f" and the drafter's {_size(used.drafter)}"
+    if used.bandwidth:
+        line += f"; it is read at {used.bandwidth / 1e9:.1f} GB/s at most"
+    return line
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
+
+
+def _share(setting: Setting, stats: Stats) -> float:
+    """Of the memory's bandwidth that reading weights took up while decoding."""
+    passes = stats.target_passes or 1
+    steps, round_s = stats.draft_steps / passes, stats.decode_s / passes
+    return setting.hardware.share(stats.draft_length_mean, steps, round_s)
+
+
+def as_markdown(setting: Setting, tables: Iterable[Table]) -> str:
     """A section for a model card or a forum post."""
     where = ", ".join((setting.cpu, f"{setting.threads} threads", *setting.devices))
     lines = [f"## {setting.model} with {setting.drafter or 'no drafter'}", "", where, ""]
-    for table in tables(results):
+    lines += [memory_line(setting), ""]
+    for table in tables:
         rule = tuple("---" if i == 0 else "---:" for i in range(len(table.head)))
         lines += [f"### {table.title}", ""]
         lines += [f"| {' | '.join(row)} |" for row in (table.head, rule, *table.rows)] + [""]

@@ -78,9 +78,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Instead, compare draft length rules on such a record; no MODEL.",
 )
-@click.pass_context
 def command(
-    context: click.Context,
     model: str | None,
     plot: Path | None,
     trace: Path | None,
@@ -108,7 +106,7 @@ def command(
         return 0
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
-    _refuse_what_means_nothing(context, flags)
+    _refuse_what_means_nothing(flags)
     if flags["synthetic"]:
         expect(model, flags)
         return 0
@@ -131,12 +129,13 @@ def command(
     return INTERRUPTED if interrupted else 0
 
 
-def _refuse_what_means_nothing(context: click.Context, flags: dict[str, Any]) -> None:
+def _refuse_what_means_nothing(flags: dict[str, Any]) -> None:
     """Flags that would be ignored are refused."""
     if not flags["synthetic"]:
         if flags["acceptance"]:
             raise click.UsageError("--acceptance is for --synthetic: drafts are accepted or not.")
         return
+    context = click.get_current_context()
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if given and parameter.name in MEANINGLESS:

@@ -30,6 +30,9 @@ def test_json_holds_the_contract() -> None:
     assert report["machine"]["threads"] == 1
     assert report["machine"]["cpu"]
     assert isinstance(report["machine"]["devices"], list)
+    memory = report["memory"]
+    assert 0 < memory["drafter_bytes"] < memory["target_bytes"] < memory["resident_bytes"]
+    assert memory["bandwidth_bytes_per_s"] > 1e8
     runs = {(run["workload"], run["n_draft"]): run for run in report["runs"]}
     assert set(runs) == {(w, n) for w in ("count", "story") for n in ("0", "2", "auto")}
     for (workload, _), run in runs.items():
@@ -43,6 +46,7 @@ def test_json_holds_the_contract() -> None:
         assert 0.0 <= run["acceptance_rate"] <= 1.0
         assert plain["tokens_per_pass"] == 1.0
         assert plain["acceptance_rate"] == 0.0
+        assert run["bandwidth_share"] > 0.0
     for workload, best in report["best_fixed"].items():
         fixed = {n: runs[workload, str(n)]["decode_tokens_per_s"] for n in (0, 2)}
         auto = runs[workload, "auto"]["decode_tokens_per_s"]

@@ -32,6 +32,10 @@ class Threshold:
         self._left = min(self._longest, limit)
         self._reach = 1.0
 
+    def copy(self, match: int, available: int) -> int:
+        """Never."""
+        return 0
+
     def go_on(self) -> bool:
         """Until the length is reached."""
         return self._left > 0
@@ -77,6 +81,10 @@ class PerRound:
         if self._idle and self._idle % _PROBE == 0:
             length = min(1, limit)
         self._length = self._left = length
+
+    def copy(self, match: int, available: int) -> int:
+        """Never."""
+        return 0
 
     def go_on(self) -> bool:
         """Until the length is reached."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFWriter, TokenType
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter, TokenType
 
 from localmtp.convert.architecture import Spec, read_spec
 from localmtp.convert.checkpoint import Checkpoint, StoredTensor
@@ -55,7 +55,7 @@ class SyntheticFile:
     tensors: tuple[Tensor, ...]
 
     @cached_property
-    def types(self) -> Mapping[str, int]:
+    def types(self) -> Mapping[str, GGMLQuantizationType]:
         """The `ggml_type` of every tensor.
 
         Raises:

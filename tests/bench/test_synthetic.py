@@ -1,0 +1,135 @@
+"""`bench --synthetic`: what rounds cost is measured, what follows from it is arithmetic."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localmtp.bench.synthetic.files import synthetic_file
+from localmtp.bench.synthetic.forecast import forecast, published
+from localmtp.bench.synthetic.survey import Costs, survey
+from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.engine.target import Target
+
+FLAT = Costs((0.0, *(0.01 * n for n in range(1, 9))), (0.1,) * 9, (0.0,) * 9, 5)
+"""A GPU's: passes cost the same however long, draft steps a tenth of one."""
+
+STEEP = Costs((0.0, *(0.01 * n for n in range(1, 9))), tuple(0.1 * n for n in range(1, 10)),
+              (0.0,) * 9, 5)  # fmt: skip
+"""A processor's at its worst: every row costs as much as the first."""
+
+TINY: dict[str, Any] = {
+    "hidden_size": 256, "num_hidden_layers": 6, "period": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "global_head_dim": 64, "intermediate_size": 512,
+    "sliding_window": 64, "max_position_embeddings": 1024, "vocab_size": 1024,
+    "hidden_size_per_layer_input": 0,
+}  # fmt: skip
+TINY_DRAFTER = TINY | {
+    "architectures": ["Gemma4AssistantForCausalLM"],
+    "backbone_hidden_size": 256, "hidden_size": 128, "num_hidden_layers": 4, "period": 4,
+}  # fmt: skip
+
+
+def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "localmtp", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def test_fixed_lengths_are_arithmetic() -> None:
+    two = forecast(FLAT, "code", (0.8, 0.6), 2)
+    assert two.tokens_per_pass == pytest.approx(1 + 0.8 + 0.6)
+    assert two.tokens_per_s == pytest.approx(2.4 / 0.12)
+    assert two.acceptance_rate == pytest.approx(0.7)
+    four = forecast(FLAT, "code", (0.8, 0.6), 4)
+    assert four.tokens_per_pass == pytest.approx(1 + 0.8 + 0.6 + 0.45 + 0.3375)
+    assert forecast(FLAT, "code", (0.8, 0.6), 0).tokens_per_s == pytest.approx(10)
+
+
+def test_pacing_drafts_where_it_pays_and_nowhere_else() -> None:
+    fixed = [forecast(FLAT, "code", (0.8, 0.6), n).tokens_per_s for n in range(9)]
+    paced = forecast(FLAT, "code", (0.8, 0.6), None)
+    assert paced.tokens_per_s > 0.97 * max(fixed)
+    assert paced.draft_length > 2
+    steep = forecast(STEEP, "story", (0.4, 0.1), None)
+    assert steep.draft_length < 0.5
+    assert steep.tokens_per_s > 0.95 * forecast(STEEP, "story", (0.4, 0.1), 0).tokens_per_s
+
+
+def test_published_shares_are_shares() -> None:
+    for shares in published().values():
+        assert list(shares) == sorted(shares, reverse=True)
+        assert shares[0] <= 1.0
+
+
+@pytest.mark.parametrize("quant", ["Q8_0", "Q4_0"])
+def test_a_synthetic_pair_loads_and_is_surveyed(tmp_path: Path, quant: str) -> None:
+    target, drafter = tmp_path / "t.gguf", tmp_path / "d.gguf"
+    configurations = {"architectures": ["Gemma4ForCausalLM"], **TINY}, TINY_DRAFTER
+    for path, config in zip((target, drafter), configurations, strict=True):
+        file = synthetic_file(path.stem, config, quant)
+        file.outline(path)
+        size = path.stat().st_size
+        file.fill(path)
+        assert path.stat().st_size == size > file.nbytes
+    with Pair.load(target, drafter, LoadOptions(context=512, threads=1)) as pair:
+        costs = survey(pair, range(4), 0.0)
+        assert logits_differ(pair.target)
+    assert costs.rounds >= 4
+    assert costs.draft_s[0] < costs.draft_s[3]
+    assert all(seconds > 0 for seconds in costs.verify_s)
+
+
+def logits_differ(target: Target) -> bool:
+    """Whether another token gives other, finite logits: the weights have arrived in the model."""
+    found = []
+    for token in (302, 303):
+        list(target.prefill([2, 300, 301]))
+        found.append(target.verify(token, ())[0].copy())
+    one, other = found
+    return bool(abs(one).max() < 1e9 and abs(one - other).max() > 1e-3)
+
+
+def test_a_pair_on_disk_is_forecast_for_given_shares() -> None:
+    done = bench("nano", "--synthetic", "--acceptance", "0.5,0.25", "--n-draft", "1,2,auto",
+                 "--threads", "1", "--budget", "0.01", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["synthetic"] is True
+    runs = {run["n_draft"]: run for run in report["runs"]}
+    assert set(runs) == {"0", "1", "2", "auto"}
+    assert runs["2"]["tokens_per_pass"] == pytest.approx(1.75)
+    rounds = report["rounds"]
+    for n in (0, 1, 2):
+        assert rounds[n]["n_draft"] == n
+        seconds = sum(rounds[n][part] for part in ("draft_s", "verify_s", "rest_s"))
+        rate = runs[str(n)]["tokens_per_pass"] / seconds
+        assert runs[str(n)]["decode_tokens_per_s"] == pytest.approx(rate)
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    """The largest model at full precision: 61 GB."""
+    done = bench("gemma4-31b:F16", "--synthetic", "--ctx", "131072", TMPDIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "gemma4-31b:F16" in done.stderr
+    assert "needs" in done.stderr
+    assert "hint" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_means_nothing_is_refused() -> None:
+    assert "--temp" in bench("nano", "--synthetic", "--temp", "1").stderr
+    assert bench("nano", "--acceptance", "0.5").returncode == 2
+    assert bench("nano", "--synthetic", "--acceptance", "0.5,0.6").returncode == 2
+    unknown = bench("gemma4-e2b:Q9", "--synthetic")
+    assert unknown.returncode == 1
+    assert "Q9" in unknown.stderr
