@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 from localmtp.engine.events import Channel, Origin, Piece
 from localmtp.engine.llama import Vocab
 
 _OPEN, _CLOSE = "<|channel>", "<channel|>"
 _NAME = "thought\n"
+
+_MARKER = re.compile(rb'<\|(\w+|")\|?>|<\w+\|>')
+"""Tokens of the turn's structure; files declare those of tool calls to be ordinary text."""
 
 
 class PieceReader:
@@ -38,7 +42,8 @@ class PieceReader:
         if token_id == self._close:
             channel, self._channel = self._channel, Channel.ANSWER
             return Piece(token_id, "", origin, channel)
-        text = self._decoder.decode(self._vocab.piece(token_id))
+        data = self._vocab.piece(token_id)
+        text = self._decoder.decode(b"" if _MARKER.fullmatch(data) else data)
         if self._in_name:
             _, line_break, text = text.partition("\n")
             self._in_name = not line_break

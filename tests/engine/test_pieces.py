@@ -4,7 +4,7 @@ import pytest
 
 from localmtp.engine.events import Channel, Origin
 from localmtp.engine.pair import Pair
-from localmtp.engine.pieces import PieceReader
+from localmtp.engine.pieces import PieceReader, as_written
 
 
 def read(pair: Pair, text: str) -> list[tuple[str, Channel]]:
@@ -28,3 +28,25 @@ def test_thoughts_are_told_from_the_answer(pair: Pair) -> None:
     answer = "".join(t for t, c in pieces if c is Channel.ANSWER)
     assert thought == "I add.\n"
     assert answer == "The sum is 5."
+
+
+def test_a_thought_that_was_cut_is_gone_on_with(pair: Pair) -> None:
+    whole = "<|channel>thought\nI add.\n<channel|>It is 5."
+    assert as_written("I add.\n", "It is 5.") == whole
+    assert whole.startswith(as_written("I add.\n", ""))
+    assert as_written("", "It is 5.") == "It is 5."
+    reader = PieceReader(pair.target.vocab, Channel.THOUGHT)
+    rest = pair.target.vocab.tokenize(" Yes.\n<channel|>It is 5.", special=True)
+    pieces = [reader.read(i, Origin.TARGET) for i in rest]
+    assert "".join(p.text for p in pieces if p.channel is Channel.THOUGHT) == " Yes.\n"
+    assert "".join(p.text for p in pieces if p.channel is Channel.ANSWER) == "It is 5."
+
+
+def test_no_marker_is_ever_text(pair: Pair) -> None:
+    vocab = pair.target.vocab
+    markers = [
+        i for i in range(vocab.size) if b"|>" in (p := vocab.piece(i, special=True)) or b"<|" in p
+    ]
+    assert len(markers) > 15
+    reader = PieceReader(vocab)
+    assert not any(reader.read(i, Origin.TARGET).text for i in markers)
