@@ -180,7 +180,7 @@ class Vocab:
         n = capi.llama_token_to_piece(
             self._handle, token_id, self._piece, len(self._piece), 0, special
         )
-        return self._piece[: max(0, n)]
+        return ctypes.string_at(self._piece, max(0, n))
 
     def same_as(self, other: Vocab) -> bool:
         """Whether sizes agree, and a sample of the tokens: enough to tell models apart."""
