@@ -97,16 +97,18 @@ class Block:
 
 
 class Document:
-    """A Markdown text and its lines."""
+    """A Markdown text and its lines.
+
+    Args:
+        text: a finished one; parsed when it is drawn, as most of a long conversation never is.
+    """
 
     def __init__(self, text: str = "") -> None:
-        self.text = ""
+        self.text = text
         self._settled: list[Block] = []
         self._open: Block | None = None
         self._open_at = 0
-        if text:
-            self.append(text)
-            self.finish()
+        self._is_parsed = not text
 
     def append(self, text: str) -> None:
         """Adds text; only the block that was open is parsed again."""
@@ -127,9 +129,15 @@ class Document:
         self._open.first_line = 0
 
     def finish(self) -> None:
-        """Parses the whole once more: a late link definition may change early text."""
-        drawn = {block.text: block for block in self._blocks() if block.closed}
-        self._settled, self._open = list(_blocks(self.text)), None
+        """No more text will come."""
+        if self._is_parsed:
+            self._parse_anew()
+
+    def _parse_anew(self) -> None:
+        """Parses the whole at once: a late link definition may change early text."""
+        blocks = [*self._settled, self._open] if self._open else self._settled
+        drawn = {block.text: block for block in blocks if block.closed}
+        self._settled, self._open, self._is_parsed = list(_blocks(self.text)), None, True
         for block in self._settled:
             if (same := drawn.get(block.text)) and same.is_item == block.is_item:
                 block.drawn, block.drawn_for = same.drawn, same.drawn_for
@@ -151,6 +159,8 @@ class Document:
         return lines
 
     def _blocks(self) -> list[Block]:
+        if not self._is_parsed:
+            self._parse_anew()
         return [*self._settled, self._open] if self._open else self._settled
 
 
