@@ -12,8 +12,8 @@ from pathlib import Path
 from localmtp import machine
 from localmtp.engine.ggml import Device, devices
 from localmtp.models import fit
-from localmtp.models.about import context_within
 from localmtp.models.fit import Weights
+from localmtp.models.listing import context_within
 from localmtp.models.placement import Room
 from localmtp.models.registry import Entry, Quant, entries, user_registry
 from localmtp.models.room import room_with

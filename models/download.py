@@ -128,8 +128,13 @@ def _check_sizes(files: Sequence[RemoteFile]) -> None:
             )
 
 
+def bytes_missing(files: Sequence[RemoteFile]) -> int:
+    """What is still to be downloaded of files."""
+    return sum(f.nbytes - _size(_partial(f)) for f in files if not _blob(f).exists())
+
+
 def _check_space(files: Sequence[RemoteFile]) -> None:
-    needed = sum(f.nbytes - _size(_partial(f)) for f in files if not _blob(f).exists())
+    needed = bytes_missing(files)
     folder = hub_cache()
     while not folder.exists():
         folder = folder.parent

@@ -21,6 +21,8 @@ class ModelFiles:
     """The drafter as shown to people; empty when there is none."""
     why_no_drafter: str = ""
     """Empty when there is a drafter; else what follows `off: `."""
+    why_drafter: str = ""
+    """What makes it the target's; empty for a pair that ships with localmtp."""
     first_draft_length: int | None = None
     """What published measurements advise to begin with; None where the registry has none."""
     warnings: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from localmtp.models.gguf_header import read_header
 from localmtp.models.pairing import (
     Described,
     Found,
+    agreement,
     best_drafter,
     check_pair,
     check_target,
@@ -48,14 +49,16 @@ def pair(name: str, target: Path, drafter: Path) -> ModelFiles:
     of_target, of_drafter = describe(target), describe(drafter)
     check_target(of_target)
     check_pair(of_target, of_drafter)
-    warnings = lineage_warnings(of_target, of_drafter)
-    return paired(name, target, Found(drafter, "", warnings))
+    why, warnings = agreement(of_target, of_drafter), lineage_warnings(of_target, of_drafter)
+    return paired(name, target, Found(drafter, "", why, warnings))
 
 
 def paired(name: str, target: Path, found: Found[Path]) -> ModelFiles:
     """The files of a target and what was found for it."""
     stem = found.file.stem if found.file else ""
-    return ModelFiles(name, target, found.file, stem, found.why_not, warnings=found.warnings)
+    return ModelFiles(
+        name, target, found.file, stem, found.why_not, found.why, warnings=found.warnings
+    )
 
 
 def describe(path: Path) -> Described:

@@ -111,6 +111,16 @@ def check_pair(target: Described, drafter: Described) -> None:
         )
 
 
+def agreement(target: Described, drafter: Described) -> str:
+    """What makes two files a pair, in words."""
+    lineage = {(True, True): "both QAT", (False, False): "neither is QAT"}
+    return (
+        f"made for embedding length {target.header.number('embedding_length')}, "
+        f"both know {target.header.n_vocab} tokens, "
+        f"{lineage.get((target.qat, drafter.qat), 'one QAT and one not')}"
+    )
+
+
 def lineage_warnings(target: Described, drafter: Described) -> tuple[str, ...]:
     """One line when quantization-aware training is on one side only.
 
@@ -128,6 +138,8 @@ class Found(Generic[File]):
 
     file: File | None
     why_not: str = ""
+    why: str = ""
+    """What makes it the target's."""
     warnings: tuple[str, ...] = ()
 
 
@@ -152,7 +164,8 @@ def best_drafter(
             why = fault.message
             continue
         warnings = lineage_warnings(target, drafter)
+        found = Found(file, "", agreement(target, drafter), warnings)
         if not warnings:
-            return Found(file)
-        mixed = mixed or Found(file, "", warnings)
+            return found
+        mixed = mixed or found
     return mixed or Found(None, why)

@@ -20,7 +20,8 @@ from localmtp.models.gguf_header import Header
 from localmtp.models.hub import RemoteFile, gguf_files, remote_header
 from localmtp.models.local import paired
 from localmtp.models.pairing import Described, Found, best_drafter, check_target
-from localmtp.models.room import shortage
+from localmtp.models.placement import largest_context
+from localmtp.models.room import room_here, shortage
 from localmtp.models.shape import shape_of
 from localmtp.models.wanted import Wanted
 
@@ -35,12 +36,25 @@ class Plan:
     target: tuple[RemoteFile, ...]
     """Several where the file is published in parts."""
     drafter: Found[RemoteFile]
+    qat: bool
+    """Whether the target says that it is of quantization-aware training."""
+
+    @property
+    def files(self) -> tuple[RemoteFile, ...]:
+        """All of them."""
+        return self.target + ((self.drafter.file,) if self.drafter.file else ())
 
     @property
     def weights(self) -> Weights:
         """Bytes of both files."""
         drafter = self.drafter.file.nbytes if self.drafter.file else 0
         return Weights(sum(part.nbytes for part in self.target), drafter)
+
+    @property
+    def context(self) -> int:
+        """The largest with which it fits this machine now; 0 for none."""
+        limit = self.header.number("context_length")
+        return largest_context(shape_of(self.header), self.weights, limit, room_here())
 
     @property
     def shortage(self) -> str:
@@ -67,13 +81,14 @@ def plan(wanted: Wanted, *, with_drafter: bool = True) -> Plan:
     check_target(described)
     target = tuple(files[part] for part in parts_of(files, chosen))
     if not with_drafter:
-        return Plan(wanted.name, described.header, target, Found(None, "--drafter none"))
+        found: Found[RemoteFile] = Found(None, "--drafter none")
+        return Plan(wanted.name, described.header, target, found, described.qat)
     if drafter and drafter.repo != repo:
         files = {file.name: file for file in gguf_files(drafter.repo)}
     names = drafter_names(files, drafter.file if drafter else "", quant_label(chosen))
     candidates = [(files[n], partial(_described, files[n])) for n in names]
     found = best_drafter(described, candidates, f"{repo} holds no drafter")
-    return Plan(wanted.name, described.header, target, found)
+    return Plan(wanted.name, described.header, target, found, described.qat)
 
 
 def carry_out(plan: Plan, report: Report | None = None) -> ModelFiles:
@@ -83,9 +98,9 @@ def carry_out(plan: Plan, report: Report | None = None) -> ModelFiles:
         LocalmtpError: see `download`.
     """
     drafter = plan.drafter
-    paths = download([*plan.target, *([drafter.file] if drafter.file else ())], report)
+    paths = download(plan.files, report)
     own = paths[-1] if drafter.file else None
-    return paired(plan.name, paths[0], Found(own, drafter.why_not, drafter.warnings))
+    return paired(plan.name, paths[0], Found(own, drafter.why_not, drafter.why, drafter.warnings))
 
 
 def _described(file: RemoteFile) -> Described:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,17 +43,25 @@ def resolve(
         model = default_model()
     if model == NANO:
         return _embedded(drafter)
+    if not is_on_hub(model):
+        from localmtp.models.local import resolve_path
 
-    from localmtp.models.local import resolve_path
-
-    if _names_a_file(model):
         return resolve_path(Path(model).expanduser(), drafter)
 
-    from localmtp.models.wanted import is_registered, wanted
+    from localmtp.models.wanted import wanted
 
-    if not is_registered(model) and _exists(model):
-        return resolve_path(Path(model), drafter)
-    return _from_hub(wanted(model), drafter, offline, progress)
+    named = wanted(model)
+    files = _from_hub(named, drafter, offline, progress)
+    return replace(files, first_draft_length=named.first_draft_length)
+
+
+def is_on_hub(model: str) -> bool:
+    """Whether a name is one of the hub, not of the embedded pair or of a file."""
+    if model == NANO or _names_a_file(model):
+        return False
+    from localmtp.models.wanted import is_registered
+
+    return is_registered(model) or not _exists(model)
 
 
 def _names_a_file(model: str) -> bool:

@@ -48,21 +48,28 @@ def place_here(files: ModelFiles, asked: LoadOptions) -> Placement | None:
     Raises:
         LocalmtpError: it does not fit; says what would.
     """
-    parts = _parts(files.target)
-    target = sum(part.stat().st_size for part in parts)
-    if target < _SMALL:
+    weights = weights_on_disk(files)
+    if weights.target < _SMALL:
         return None
     room = room_here()
-    header = _whole_header(parts) if room.gpu else read_header(files.target, settings_only=True)
-    drafter = files.drafter.stat().st_size if files.drafter else 0
+    if room.gpu:
+        header = _whole_header(_parts(files.target))
+    else:
+        header = read_header(files.target, settings_only=True)
     return place(
         files.name,
         shape_of(header),
-        weights_of(header, target, drafter),
+        weights_of(header, weights.target, weights.drafter),
         header.number("context_length") or DEFAULT_CONTEXT,
         room,
         asked,
     )
+
+
+def weights_on_disk(files: ModelFiles) -> Weights:
+    """The bytes of a pair's files, all parts of the target together."""
+    drafter = files.drafter.stat().st_size if files.drafter else 0
+    return Weights(sum(part.stat().st_size for part in _parts(files.target)), drafter)
 
 
 def room_here() -> Room:

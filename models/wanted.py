@@ -28,6 +28,8 @@ class Wanted:
     """The quantization; empty for the best one for most people."""
     drafter: Source | None
     """Where the registry knows the drafter to be; None: beside the target, if anywhere."""
+    first_draft_length: int | None = None
+    """See `Entry.n_draft`."""
 
 
 def is_registered(model: str) -> bool:
@@ -45,7 +47,8 @@ def wanted(model: str) -> Wanted:
     entry = find(name)
     if entry is not None:
         quant = entry.quant(label) if label else _best_quant(entry)
-        return Wanted(f"{entry.name}:{quant.label}", quant.target, quant.label, quant.drafter)
+        name = f"{entry.name}:{quant.label}"
+        return Wanted(name, quant.target, quant.label, quant.drafter, entry.n_draft)
     if _REPOSITORY.fullmatch(name):
         return Wanted(model, Source(name, ""), label, drafter_for(name))
     near = " or ".join(f"`{n}`" for n in nearest(name))

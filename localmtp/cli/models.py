@@ -15,6 +15,7 @@ from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
     from localmtp.models.installed import Installed
+    from localmtp.models.pull import Plan
 
 
 @click.command()
@@ -31,8 +32,7 @@ def pull(model: str) -> None:
     if model == "nano":
         raise LocalmtpError("nano ships with localmtp: there is nothing to download")
     found = plan(wanted(model))
-    if found.shortage:
-        click.echo(f"warning: {found.shortage}", err=True)
+    _say_what_is_missing(found)
     with Downloads() as progress:
         files = carry_out(found, progress)
     for warning in files.warnings:
@@ -44,13 +44,30 @@ def pull(model: str) -> None:
         click.echo(f"warning: it has no drafter: {files.why_no_drafter}", err=True)
 
 
+def _say_what_is_missing(found: Plan) -> None:
+    """Before anything is downloaded: how much it is, and whether it fits."""
+    from localmtp.models.download import bytes_missing
+
+    missing = bytes_missing(found.files)
+    if missing:
+        click.echo(
+            f"{found.name}: {gigabytes(missing)} to download, {_fits(found.context)}", err=True
+        )
+    if found.shortage:
+        click.echo(f"warning: {found.shortage}", err=True)
+
+
+def _fits(context: int) -> str:
+    return f"fits here with a context of {tokens(context)}" if context else "does not fit here"
+
+
 @click.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also what could be pulled.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def list_(everything: bool, as_json: bool) -> None:
     """Show the models on this machine."""
-    from localmtp.models.about import row, rows_to_pull
     from localmtp.models.installed import embedded, installed
+    from localmtp.models.listing import row, rows_to_pull
     from localmtp.models.room import room_here
 
     room = room_here()
@@ -64,6 +81,7 @@ def list_(everything: bool, as_json: bool) -> None:
     words = [
         (
             r.model,
+            r.quant,
             gigabytes(r.bytes),
             r.drafter or "none",
             f"{tokens(r.context)} tokens" if r.context else "no",
@@ -71,27 +89,31 @@ def list_(everything: bool, as_json: bool) -> None:
         )
         for r in rows
     ]
-    table(("model", "size", "drafter", "fits with", "last used"), words)
+    table(("model", "quant", "size", "drafter", "fits with", "last used"), words)
     if not everything:
         click.echo("hint: `localmtp list --all` shows what can be pulled", err=True)
 
 
 @click.command()
 @click.argument("model")
+@click.option("--offline", is_flag=True, help="Never ask the network.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def show(model: str, as_json: bool) -> None:
+def show(model: str, offline: bool, as_json: bool) -> None:
     """Show what MODEL is, how it is paired, and the memory that it needs.
 
-    MODEL is a name that `localmtp list --all` shows, or a GGUF file.
+    MODEL is a name that `localmtp list --all` shows, USER/REPO[:QUANT] of the Hugging Face hub, or
+    a GGUF file. Of a model that is not here only the headers are read.
     """
     from localmtp.models.about import about
 
-    facts = about(model).as_dict()
+    facts = about(model, offline=offline).as_dict()
     if as_json:
         output.line(json.dumps(facts, indent=2))
         return
     memory = facts.pop("memory")
     facts["size"] = gigabytes(facts.pop("bytes"))
+    facts["download"] = gigabytes(facts["download"]) if facts["download"] else ""
+    facts["here"] = _fits(facts.pop("context_here"))
     for name, value in facts.items():
         if value not in ("", None, ()):
             output.line(f"{name.replace('_', ' '):18}  {_said(value)}")

@@ -1,0 +1,38 @@
+"""From an empty cache to an answer, and again without the hub: the pair that ships, on loopback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import localmtp.models
+from tests.hub import Hub
+from tests.models.conftest import Program
+
+FILES = Path(localmtp.models.__file__).with_name("nano")
+ENTRY = """
+[small.quants.Q8_0]
+target = "someone/targets-GGUF/nano-Q8_0.gguf"
+drafter = "someone/drafters-GGUF/mtp-nano-Q8_0.gguf"
+"""
+ASK = ("run", "small", "Count from 1 to 5.", "--temp", "0", "--max-tokens", "12", "--json")
+FLAGS = ("--threads", "1", "--n-draft", "2")
+
+
+def test_pulled_answered_and_answered_again_when_the_hub_is_gone(
+    hub: Hub, program: Program
+) -> None:
+    for repo, name in (("targets", "nano-Q8_0.gguf"), ("drafters", "mtp-nano-Q8_0.gguf")):
+        hub.publish(f"someone/{repo}-GGUF", {name: (FILES / name).read_bytes()})
+    program.configure("models.toml", ENTRY)
+    pulled = program("pull", "small")
+    assert "small:Q8_0 is here: nano-Q8_0.gguf, drafter mtp-nano-Q8_0.gguf" in pulled.stdout
+    asked = len(hub.requests)
+    first = json.loads(program(*ASK, *FLAGS).stdout)
+    assert (first["model"], first["drafter"]) == ("small:Q8_0", "mtp-nano-Q8_0")
+    assert first["stats"]["accepted"] > 0
+    offline = json.loads(program(*ASK, *FLAGS, "--offline").stdout)
+    assert len(hub.requests) == asked
+    hub.stop()
+    again = json.loads(program(*ASK, *FLAGS).stdout)
+    assert first["text"] == offline["text"] == again["text"]
