@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from localmtp.errors import LocalmtpError
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
-_NEEDED = ("*.json", "*.jinja", "*.safetensors", "README.md")
+_NEEDED = ("*.json", "*.jinja", "model*.safetensors", "README.md")
+"""No pickles, and no copy of the weights in another layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,14 @@ def _download(repo: str, *, offline: bool) -> Path:
         RepositoryNotFoundError,
     )
 
+    # Exported lazily, which type checkers do not follow.
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    # The client draws its bars into logs and pipes as well.
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
-        return Path(snapshot_download(repo, allow_patterns=list(_NEEDED), local_files_only=offline))
+        found = snapshot_download(repo, allow_patterns=list(_NEEDED), local_files_only=offline)
     except GatedRepoError:
         raise LocalmtpError(
             f"{repo} asks for its licence to be accepted",
@@ -70,3 +78,9 @@ def _download(repo: str, *, offline: bool) -> Path:
         ) from None
     except (HfHubHTTPError, httpx.HTTPError) as error:
         raise LocalmtpError(f"{repo} cannot be downloaded: {error}") from error
+    if not any(Path(found).glob("model*.safetensors")):
+        raise LocalmtpError(
+            f"{repo} has no model*.safetensors" + (" on this machine" if offline else ""),
+            hint="pickled weights (.bin) are not downloaded: they can run code when they are read",
+        )
+    return Path(found)

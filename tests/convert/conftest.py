@@ -1,0 +1,5 @@
+"""The program with a hub on loopback."""
+
+from tests.models.conftest import hub, program
+
+__all__ = ["hub", "program"]
