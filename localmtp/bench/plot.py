@@ -1,9 +1,10 @@
-"""Speedups drawn as SVG."""
+"""Speedups drawn, as SVG or PNG."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -19,23 +20,53 @@ _COLORS = (
 )  # fmt: skip
 
 
+_FONTS = "system-ui, Helvetica, Arial, Noto Sans, DejaVu Sans, Liberation Sans, sans-serif"
+"""Named one by one, because renderers without a browser's defaults leave out text in generic ones."""
+
+_SCALE = 2
+"""Pixels of a PNG for each unit of the drawing: sharp on dense screens too."""
+
+
+def check_plot_file(file: Path) -> None:
+    """Refuse what cannot be drawn, before anything is measured.
+
+    Raises:
+        LocalmtpError: another kind of file, or what PNG needs is not installed.
+    """
+    if file.suffix not in (".svg", ".png"):
+        raise LocalmtpError(f"{file} is neither .svg nor .png", hint="--plot speed.svg")
+    if file.suffix == ".png" and find_spec("resvg_py") is None:
+        raise LocalmtpError(
+            "drawing a PNG needs the package resvg-py",
+            hint="pip install 'localmtp[png]', or draw a .svg file",
+        )
+
+
 def draw(setting: Setting, results: Results, file: Path) -> None:
     """Draw the speedup of each workload over draft lengths, at the first temperature measured.
 
     Args:
         setting: what was measured, and where.
         results: with at least one workload.
-        file: written beside and renamed.
+        file: as `check_plot_file` accepts it; written beside and renamed.
 
     Raises:
         LocalmtpError: it cannot be written.
     """
+    drawing = "\n".join(_lines(setting, results)) + "\n"
+    data = _rasterized(drawing) if file.suffix == ".png" else drawing.encode()
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        beside.write_text("\n".join(_lines(setting, results)) + "\n", "utf-8")
+        beside.write_bytes(data)
         beside.replace(file)
     except OSError as error:
         raise LocalmtpError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _rasterized(drawing: str) -> bytes:
+    import resvg_py
+
+    return bytes(resvg_py.svg_to_bytes(svg_string=drawing, zoom=_SCALE))
 
 
 def _lines(setting: Setting, results: Results) -> Iterator[str]:
@@ -55,7 +86,7 @@ def _lines(setting: Setting, results: Results) -> Iterator[str]:
 
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        'font-family="system-ui, sans-serif" font-size="12" fill="#333">'
+        f'font-family="{_FONTS}" font-size="12" fill="#333">'
     )
     yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>'
     yield _text(_LEFT, 26, f"{setting.model}: speedup by draft length", "start", 'font-size="16"')

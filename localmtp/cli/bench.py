@@ -54,7 +54,9 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 @click.option("--markdown", is_flag=True, help="Print Markdown instead.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it too.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.svg|png", help="Draw it too."
+)
 @click.option(
     "--synthetic",
     is_flag=True,
@@ -97,7 +99,7 @@ def command(
     localmtp bench gemma4-12b --synthetic
     localmtp bench nano --trace nano.jsonl; localmtp bench --replay nano.jsonl
     """
-    from localmtp.bench.plot import draw
+    from localmtp.bench.plot import check_plot_file, draw
     from localmtp.bench.report import as_json, tables
     from localmtp.bench.results import Results
 
@@ -110,6 +112,8 @@ def command(
     if flags["synthetic"]:
         expect(model, flags)
         return 0
+    if plot is not None:
+        check_plot_file(plot)
     files, pair = load(model, flags)
     with pair:
         plan = _plan(files, flags)

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -75,6 +76,24 @@ def test_tables_plot_and_markdown(tmp_path: Path) -> None:
     shown = bench("--workload", "json", "--n-draft", "2", "--markdown").stdout
     assert shown.startswith("## nano with nano")
     assert "| workload | none | 2 |" in shown
+
+
+@pytest.mark.skipif(find_spec("resvg_py") is None, reason="resvg-py is not installed")
+def test_a_plot_can_be_a_png(tmp_path: Path) -> None:
+    plot = tmp_path / "speed.png"
+    done = bench("--workload", "json", "--n-draft", "2", "--plot", str(plot))
+    assert done.returncode == 0, done.stderr
+    data = plot.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n")
+    assert int.from_bytes(data[16:20]) == 1520
+    assert list(tmp_path.iterdir()) == [plot]
+
+
+def test_other_pictures_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    done = bench("--plot", str(tmp_path / "speed.jpg"))
+    assert done.returncode == 1
+    assert ".svg" in done.stderr
+    assert "answers" not in done.stderr
 
 
 def test_sampling_is_what_was_asked_for() -> None:
