@@ -112,7 +112,7 @@ class Session(ABC):
         name: of the model.
         drafter_name: empty when there is none, or it is not known.
         settings: may be replaced between answers.
-        place: where the model runs, in words.
+        place: where the model answers, in words.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Session(ABC):
         name: str,
         drafter_name: str,
         settings: Settings,
-        place: str = "on this machine",
+        place: str = "on this machine, offline",
     ) -> None:
         self.name = name
         self.place = place

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
-    from localmtp.session import Choices
+    from localmtp.session import Choices, Session
 
 __all__ = ["run_chat"]
 
@@ -23,6 +23,7 @@ def run_chat(
     drafter: str | None = None,
     offline: bool = False,
     prepare: Callable[[], tuple[Choices, LoadOptions]],
+    connect: Callable[[str | None], Session] | None = None,
     save: bool = True,
 ) -> None:
     """Opens the chat and returns when the user leaves it.
@@ -33,6 +34,7 @@ def run_chat(
         offline: never download.
         prepare: over the model's own settings, and how it is put on the machine; called when
             the chat is open, as these import libllama.
+        connect: opens a server's model of a name, in place of all these.
         save: keep conversations in the user's data folder.
 
     Raises:
@@ -40,12 +42,12 @@ def run_chat(
     """
     from localmtp.history import default_path
     from localmtp.tui.app import ChatApp
-    from localmtp.tui.opening import opener
+    from localmtp.tui.opening import connecting, opener
 
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = ChatApp(
         model,
-        opener(model, drafter, offline, prepare),
+        connecting(connect) if connect else opener(model, drafter, offline, prepare),
         default_path() if save else None,
     )
     try:

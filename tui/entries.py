@@ -18,6 +18,7 @@ INDENT = 2
 _ENDINGS = {
     FinishReason.CANCELLED: "stopped",
     FinishReason.LENGTH: "cut: no tokens left, /continue goes on",
+    FinishReason.LOST: "cut: the server was lost",
 }
 
 
@@ -74,12 +75,13 @@ class UserEntry(Entry):
 class WelcomeEntry(Entry):
     """What an empty conversation says."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, place: str) -> None:
         super().__init__()
         self.model = model
+        self.place = place
 
     def _draw(self, brush: Brush, width: int) -> list[Line]:
-        said = Text(f"{self.model} is on this machine and answers offline.\n\n", brush.muted)
+        said = Text(f"{self.model} answers {self.place}.\n\n", brush.muted)
         if self.model == "nano":
             said = Text.assemble(
                 ("nano is a toy: it shows the drafting, not wisdom.\n", brush.muted),

@@ -73,6 +73,16 @@ def opener(
     return opening
 
 
+def connecting(connect: Callable[[str | None], Session]) -> Opener:
+    """Something that opens a server's model."""
+
+    def opening(model: str | None, tell: Tell) -> Session:
+        tell("connecting …")
+        return connect(model)
+
+    return opening
+
+
 def _downloaded(progress: Progress) -> str:
     part = progress.done_in_all / max(1, progress.total_in_all)
     done, total = progress.done_in_all / 1e9, progress.total_in_all / 1e9

@@ -8,13 +8,22 @@ from typing import Any
 import click
 
 from localmtp.cli.options import choices, generation_options, load_options, pair_options
+from localmtp.cli.remote import check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
 
 
 @click.command("chat", short_help="The chat, with live throughput beside it.")
 @click.argument("model", required=False)
+@server_options
 @pair_options
 @generation_options
+@click.option(
+    "--on-full",
+    type=click.Choice(["stop", "drop"]),
+    default="stop",
+    show_default=True,
+    help="When the context is full: stop, or drop the oldest turns.",
+)
 @click.option("--no-save", is_flag=True, help="Keep nothing of the conversation on disk.")
 def command(model: str | None, no_save: bool, **flags: Any) -> None:
     """Chat with MODEL in the terminal and watch the drafting.
@@ -25,7 +34,9 @@ def command(model: str | None, no_save: bool, **flags: Any) -> None:
     localmtp chat
     localmtp chat gemma4-e4b
     localmtp chat ./gemma-4-E4B-it-Q4_0.gguf --drafter ./mtp-gemma-4-E4B-it-Q8_0.gguf
+    localmtp chat --server http://127.0.0.1:8080
     """  # noqa: D301 - click reads the character
+    check_flags()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LocalmtpError(
             "the chat needs a terminal", hint='in a pipe, use: localmtp run MODEL "PROMPT"'
@@ -37,5 +48,6 @@ def command(model: str | None, no_save: bool, **flags: Any) -> None:
         drafter=flags["drafter"],
         offline=flags["offline"],
         prepare=lambda: (choices(flags), load_options(flags)),
+        connect=(lambda name: connect(name, flags)) if flags["server"] else None,
         save=not no_save,
     )

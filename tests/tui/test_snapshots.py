@@ -111,7 +111,7 @@ def test_coloured_tokens(snap_compare: Compare) -> None:
 
 
 def test_the_start(snap_compare: Compare) -> None:
-    assert snap_compare(Host([WelcomeEntry("nano")]), terminal_size=(80, 24))
+    assert snap_compare(Host([WelcomeEntry("nano", "on this machine")]), terminal_size=(80, 24))
 
 
 def test_an_error(snap_compare: Compare) -> None:

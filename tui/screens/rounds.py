@@ -77,7 +77,8 @@ class RoundsScreen(ModalScreen[None]):
         for number, token_id in enumerate(played.drafted):
             kept = number < played.accepted
             mark = "✓" if kept else "✕" if number == played.accepted else "·"
-            word = repr(visible(played.pieces[number].text)) if kept else f"token {token_id}"
+            token = f"token {token_id}" if token_id >= 0 else "not told"  # by another server
+            word = repr(visible(played.pieces[number].text)) if kept else token
             style = brush.draft if kept else brush.muted
             text.append(f"{mark} ", style).append(f"{word}\n", style)
         if played.pieces and played.pieces[-1].origin is not Origin.DRAFT:

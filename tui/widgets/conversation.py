@@ -182,7 +182,7 @@ class Conversation(Vertical):
             return False
         session.messages = messages
         self.saved, self.editing = saved, None
-        welcome: list[Entry] = [] if messages else [WelcomeEntry(session.name)]
+        welcome: list[Entry] = [] if messages else [_welcome(session)]
         self.transcript.replace(welcome + [_entry(message) for message in messages])
         return True
 
@@ -236,7 +236,7 @@ class Conversation(Vertical):
         else:
             self._default = session.settings
             if not self._waiting:
-                self.transcript.insert(0, WelcomeEntry(session.name))
+                self.transcript.insert(0, _welcome(session))
         self.post_message(ModelChanged())
 
     def _branch(self, session: Session, at: UserEntry) -> None:
@@ -354,6 +354,10 @@ class Conversation(Vertical):
             self.prompt.put(entry.text)
         else:
             self.prompt.recall(-1)
+
+
+def _welcome(session: Session) -> WelcomeEntry:
+    return WelcomeEntry(session.name, session.place)
 
 
 def _entry(message: Message) -> Entry:

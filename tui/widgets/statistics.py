@@ -99,7 +99,7 @@ class Statistics(VerticalScroll, can_focus=False):
             _drafting(brush, stats, self._drafting, self._plain_speed),
             _by_position(brush, stats),
             _prompt(brush, stats, prefilled if writing else None),
-            _time(brush, stats.time) if stats and stats.decode_s > 0 else None,
+            _time(brush, stats.time) if stats and stats.time.verify_s > 0 else None,
             _context(brush, stats),
         )
         self.query_one(Static).update(Text("\n\n").join(filter(None, sections)))

@@ -1,0 +1,43 @@
+"""The chat with a server that plays answers back."""
+
+from localmtp.remote.session import open_remote
+from localmtp.tui.app import ChatApp
+from localmtp.tui.opening import connecting
+from tests.remote.loopback import Script, ended, said, serving, usage
+from tests.tui.screen import answered, ready, seen
+
+
+async def test_shows_what_the_server_tells() -> None:
+    timings = {"cache_n": 0, "prompt_n": 7, "prompt_ms": 5.0}
+    first = said("One", timings=timings | {"predicted_n": 1})
+    drafts = {"draft_n": 2, "draft_n_accepted": 1}
+    rest = [said(t, timings=timings | drafts | {"predicted_n": n}) for t, n in ((" two", 2),)]
+    chunks = (first, *rest, ended(), usage(7, 2))
+    with serving(Script(chunks, owner="llamacpp", models=("big-model",))) as script:
+        app = ChatApp(None, connecting(lambda name: open_remote(script.url, name)))
+        async with app.run_test(size=(120, 36)) as pilot:
+            conversation = await ready(pilot, app)
+            await pilot.pause()
+            assert f"big-model answers at {script.url[7:]}." in seen(app)
+            conversation.prompt.put("Count")
+            await pilot.press("enter")
+            await answered(pilot, conversation)
+            screen = seen(app)
+        app.close()
+    assert "One two" in screen
+    assert "drafting on" in screen
+    assert "50 %" in screen or "50%" in screen
+
+
+async def test_a_lost_server_leaves_what_came_and_says_so() -> None:
+    with serving(Script((said("Once upon"),), done=False)) as script:
+        app = ChatApp(None, connecting(lambda name: open_remote(script.url, name)))
+        async with app.run_test(size=(120, 36)) as pilot:
+            conversation = await ready(pilot, app)
+            conversation.prompt.put("Tell me a story")
+            await pilot.press("enter")
+            await answered(pilot, conversation)
+            screen = seen(app)
+        app.close()
+    assert "Once upon" in screen
+    assert "the server was lost" in screen
