@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Self
 from localmtp.engine.drafter import Drafter, MTPDrafter, NoDrafter
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
+from localmtp.engine.lookup import LookupDrafter
 from localmtp.engine.target import BATCH, Target
 from localmtp.errors import LocalmtpError
 
@@ -55,6 +56,10 @@ class Pair:
         self.load_s = 0.0
         self.placed = ""
         """How it was put into memory, in words; empty where there was nothing to choose."""
+        self.device = ""
+        """What computes, in words."""
+        self.memory: Mapping[str, int] = {}
+        """Bytes by what takes them; empty where that is not known."""
 
     @classmethod
     def load(cls, target: Path, drafter: Path | None, options: LoadOptions) -> Pair:
@@ -92,7 +97,7 @@ class Pair:
             resources.callback(loaded.close)
             proposer: Drafter = NoDrafter()
             if draft_model is not None:
-                proposer = MTPDrafter(draft_model, loaded, threads=threads)
+                proposer = LookupDrafter(loaded, MTPDrafter(draft_model, loaded, threads=threads))
             resources.callback(proposer.close)
             pair = cls(loaded, proposer, resources.pop_all())
         pair.load_s = perf_counter() - began

@@ -91,6 +91,10 @@ class _Watched:
         self._drafted = 0
         self._pacing.begin(limit)
 
+    def copy(self, match: int, available: int) -> int:
+        self._drafted = self._pacing.copy(match, available)
+        return self._drafted
+
     def go_on(self) -> bool:
         return self._pacing.go_on()
 

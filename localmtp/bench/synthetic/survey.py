@@ -84,6 +84,10 @@ class _Rotation:
         self._left = min(self._queue.pop(), limit)
         self._steps, self._settled, self._began = 0, None, now
 
+    def copy(self, match: int, available: int) -> int:
+        """Never."""
+        return 0
+
     def go_on(self) -> bool:
         """Until the length is reached."""
         return self._steps < self._left

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from localmtp.engine.pacing.chances import Chances
+from localmtp.engine.pacing.chances import Chances, Copies
 from localmtp.engine.pacing.costs import Costs
 from localmtp.engine.pacing.stopping import ALWAYS, NEVER, thresholds
 
 LONGEST = 8
 """Longest automatic draft: the drafters are trained for about as many steps, and beyond it even
 predictable text gains less than a miss costs."""
+
+LONGEST_COPY = 16
+"""Longest copy from the context: what repeats often does so at length, and copying is free."""
 
 _WARM_UP = (2, 0, 1, 3)
 """Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included."""
@@ -42,16 +45,19 @@ class AutoPacing:
     """
 
     def __init__(self) -> None:
-        self._costs = Costs(LONGEST)
+        self._costs = Costs(LONGEST_COPY)
         self._chances = Chances()
+        self._copies = Copies()
+        self._curve: list[float] = []
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
         self._warm_up = list(_WARM_UP)
         self._thresholds = ALWAYS
-        self._rounds = self._idle = 0
+        self._rounds = self._idle = self._uncopied = 0
         # Of the running round:
-        self._limit = self._length = 0
+        self._room = self._limit = self._length = 0
         self._reach = 1.0
         self._levels: list[int] = []
+        self._copied: list[int] = []  # the level of each copied token
         self._forced = -1
         self._looking = False
 
@@ -60,20 +66,26 @@ class AutoPacing:
         """Why nothing is drafted, when nothing is."""
         if self._thresholds.go_on[0] < NEVER:
             return "on"
-        curve = self._costs.curve()
-        plain = 1.0 / curve[0]
-        drafted = (1.0 + self._chances.mean) / (curve[1] + self._costs.step_s)
+        plain = 1.0 / self._curve[0]
+        drafted = (1.0 + self._chances.mean) / (self._curve[1] + self._costs.step_s)
         slower = round(100 * (1.0 - drafted / plain))
         if slower < 1:
             return "off: drafting would not be faster here"
         return f"off: drafting would be {slower} % slower here"
 
+    @property
+    def plain_tokens_per_s(self) -> float:
+        """Passes without a draft per second of verification; 0 before one was made."""
+        return 1.0 / self._costs.pass_s[0] if self._costs.pass_s[0] else 0.0
+
     def begin(self, limit: int) -> None:
         """Warm up, check, have a look, or leave it to the thresholds."""
+        self._room = limit
         self._limit = min(limit, LONGEST)
         self._length = 0
         self._reach = 1.0
         self._levels = []
+        self._copied = []
         self._forced = -1
         self._looking = False
         if self._warm_up:
@@ -84,6 +96,22 @@ class AutoPacing:
         else:
             costs = self._costs
             self._looking = self._idle * _LOOK_SHARE * costs.pass_s[0] >= costs.step_s
+
+    def copy(self, match: int, available: int) -> int:
+        """As many as pay, if that is worth more than what the drafter is expected to bring."""
+        if self._forced >= 0:
+            return 0
+        level = self._copies.level(match)
+        accepted = self._copies.accepted[level]
+        curve, rate = self._curve, self._tokens / self._seconds
+        most, length, worth, reach = self._thresholds.worth, 0, rate * curve[0], 1.0
+        for n in range(1, min(available, self._room, LONGEST_COPY) + 1):
+            reach *= accepted
+            worth += reach
+            if worth - rate * curve[n] > most:
+                most, length = worth - rate * curve[n], n
+        self._copied = [level] * length
+        return length
 
     def go_on(self) -> bool:
         """Whether the drafts so far are sure enough to pay for another step."""
@@ -110,13 +138,15 @@ class AutoPacing:
 
     def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Learn from a finished round."""
-        length, levels = self._length, self._levels
-        self._costs.verified(length, verify_s)
+        length, levels, copied = self._length, self._levels, self._copied
+        self._costs.verified(length or len(copied), verify_s)
+        self._copies.judged(copied, accepted)
         if levels:
             self._costs.drafted(len(levels), draft_s)
             self._chances.saw(levels, looking=self._looking)
             self._chances.judged(levels[:length], accepted)
         self._idle = 0 if levels else self._idle + 1
+        self._uncopied = 0 if copied else self._uncopied + 1
         self._tokens = self._tokens * _REMEMBER + accepted + 1
         self._seconds = self._seconds * _REMEMBER + draft_s + verify_s
         self._rounds += 1
@@ -128,6 +158,8 @@ class AutoPacing:
         elif self._rounds % _EVERY == 0 or self._rounds in _EARLY or self._looking:
             if self._idle:
                 self._chances.paused(min(_EVERY, self._idle))
+            if self._uncopied:
+                self._copies.paused(min(_EVERY, self._uncopied))
             self._solve()
 
     def dump(self) -> dict[str, Any]:
@@ -138,7 +170,9 @@ class AutoPacing:
             "step_s": self._costs.step_s,
             "pass_s": self._costs.pass_s,
             "rate": self._tokens / self._seconds,
-            **self._chances.dump(),
+            "accepted": self._chances.accepted,
+            "share": self._chances.share,
+            "copied": self._copies.accepted,
         }
 
     @classmethod
@@ -151,10 +185,12 @@ class AutoPacing:
         pacing = cls()
         pass_s = [float(seconds) for seconds in kept["pass_s"]]
         step_s, rate = float(kept["step_s"]), float(kept["rate"])
-        if len(pass_s) != LONGEST + 1 or not (pass_s[0] > 0 and step_s > 0 and rate > 0):
+        if len(pass_s) != LONGEST_COPY + 1 or not (pass_s[0] > 0 and step_s > 0 and rate > 0):
             raise ValueError("other lengths")
         pacing._costs.pass_s, pacing._costs.step_s = pass_s, step_s
-        pacing._chances = Chances.load(kept)
+        pacing._chances.load(kept["accepted"])
+        pacing._chances.share = kept["share"]
+        pacing._copies.load(kept["copied"])
         pacing._seconds = 1.0
         pacing._tokens = rate
         pacing._warm_up = []
@@ -162,8 +198,9 @@ class AutoPacing:
         return pacing
 
     def _solve(self) -> None:
+        self._curve = self._costs.curve()
         self._thresholds = thresholds(
-            self._costs.curve(),
+            self._curve[: LONGEST + 1],
             self._costs.step_s,
             self._tokens / self._seconds,
             self._chances.accepted,

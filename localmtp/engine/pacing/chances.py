@@ -1,4 +1,4 @@
-"""What a drafter's confidence is worth: how often it shows up, how often it is right."""
+"""What a drafter's confidence, or a match in the context, is worth: how often it is right."""
 
 from __future__ import annotations
 
@@ -29,18 +29,74 @@ _FORGET = 0.97
 """Decay per step of how often a level was seen: some thirty steps count, so that a change from
 prose to code shows within ten passes."""
 
+_LARGE = 1e6
+"""Weights are scaled back here, long before they overflow."""
+
 _LOOK_WEIGHT = 4.0
 """Of a step taken to have a look while nothing is drafted: looks are rare, and what they find
 must be able to end the pause."""
 
+_MATCH_EDGES = (4, 6, 10, 20)
+"""Levels of a copy, by how many tokens before it agree."""
 
-class Chances:
-    """A calibrated map from confidence to acceptance, and the confidences to expect."""
+_PRIOR_COPIED = (0.4, 0.55, 0.7, 0.85, 0.95)
+"""A long match is rarely chance."""
+
+
+class Calibration:
+    """How often tokens are accepted, by level, learned from verdicts.
+
+    Args:
+        prior: to begin with.
+    """
+
+    def __init__(self, prior: tuple[float, ...]) -> None:
+        self.accepted = list(prior)
+        """Probability that a token is accepted, those before it accepted."""
+        self._prior = prior
+        self._verdicts = [_PRIOR_VERDICTS] * len(prior)
+
+    def judged(self, levels: list[int], accepted: int) -> None:
+        """Learn from a verified draft, of whose tokens the first `accepted` were right."""
+        known, verdicts = self.accepted, self._verdicts
+        for i, level in enumerate(levels[: accepted + 1]):
+            verdicts[level] += 1
+            known[level] += max(_LEARN, 1 / verdicts[level]) * ((i < accepted) - known[level])
+
+    def paused(self, rounds: int) -> None:
+        """Forget with time while nothing is verified."""
+        nearer = 1 - (1 - _FORGIVE) ** rounds
+        for level, prior in enumerate(self._prior):
+            self.accepted[level] += nearer * (prior - self.accepted[level])
+
+    def load(self, accepted: list[float]) -> None:
+        """Go on from what was learned before.
+
+        Raises:
+            ValueError: it has other levels.
+        """
+        if len(accepted) != len(self._prior):
+            raise ValueError("other levels")
+        self.accepted = [min(1.0, max(0.0, float(a))) for a in accepted]
+
+
+class Copies(Calibration):
+    """What a match in the context is worth."""
 
     def __init__(self) -> None:
-        self.accepted = list(_PRIOR_ACCEPTED)
-        """Probability that a token is accepted, by level, those before it accepted."""
-        self._verdicts = [_PRIOR_VERDICTS] * len(_PRIOR_ACCEPTED)
+        super().__init__(_PRIOR_COPIED)
+
+    @staticmethod
+    def level(match: int) -> int:
+        """Where a match of so many tokens belongs."""
+        return bisect(_MATCH_EDGES, match)
+
+
+class Chances(Calibration):
+    """What a drafter's confidence is worth, and the confidences to expect."""
+
+    def __init__(self) -> None:
+        super().__init__(_PRIOR_ACCEPTED)
         self._seen = [share / (1 - _FORGET) for share in _PRIOR_SHARE]
         self._weight = 1.0
 
@@ -55,6 +111,13 @@ class Chances:
         total = sum(self._seen)
         return [seen / total for seen in self._seen]
 
+    @share.setter
+    def share(self, share: list[float]) -> None:
+        if len(share) != len(_PRIOR_SHARE):
+            raise ValueError("other levels")
+        self._seen = [max(1e-6, float(s)) / (1 - _FORGET) for s in share]
+        self._weight = 1.0
+
     @property
     def mean(self) -> float:
         """The probability that a single draft token is accepted."""
@@ -66,38 +129,6 @@ class Chances:
             # Newer counts weigh more, which is the same as older ones weighing less.
             self._weight /= _FORGET
             self._seen[level] += self._weight * (_LOOK_WEIGHT if looking else 1.0)
-        if self._weight > 1e6:
+        if self._weight > _LARGE:
             self._seen = [seen / self._weight for seen in self._seen]
             self._weight = 1.0
-
-    def judged(self, levels: list[int], accepted: int) -> None:
-        """Learn from a verified draft, of whose tokens the first `accepted` were right."""
-        known, verdicts = self.accepted, self._verdicts
-        for i, level in enumerate(levels[: accepted + 1]):
-            verdicts[level] += 1
-            known[level] += max(_LEARN, 1 / verdicts[level]) * ((i < accepted) - known[level])
-
-    def paused(self, rounds: int) -> None:
-        """Forget with time while nothing is verified."""
-        nearer = 1 - (1 - _FORGIVE) ** rounds
-        for level, prior in enumerate(_PRIOR_ACCEPTED):
-            self.accepted[level] += nearer * (prior - self.accepted[level])
-
-    def dump(self) -> dict[str, list[float]]:
-        """What is worth keeping for the next run."""
-        return {"accepted": self.accepted, "share": self.share}
-
-    @classmethod
-    def load(cls, kept: dict[str, list[float]]) -> Chances:
-        """The opposite of `dump`.
-
-        Raises:
-            KeyError, ValueError: not made by `dump`.
-        """
-        chances = cls()
-        accepted, share = kept["accepted"], kept["share"]
-        if not len(accepted) == len(share) == len(_PRIOR_SHARE):
-            raise ValueError("other levels")
-        chances.accepted = [min(1.0, max(0.0, float(a))) for a in accepted]
-        chances._seen = [max(1e-6, float(s)) / (1 - _FORGET) for s in share]
-        return chances

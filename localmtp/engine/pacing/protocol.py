@@ -11,6 +11,14 @@ class Pacing(Protocol):
     def begin(self, limit: int) -> None:
         """A new round, in which at most `limit` tokens can be drafted."""
 
+    def copy(self, match: int, available: int) -> int:
+        """How many tokens to copy from the context instead of drafting; 0 to draft.
+
+        Args:
+            match: how many tokens before the place to copy from agree with the end of the text.
+            available: how many there are.
+        """
+
     def go_on(self) -> bool:
         """Whether another draft step is worth its cost."""
 
@@ -36,6 +44,10 @@ class FixedPacing:
     def begin(self, limit: int) -> None:
         """As many as asked for, if they fit."""
         self._left = min(self._length, limit)
+
+    def copy(self, match: int, available: int) -> int:
+        """Never: the length is that of the drafter's drafts."""
+        return 0
 
     def go_on(self) -> bool:
         """Until the length is reached."""

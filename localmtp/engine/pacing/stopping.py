@@ -35,9 +35,11 @@ class Thresholds:
     """To take another draft step."""
     keep: list[float]
     """To verify the token of that step, itself counted in R."""
+    worth: float
+    """Tokens that a round is expected to bring beyond a plain one, its time paid."""
 
 
-ALWAYS = Thresholds([0.0] * 64, [0.0] * 64)
+ALWAYS = Thresholds([0.0] * 64, [0.0] * 64, 0.0)
 
 
 def thresholds(
@@ -71,7 +73,7 @@ def thresholds(
         going = np.maximum(kept[down], stop[n]) @ weight - step
         go_on[n] = _least(going > stop[n])
         best = np.maximum(going, stop[n])
-    return Thresholds(go_on, keep)
+    return Thresholds(go_on, keep, float(best[0] - stop[0]))
 
 
 def _least(pays: np.ndarray) -> float:
