@@ -19,7 +19,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.tui.text import size, visible
 
 if TYPE_CHECKING:
-    from localmtp.models.about import Row
+    from localmtp.models.listing import Row
 
 
 _WIDTHS = (len("no drafter"), len("14.2 GB"), len("fits 131,072 tokens"))
@@ -114,8 +114,8 @@ class ModelsScreen(ModalScreen[str | None]):
 
 
 def _rows() -> list[Row]:
-    from localmtp.models.about import row, rows_to_pull
     from localmtp.models.installed import embedded, installed
+    from localmtp.models.listing import row, rows_to_pull
     from localmtp.models.room import room_here
 
     room = room_here()
