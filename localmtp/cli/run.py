@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
     from localmtp.engine.events import Event, Finished, Piece
+    from localmtp.engine.trace import Round
     from localmtp.session import Session
 
 
@@ -35,7 +37,20 @@ _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.
 @generation_options
 @click.option("--raw", is_flag=True, help="No chat template: the prompt as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
-def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **flags: Any) -> int:
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write every round of drafting and verifying as JSON lines.",
+)
+def command(
+    model: str | None,
+    prompt: str | None,
+    raw: bool,
+    as_json: bool,
+    trace: Path | None,
+    **flags: Any,
+) -> int:
     """Answer PROMPT, streaming, with statistics on standard error.
 
     PROMPT comes from standard input when it is `-` or missing. A single argument is the PROMPT,
@@ -54,7 +69,10 @@ def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **f
     assert text is not None
     if not text.strip():
         raise LocalmtpError("the prompt is empty", hint='give one: localmtp run "Hello"')
-    session = connect(model, flags) if flags["server"] else _load(model, flags)
+    rounds: list[Round] = []
+    session = (
+        connect(model, flags) if flags["server"] else _load(model, flags, rounds if trace else None)
+    )
     try:
         signal.signal(signal.SIGINT, _stop_then_abort(session))
         events = session.complete(text) if raw else session.ask(text)
@@ -66,12 +84,17 @@ def command(model: str | None, prompt: str | None, raw: bool, as_json: bool, **f
     else:
         output.line()
         click.echo(output.dim(statistics_line(finished)), err=True)
+    if trace and rounds:
+        from localmtp.bench.laboratory.records import write_rounds
+
+        write_rounds(trace, rounds)
     next(events, None)  # where a lost server is told: what came of its answer is out
     return INTERRUPTED if finished.reason == "cancelled" else 0
 
 
-def _load(model: str | None, flags: dict[str, Any]) -> Session:
+def _load(model: str | None, flags: dict[str, Any], rounds: list[Round] | None) -> Session:
     from localmtp.cli.progress import Downloads
+    from localmtp.engine.trace import Trace
     from localmtp.models import resolve
     from localmtp.session import open_session
 
@@ -84,6 +107,8 @@ def _load(model: str | None, flags: dict[str, Any]) -> Session:
     session = open_session(files, choices(flags), load_options(flags))
     if session.placed:
         click.echo(output.dim(session.placed), err=True)
+    if rounds is not None:
+        session.trace = Trace(rounds.append)
     return session
 
 

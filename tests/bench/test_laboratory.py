@@ -91,3 +91,18 @@ def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path, content: str) -
     assert done.returncode == 1
     assert f"{path} is not a trace to replay on" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_run_writes_its_rounds(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    command = [sys.executable, "-m", "localmtp", "run", "nano", "Count from 1 to 9.", "--json"]
+    flags = ["--threads", "1", "--temp", "0", "--n-draft", "3", "--trace", str(path)]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=True)
+    stats = json.loads(done.stdout)["stats"]
+    rounds = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert len(rounds) == stats["target_passes"]
+    assert sum(r["drafted"] for r in rounds) == stats["drafted"]
+    assert sum(len(r["confidence"]) for r in rounds) == stats["draft_steps"]
+    assert all(r["accepted"] <= r["drafted"] for r in rounds)
+    refused = bench("--replay", str(path))
+    assert refused.returncode == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from localmtp.engine.trace import Round
@@ -40,25 +41,35 @@ class Record:
     answers: tuple[Answer, ...]
 
 
-def lines(answer: int, workload: str, rounds: Iterable[Round]) -> Iterable[str]:
-    """The JSON lines of one answer."""
-    for made in rounds:
-        yield json.dumps({"answer": answer, "workload": workload, **asdict(made)}) + "\n"
-
-
 def write(path: Path, record: Record) -> None:
-    """Write a trace, beside and renamed.
+    """Write a full trace, beside and renamed.
 
     Raises:
         LocalmtpError: it cannot be written.
     """
     head = {"model": record.model, "full": True, **asdict(record.curve)}
+    rows = (
+        {"answer": number, "workload": answer.workload, **asdict(made)}
+        for number, answer in enumerate(record.answers)
+        for made in answer.rounds
+    )
+    _write_lines(path, chain([head], rows))
+
+
+def write_rounds(path: Path, rounds: Iterable[Round]) -> None:
+    """Write the rounds of one answer as they were, beside and renamed.
+
+    Raises:
+        LocalmtpError: they cannot be written.
+    """
+    _write_lines(path, map(asdict, rounds))
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
     beside = path.with_name(path.name + ".part")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(head) + "\n")
-            for number, answer in enumerate(record.answers):
-                file.writelines(lines(number, answer.workload, answer.rounds))
+            file.writelines(json.dumps(row) + "\n" for row in rows)
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
