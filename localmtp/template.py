@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from localmtp.errors import LocalmtpError
+
+_REFUSALS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template raises, on purpose or when a tool's schema is not shaped as it expects."""
 
 
 class ChatTemplate:
@@ -32,17 +43,28 @@ class ChatTemplate:
         self._bos = bos
         try:
             self._template = environment.from_string(source)
+            variables = meta.find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise LocalmtpError(
                 f"the model's chat template is broken: {error}", hint="prompt it with --raw"
             ) from error
+        self.knows_tools = "tools" in variables
+        """Whether it tells the model of functions that it may call."""
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, think: bool) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        think: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         """The prompt, up to and including the opening of the model's turn.
 
         Args:
-            messages: with `role` (system, user, assistant) and `content`.
+            messages: with `role` (system, user, assistant, tool) and `content`; those of the
+                assistant may have `tool_calls`, whose arguments are mappings.
             think: whether the model is asked to think first.
+            tools: functions that the model may call, as JSON schemas in OpenAI's form.
 
         Raises:
             LocalmtpError: the template refuses these messages.
@@ -53,8 +75,9 @@ class ChatTemplate:
                 bos_token=self._bos,
                 add_generation_prompt=True,
                 enable_thinking=think,
+                tools=tools or None,
             )
-        except TemplateError as error:
+        except _REFUSALS as error:
             raise LocalmtpError(
                 f"the model's chat template refuses the conversation: {error}"
             ) from error

@@ -27,6 +27,8 @@ from localmtp.session import (
     default_sampling,
 )
 
+Json = Mapping[str, Any]
+
 
 class ServedModel:
     """A loaded pair that answers tasks one at a time.
@@ -67,16 +69,17 @@ class ServedModel:
         """A request's choices over the server's, over the model's own."""
         return replace(self.choices, **chosen).settings(self._default)
 
-    def chat_prompt(self, turns: Sequence[Mapping[str, str]], *, think: bool) -> list[int]:
-        """Token ids of a conversation.
+    def chat_text(self, turns: Sequence[Json], tools: Sequence[Json], *, think: bool) -> str:
+        """A conversation as the model was trained to see it; see `ChatTemplate.render`.
 
         Raises:
-            LocalmtpError: the model has no chat template, it refuses the conversation, or that
-                does not fit the context.
+            LocalmtpError: the model has no chat template, or it refuses the conversation.
         """
         if self._template is None:
             raise LocalmtpError(f"{self.name} has no chat template; use /v1/completions")
-        return self.text_prompt(self._template.render(turns, think=think))
+        if tools and not self._template.knows_tools:
+            raise LocalmtpError(f"{self.name} has a chat template without tools")
+        return self._template.render(turns, think=think, tools=tools)
 
     def text_prompt(self, text: str) -> list[int]:
         """Token ids of a text as it is, after BOS.

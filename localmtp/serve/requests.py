@@ -80,6 +80,9 @@ class _Generation(_Body):
         return next((name for name in fields if getattr(self, name)), None)
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
 class Part(BaseModel):
     """A piece of a message's content; only text is understood."""
 
@@ -87,13 +90,65 @@ class Part(BaseModel):
     text: Text | None = None
 
 
-class Message(BaseModel):
-    """One turn; fields that only answers carry (refusal, annotations) are let through."""
+class _Lenient(BaseModel):
+    """Fields that only answers carry (refusal, annotations) come back in histories."""
 
     model_config = ConfigDict(strict=True)
 
-    role: Literal["system", "developer", "user", "assistant"]
+
+class CalledFunction(_Lenient):
+    """A function's name, and its arguments as JSON in a string."""
+
+    name: Name
+    arguments: Text = "{}"
+
+
+class ToolCall(_Lenient):
+    """A call that the model made earlier."""
+
+    id: Text
+    function: CalledFunction
+
+
+class Message(_Lenient):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[Part] | None = None
+    reasoning_content: Text | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: Text | None = None
+
+
+class Function(_Body):
+    """A function that the model may call."""
+
+    name: Name
+    description: Text = ""
+    parameters: dict[str, Any] | None = None
+    """A JSON schema."""
+    strict: bool | None = None
+    """Accepted without effect."""
+
+
+class Tool(_Body):
+    """The only kind of tool there is."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenFunction(_Body):
+    """The function that is to be called."""
+
+    name: Name
+
+
+class ToolChoice(_Body):
+    """A call that is wanted."""
+
+    type: Literal["function"]
+    function: ChosenFunction
 
 
 class TemplateOptions(_Body):
@@ -113,6 +168,10 @@ class ChatRequest(_Generation):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     """Gemma 4 knows two: `none` answers at once, all others let the model think first."""
     chat_template_kwargs: TemplateOptions | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    """Accepted without effect: the model decides."""
 
 
 class CompletionRequest(_Generation):

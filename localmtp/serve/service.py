@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -11,13 +12,14 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from localmtp.errors import LocalmtpError
-from localmtp.serve import responses
+from localmtp.serve import conversation, responses
 from localmtp.serve.errors import APIError
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.model import ServedModel
-from localmtp.serve.requests import ChatRequest, CompletionRequest, Message
-from localmtp.serve.shapes import ChatShape, Shape, TextShape
+from localmtp.serve.requests import ChatRequest, CompletionRequest
+from localmtp.serve.shapes import ChatShape, Json, Shape, TextShape
 from localmtp.serve.tasks import Task
+from localmtp.serve.tools import CallScanner
 from localmtp.serve.worker import Worker
 
 _COMPLETION_TOKENS = 16
@@ -43,16 +45,21 @@ class Service:
         self._check(body)
         if body.top_logprobs is not None and not body.logprobs:
             raise APIError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-        turns = [_turn(message) for message in body.messages]
+        turns = conversation.turns(body.messages)
         if self.model.choices.system and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.model.choices.system})
-        think = self._thinks(body)
-        prompt = await self._tokens(lambda: self.model.chat_prompt(turns, think=think), "messages")
+        tools = conversation.tools(body)
+        begun = conversation.begun_call(body)
+        text = await self._rendered(turns, tools, think=self._thinks(body))
+        prompt = await self._tokens(text + begun, "messages")
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         limit = body.max_completion_tokens or body.max_tokens
         tasks = self._tasks(body, [prompt], limit, logprobs)
         shape = ChatShape(
-            self.model.name, with_usage=_with_usage(body), logprobs=bool(body.logprobs)
+            self.model.name,
+            with_usage=_with_usage(body),
+            logprobs=bool(body.logprobs),
+            scanners=partial(CallScanner, begun) if tools else None,
         )
         return await self._respond(body, request, tasks, shape)
 
@@ -97,7 +104,7 @@ class Service:
         if isinstance(prompt, str):
             if not prompt:
                 raise APIError(400, "the prompt is empty", param="prompt")
-            return await self._tokens(lambda: self.model.text_prompt(prompt), "prompt")
+            return await self._tokens(prompt, "prompt")
         if max(prompt) >= self.model.vocab_size:
             raise APIError(
                 400, f"token ids go from 0 to {self.model.vocab_size - 1}", param="prompt"
@@ -107,10 +114,16 @@ class Service:
             raise _too_long(f"the prompt has {n} tokens and the context {size}", "prompt")
         return prompt
 
-    async def _tokens(self, tokenize: Callable[[], list[int]], param: str) -> list[int]:
+    async def _rendered(self, turns: Sequence[Json], tools: Sequence[Json], *, think: bool) -> str:
+        try:
+            return await run_in_threadpool(self.model.chat_text, turns, tools, think=think)
+        except LocalmtpError as error:
+            raise APIError(400, error.message, param="messages") from error
+
+    async def _tokens(self, text: str, param: str) -> list[int]:
         """Tokenize off the event loop: a long text takes a while."""
         try:
-            return await run_in_threadpool(tokenize)
+            return await run_in_threadpool(self.model.text_prompt, text)
         except LocalmtpError as error:
             raise _too_long(error.message, param) from error
 
@@ -155,20 +168,6 @@ class Service:
 
 def _with_usage(body: Body) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
-
-
-def _turn(message: Message) -> dict[str, str]:
-    """A message as chat templates know it."""
-    content = message.content
-    if isinstance(content, list):
-        for part in content:
-            if part.type != "text" or part.text is None:
-                raise APIError(
-                    400, f"content of type {part.type!r} is not supported", param="messages"
-                )
-        content = "".join(part.text or "" for part in content)
-    role = "system" if message.role == "developer" else message.role
-    return {"role": role, "content": content or ""}
 
 
 def _prompts(body: CompletionRequest) -> list[str | list[int]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from localmtp import __version__
 from localmtp.serve.tasks import Choice, Ended, Said, Scored
+from localmtp.serve.tools import Call, CallScanner
 
 Json = dict[str, Any]
 
@@ -84,11 +86,28 @@ class _Envelope:
 
 
 class ChatShape(_Envelope):
-    """`/v1/chat/completions`; thoughts go to `reasoning_content`."""
+    """`/v1/chat/completions`; thoughts go to `reasoning_content`, calls to `tool_calls`.
 
-    def __init__(self, model: str, *, with_usage: bool, logprobs: bool) -> None:
+    Args:
+        model: as shown to clients.
+        with_usage: whether a stream ends with usage.
+        logprobs: whether they were asked for.
+        scanners: makes the reader of a choice's calls; None: calls are text.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        with_usage: bool,
+        logprobs: bool,
+        scanners: Callable[[], CallScanner] | None = None,
+    ) -> None:
         super().__init__("chatcmpl", "chat.completion", model, with_usage=with_usage)
         self._logprobs = logprobs
+        self._new_scanner = scanners
+        self._scanners: dict[int, CallScanner] = {}
+        self._called: Counter[int] = Counter()
 
     def opening(self, index: int) -> Json | None:
         """The chunk that says who speaks."""
@@ -96,36 +115,62 @@ class ChatShape(_Envelope):
 
     def chunk(self, index: int, update: Said | Ended) -> Json:
         """What one update adds to a choice."""
+        text, calls = self._read(index, update)
+        delta: Json = {"content": text} if text else {}
+        if calls:
+            first = self._called[index] - len(calls)
+            numbered = enumerate(calls, start=first)
+            delta["tool_calls"] = [{"index": i, **call.as_dict()} for i, call in numbered]
         if isinstance(update, Ended):
-            return self._chunk(index, {}, (), update)
-        delta = {}
+            return self._chunk(index, delta, (), update)
         if update.thought:
             delta["reasoning_content"] = update.thought
-        if update.text:
-            delta["content"] = update.text
         return self._chunk(index, delta, update.scores)
 
     def whole(self, answers: Sequence[Answer]) -> Json:
         """All choices, each of them ended."""
         choices = []
         for index, answer in enumerate(answers):
-            message = {"role": "assistant", "content": answer.text, "refusal": None}
+            assert answer.ended is not None
+            text, calls = self._read(index, Said(answer.text, ""))
+            rest, more = self._read(index, answer.ended)
+            text, calls = text + rest, calls + more
+            message: Json = {"role": "assistant", "content": text, "refusal": None}
+            if calls:
+                message |= {
+                    "content": text if text.strip() else None,
+                    "tool_calls": [call.as_dict() for call in calls],
+                }
             if answer.thought:
                 message["reasoning_content"] = answer.thought
             choices.append(
                 {"index": index, "message": message}
                 | {"logprobs": self._scores(answer.scores)}
-                | _ending(answer.ended)
+                | self._ending(index, answer.ended)
             )
         return self._wrap(choices, chunk=False)
+
+    def _read(self, index: int, update: Said | Ended) -> tuple[str, list[Call]]:
+        """Text and calls of an update."""
+        if self._new_scanner is None:
+            return ("" if isinstance(update, Ended) else update.text), []
+        scanner = self._scanners.get(index) or self._scanners.setdefault(index, self._new_scanner())
+        text, calls = scanner.rest() if isinstance(update, Ended) else scanner.feed(update.text)
+        self._called[index] += len(calls)
+        return text, calls
+
+    def _ending(self, index: int, ended: Ended | None) -> Json:
+        ending = _ending(ended)
+        if self._called[index] and ending["finish_reason"] == "stop":
+            ending["finish_reason"] = "tool_calls"
+        return ending
 
     def _chunk(
         self, index: int, delta: Json, scores: Sequence[Scored], ended: Ended | None = None
     ) -> Json:
-        choice = {"index": index, "delta": delta, "logprobs": None}
-        if scores:
-            choice["logprobs"] = self._scores(scores)
-        return self._wrap([choice | _ending(ended)], chunk=True)
+        logprobs = self._scores(scores) if scores else None
+        choice = {"index": index, "delta": delta, "logprobs": logprobs}
+        return self._wrap([choice | self._ending(index, ended)], chunk=True)
 
     def _scores(self, scores: Sequence[Scored]) -> Json | None:
         if not self._logprobs:

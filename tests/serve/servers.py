@@ -40,9 +40,11 @@ class Server:
 
 
 @contextmanager
-def serving(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Serve nano on a free port for as long as the block lasts."""
-    command = [sys.executable, "-m", "localmtp", "serve", "nano", "--threads", "1", "--port", "0"]
+def serving(
+    *flags: str, model: str = "nano", environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Serve a model on a free port for as long as the block lasts."""
+    command = [sys.executable, "-m", "localmtp", "serve", model, "--threads", "1", "--port", "0"]
     process = subprocess.Popen(
         [*command, *flags],
         stderr=subprocess.PIPE,
@@ -52,7 +54,7 @@ def serving(*flags: str, environment: Mapping[str, str] | None = None) -> Iterat
     assert process.stderr is not None
     try:
         line = process.stderr.readline()
-        assert line.startswith("serving nano at http://"), line
+        assert line.startswith("serving "), line
         yield Server(line.split()[3], process)
     finally:
         process.terminate()
