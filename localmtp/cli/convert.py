@@ -97,6 +97,7 @@ class _Size(click.ParamType[int]):
     metavar="FILE",
     help="Measure on this text.  [default: one that ships]",
 )
+@click.option("--merge", is_flag=True, help="SOURCE is the first part of a split model: join it.")
 @click.option("--threads", type=click.IntRange(1), help="[default: as many as cores]")
 @click.option("--force", is_flag=True, help="Replace files that are there already.")
 @click.option("--offline", is_flag=True, help="Never ask the network.")
@@ -107,6 +108,7 @@ def command(
     out: Path,
     drafter_quants: Sequence[str],
     as_json: bool,
+    merge: bool,
     **flags: Any,
 ) -> None:
     """Convert SOURCE, a checkpoint directory or hub repository, and its drafter.
@@ -117,9 +119,15 @@ def command(
     \b
     localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
     localmtp convert ./my-finetune --quant Q4_K_M --quant BF16 --report --out gguf
+    localmtp convert --merge model-Q8_0-00001-of-00003.gguf --out gguf
     """  # noqa: D301 - click looks for the control character
     from localmtp.convert import Options, convert
 
+    if merge:
+        if drafter_source is not None:
+            raise click.UsageError("--merge joins one model; give its first part alone")
+        _merge(Path(source), out, force=flags["force"], threads=flags["threads"], as_json=as_json)
+        return
     if drafter_quants and drafter_source is None:
         raise click.UsageError(
             "--drafter-quant needs a DRAFTER_SOURCE; for a drafter given alone, use --quant"
@@ -136,6 +144,25 @@ def command(
         _print_table(files)
         if options.report:
             _print_scores(files)
+
+
+def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json: bool) -> None:
+    from localmtp.convert import Progress
+    from localmtp.convert.merge import merge
+    from localmtp.machine import cores
+
+    with closing(_ProgressBar()) as bar:
+        file = merge(
+            first,
+            out,
+            force=force,
+            threads=threads or cores(),
+            progress=lambda path, done, total: bar(Progress(path, done, total)),
+        )
+    if as_json:
+        output.line(json.dumps(asdict(file), default=str))
+    else:
+        table(("file", "size", "sha256"), [(str(file.path), _size(file.size), file.sha256)])
 
 
 class _ProgressBar:

@@ -34,6 +34,11 @@ needs_llama_cpp = pytest.mark.skipif(
 )
 
 
+def tool(name: str) -> Path:
+    """One of llama.cpp's programs."""
+    return Path(os.environ["LOCALMTP_LLAMA_CPP_BIN"], name)
+
+
 def convert(checkpoint: Path, output_type: str, path: Path) -> None:
     """`convert_hf_to_gguf.py`."""
     source, _, python = (os.environ[name] for name in _VARIABLES)
@@ -45,8 +50,9 @@ def convert(checkpoint: Path, output_type: str, path: Path) -> None:
 
 def quantize(source: Path, quant: str, path: Path, *options: str | Path) -> None:
     """`llama-quantize`."""
-    tool = Path(os.environ["LOCALMTP_LLAMA_CPP_BIN"], "llama-quantize")
-    subprocess.run([tool, *options, source, path, quant], check=True, capture_output=True)
+    subprocess.run(
+        [tool("llama-quantize"), *options, source, path, quant], check=True, capture_output=True
+    )
 
 
 def folder_name(shape: str) -> str:

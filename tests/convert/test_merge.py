@@ -1,0 +1,93 @@
+"""`localmtp convert --merge`: a model in parts becomes the file that it would have been."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from localmtp.convert import Options, convert
+from localmtp.convert.merge import merge
+from localmtp.errors import LocalmtpError
+from tests.convert import official
+from tests.convert.checkpoints import write_checkpoint
+from tests.convert.gguf_files import metadata, tensors
+from tests.convert.test_command import localmtp
+
+PART = "model-Q8_0-0000{}-of-00003.gguf"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "model", "31B")
+
+
+@pytest.fixture
+def parts(tmp_path: Path, source: Path) -> Path:
+    """The directory of a model in three parts."""
+    options = Options(quants=["Q8_0"], part_size=1_000_000, threads=1)
+    convert(source, tmp_path / "parts", options=options)
+    return tmp_path / "parts"
+
+
+def test_the_whole_is_the_file_that_was_not_split(
+    tmp_path: Path, source: Path, parts: Path
+) -> None:
+    [whole] = convert(source, tmp_path / "whole", options=Options(quants=["Q8_0"], threads=1))
+    out = tmp_path / "merged"
+    done = localmtp("convert", "--merge", parts / PART.format(1), "--out", out, "--threads", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (out / "model-Q8_0.gguf").read_bytes() == whole.path.read_bytes()
+    assert whole.parts[0].sha256 in done.stdout
+    assert len(list(parts.iterdir())) == 3
+    again = localmtp("convert", "--merge", parts / PART.format(1), "--out", out)
+    assert (again.returncode, "--force replaces it" in again.stderr) == (1, True)
+
+
+@official.needs_llama_cpp
+def test_parts_of_gguf_split_are_merged_as_it_does(tmp_path: Path, source: Path) -> None:
+    [whole] = convert(source, tmp_path, options=Options(quants=["Q4_K_M"], threads=1))
+    tool = official.tool("llama-gguf-split")
+    prefix = tmp_path / "split"
+    for flags in (["--no-tensor-first-split"], []):
+        command = [tool, "--split", "--split-max-tensors", "20", *flags, whole.path, prefix]
+        subprocess.run(command, check=True, capture_output=True)
+        first = next(iter(sorted(tmp_path.glob("split-00001-*.gguf"))))
+        merged = merge(first, tmp_path / "out", force=True)
+        assert tensors(merged.path) == tensors(whole.path)
+        assert metadata(merged.path) == metadata(whole.path)
+        for part in tmp_path.glob("split-*.gguf"):
+            part.unlink()
+
+
+def test_parts_that_are_no_whole_are_refused(tmp_path: Path, source: Path, parts: Path) -> None:
+    first, second = parts / PART.format(1), parts / PART.format(2)
+    with pytest.raises(LocalmtpError, match="is not the first part of a model"):
+        merge(second, tmp_path / "out")
+    data = second.read_bytes()
+    second.write_bytes(data[:-5000])
+    with pytest.raises(LocalmtpError, match="it ends before its tensors do"):
+        merge(first, tmp_path / "out")
+    second.write_bytes(data[:300])
+    with pytest.raises(LocalmtpError, match="is not a whole GGUF file"):
+        merge(first, tmp_path / "out")
+    second.write_bytes((parts / PART.format(3)).read_bytes())
+    with pytest.raises(LocalmtpError, match="does not belong to the parts beside it"):
+        merge(first, tmp_path / "out")
+    second.unlink()
+    with pytest.raises(LocalmtpError, match="is missing"):
+        merge(first, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_headers_are_refused(tmp_path: Path, parts: Path) -> None:
+    """Every byte of the first kilobyte, made larger than anything can be."""
+    first = parts / PART.format(1)
+    data = first.read_bytes()
+    for at in range(0, 1024, 7):
+        first.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+        try:
+            merge(first, tmp_path / "out", force=True)
+        except LocalmtpError as error:
+            assert "\n" not in error.message
