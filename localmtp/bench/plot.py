@@ -21,7 +21,7 @@ _COLORS = (
 
 
 _FONTS = "system-ui, Helvetica, Arial, Noto Sans, DejaVu Sans, Liberation Sans, sans-serif"
-"""Named one by one, because renderers without a browser's defaults leave out text in generic ones."""
+"""Named one by one: renderers without a browser's defaults leave out text in generic fonts."""
 
 _SCALE = 2
 """Pixels of a PNG for each unit of the drawing: sharp on dense screens too."""

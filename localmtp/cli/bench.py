@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from localmtp.cli.comparing import LATEST, compared, earlier, show_history
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.following import follow, say_what_is_missing
 from localmtp.cli.laboratory import record_trace, show_replay
@@ -57,6 +59,14 @@ if TYPE_CHECKING:
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE.svg|png", help="Draw it too."
 )
+@click.option("--history", is_flag=True, help="Instead, show earlier results for MODEL.")
+@click.option(
+    "--compare",
+    is_flag=False,
+    flag_value=LATEST,
+    metavar="[FILE]",
+    help="Compare with the latest result before, or with one that --json printed.",
+)
 @click.option(
     "--synthetic",
     is_flag=True,
@@ -97,6 +107,7 @@ def command(
     localmtp bench gemma4-e4b --budget 20
     localmtp bench nano --workload code --n-draft 0,3,auto --json
     localmtp bench gemma4-12b --synthetic
+    localmtp bench nano --compare
     localmtp bench nano --trace nano.jsonl; localmtp bench --replay nano.jsonl
     """
     from localmtp.bench.plot import check_plot_file, draw
@@ -112,6 +123,10 @@ def command(
     if flags["synthetic"]:
         expect(model, flags)
         return 0
+    if flags["history"]:
+        show_history(model)
+        return 0
+    before = earlier(model, flags["compare"]) if flags["compare"] else None
     if plot is not None:
         check_plot_file(plot)
     files, pair = load(model, flags)
@@ -128,7 +143,9 @@ def command(
         return INTERRUPTED
     if plot is not None:
         draw(where, results, plot)
-    show(where, as_json(where, results), tables(where, results), flags)
+    report = as_json(where, results)
+    shown = chain(tables(where, results), compared(report, before))
+    show(where, report, shown, flags)
     say_what_is_missing(plan, answers, results)
     return INTERRUPTED if interrupted else 0
 

@@ -33,7 +33,8 @@ _VOCABULARY = 1 << 24
 """Bytes that come to the weights of each file, at most."""
 
 MEANINGLESS = (
-    *("trace", "plot", "sampled", "temp", "top_k", "top_p", "min_p", "seed", "max_tokens"),
+    *("trace", "plot", "history", "compare"),
+    *("sampled", "temp", "top_k", "top_p", "min_p", "seed", "max_tokens"),
     *("system", "think", "workloads", "prompts", "repeats", "drafter", "offline"),
 )
 """Flags of `bench` that say nothing where no model answers."""

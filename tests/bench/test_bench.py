@@ -15,6 +15,11 @@ SMALL = ("--threads", "1", "--prompts", "1", "--repeats", "1", "--max-tokens", "
 NANO = [sys.executable, "-m", "localmtp", "bench", "nano", *SMALL]
 
 
+@pytest.fixture(autouse=True)
+def data_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*NANO, *arguments], capture_output=True, text=True, timeout=300, check=False
@@ -80,13 +85,14 @@ def test_tables_plot_and_markdown(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("resvg_py") is None, reason="resvg-py is not installed")
 def test_a_plot_can_be_a_png(tmp_path: Path) -> None:
-    plot = tmp_path / "speed.png"
+    plot = tmp_path / "plots" / "speed.png"
+    plot.parent.mkdir()
     done = bench("--workload", "json", "--n-draft", "2", "--plot", str(plot))
     assert done.returncode == 0, done.stderr
     data = plot.read_bytes()
     assert data.startswith(b"\x89PNG\r\n")
     assert int.from_bytes(data[16:20]) == 1520
-    assert list(tmp_path.iterdir()) == [plot]
+    assert list(plot.parent.iterdir()) == [plot]
 
 
 def test_other_pictures_are_refused_before_anything_is_measured(tmp_path: Path) -> None:

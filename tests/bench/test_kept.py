@@ -1,0 +1,76 @@
+"""Results are kept, listed and compared, on real runs with a data folder of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = ("--threads", "1", "--prompts", "1", "--repeats", "1", "--max-tokens", "8",
+         "--workload", "count", "--n-draft", "2")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return tmp_path
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "localmtp", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_result_is_compared_with_the_one_before(data: Path) -> None:
+    assert bench("nano", "--compare").returncode == 1
+    first = bench("nano", *QUICK, "--json")
+    assert first.returncode == 0, first.stderr
+    (path,) = data.rglob("*.json")
+    kept = json.loads(path.read_text())
+    assert kept == json.loads(first.stdout)
+    for run in kept["runs"]:
+        run["decode_tokens_per_s"] /= 4  # a version that was slow
+    path.write_text(json.dumps(kept))
+    second = bench("nano", *QUICK, "--json", "--compare")
+    assert second.returncode == 0, second.stderr
+    report = json.loads(second.stdout)
+    assert report["compared"]["when"] == kept["when"]
+    now = {run["n_draft"]: run["decode_tokens_per_s"] for run in report["runs"]}
+    before = {run["n_draft"]: run["decode_tokens_per_s"] for run in kept["runs"]}
+    ratios = {r["n_draft"]: r["decode_tokens_per_s_ratio"] for r in report["compared"]["runs"]}
+    assert ratios == {n: pytest.approx(now[n] / before[n]) for n in ("0", "2")}
+
+
+def test_the_history_has_a_line_for_each(data: Path) -> None:
+    for _ in range(2):
+        bench("nano", *QUICK)
+        for path in data.rglob("2*.json"):
+            path.rename(path.with_name(f"earlier-{path.name}"))
+    shown = bench("nano", "--history").stdout.splitlines()
+    assert shown[1].split()[:2] == ["version", "cpu"]
+    assert len(shown) == 2 + 2
+    assert bench("gemma4-e2b", "--history").returncode == 1
+
+
+def test_another_file_is_named(data: Path) -> None:
+    other = data / "other.json"
+    other.write_text('{"model": "nano"}')
+    done = bench("nano", *QUICK, "--compare", str(other))
+    assert done.returncode == 1
+    assert "other.json" in done.stderr
+    assert "lacks" in done.stderr
+    assert "answers" not in done.stderr
+
+
+def test_a_result_that_cannot_be_kept_is_shown_all_the_same(data: Path) -> None:
+    (data / "localmtp").write_text("in the way")
+    done = bench("nano", *QUICK, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["runs"]
+    assert "warning: cannot keep" in done.stderr
