@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from localmtp import machine
+from localmtp.engine.ggml import devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.models import ModelFiles
-from localmtp.models.room import place_here
+from localmtp.models.fit import Load
+from localmtp.models.room import memory_of, place_here
 
 
 def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
     """Load a pair that fits.
 
     What fits is found out first: libllama would be given memory that is not there, and the system
-    would swap or end the program. What was chosen is told by `Pair.placed`.
+    would swap or end the program. What was chosen is told by the pair.
 
     Args:
         files: the pair.
@@ -36,4 +38,12 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
     options = replace(options, threads=options.threads or machine.cores())
     pair = Pair.load(files.target, files.drafter, options)
     pair.placed = placement.words if placement else ""
+    load = placement.load if placement else Load(pair.target.context.n_ctx)
+    pair.device = _device(load.gpu_layers, options.threads or 1)
+    pair.memory = memory_of(files, load)
     return pair
+
+
+def _device(gpu_layers: int, threads: int) -> str:
+    gpus = ", ".join(device.description for device in devices()) if gpu_layers else ""
+    return gpus or f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"

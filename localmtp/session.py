@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -127,7 +127,16 @@ class Session(ABC):
         self.drafter_name = drafter_name
         self.messages: list[Message] = []
         self.settings = settings
+        self.device = ""
+        """What computes, in words; empty where that is not known."""
+        self.memory: Mapping[str, int] = {}
+        """Bytes by what takes them; empty where that is not known."""
         self._cancelled = threading.Event()
+
+    @property
+    def plain_tokens_per_s(self) -> float:
+        """The speed without drafting, from passes that were made without; 0 where none was."""
+        return 0.0
 
     @property
     @abstractmethod
@@ -246,6 +255,7 @@ class LocalSession(Session):
         self._auto: dict[bool, AutoPacing] = {}
         self._counters = self._new_counters()
         self._template = chat_template(pair)
+        self.device, self.memory = pair.device, pair.memory
         self.placed = pair.placed
         """See `Pair`."""
         self._known: list[int] = []
@@ -257,6 +267,12 @@ class LocalSession(Session):
         if self._why_no_drafter:
             return f"off: {self._why_no_drafter}"
         return self._pacing().state
+
+    @property
+    def plain_tokens_per_s(self) -> float:
+        """From passes without a draft, which automatic pacing makes now and then."""
+        auto = self._auto.get(self.settings.sampling.temperature == 0)
+        return auto.plain_tokens_per_s if auto else 0.0
 
     def complete(self, text: str) -> Iterator[Event]:
         """Go on with `text` as it is: BOS, no chat template, no history.

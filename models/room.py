@@ -72,6 +72,18 @@ def weights_on_disk(files: ModelFiles) -> Weights:
     return Weights(sum(part.stat().st_size for part in _parts(files.target)), drafter)
 
 
+def memory_of(files: ModelFiles, load: Load) -> dict[str, int]:
+    """What a loaded pair takes, as predicted: bytes of its parts, the program left out."""
+    weights, header = weights_on_disk(files), read_header(files.target, settings_only=True)
+    needed = need(shape_of(header), weights, replace(load, gpu_layers=0))
+    return {
+        "target": needed.weights,
+        "drafter": needed.drafter,
+        "KV cache": needed.kv_cache,
+        "buffers": needed.buffers,
+    }
+
+
 def room_here() -> Room:
     """The memory that a model may take on this machine now."""
     from localmtp.engine.ggml import devices

@@ -37,6 +37,8 @@ async def test_an_answer_is_written_and_counted() -> None:
         assert entry.stats
         assert plural(entry.stats.completion_tokens, "token") in seen(app)
         assert "tok/s" in seen(app)
+        assert session.memory["target"] > session.memory["drafter"] > 0
+        assert all(name in seen(app) for name in session.memory)
         assert conversation.prompt.text == ""
 
 

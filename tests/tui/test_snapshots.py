@@ -13,6 +13,7 @@ import localmtp.tui
 from localmtp.engine.events import FinishReason, Generated, Origin, Piece
 from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.drawing.panel import Figures
 from localmtp.tui.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
 from localmtp.tui.screens.help import HelpScreen
 from localmtp.tui.screens.rounds import RoundsScreen
@@ -44,6 +45,19 @@ STATS = Stats(
     context_used=235,
     context_size=8192,
 )
+FIGURES = Figures(
+    STATS,
+    "on",
+    plain_speed=300.0,
+    lengths=[3, 3, 2, 0, 1, 4, 4, 4] * 30,
+    device="CPU, 2 threads",
+    memory={
+        "target": 4_900_000_000,
+        "drafter": 97_000_000,
+        "KV cache": 310_000_000,
+        "buffers": 84_000_000,
+    },
+)
 MARKDOWN = "It **works**:\n\n```python\ndef f(x):\n    return x + 1\n```\n\n1. one\n2. two\n"
 
 
@@ -69,7 +83,7 @@ class Host(App[None]):
 
     def on_mount(self) -> None:
         self.query_one(TopBar).show("nano", "nano", "on")
-        self.query_one(Statistics).show(STATS, "on")
+        self.query_one(Statistics).show(FIGURES)
         self.query_one(Transcript).replace(self.entries)
         self.query_one(Transcript).can_focus = False
         if self.over == "help":

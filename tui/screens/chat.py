@@ -18,6 +18,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.tui.actions import CHAT_ACTIONS, bindings
 from localmtp.tui.commands import parse
 from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.drawing.panel import Figures
 from localmtp.tui.entries import AnswerEntry, Entry, UserEntry
 from localmtp.tui.interpreter import Interpreter
 from localmtp.tui.messages import (
@@ -42,6 +43,7 @@ from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
+    from localmtp.engine.stats import Stats
     from localmtp.history import History
 
 POLL_EVERY_S = 1 / 4
@@ -113,9 +115,7 @@ class ChatScreen(Screen[None]):
         stats = session.stats() if session and (answer or session.messages) else None
         drafting = session.drafting if session else ""
         prefilled = answer.prefilled if answer else None
-        self.query_one(Statistics).show(
-            stats, drafting, writing=answer is not None, prefilled=prefilled
-        )
+        self.query_one(Statistics).show(self._figures(stats))
         if answer is None:
             state = ""
         elif stats and stats.completion_tokens:
@@ -138,6 +138,23 @@ class ChatScreen(Screen[None]):
         if session:
             self.query_one(TopBar).show(session.name, session.drafter_name, drafting)
 
+    def _figures(self, stats: Stats | None) -> Figures:
+        conversation = self.conversation
+        session, answer = conversation.session, conversation.answer
+        if session is None:
+            return Figures()
+        last = conversation.last_answer()
+        return Figures(
+            stats,
+            session.drafting,
+            writing=answer is not None,
+            prefilled=answer.prefilled if answer else None,
+            plain_speed=session.plain_tokens_per_s,
+            lengths=[len(played.drafted) for played in last.rounds[1:]] if last else (),
+            device=session.device,
+            memory=session.memory,
+        )
+
     def note(self, text: str) -> None:
         """Says for a moment what was done."""
         if text:
@@ -157,7 +174,7 @@ class ChatScreen(Screen[None]):
 
     def _raced(self, plain_speed: float | None) -> None:
         self.conversation.give_back()
-        self.query_one(Statistics).compare(plain_speed)
+        self.query_one(Statistics).compare(plain_speed or 0.0)
 
     def action_stop(self) -> None:
         """Stops the answer; without one, the loading of another model; else clears the prompt."""
