@@ -111,7 +111,8 @@ class Generation:
         counters.verify_s += verified - proposed
         counters.sample_s += judged - verified
         counters.count_round(draft.steps, len(draft.tokens), accepted)
-        self.pacing.settle(accepted, proposed - began, verified - proposed)
+        # A row costs its judgement too.
+        self.pacing.settle(accepted, proposed - began, judged - proposed)
         counters.context_used = len(target.tokens)
         return [*kept, follower], draft.tokens
 
