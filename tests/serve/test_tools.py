@@ -20,7 +20,7 @@ from localmtp.engine.stats import Counters
 from localmtp.models import resolve
 from localmtp.serve.shapes import Answer, ChatShape
 from localmtp.serve.tasks import Ended, Said
-from localmtp.serve.tools import CallScanner, parse_call
+from localmtp.serve.tools import Call, CallScanner, parse_call
 from localmtp.template import ChatTemplate
 from tests.serve.servers import Server, serving
 
@@ -74,7 +74,8 @@ def test_what_a_template_writes_is_read_back(arguments: dict[str, Any]) -> None:
 @given(arguments=ARGUMENTS, size=st.integers(1, 9))
 def test_calls_are_found_in_pieces(arguments: dict[str, Any], size: int) -> None:
     whole = f"One <moment|.{written(arguments)}{written({})} <|tool_cal"
-    scanner, text, calls = CallScanner(), "", []
+    scanner, text = CallScanner(), ""
+    calls: list[Call] = []
     for at in range(0, len(whole), size):
         more, found = scanner.feed(whole[at : at + size])
         text, calls = text + more, calls + found
@@ -131,7 +132,7 @@ def test_answers_with_calls_are_what_openai_expects() -> None:
     assert [(c.name, c.arguments) for c in called] == [("f", '{"city": "Łódź"}'), ("f", '{"n": 2}')]
 
     shape = ChatShape("nano", with_usage=False, logprobs=False, scanners=CallScanner)
-    updates = [*(Said(letter, "") for letter in said), ended]
+    updates: list[Said | Ended] = [*(Said(letter, "") for letter in said), ended]
     chunks = [ChatCompletionChunk.model_validate(shape.chunk(0, update)) for update in updates]
     calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
     assert [call.index for call in calls] == [0, 1]
@@ -171,7 +172,7 @@ def test_the_model_is_told_of_tools_and_of_earlier_calls(with_tools: openai.Open
             model="tools.gguf", messages=messages, max_tokens=1, **options
         )
         assert reply.usage is not None
-        return reply.usage.prompt_tokens
+        return int(reply.usage.prompt_tokens)
 
     ask = [{"role": "user", "content": "What is the weather?"}]
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
