@@ -37,6 +37,8 @@ class Options:
     imatrix: Path | None = None
     """Importance matrix for what `quants` is for."""
     quantized_by: str | None = None
+    license: str | None = None
+    """Of the weights, as the hub abbreviates it; None: as the model card says."""
     part_size: int = 0
     """Most bytes of weights in one file: a larger model becomes several; 0: no limit."""
     force: bool = False
@@ -141,12 +143,12 @@ def _plan_jobs(
     recipes = [Recipe(name, options.overrides, imatrix) for name in _quant_names(options.quants)]
     drafter_recipes = [Recipe(name) for name in _quant_names(options.drafter_quants)]
     located = locate(source, offline=options.offline)
-    origin = Origin(located.name, options.name, located.repo, options.quantized_by)
+    origin = Origin(located.name, options.name, located.repo, options.quantized_by, options.license)
     jobs = [plan(located.directory, origin, recipes, out)]
     if drafter_source is not None:
         name = f"{options.name}-assistant" if options.name else None
         located = locate(drafter_source, offline=options.offline)
-        origin = Origin(located.name, name, located.repo, options.quantized_by)
+        origin = replace(origin, folder=located.name, name=name, repo=located.repo)
         jobs.append(plan(located.directory, origin, drafter_recipes, out, jobs[0]))
     return jobs
 

@@ -39,6 +39,8 @@ class Origin:
     repo: str | None = None
     """`USER/REPO` on the hub, when it came from there."""
     quantized_by: str | None = None
+    license: str | None = None
+    """What the user says; None: as the model card says."""
 
     @property
     def file_name(self) -> str:
@@ -84,6 +86,7 @@ def write_origin(
     metadata.name = origin.name or metadata.name or origin.folder
     metadata.size_label = metadata.size_label or size_label(total, shared, expert, experts)
     metadata.quantized_by = origin.quantized_by
+    metadata.license = origin.license or metadata.license
     metadata.source_repo_url = origin.url or metadata.source_repo_url
     if _from_qat(origin, card) and "qat" not in (tags := metadata.tags or []):
         metadata.tags = [*tags, "qat"]

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from localmtp.cli import output
+from localmtp.cli.converted import ProgressBar, print_scores, print_table, size_for_people
 from localmtp.cli.table import table
-
-if TYPE_CHECKING:
-    from localmtp.convert import ConvertedFile, Progress
 
 
 class _TensorType(click.ParamType[tuple[str, str]]):
@@ -83,6 +80,7 @@ class _Size(click.ParamType[int]):
     help="Importance matrix for SOURCE, from llama-imatrix; the smallest types need one.",
 )
 @click.option("--quantized-by", metavar="NAME", help="Written into the files.")
+@click.option("--license", metavar="ID", help="The weights' licence.  [default: as SOURCE says]")
 @click.option(
     "--part-size",
     type=_Size(),
@@ -134,16 +132,16 @@ def command(
         )
     flags["report"] |= flags["report_text"] is not None
     options = Options(drafter_quants=drafter_quants or ("Q8_0",), **flags)
-    with closing(_ProgressBar()) as progress:
+    with closing(ProgressBar()) as progress:
         files = convert(
             source, out, drafter_source=drafter_source, options=options, progress=progress
         )
     if as_json:
         output.line(json.dumps({"files": [asdict(file) for file in files]}, default=str))
     else:
-        _print_table(files)
+        print_table(files)
         if options.report:
-            _print_scores(files)
+            print_scores(files)
 
 
 def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json: bool) -> None:
@@ -151,7 +149,7 @@ def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json:
     from localmtp.convert.merge import merge
     from localmtp.machine import cores
 
-    with closing(_ProgressBar()) as bar:
+    with closing(ProgressBar()) as bar:
         file = merge(
             first,
             out,
@@ -162,73 +160,6 @@ def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json:
     if as_json:
         output.line(json.dumps(asdict(file), default=str))
     else:
-        table(("file", "size", "sha256"), [(str(file.path), _size(file.size), file.sha256)])
-
-
-class _ProgressBar:
-    """A bar on standard error for each checkpoint, where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._path: Path | None = None
-        self._done = 0
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.path != self._path:
-            self.close()
-            self._path = progress.path
-            if progress.total:
-                self._bar = click.progressbar(
-                    length=progress.total,
-                    label=progress.path.name,
-                    file=sys.stderr,
-                    hidden=not sys.stderr.isatty(),
-                    item_show_func=lambda done: done,
-                    update_min_steps=max(1, progress.total // 1000),
-                )
-        if self._bar is not None:
-            words = _size if progress.in_bytes else str
-            done = f"{words(progress.done)} of {words(progress.total)}"
-            self._bar.update(progress.done - self._done, done)
-            self._done = progress.done
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.render_finish()
-        self._bar, self._done = None, 0
-
-
-def _print_table(files: Sequence[ConvertedFile]) -> None:
-    width = max(len(str(part.path)) for file in files for part in file.parts)
-    output.line(f"{'file':{width}}  {'size':>9}  {'bits/weight':>11}  sha256")
-    for file in files:
-        unchecked = "" if file.checked else "  (too large to be run here)"
-        bits = f"{file.bits_per_weight:.2f}"
-        for part in file.parts:
-            named = f"{part.path!s:{width}}  {_size(part.size):>9}"
-            output.line(f"{named}  {bits:>11}  {part.sha256}{unchecked}")
-
-
-def _print_scores(files: Sequence[ConvertedFile]) -> None:
-    from localmtp.convert.report import (
-        TARGET_COLUMNS,
-        DrafterScore,
-        TargetScore,
-        drafter_columns,
-    )
-
-    output.line()
-    scores = [file.score for file in files]
-    table(TARGET_COLUMNS, [score.row() for score in scores if isinstance(score, TargetScore)])
-    if drafters := [score for score in scores if isinstance(score, DrafterScore)]:
-        output.line()
-        table(drafter_columns(drafters), [score.row() for score in drafters])
-
-
-def _size(size: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
+        table(
+            ("file", "size", "sha256"), [(str(file.path), size_for_people(file.size), file.sha256)]
+        )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.convert.checkpoints import write_checkpoint
+from tests.convert.gguf_files import metadata
 
 
 def localmtp(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -54,3 +55,13 @@ def test_wrong_usage_is_told_apart(tmp_path: Path) -> None:
     assert (done.returncode, "DRAFTER_SOURCE" in done.stderr) == (2, True)
     done = localmtp("convert", tmp_path, "--out", tmp_path, "--tensor-type", "ffn_down")
     assert (done.returncode, "REGEX=TYPE" in done.stderr) == (2, True)
+
+
+def test_a_licence_can_be_given(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
+    (source / "README.md").unlink()
+    for flags, expected in (([], None), (["--license", "apache-2.0"], "apache-2.0")):
+        done = localmtp("convert", source, "--out", tmp_path, "--quant", "F16", "--force", *flags)
+        assert done.returncode == 0, done.stderr
+        found = metadata(tmp_path / "mtp-tiny-F16.gguf").get("general.license")
+        assert found == (expected and [["STRING"], expected])

@@ -51,7 +51,15 @@ def test_parts_of_gguf_split_are_merged_as_it_does(tmp_path: Path, source: Path)
     tool = official.tool("llama-gguf-split")
     prefix = tmp_path / "split"
     for flags in (["--no-tensor-first-split"], []):
-        command = [tool, "--split", "--split-max-tensors", "20", *flags, whole.path, prefix]
+        command: list[str | Path] = [
+            tool,
+            "--split",
+            "--split-max-tensors",
+            "20",
+            *flags,
+            whole.path,
+            prefix,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         first = next(iter(sorted(tmp_path.glob("split-00001-*.gguf"))))
         merged = merge(first, tmp_path / "out", force=True)
