@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from localmtp.errors import LocalmtpError
@@ -25,6 +25,7 @@ from localmtp.models.cache import hub_cache, repository_folder
 from localmtp.models.hub import RemoteFile, bytes_from, explained, patiently
 
 _CHUNK = 1 << 20
+_NO_SUCH_RANGE = 416
 # Room that a download leaves on the disk.
 _SPARE = 1 << 28
 
@@ -92,17 +93,26 @@ def _transfer_all(file: RemoteFile, blob: Path, tell: Callable[[int], None]) -> 
     if _size(partial) > file.nbytes:
         partial.unlink()
     if _size(partial) < file.nbytes:
-        patiently(lambda: _transfer(file, partial, tell), progress=lambda: _size(partial))
+        try:
+            patiently(lambda: _transfer(file, partial, tell), progress=lambda: _size(partial))
+        except HfHubHTTPError as fault:
+            if fault.response.status_code == _NO_SUCH_RANGE:
+                raise _discarded(partial, f"{file} is shorter than the hub says") from fault
+            raise
     with partial.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
     if digest != file.sha256:
-        partial.unlink()
-        raise LocalmtpError(
-            f"{file} arrived damaged and was discarded: its hash is {digest[:12]}…, "
-            f"not {file.sha256[:12]}…",
-            hint="try again; if it happens twice, a proxy or the mirror is at fault",
-        )
+        words = f"{file} arrived damaged: its hash is {digest[:12]}…, not {file.sha256[:12]}…"
+        raise _discarded(partial, words)
     partial.replace(blob)
+
+
+def _discarded(partial: Path, reason: str) -> LocalmtpError:
+    partial.unlink()
+    return LocalmtpError(
+        f"{reason}; it was discarded",
+        hint="try again; if it happens twice, a proxy or the mirror is at fault",
+    )
 
 
 def _transfer(file: RemoteFile, partial: Path, tell: Callable[[int], None]) -> None:

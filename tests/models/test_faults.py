@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,13 @@ from tests.hub import Hub
 from tests.models.conftest import Pair, Program
 
 REPO = "someone/gemma-4-tiny-GGUF"
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+runpy.run_module("localmtp", run_name="__main__")
+"""
+"""The program, unable to write files beyond a length: a full disk, as far as it can tell."""
+
 KILLS = 4
 """Enough to hit header probes, transfer and bookkeeping; fifty were run by hand."""
 
@@ -91,7 +100,7 @@ def test_damaged_files_are_discarded_and_said(hub: Hub, program: Program, large_
     hub.faults.damaged = 1
     pulled = program("pull", REPO)
     assert pulled.returncode == 1
-    assert "arrived damaged and was discarded" in pulled.stderr
+    assert "arrived damaged" in pulled.stderr
     assert not list(program.cache.rglob("*.gguf"))
     assert program("pull", REPO).returncode == 0
     assert holds(program, large_pair)
@@ -153,6 +162,46 @@ def test_a_cache_that_cannot_be_written_is_named(
     assert pulled.returncode == 1
     assert str(obstacle) in pulled.stderr
     assert "HF_HOME" in pulled.stderr
+
+
+def test_a_pull_that_the_disk_cannot_hold_is_refused_before_it_begins(
+    hub: Hub, program: Program, pair: Pair
+) -> None:
+    parts = [f"tiny-Q8_0-{n:05}-of-00040.gguf" for n in range(1, 41)]
+    hub.publish(REPO, dict.fromkeys(parts, pair.target))
+    hub.faults.claimed_size = 49 * 10**9
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 1
+    assert "not enough disk space: 1960.00 GB are needed" in pulled.stderr
+    assert "`localmtp rm MODEL` frees space" in pulled.stderr
+    assert len(hub.downloads()) <= 2
+
+
+def test_a_write_that_the_system_refuses_keeps_what_is_there(
+    hub: Hub, program: Program, large_pair: Pair
+) -> None:
+    publish(hub, large_pair)
+    limited = (sys.executable, "-c", LIMITED, str(3 << 20), "pull", REPO)
+    done = subprocess.run(limited, env=program.environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "what was downloaded is kept" in done.stderr
+    assert not list(program.cache.rglob("*.gguf"))
+    sent = hub.sent
+    assert program("pull", REPO).returncode == 0
+    assert holds(program, large_pair)
+    assert hub.sent - sent < sum(map(len, large_pair)) - (2 << 20)
+
+
+def test_a_file_shorter_than_the_hub_says_is_not_taken(
+    hub: Hub, program: Program, pair: Pair
+) -> None:
+    hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target})
+    hub.faults.claimed_size = len(pair.target) + 100
+    pulled = program("pull", REPO)
+    assert pulled.returncode == 1
+    assert f"{REPO}/tiny-Q8_0.gguf is shorter than the hub says" in pulled.stderr
+    assert not list(program.cache.rglob("*.gguf"))
 
 
 def test_a_header_that_lies_is_refused_before_anything_is_downloaded(
