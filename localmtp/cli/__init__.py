@@ -23,6 +23,7 @@ _COMMANDS = {
     "bench": "localmtp.cli.bench:command",
     "verify": "localmtp.cli.verify:command",
     "serve": "localmtp.cli.serve:command",
+    "plan": "localmtp.cli.plan:command",
     "doctor": "localmtp.cli.doctor:command",
 }
 

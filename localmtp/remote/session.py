@@ -221,7 +221,8 @@ def _offered(server: Server, wanted: str | None) -> ServedModel:
     if not models:
         raise LocalmtpError(f"{server.url} offers no model")
     for model in models:
-        if wanted is None or wanted in (model.id, PurePath(model.id).name):
+        # llama.cpp serves paths, Ollama names with a tag.
+        if wanted in (None, model.id, PurePath(model.id).name, model.id.removesuffix(":latest")):
             return model
     names = [PurePath(model.id).name for model in models]
     near = get_close_matches(wanted or "", names, n=3) or names[:3]

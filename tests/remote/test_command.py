@@ -1,39 +1,17 @@
 """`localmtp run --server` as a real process, against servers of several kinds."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from localmtp.models import resolve
 from tests.remote.loopback import Script, ended, said, serving, usage
+from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
 
 NANO = resolve("nano")
 QUESTION = "Who are you?"
-LLAMA_SERVER = os.environ.get("LOCALMTP_TEST_LLAMA_SERVER", "")
-"""The path of a `llama-server`, if there is one to test with."""
-
-
-def localmtp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "localmtp", *arguments]
-    clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=clean | environment,
-    )
 
 
 def test_streams_and_reports_as_for_a_local_model() -> None:
@@ -79,31 +57,6 @@ def test_flags_of_this_machine_are_wrong_usage(flags: list[str]) -> None:
     assert done.returncode == 2
     assert f"{flags[0]} is the server's to decide" in done.stderr
     assert localmtp("run", "nano", QUESTION, "--api-key", "x").returncode == 2
-
-
-@contextmanager
-def listening(command: list[str], port: int, log: Path) -> Iterator[str]:
-    """A server's process, once it is healthy."""
-    url = f"http://127.0.0.1:{port}"
-    with log.open("wb") as said_by_it, subprocess.Popen(command, stderr=said_by_it) as process:
-        try:
-            for _ in range(600):
-                assert process.poll() is None, log.read_text()
-                try:
-                    if httpx.get(url + "/health").is_success:
-                        break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 LENGTHS = ("--temp", "0", "--max-tokens", "40", "--json")

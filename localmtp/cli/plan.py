@@ -1,0 +1,84 @@
+"""`localmtp plan`: the command or file that runs the same pair on another engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from localmtp.cli import output
+
+if TYPE_CHECKING:
+    from localmtp.plan.planning import Plan
+
+
+@click.command("plan", short_help="How to run a model on another engine.")
+@click.argument("model")
+@click.option(
+    "--for",
+    "engine",
+    type=click.Choice(["vllm", "llama.cpp", "ollama"]),
+    required=True,
+    help="The engine.",
+)
+@click.option(
+    "--ctx",
+    type=click.IntRange(min=16),
+    default=8192,
+    show_default=True,
+    help="Context, in tokens.",
+)
+@click.option(
+    "--bench",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take the draft length from this `bench --json`.  [default: the latest result, if any]",
+)
+@click.option("--offline", is_flag=True, help="Never ask the network.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def command(
+    model: str, engine: str, ctx: int, bench: Path | None, offline: bool, as_json: bool
+) -> None:
+    """Print what runs MODEL with its drafter on vLLM, llama.cpp's server or Ollama.
+
+    The command, or for Ollama the Modelfile, goes to standard output; what to know about it, to
+    standard error. Nothing is downloaded or started.
+
+    \b
+    localmtp plan gemma4-31b --for vllm
+    localmtp plan gemma4-e4b --for ollama > Modelfile
+    localmtp plan ./gemma-4-E4B-it-Q4_0.gguf --for llama.cpp --ctx 32768
+    """  # noqa: D301 - click reads the character
+    from localmtp.plan.planning import make_plan
+
+    plan = make_plan(model, engine, ctx, bench=bench, offline=offline)
+    if as_json:
+        output.line(json.dumps(plan.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(plan)
+
+
+def _print(plan: Plan) -> None:
+    from localmtp.plan.recipe import shell
+
+    recipe = plan.recipe
+    commands = [shell(each) for each in recipe.commands]
+    for line in [recipe.file.rstrip("\n")] if recipe.file else commands:
+        output.line(line)
+    facts = {
+        "draft length": f"{plan.n_draft}: {plan.n_draft_from}",
+        "memory": plan.memory,
+        "drafting pays": plan.pays,
+        "checked": recipe.checked,
+        "chat with it": f"localmtp chat --server {recipe.url} {recipe.served_as}".rstrip(),
+    }
+    if recipe.file:
+        facts["then"] = " && ".join(commands)
+    for name, words in facts.items():
+        click.echo(f"{name + ':':14} {words}", err=True)
+    for note in recipe.notes:
+        click.echo(f"note: {note}", err=True)
+    for warning in plan.warnings:
+        click.echo(f"warning: {warning}", err=True)

@@ -1,0 +1,73 @@
+"""vLLM, for many requests at once on data-centre GPUs."""
+
+from __future__ import annotations
+
+import json
+
+from localmtp.errors import LocalmtpError
+from localmtp.plan.recipe import Pair, Recipe
+
+_ADVISED = {
+    "google/gemma-4-E2B-it": 2,
+    "google/gemma-4-E4B-it": 4,
+    "google/gemma-4-12B-it": 4,
+    "google/gemma-4-26B-A4B-it": 4,
+    "google/gemma-4-31B-it": 4,
+}
+"""Draft lengths that vLLM's recipe for Gemma 4 recommends, the smaller where it gives a range;
+measured by its authors on A100 and H100."""
+
+_MEMORY = {
+    "google/gemma-4-E2B-it": "one GPU of 24 GB",
+    "google/gemma-4-E4B-it": "one GPU of 24 GB",
+    "google/gemma-4-12B-it": "one GPU of 40 GB: 24 GB of weights alone",
+    "google/gemma-4-26B-A4B-it": "one GPU of 80 GB, or two with --tensor-parallel-size 2",
+    "google/gemma-4-31B-it": "one GPU of 80 GB, or two with --tensor-parallel-size 2",
+}
+"""For the checkpoint in bfloat16: the smallest NVIDIA GPUs in the recipe's tables; the 12B, which
+they lack, by its size."""
+
+
+def advised(checkpoint: str) -> int | None:
+    """The draft length that vLLM's own documents advise."""
+    return _ADVISED.get(checkpoint)
+
+
+def memory(checkpoint: str) -> str:
+    """What it needs, in words."""
+    return _MEMORY.get(checkpoint, "two bytes for each parameter, and the KV cache")
+
+
+def recipe(pair: Pair) -> Recipe:
+    """The checkpoint that the files were made from, with its own drafter.
+
+    Raises:
+        LocalmtpError: the checkpoint is not known; vLLM does not run these GGUF files.
+    """
+    if not pair.original:
+        raise LocalmtpError(
+            f"vLLM runs checkpoints from the hub, and that of {pair.name} is not known",
+            hint="name a model of the registry, like gemma4-e4b; `localmtp list --all` shows them",
+        )
+    command = ["vllm", "serve", pair.original, "--max-model-len", str(pair.context)]
+    command += ["--reasoning-parser", "gemma4"]
+    if pair.n_draft:
+        drafting = {
+            "method": "mtp",
+            "model": f"{pair.original}-assistant",
+            "num_speculative_tokens": pair.n_draft,
+        }
+        command += ["--speculative-config", json.dumps(drafting)]
+    return Recipe(
+        commands=(tuple(command),),
+        url="http://127.0.0.1:8000",
+        notes=(
+            "vLLM downloads the checkpoint itself, in bfloat16: it does not run the GGUF files",
+            "vLLM 0.20.1 fails to load this drafter, 0.21.0 is known to work; the 12B's needs a "
+            "later one",
+            "--per-request-spec-decode-metrics summary (0.32, experimental) lets localmtp show "
+            "the acceptance of each answer; without it, it takes differences of /metrics",
+        ),
+        checked="docs.vllm.ai (speculative decoding: MTP, per-request metrics), the recipe "
+        "Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; not run",
+    )

@@ -1,0 +1,138 @@
+"""`localmtp plan` as a real process; what it prints for llama.cpp is run where there is one."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from localmtp.models.registry import entries
+from localmtp.plan.planning import ENGINES, Plan, make_plan
+from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
+
+
+def planned(model: str, engine: str, context: int = 8192, bench: Path | None = None) -> Plan:
+    return make_plan(model, engine, context, bench=bench, offline=True)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No models, and no results of `bench`, but those of the test."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def test_vllm_gets_the_checkpoint_and_its_assistant() -> None:
+    plan = planned("gemma4-31b", "vllm", context=4096)
+    (command,) = plan.recipe.commands
+    assert command[:3] == ("vllm", "serve", "google/gemma-4-31B-it")
+    assert command[command.index("--max-model-len") + 1] == "4096"
+    assert json.loads(command[command.index("--speculative-config") + 1]) == {
+        "method": "mtp",
+        "model": "google/gemma-4-31B-it-assistant",
+        "num_speculative_tokens": 4,
+    }
+    assert "80 GB" in plan.memory
+
+
+def test_a_repository_of_the_registry_is_recognized() -> None:
+    plan = planned("google/gemma-4-E4B-it-qat-q4_0-gguf", "vllm")
+    assert plan.recipe.commands[0][2] == "google/gemma-4-E4B-it"
+
+
+def test_files_that_are_not_here_are_downloaded_first() -> None:
+    for engine in ("llama.cpp", "ollama"):
+        target, drafter, *rest = planned("gemma4-e4b:Q4_K_M", engine).recipe.commands
+        assert target[:3] == ("hf", "download", "ggml-org/gemma-4-E4B-it-GGUF")
+        assert drafter[3] == "mtp-gemma-4-E4B-it-Q8_0.gguf"
+        assert rest
+
+
+def test_ollama_gets_a_modelfile() -> None:
+    printed = localmtp("plan", "nano", "--for", "ollama")
+    lines = [line.split(maxsplit=1) for line in printed.stdout.splitlines()]
+    assert [line[0] for line in lines[:2]] == ["FROM", "DRAFT"]
+    assert all(Path(line[1]).is_file() for line in lines[:2])
+    assert ["PARAMETER", "draft_num_predict 3"] in lines
+    assert "ollama create localmtp-nano -f Modelfile" in printed.stderr
+    assert "not run" in printed.stderr
+
+
+def test_what_is_printed_for_a_shell_is_one_command() -> None:
+    printed = localmtp("plan", "nano", "--for", "llama.cpp")
+    joined = printed.stdout.replace("\\\n", "")
+    assert tuple(shlex.split(joined)) == planned("nano", "llama.cpp").recipe.commands[0]
+    assert "run with nano" in printed.stderr
+
+
+def test_json_is_one_object() -> None:
+    done = localmtp("plan", "nano", "--for", "llama.cpp", "--offline", "--json")
+    assert json.loads(done.stdout) == json.loads(json.dumps(planned("nano", "llama.cpp").as_dict()))
+
+
+def report(folder: Path, rates: dict[str, float], model: str = "nano") -> Path:
+    runs = [
+        {"workload": w, "n_draft": n, "temp": 0.0, "decode_tokens_per_s": rate}
+        for w in ("code", "prose")
+        for n, rate in rates.items()
+    ]
+    path = folder / "result.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = {"cpu": "a fast one", "threads": 2, "devices": []}
+    fields = {"model": model, "version": "1.0", "when": "2026-01-02T03:04:05+00:00"}
+    path.write_text(json.dumps({**fields, "machine": machine, "runs": runs}))
+    return path
+
+
+def test_the_draft_length_is_what_bench_found(tmp_path: Path) -> None:
+    path = report(tmp_path, {"0": 10.0, "2": 14.0, "5": 16.0, "auto": 17.0})
+    plan = planned("nano", "llama.cpp", bench=path)
+    assert plan.n_draft == 5
+    assert "a fast one" in plan.n_draft_from
+    report(tmp_path / "data" / "localmtp" / "bench", {"0": 10.0, "4": 12.0})
+    assert planned("nano", "llama.cpp").n_draft == 4
+
+
+def test_without_a_gain_there_is_no_drafter(tmp_path: Path) -> None:
+    path = report(tmp_path, {"0": 10.0, "2": 9.0})
+    (command,) = planned("nano", "llama.cpp", bench=path).recipe.commands
+    assert "-md" not in command
+    assert "DRAFT" not in planned("nano", "ollama", bench=path).recipe.file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nano", "--for", "vllm"], "vLLM runs checkpoints"),
+        (["gemma4-e4", "--for", "ollama"], "gemma4-e4b"),
+        (["./none.gguf", "--for", "llama.cpp"], "none.gguf"),
+        (["nano", "--for", "llama.cpp", "--bench", "none.json"], "none.json"),
+    ],
+)
+def test_what_cannot_be_planned(arguments: list[str], said: str) -> None:
+    done = localmtp("plan", *arguments, "--offline")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_model_of_the_registry_has_a_plan(engine: str) -> None:
+    for model in entries():
+        plan = planned(model, engine)
+        assert plan.n_draft >= 1
+        assert plan.recipe.checked
+        assert "two bytes" not in plan.memory, model
+
+
+@pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_TEST_LLAMA_SERVER names no llama-server")
+def test_the_command_for_llama_cpp_runs_and_drafts(tmp_path: Path) -> None:
+    (command,) = planned("nano", "llama.cpp").recipe.commands
+    port = free_port()
+    instead = [LLAMA_SERVER, *command[1 : command.index("--port")], "--port", str(port), "-t", "1"]
+    with listening(instead, port, tmp_path / "log") as url:
+        done = localmtp("run", "--server", url, "Who are you?", "--json", "--temp", "0")
+    stats = json.loads(done.stdout)["stats"]
+    assert stats["drafting"] == "on"
+    assert stats["draft_length_mean"] == pytest.approx(3, abs=0.5)
+    assert stats["accepted"] > 0
