@@ -128,9 +128,11 @@ def choices(flags: dict[str, Any], **instead: Any) -> Choices:
         flags: those that a command has; what it lacks is left to the model or the program.
         instead: fields of `Choices` that take the place of flags.
     """
-    from localmtp.session import Choices
+    from localmtp.session import Choices, OnFull
 
     given = {**flags, "temperature": flags["temp"], **instead}
+    if "on_full" in given:
+        given["on_full"] = OnFull(given["on_full"])
     return Choices(**{name: given[name] for name in Choices.__slots__ if name in given})
 
 
