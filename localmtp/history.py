@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,9 @@ from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
-    from localmtp.session import Message
+    from localmtp.session import Message, Settings
 
-VERSION = 1
+VERSION = 2
 """Of the tables; a file with a later one was written by a later localmtp."""
 
 LONGEST_TITLE = 60
@@ -47,6 +47,14 @@ CREATE TABLE message (
     PRIMARY KEY (conversation, position)
 );
 """
+
+_SINCE_2 = """
+ALTER TABLE conversation ADD COLUMN settings TEXT;
+CREATE TABLE unsent (text TEXT NOT NULL);
+"""
+
+_STEPS = (_SCHEMA, _SINCE_2)
+"""What each version added; a file goes through those that it lacks."""
 
 
 def default_path() -> Path:
@@ -108,8 +116,8 @@ class History:
             )
             return int(row.lastrowid or 0)
 
-    def save(self, conversation: int, messages: Sequence[Message]) -> None:
-        """Makes the saved messages equal to these."""
+    def save(self, conversation: int, messages: Sequence[Message], settings: Settings) -> None:
+        """Makes the saved messages and settings equal to these."""
         rows = [
             (conversation, position, message.role, message.text, message.thought, *_ending(message))
             for position, message in enumerate(list(messages))
@@ -126,7 +134,8 @@ class History:
                 (conversation, len(rows)),
             )
             db.execute(
-                "UPDATE conversation SET updated = ? WHERE id = ?", (time.time(), conversation)
+                "UPDATE conversation SET updated = ?, settings = ? WHERE id = ?",
+                (time.time(), json.dumps(asdict(settings)), conversation),
             )
 
     def find(self, words: str = "") -> list[Saved]:
@@ -160,6 +169,26 @@ class History:
             Message(Role(role), text, thought, _ended(role, finish), _stats(stats))
             for role, text, thought, finish, stats in rows
         ]
+
+    def settings(self, conversation: int) -> Settings | None:
+        """How its answers were generated last; None where that was not saved."""
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT settings FROM conversation WHERE id = ?", (conversation,)
+            ).fetchone()
+        return _settings(row[0]) if row and row[0] else None
+
+    def keep_unsent(self, text: str) -> None:
+        """Stores what was typed and not sent, until it is taken."""
+        with self._transaction() as db:
+            db.execute("INSERT INTO unsent VALUES (?)", (text,))
+
+    def take_unsent(self) -> str:
+        """What was typed and not sent when the chat last ended; empty as a rule."""
+        with self._transaction() as db:
+            texts = [text for (text,) in db.execute("SELECT text FROM unsent ORDER BY rowid")]
+            db.execute("DELETE FROM unsent")
+        return "\n".join(texts)
 
     def rename(self, conversation: int, title: str) -> None:
         """Gives a conversation another title."""
@@ -216,8 +245,9 @@ def _opened(path: Path) -> sqlite3.Connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise sqlite3.OperationalError("it was written by a later version of localmtp")
-        if version == 0:
-            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        if version < VERSION:
+            steps = "".join(_STEPS[version:])
+            connection.executescript(f"BEGIN;{steps}PRAGMA user_version = {VERSION};COMMIT;")
         connection.execute("SELECT count(*) FROM conversation").fetchone()
     except BaseException:
         connection.close()
@@ -246,6 +276,20 @@ def _ended(role: str, finish: str | None) -> FinishReason | None:
         return FinishReason(finish)
     # The process ended while it was written.
     return FinishReason.CANCELLED if role == "model" else None
+
+
+def _settings(stored: str) -> Settings:
+    """Settings that a later version has and this one lacks are left out."""
+    from localmtp.engine.sampling import Sampling
+    from localmtp.session import OnFull, Settings
+
+    fields = json.loads(stored)
+    sampling = fields.pop("sampling", {})
+    known = {name: fields[name] for name in Settings.__dataclass_fields__ if name in fields}
+    if "on_full" in known:
+        known["on_full"] = OnFull(known["on_full"])
+    kept = {name: sampling[name] for name in Sampling.__dataclass_fields__ if name in sampling}
+    return Settings(sampling=Sampling(**kept), **known)
 
 
 def _stats(stored: str | None) -> Stats | None:

@@ -25,6 +25,7 @@ def run_chat(
     prepare: Callable[[], tuple[Choices, LoadOptions]],
     connect: Callable[[str | None], Session] | None = None,
     save: bool = True,
+    mouse: bool = True,
 ) -> None:
     """Opens the chat and returns when the user leaves it.
 
@@ -36,6 +37,7 @@ def run_chat(
             the chat is open, as these import libllama.
         connect: opens a server's model of a name, in place of all these.
         save: keep conversations in the user's data folder.
+        mouse: take clicks and the wheel; else the terminal keeps them, to select and scroll.
 
     Raises:
         LocalmtpError: the model could not be loaded; the chat has shown the same line.
@@ -43,15 +45,17 @@ def run_chat(
     from localmtp.history import default_path
     from localmtp.tui.app import ChatApp
     from localmtp.tui.opening import connecting, opener
+    from localmtp.tui.preferences import theme_file
 
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = ChatApp(
         model,
         connecting(connect) if connect else opener(model, drafter, offline, prepare),
         default_path() if save else None,
+        theme_file(),
     )
     try:
-        app.run()
+        app.run(mouse=mouse)
     finally:
         app.close()
     if app.chat.failure:

@@ -37,6 +37,7 @@ CHAT_ACTIONS = (
     Action("interrupt", "ctrl+c", "Copy or stop", "Copy the selection, else stop the answer"),
     Action("regenerate", "ctrl+r", "Again", "Answer the last question once more", True),
     Action("new", "ctrl+n", "New", "Begin a new conversation"),
+    Action("app.edit", "ctrl+g", "Editor", "Write the message in $EDITOR"),
     Action("models", "ctrl+o", "Model", "Choose the model that answers"),
     Action("sessions", "ctrl+l", "Sessions", "Saved conversations", True),
     Action("settings", "f2", "Settings", "Sampling, drafting, system prompt", True, priority=True),
@@ -45,10 +46,10 @@ CHAT_ACTIONS = (
     Action("thinking", "ctrl+t", "Thought", "Fold or unfold the last thought"),
     Action("panel", "ctrl+s", "Statistics", "Show or hide the statistics"),
     Action("messages", "alt+up", "Messages", "Go to the messages: copy, edit, delete"),
-    Action("theme", "f5", "Theme", "Dark or light", priority=True),
+    Action("app.theme", "f5", "Theme", "Dark or light", priority=True),
     Action("command_palette", "ctrl+p", "Palette", "Find an action by its name"),
     Action("help", "f1", "Help", "Keys and commands", True, priority=True),
-    Action("quit", "ctrl+q", "Quit", "Leave the chat", True, priority=True),
+    Action("app.quit", "ctrl+q", "Quit", "Leave the chat", True, priority=True),
 )
 """Of the chat screen."""
 

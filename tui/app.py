@@ -5,16 +5,20 @@ from __future__ import annotations
 import signal
 from asyncio import get_running_loop
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual.app import App, SystemCommand
+import click
+from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.screen import Screen
 
+from localmtp.errors import LocalmtpError
 from localmtp.tui.actions import CHAT_ACTIONS
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.opening import Opener
+from localmtp.tui.preferences import remember_theme, remembered_theme
 from localmtp.tui.screens.chat import ChatScreen
 from localmtp.tui.themes import PALETTES, theme
 
@@ -29,17 +33,26 @@ class ChatApp(App[None]):
         model: its name, as the user gave it; None for the default one.
         opener: loads models, in threads.
         history: where conversations are saved; None to save none.
+        theme_kept_in: where the theme is remembered; None to begin with the dark one.
     """
 
     CSS_PATH = "app.tcss"
     TITLE = "localmtp"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, model: str | None, opener: Opener, history: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: str | None,
+        opener: Opener,
+        history: Path | None = None,
+        theme_kept_in: Path | None = None,
+    ) -> None:
         super().__init__()
         for name in PALETTES:
             self.register_theme(theme(name))
-        self.theme = "localmtp-dark"
+        self._theme_kept_in = theme_kept_in
+        remembered = remembered_theme(theme_kept_in) if theme_kept_in else ""
+        self.theme = remembered if remembered in PALETTES else "localmtp-dark"
         self.history: History | None = None
         open_history = partial(self._open_history, history) if history else None
         self.chat = ChatScreen(model, opener, open_history, self._brush())
@@ -52,12 +65,40 @@ class ChatApp(App[None]):
         """Leaves in order also when the terminal goes away or the process is told to end."""
         self.theme_changed_signal.subscribe(self, lambda _: self.chat.repaint(self._brush()))
         for name in (signal.SIGHUP, signal.SIGTERM):
-            get_running_loop().add_signal_handler(name, self.chat.action_quit)
+            get_running_loop().add_signal_handler(name, self.leave)
 
     def action_theme(self) -> None:
         """Dark to light and back."""
         names = list(PALETTES)
         self.theme = names[self.theme == names[0]]
+        if self._theme_kept_in:
+            remember_theme(self._theme_kept_in, self.theme)
+
+    def action_edit(self) -> None:
+        """Opens the prompt in the user's editor; answers go on being written meanwhile."""
+        prompt = self.chat.conversation.prompt
+        try:
+            with self.suspend():
+                text = click.edit(prompt.text, extension=".md", require_save=False)
+        except SuspendNotSupported:
+            self.chat.note("the editor needs a terminal of its own")
+        except click.ClickException as error:
+            self.chat.conversation.say(error.message, "$EDITOR names the editor", error=True)
+        else:
+            prompt.put((text or "").rstrip("\n"))
+
+    async def action_quit(self) -> None:
+        """Leaves."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Ends; what is being written is stopped and kept, and so is what was not sent."""
+        self.chat.conversation.stop()
+        if self.history and (text := self.chat.conversation.unsent()):
+            with suppress(LocalmtpError):
+                # The history has said before that it cannot write.
+                self.history.keep_unsent(text)
+        self.exit()
 
     def close(self) -> None:
         """Frees the models; after the application has ended."""
@@ -73,11 +114,11 @@ class ChatApp(App[None]):
     async def _act(self, name: str) -> None:
         await self.chat.run_action(name)
 
-    def _open_history(self, path: Path) -> History:
+    def _open_history(self, path: Path) -> tuple[History, str]:
         from localmtp.history import History
 
         self.history = History(path)
-        return self.history
+        return self.history, self.history.take_unsent()
 
     def _brush(self) -> Brush:
         palette = PALETTES.get(self.theme, PALETTES["localmtp-dark"])

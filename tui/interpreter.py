@@ -194,4 +194,4 @@ class Interpreter:
 
     def quit(self, _: str) -> None:
         """Leaves."""
-        self._chat.action_quit()
+        self._chat.run_worker(self._chat.app.run_action("quit"))

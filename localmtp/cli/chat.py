@@ -25,7 +25,8 @@ from localmtp.errors import LocalmtpError
     help="When the context is full: stop, or drop the oldest turns.",
 )
 @click.option("--no-save", is_flag=True, help="Keep nothing of the conversation on disk.")
-def command(model: str | None, no_save: bool, **flags: Any) -> None:
+@click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+def command(model: str | None, no_save: bool, no_mouse: bool, **flags: Any) -> None:
     """Chat with MODEL in the terminal and watch the drafting.
 
     Without MODEL it opens on the largest installed model that fits, else on the embedded `nano`.
@@ -50,4 +51,5 @@ def command(model: str | None, no_save: bool, **flags: Any) -> None:
         prepare=lambda: (choices(flags), load_options(flags)),
         connect=(lambda name: connect(name, flags)) if flags["server"] else None,
         save=not no_save,
+        mouse=not no_mouse,
     )

@@ -62,9 +62,11 @@ async def test_an_earlier_message_is_edited_as_a_branch_and_the_old_one_is_kept(
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
         await wait_until(pilot, lambda: conversation.history is not None, "history is open")
-        await pilot.press(*"one", "enter", *"two", "enter")
+        conversation.prompt.put("/system Be brief.")
+        await pilot.press("enter", *"one", "enter", *"two", "enter")
         await answered(pilot, conversation, messages=4)
-        await pilot.press("alt+up", "up", "up", "up", "e")
+        conversation.prompt.put("/system")
+        await pilot.press("enter", "alt+up", "up", "up", "up", "e")
         assert conversation.prompt.text == "one"
         await pilot.press("s", "enter")
         await answered(pilot, conversation)
@@ -76,6 +78,7 @@ async def test_an_earlier_message_is_edited_as_a_branch_and_the_old_one_is_kept(
         await pilot.press("down", "down", "enter")
         session = conversation.session
         await wait_until(pilot, lambda: len(session.messages) == 4, "the old one is opened")
+        assert session.settings.system == "Be brief."
     app.close()
     texts = [m.text for m in History(history).load(1)]
     assert texts[::2] == ["one", "two"]
@@ -154,3 +157,14 @@ async def test_exports(tmp_path: Path) -> None:
         conversation.prompt.put(f"/export {tmp_path}/no/such/folder.md")
         await pilot.press("enter")
         await wait_until(pilot, lambda: "cannot write" in seen(app), "the reason is shown")
+
+
+async def test_the_theme_is_remembered(tmp_path: Path) -> None:
+    kept_in = tmp_path / "state" / "theme"
+    for before, after in (("dark", "light"), ("light", "dark"), ("dark", "light")):
+        app = ChatApp("nano", lambda name, tell: nano(), theme_kept_in=kept_in)
+        async with app.run_test() as pilot:
+            assert app.theme == f"localmtp-{before}"
+            await pilot.press("f5")
+            assert app.theme == f"localmtp-{after}"
+        app.close()

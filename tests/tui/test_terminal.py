@@ -24,10 +24,16 @@ LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 class Terminal:
     """A program on a pseudo-terminal of 100 by 30 cells."""
 
-    def __init__(self, arguments: list[str], home: Path) -> None:
+    def __init__(self, arguments: list[str], home: Path, editor: str) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        environment = os.environ | {"TERM": "xterm-256color", "XDG_DATA_HOME": str(home)}
+        environment = os.environ | {
+            "TERM": "xterm-256color",
+            "XDG_DATA_HOME": str(home),
+            "XDG_STATE_HOME": str(home),
+            "EDITOR": editor,
+            "VISUAL": editor,
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "localmtp", *arguments],
             stdin=slave,
@@ -71,8 +77,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(list(arguments), home)
+def terminal(home: Path, *arguments: str, editor: str = "false") -> Iterator[Terminal]:
+    opened = Terminal(list(arguments), home, editor)
     try:
         yield opened
     finally:
@@ -106,10 +112,37 @@ def test_a_terminal_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None
         assert chat.process.wait(PATIENCE_S) is not None
 
 
+def test_what_was_typed_comes_back_after_the_terminal_went_away(tmp_path: Path) -> None:
+    with terminal(tmp_path, *CHAT) as chat:
+        chat.until(b"drafting on")
+        chat.type(b"precious")
+        chat.until(b"precious")
+        os.close(chat.master)
+        chat.process.wait(PATIENCE_S)
+    with terminal(tmp_path, *CHAT) as chat:
+        chat.until(b"what was not sent is back")
+        chat.until(b"precious")
+        chat.type(b"\x11")
+        assert chat.ended() == 0
+
+
+def test_a_message_is_written_in_an_editor(tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho 'and from the editor' >> \"$1\"\n")
+    editor.chmod(0o755)
+    with terminal(tmp_path, *CHAT, editor=str(editor)) as chat:
+        chat.until(b"drafting on")
+        chat.type(b"from the prompt\x07")
+        chat.until(b"and from the editor")
+        chat.until(b"from the prompt")
+        chat.type(b"\x11")
+        assert chat.ended() == 0
+
+
 def test_a_model_that_is_missing_is_shown_and_is_the_exit(tmp_path: Path) -> None:
     with terminal(tmp_path, "chat", str(tmp_path / "missing.gguf")) as chat:
+        chat.until("✕".encode())
         chat.until(b"missing.gguf")
-        chat.until(b"Quit")
         chat.type(b"\x11")
         assert chat.ended() == 1
         assert b"error" in chat.output and b"Traceback" not in chat.output

@@ -60,7 +60,7 @@ class ChatScreen(Screen[None]):
         self,
         model: str | None,
         opener: Opener,
-        open_history: Callable[[], History] | None,
+        open_history: Callable[[], tuple[History, str]] | None,
         brush: Brush,
     ) -> None:
         super().__init__()
@@ -214,7 +214,8 @@ class ChatScreen(Screen[None]):
         chosen = await self.app.push_screen_wait(SessionsScreen(history, words))
         if chosen is not None:
             messages = await asyncio.to_thread(history.load, chosen)
-            if not self.conversation.show(messages, chosen):
+            settings = await asyncio.to_thread(history.settings, chosen)
+            if not self.conversation.show(messages, chosen, settings):
                 self.note("stop the answer first")
 
     @work
@@ -264,11 +265,6 @@ class ChatScreen(Screen[None]):
     def action_help(self) -> None:
         """Shows keys and commands."""
         self.app.push_screen(HelpScreen())
-
-    def action_quit(self) -> None:
-        """Leaves; what is being written is stopped and kept."""
-        self.conversation.stop()
-        self.app.exit()
 
     def action_copy_entry(self) -> None:
         """Copies the message under the cursor."""
@@ -344,9 +340,13 @@ class ChatScreen(Screen[None]):
         if worker.name != "history":
             return
         if event.state is WorkerState.SUCCESS and worker.result:
-            self.conversation.history = worker.result
-            if worker.result.notice:
-                self.conversation.say(worker.result.notice)
+            history, unsent = worker.result
+            self.conversation.history = history
+            if history.notice:
+                self.conversation.say(history.notice)
+            if unsent:
+                self.conversation.prompt.restore(unsent)
+                self.note("what was not sent is back")
         elif isinstance(worker.error, LocalmtpError):
             self.conversation.say(worker.error.message, worker.error.hint, error=True)
 

@@ -171,16 +171,23 @@ class Conversation(Vertical):
         self.run_worker(self._keep, thread=True, group="keep", exit_on_error=False)
         return True
 
-    def show(self, messages: list[Message], saved: int | None = None) -> bool:
+    def show(
+        self,
+        messages: list[Message],
+        saved: int | None = None,
+        settings: Settings | None = None,
+    ) -> bool:
         """Goes on with another conversation; with a new one, if there are no messages.
 
         Args:
             messages: of that conversation.
             saved: its id in the history.
+            settings: how it was going; None to leave them as they are.
         """
         if not (session := self._idle()):
             return False
         session.messages = messages
+        session.settings = settings or session.settings
         self.saved, self.editing = saved, None
         welcome: list[Entry] = [] if messages else [_welcome(session)]
         self.transcript.replace(welcome + [_entry(message) for message in messages])
@@ -197,6 +204,11 @@ class Conversation(Vertical):
             self.transcript.take_out(entry)
             self.prompt.restore(entry.text)
         self._waiting.clear()
+
+    def unsent(self) -> str:
+        """What waits its turn and what stands in the prompt."""
+        texts = [entry.text for entry in self._waiting] + [self.prompt.text]
+        return "\n".join(text for text in texts if text.strip())
 
     def say(self, text: str, hint: str = "", *, error: bool = False) -> None:
         """Puts a line of the program's own into the transcript, before what waits."""
@@ -268,7 +280,7 @@ class Conversation(Vertical):
             if self.saved is None and messages:
                 self.saved = self.history.begin(messages[0].text, self.session.name)
             if self.saved is not None:
-                self.history.save(self.saved, messages)
+                self.history.save(self.saved, messages, self.session.settings)
         except LocalmtpError as error:
             self.history = None
             self.post_message(NotSaved(error))
