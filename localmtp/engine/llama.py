@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 from llama_cpp import llama_cpp as capi
 from llama_cpp import llama_cpp_ext as capi_ext
+from llama_cpp.llama_grammar import json_schema_to_gbnf
 from numpy.typing import NDArray
 
 from localmtp.engine.kv_type import KVType
@@ -57,6 +58,11 @@ def library() -> ctypes.CDLL:
 def system_info() -> str:
     """The backends and instruction sets compiled in, as libllama prints them."""
     return capi.llama_print_system_info().decode()  # type: ignore[no-any-return]
+
+
+def gbnf(schema: str) -> str:
+    """The JSON texts that a JSON schema allows, as a grammar; raises what the converter raises."""
+    return json_schema_to_gbnf(schema)  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from localmtp.engine.events import Channel, Finished, FinishReason, Generated
 from localmtp.engine.generate import Generation
+from localmtp.engine.grammar import ConstrainedSampler, Grammar
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.engine.pair import LoadOptions
 from localmtp.engine.pieces import PieceReader
@@ -89,6 +90,14 @@ class ServedModel:
         """
         return prompt_tokens(self._pair, text)
 
+    def grammar(self, text: str) -> Grammar:
+        """Read a grammar for this model's tokens.
+
+        Raises:
+            LocalmtpError: see `Grammar.parse`.
+        """
+        return Grammar.parse(self._pair.target.model, text)
+
     def updates(self, task: Task, stopped: Callable[[], bool]) -> Iterator[Said | Ended]:
         """Generate one answer.
 
@@ -102,6 +111,8 @@ class ServedModel:
         target = self._pair.target
         counters = Counters(load_s=self._pair.load_s, context_size=self.context_size)
         sampler = make_sampler(task.sampling)
+        if task.grammar is not None:
+            sampler = ConstrainedSampler(sampler, task.sampling, task.grammar.clone())
         scoring = None
         if task.logprobs is not None:
             sampler = scoring = ScoringSampler(sampler, target.vocab, task.logprobs)

@@ -64,11 +64,14 @@ class _Generation(_Body):
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     user: Any = None
-    """Accepted without effect, as are the four below: they change no answer."""
+    """Accepted without effect, as are those below: they change no answer."""
     metadata: Any = None
     store: Any = None
     service_tier: Any = None
     safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
 
     def stops(self) -> tuple[str, ...]:
         """The stop strings."""
@@ -157,6 +160,23 @@ class TemplateOptions(_Body):
     enable_thinking: bool | None = None
 
 
+class JsonSchema(_Body):
+    """What a JSON answer must look like."""
+
+    name: Text = ""
+    """Accepted without effect, as are the two below."""
+    description: Text | None = None
+    strict: bool | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class ResponseFormat(_Body):
+    """Free text, any JSON object, or JSON that a schema allows."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
 class ChatRequest(_Generation):
     """`POST /v1/chat/completions`."""
 
@@ -165,9 +185,12 @@ class ChatRequest(_Generation):
     """The newer name of `max_tokens`."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
     """Gemma 4 knows two: `none` answers at once, all others let the model think first."""
     chat_template_kwargs: TemplateOptions | None = None
+    response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None

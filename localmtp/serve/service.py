@@ -11,12 +11,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.requests import Request
 
+from localmtp.engine.grammar import Grammar
 from localmtp.errors import LocalmtpError
 from localmtp.serve import conversation, responses
 from localmtp.serve.errors import APIError
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.model import ServedModel
 from localmtp.serve.requests import ChatRequest, CompletionRequest
+from localmtp.serve.schemas import grammar_of
 from localmtp.serve.shapes import ChatShape, Json, Shape, TextShape
 from localmtp.serve.tasks import Task
 from localmtp.serve.tools import CallScanner
@@ -50,11 +52,15 @@ class Service:
             turns.insert(0, {"role": "system", "content": self.model.choices.system})
         tools = conversation.tools(body)
         begun = conversation.begun_call(body)
-        text = await self._rendered(turns, tools, think=self._thinks(body))
+        grammar = await self._grammar(body)
+        if grammar and begun:
+            raise APIError(400, "a call and a response_format exclude each other")
+        think = self._thinks(body) and grammar is None  # a grammar leaves no room for thoughts
+        text = await self._rendered(turns, tools, think=think)
         prompt = await self._tokens(text + begun, "messages")
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         limit = body.max_completion_tokens or body.max_tokens
-        tasks = self._tasks(body, [prompt], limit, logprobs)
+        tasks = self._tasks(body, [prompt], limit, logprobs, grammar)
         shape = ChatShape(
             self.model.name,
             with_usage=_with_usage(body),
@@ -114,6 +120,20 @@ class Service:
             raise _too_long(f"the prompt has {n} tokens and the context {size}", "prompt")
         return prompt
 
+    async def _grammar(self, body: ChatRequest) -> Grammar | None:
+        """What `response_format` demands."""
+        wanted = body.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        schema = wanted.json_schema
+        if wanted.type == "json_schema" and (schema is None or schema.schema_ is None):
+            raise APIError(400, "json_schema.schema is missing", param="response_format")
+        text = await run_in_threadpool(grammar_of, schema.schema_ if schema else None)
+        try:
+            return await run_in_threadpool(self.model.grammar, text)
+        except LocalmtpError as error:
+            raise APIError(400, error.message, param="response_format") from error
+
     async def _rendered(self, turns: Sequence[Json], tools: Sequence[Json], *, think: bool) -> str:
         try:
             return await run_in_threadpool(self.model.chat_text, turns, tools, think=think)
@@ -128,7 +148,12 @@ class Service:
             raise _too_long(error.message, param) from error
 
     def _tasks(
-        self, body: Body, prompts: Sequence[Sequence[int]], limit: int | None, logprobs: int | None
+        self,
+        body: Body,
+        prompts: Sequence[Sequence[int]],
+        limit: int | None,
+        logprobs: int | None,
+        grammar: Grammar | None = None,
     ) -> list[Task]:
         chosen: dict[str, Any] = {
             name: value
@@ -150,6 +175,7 @@ class Service:
                 max_tokens=min(limits, default=None),
                 stops=body.stops(),
                 logprobs=logprobs,
+                grammar=grammar,
             )
             for prompt in prompts
             for i in range(body.n or 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from time import perf_counter
 
+from localmtp.engine.grammar import Grammar
 from localmtp.engine.sampling import Sampling
 from localmtp.engine.stats import Stats
 from localmtp.serve.errors import APIError
@@ -26,6 +27,8 @@ class Task:
     """Texts that end the answer; they are not part of it."""
     logprobs: int | None = None
     """Score each token, with this many alternatives; None: do not."""
+    grammar: Grammar | None = None
+    """What the answer must follow, at its beginning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter
 
+from localmtp.engine.grammar import UnsatisfiableError
 from localmtp.errors import LocalmtpError
 from localmtp.serve.errors import APIError
 from localmtp.serve.metrics import Metrics
@@ -115,6 +116,8 @@ class Worker:
                     return
                 for update in self._generate(task, stopped):
                     order.deliver(index, update)
+        except UnsatisfiableError as error:
+            order.deliver(index, Failed(APIError(400, error.message, param="response_format")))
         except LocalmtpError as error:
             order.deliver(index, Failed(APIError(500, error.message)))
         except Exception:  # noqa: BLE001 - one request must not take the others down
