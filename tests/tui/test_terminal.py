@@ -15,7 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 from localmtp.history import History
+from tests.hub import Hub
+from tests.pairs import TINY, write_pair
 
 PATIENCE_S = 90.0
 LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
@@ -24,22 +28,16 @@ LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 class Terminal:
     """A program on a pseudo-terminal of 100 by 30 cells."""
 
-    def __init__(self, arguments: list[str], home: Path, editor: str) -> None:
+    def __init__(self, arguments: list[str], home: Path, environment: dict[str, str]) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        environment = os.environ | {
-            "TERM": "xterm-256color",
-            "XDG_DATA_HOME": str(home),
-            "XDG_STATE_HOME": str(home),
-            "EDITOR": editor,
-            "VISUAL": editor,
-        }
+        places = {"XDG_DATA_HOME": str(home), "XDG_STATE_HOME": str(home), "HF_HOME": str(home)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "localmtp", *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=environment,
+            env=os.environ | places | environment | {"TERM": "xterm-256color"},
             start_new_session=True,
             # Its terminal, so that closing it hangs the program up.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
@@ -77,8 +75,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(home: Path, *arguments: str, editor: str = "false") -> Iterator[Terminal]:
-    opened = Terminal(list(arguments), home, editor)
+def terminal(home: Path, *arguments: str, **environment: str) -> Iterator[Terminal]:
+    opened = Terminal(list(arguments), home, environment)
     try:
         yield opened
     finally:
@@ -130,13 +128,40 @@ def test_a_message_is_written_in_an_editor(tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\necho 'and from the editor' >> \"$1\"\n")
     editor.chmod(0o755)
-    with terminal(tmp_path, *CHAT, editor=str(editor)) as chat:
+    with terminal(tmp_path, *CHAT, VISUAL=str(editor)) as chat:
         chat.until(b"drafting on")
         chat.type(b"from the prompt\x07")
         chat.until(b"and from the editor")
         chat.until(b"from the prompt")
         chat.type(b"\x11")
         assert chat.ended() == 0
+
+
+@pytest.mark.parametrize("stalls", [0, 1])
+def test_a_download_can_be_left(tmp_path: Path, stalls: int) -> None:
+    write_pair(TINY["dense"], tmp_path / "tiny.gguf", tmp_path / "mtp-tiny.gguf")
+    large = (tmp_path / "tiny.gguf").read_bytes() + bytes(8 << 20)
+    hub = Hub()
+    hub.publish("someone/tiny", {"tiny-Q8_0.gguf": large})
+    hub.faults.bytes_per_second, hub.faults.stalls = 1e6, stalls
+    with (
+        hub.running(),
+        terminal(tmp_path, "chat", "someone/tiny", HF_ENDPOINT=hub.endpoint) as chat,
+    ):
+        chat.until(b"downloading")
+        chat.type(b"\x11")
+        assert chat.ended() == 0
+        assert LEAVE_ALTERNATE_SCREEN in chat.output and b"Traceback" not in chat.output
+
+
+def test_a_running_race_can_be_left(tmp_path: Path) -> None:
+    with terminal(tmp_path, "chat", "nano", "--threads", "1") as chat:
+        chat.until(b"drafting on")
+        chat.type(b"/race Write a long story.\r")
+        chat.until(b"drafting off")
+        chat.type(b"\x11")
+        assert chat.ended() == 0
+        assert LEAVE_ALTERNATE_SCREEN in chat.output and b"Traceback" not in chat.output
 
 
 def test_a_model_that_is_missing_is_shown_and_is_the_exit(tmp_path: Path) -> None:
