@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from localmtp.engine.compatibility import TARGET
 from localmtp.errors import LocalmtpError
 from localmtp.models.cache import cached_files, cached_repositories
 from localmtp.models.choice import parts_of, quant_label, target_names
 from localmtp.models.fit import Weights
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.on_disk import drafter_on_disk
-from localmtp.models.pairing import TARGET
 from localmtp.models.placement import Room, largest_context
 from localmtp.models.registry import Source, drafter_for, entries
 from localmtp.models.resolution import NANO, resolve

@@ -6,6 +6,7 @@ from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 
+from localmtp.engine.compatibility import check_pair, check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER, ModelFiles
 from localmtp.models.gguf_header import read_header
@@ -14,8 +15,6 @@ from localmtp.models.pairing import (
     Found,
     agreement,
     best_drafter,
-    check_pair,
-    check_target,
     lineage_warnings,
     names_a_drafter,
 )
@@ -34,7 +33,7 @@ def resolve_path(target: Path, drafter: str | None) -> ModelFiles:
     if drafter is not None and drafter != NO_DRAFTER:
         return pair(target.name, target, Path(drafter).expanduser())
     described = describe(target)
-    check_target(described)
+    check_target(described.traits)
     if drafter == NO_DRAFTER:
         return ModelFiles(target.name, target, None, "", f"--drafter {NO_DRAFTER}")
     return paired(target.name, target, _beside(target, described))
@@ -47,8 +46,8 @@ def pair(name: str, target: Path, drafter: Path) -> ModelFiles:
         LocalmtpError: a file is missing or not GGUF, or they do not belong together.
     """
     of_target, of_drafter = describe(target), describe(drafter)
-    check_target(of_target)
-    check_pair(of_target, of_drafter)
+    check_target(of_target.traits)
+    check_pair(of_target.traits, of_drafter.traits)
     why, warnings = agreement(of_target, of_drafter), lineage_warnings(of_target, of_drafter)
     return paired(name, target, Found(drafter, "", why, warnings))
 

@@ -7,13 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from localmtp.engine.compatibility import Traits, check_pair
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header
-
-TARGET, DRAFTER = "gemma4", "gemma4-assistant"
-
-FORKS = ("gemma4_assistant", "gemma4_mtp")
-"""Drafter dialects of llama.cpp forks; mainline loads neither."""
 
 File = TypeVar("File")
 
@@ -56,58 +52,16 @@ class Described:
         said = (str(v) for key, v in self.header.values.items() if _LINEAGE_KEYS.fullmatch(key))
         return any(says_qat(text) for text in (self.name, self.place, *said))
 
-
-def check_target(target: Described) -> None:
-    """Refuse a file that cannot be a target.
-
-    Raises:
-        LocalmtpError: a drafter, or a model of another architecture.
-    """
-    architecture = target.header.architecture
-    if architecture in (DRAFTER, *FORKS):
-        raise LocalmtpError(
-            f"{target.name} is a drafter, not a target",
-            hint="name the target as MODEL and this file with `--drafter`",
-        )
-    if architecture != TARGET:
-        raise LocalmtpError(
-            f"{target.name} has the architecture `{architecture or 'unknown'}`; "
-            f"localmtp runs `{TARGET}`",
-            hint="try `localmtp list` for the models that it knows",
-        )
-
-
-def check_pair(target: Described, drafter: Described) -> None:
-    """Refuse a drafter that cannot draft for the target.
-
-    Raises:
-        LocalmtpError: not a drafter, of a fork's format, or made for another target.
-    """
-    architecture = drafter.header.architecture
-    if architecture in FORKS:
-        raise LocalmtpError(
-            f"{drafter.name} has the fork format `{architecture}`; "
-            f"mainline llama.cpp needs `{DRAFTER}`",
-            hint="convert the drafter anew: `localmtp convert DRAFTER_SOURCE --out DIR`",
-        )
-    if architecture != DRAFTER:
-        raise LocalmtpError(
-            f"{drafter.name} is not a drafter: its architecture is `{architecture or 'unknown'}`",
-            hint=f"a drafter's is `{DRAFTER}`; `--drafter none` runs without one",
-        )
-    made_for = drafter.header.number("embedding_length_out")
-    offered = target.header.number("embedding_length")
-    if made_for != offered:
-        raise LocalmtpError(
-            f"{drafter.name} is made for a target of embedding length {made_for}; "
-            f"{target.name} has {offered}",
-            hint="`--drafter none` runs without one",
-        )
-    if drafter.header.n_vocab != target.header.n_vocab:
-        raise LocalmtpError(
-            f"{drafter.name} has a vocabulary of {drafter.header.n_vocab} tokens; "
-            f"{target.name} has {target.header.n_vocab}",
-            hint="`--drafter none` runs without one",
+    @property
+    def traits(self) -> Traits:
+        """What decides about pairing."""
+        header = self.header
+        return Traits(
+            name=self.name,
+            architecture=header.architecture,
+            embedding_length=header.number("embedding_length"),
+            embedding_length_out=header.number("embedding_length_out"),
+            n_vocab=header.n_vocab,
         )
 
 
@@ -159,7 +113,7 @@ def best_drafter(
     for file, describe in candidates:
         try:
             drafter = describe()
-            check_pair(target, drafter)
+            check_pair(target.traits, drafter.traits)
         except LocalmtpError as fault:
             why = fault.message
             continue

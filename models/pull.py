@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from localmtp.engine.compatibility import check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.choice import (
     drafter_names,
@@ -19,7 +20,7 @@ from localmtp.models.fit import Weights
 from localmtp.models.gguf_header import Header
 from localmtp.models.hub import RemoteFile, gguf_files, remote_header
 from localmtp.models.local import paired
-from localmtp.models.pairing import Described, Found, best_drafter, check_target
+from localmtp.models.pairing import Described, Found, best_drafter
 from localmtp.models.placement import largest_context
 from localmtp.models.room import room_here, shortage
 from localmtp.models.shape import shape_of
@@ -78,7 +79,7 @@ def plan(wanted: Wanted, *, with_drafter: bool = True) -> Plan:
     if chosen is None:
         raise _not_there(repo, wanted.label, list(files))
     described = _described(files[chosen])
-    check_target(described)
+    check_target(described.traits)
     target = tuple(files[part] for part in parts_of(files, chosen))
     if not with_drafter:
         found: Found[RemoteFile] = Found(None, "--drafter none")

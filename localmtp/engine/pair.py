@@ -11,16 +11,13 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self
 
+from localmtp.engine.compatibility import FORKS, Traits, check_pair, check_target, fork_format
 from localmtp.engine.drafter import Drafter, MTPDrafter, NoDrafter
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
 from localmtp.engine.lookup import LookupDrafter
 from localmtp.engine.target import BATCH, Target
 from localmtp.errors import LocalmtpError
-
-TARGET_ARCHITECTURE = "gemma4"
-DRAFTER_ARCHITECTURE = "gemma4-assistant"
-_FORK_DRAFTERS = ("gemma4_assistant", "gemma4_mtp")
 
 _DEFAULT_CONTEXT = 8192
 """Enough for a long chat, small enough for any laptop; more is asked for with --ctx."""
@@ -79,7 +76,7 @@ class Pair:
         layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
         with ExitStack() as resources:
             model = resources.enter_context(_load_model(target, layers, options.progress))
-            _check_target(model)
+            check_target(_traits(model))
             draft_model = None
             if drafter is not None:
                 draft_model = resources.enter_context(
@@ -142,52 +139,32 @@ def _load_model(path: Path, gpu_layers: int, progress: Callable[[float], bool] |
 
 def _explained(path: Path, error: LocalmtpError) -> LocalmtpError:
     """The cause behind libllama's words, where it is a known one."""
-    for fork in _FORK_DRAFTERS:
+    for fork in FORKS:
         if f"'{fork}'" in error.message:
-            return LocalmtpError(
-                f"{path} is a drafter in the format `{fork}` of a llama.cpp fork",
-                hint=f"mainline needs `{DRAFTER_ARCHITECTURE}`: convert Google's assistant "
-                "checkpoint with `localmtp convert`, or use a `mtp-*.gguf` file",
-            )
+            return fork_format(str(path), fork)
     if "not within the file bounds" in error.message:
         return LocalmtpError(f"{path} is truncated", hint="download or copy it again")
     return error
 
 
-def _check_target(model: Model) -> None:
-    if model.architecture == DRAFTER_ARCHITECTURE:
-        raise LocalmtpError(
-            f"{model.path} is an MTP drafter, not a target",
-            hint="name the target first and this file after --drafter",
-        )
-    if model.architecture != TARGET_ARCHITECTURE:
-        raise LocalmtpError(
-            f"{model.path} is a `{model.architecture}` model; localmtp runs Gemma 4 "
-            f"(`{TARGET_ARCHITECTURE}`)"
-        )
-
-
 def _check_drafter(drafter: Model, target: Model) -> None:
-    """Refuse a drafter that would load and then draft nonsense, or crash."""
-    if drafter.architecture != DRAFTER_ARCHITECTURE:
-        raise LocalmtpError(
-            f"{drafter.path} is a `{drafter.architecture}` model, not an MTP drafter "
-            f"(`{DRAFTER_ARCHITECTURE}`)",
-            hint="give the drafter after --drafter, or --drafter none",
-        )
-    if drafter.n_embd_out != target.n_embd:
-        raise LocalmtpError(
-            f"{drafter.path} was made for another target: its output embedding length is "
-            f"{drafter.n_embd_out}, that of {target.path} is {target.n_embd}",
-            hint="use the drafter of the same model size",
-        )
+    check_pair(_traits(target), _traits(drafter))
     if not drafter.vocab.same_as(target.vocab):
         raise LocalmtpError(
-            f"{drafter.path} was made for another target: its vocabulary has "
-            f"{drafter.vocab.size} tokens, that of {target.path} {target.vocab.size}, "
-            "and they are not the same",
+            f"{drafter.path} was made for another target: its tokens are not those of "
+            f"{target.path}",
             hint="use the drafter of the same model",
         )
+
+
+def _traits(model: Model) -> Traits:
+    return Traits(
+        name=str(model.path),
+        architecture=model.architecture,
+        embedding_length=model.n_embd,
+        embedding_length_out=model.n_embd_out,
+        n_vocab=model.vocab.size,
+    )
 
 
 def _context_size(model: Model, wanted: int | None) -> int:
