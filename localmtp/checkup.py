@@ -21,13 +21,21 @@ from localmtp.models.room import room_with
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """A registry model on this machine; rates are bounds set by memory bandwidth."""
+    """A registry model on this machine.
+
+    Rates are bounds: what reading the weights from main memory takes, and for drafting as if
+    verifying several tokens cost what one costs, with `ACCEPTANCE` of the drafts accepted. Where
+    processors compute rather than wait, drafting gains less, or nothing.
+    """
 
     model: str
     bytes: int
     context: int
     """The largest that fits; 0 when none does."""
+    n_draft: int
+    """The draft length that the last rate is for; 0 without a drafter."""
     tokens_per_s: float
+    """0 where a GPU of its own memory takes part: its bandwidth is not measured."""
     tokens_per_s_drafting: float
 
 
@@ -77,14 +85,13 @@ def checkup() -> Checkup:
 
 
 def _fitting(entry: Entry, quant: Quant, room: Room, bandwidth: float) -> Fitting:
-    rates = (0.0, 0.0)
-    if entry.shape and quant.nbytes:
+    n_draft = (entry.n_draft or 0) if quant.drafter else 0
+    rates = [0.0, 0.0]
+    if entry.shape and quant.nbytes and (room.unified or not room.gpu):
         weights = Weights(quant.nbytes, quant.drafter_nbytes)
-        plain = fit.tokens_per_second(entry.shape, weights, bandwidth)
-        n_draft = entry.n_draft or 0
-        rates = plain, fit.tokens_per_second(entry.shape, weights, bandwidth, n_draft)
+        rates = [fit.tokens_per_second(entry.shape, weights, bandwidth, n) for n in (0, n_draft)]
     name = f"{entry.name}:{quant.label}"
-    return Fitting(name, quant.nbytes, context_within(entry, quant, room), *rates)
+    return Fitting(name, quant.nbytes, context_within(entry, quant, room), n_draft, *rates)
 
 
 def _advice(instructions: Sequence[str], devices: Sequence[Device]) -> Iterator[str]:

@@ -49,6 +49,8 @@ class About:
     original: str
     """The checkpoint that it was made from, where that is known."""
     context_length: int
+    projector: str
+    """On the hub, where the registry knows it: what images would need; it is not downloaded."""
     first_draft_length: int | None
     """What published measurements advise to begin with."""
     memory: tuple[dict[str, int], ...]
@@ -133,6 +135,7 @@ def _from_header(header: Header, weights: Weights, entry: Entry | None) -> dict[
         "embedding_length": header.number("embedding_length"),
         "n_layers": header.number("block_count"),
         "n_vocab": header.n_vocab,
+        "projector": str(entry.projector or "") if entry else "",
         "first_draft_length": entry.n_draft if entry else None,
         "memory": _memory(shape, weights, limit),
         "context_here": largest_context(shape, weights, limit, room_here()),
@@ -156,6 +159,7 @@ def _from_registry(entry: Entry, quant: Quant, why: str) -> About:
         licence=entry.licence,
         original=entry.original,
         context_length=entry.context,
+        projector=str(entry.projector or ""),
         first_draft_length=entry.n_draft,
         memory=_memory(entry.shape, weights, entry.context) if entry.shape else (),
         context_here=context_within(entry, quant, room_here()),

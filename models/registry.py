@@ -56,6 +56,8 @@ class Entry:
     context: int
     n_draft: int | None
     """The draft length to begin with, from published measurements."""
+    projector: Source | None
+    """Of images and sound; text needs none."""
     shape: Shape | None
     quants: tuple[Quant, ...]
     """In order of preference."""
@@ -134,6 +136,7 @@ def _entry(name: str, fields: Mapping[str, Any], file: Path) -> Entry:
             licence=fields.get("licence", ""),
             context=fields.get("context", 0),
             n_draft=fields.get("n_draft"),
+            projector=_source(fields["projector"]["file"]) if "projector" in fields else None,
             shape=shape_from(fields["shape"]) if "shape" in fields else None,
             quants=tuple(_quant(label, q) for label, q in fields["quants"].items()),
         )

@@ -10,9 +10,16 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.table import gigabytes, table, tokens
+from localmtp.models.fit import ACCEPTANCE
 
 if TYPE_CHECKING:
     from localmtp.checkup import Checkup
+
+_HOW_RATES_ARE_MEANT = (
+    "Rates are computed from the bandwidth of main memory: bounds, as if nothing else took time,\n"
+    f"with {ACCEPTANCE:.0%} of drafts accepted and several tokens verified as fast as one. With few\n"
+    "cores drafting gains less, or nothing: `localmtp bench MODEL` measures it."
+)
 
 
 @click.command("doctor")
@@ -55,14 +62,18 @@ def _print_machine(found: Checkup) -> None:
 def _print_models(found: Checkup) -> None:
     rows = []
     for fitting in found.models:
-        rates = (fitting.tokens_per_s, fitting.tokens_per_s_drafting)
+        plain = drafting = ""
+        if fitting.context and fitting.tokens_per_s:
+            plain = f"{fitting.tokens_per_s:.1f}"
+            drafting = f"{fitting.tokens_per_s_drafting:.1f} with {fitting.n_draft} drafts"
         rows.append(
             (
                 fitting.model,
                 gigabytes(fitting.bytes),
                 f"{tokens(fitting.context)} tokens" if fitting.context else "no",
-                *(f"{rate:.1f}" if fitting.context else "" for rate in rates),
+                plain,
+                drafting,
             )
         )
-    table(("model", "size", "fits with", "tokens/s", "with drafts"), rows)
-    output.line("tokens/s: on the processor at most, by memory bandwidth; measure with bench")
+    table(("model", "size", "fits with", "tokens/s at most", "drafting at most"), rows)
+    output.line(_HOW_RATES_ARE_MEANT)

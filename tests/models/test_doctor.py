@@ -17,7 +17,9 @@ def test_the_machine_and_the_models_that_fit_are_shown(program: Program) -> None
     assert rows["gemma4-e4b:Q4_0"]["bytes"] > rows["gemma4-e2b:Q4_0"]["bytes"]
     assert rows["gemma4-31b:Q4_0"]["context"] <= rows["gemma4-e2b:Q4_0"]["context"] * 2
     dense = rows["gemma4-31b:Q4_0"]
+    assert dense["n_draft"] == 4
     assert dense["tokens_per_s_drafting"] > 1.5 * dense["tokens_per_s"]
     table = program("doctor").stdout
     assert "gemma4-26b-a4b:Q4_0" in table
-    assert "bandwidth" in table
+    assert "drafting at most" in table
+    assert "localmtp bench MODEL" in table

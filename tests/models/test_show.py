@@ -76,6 +76,7 @@ def test_without_the_hub_the_registry_tells_what_it_knows(program: Program, hub:
     assert hub.requests == []
     assert "is not on this machine" in facts["warnings"][0]
     assert facts["bytes"] == 6_975_879_296
+    assert facts["projector"].startswith("google/gemma-4-12B-it-qat-q4_0-gguf/mmproj")
     unknown = program("show", REPO, "--offline")
     assert unknown.returncode == 1
     assert f"{REPO} is not on this machine" in unknown.stderr
