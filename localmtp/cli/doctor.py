@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _HOW_RATES_ARE_MEANT = (
     "Rates are computed from the bandwidth of main memory: bounds, as if nothing else took time,\n"
-    f"with {ACCEPTANCE:.0%} of drafts accepted and several tokens verified as fast as one. With few\n"
-    "cores drafting gains less, or nothing: `localmtp bench MODEL` measures it."
+    f"with {ACCEPTANCE:.0%} of drafts accepted and several tokens verified as fast as one. With\n"
+    "few cores drafting gains less, or nothing: `localmtp bench MODEL` measures it."
 )
 
 
