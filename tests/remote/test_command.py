@@ -1,7 +1,10 @@
 """`localmtp run --server` as a real process, against servers of several kinds."""
 
 import json
+import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,24 @@ def test_a_lost_server_leaves_what_came_and_fails() -> None:
     assert (report["text"], report["finish_reason"]) == ("Hello", "lost")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_interrupt_ends_the_answer_of_a_silent_server() -> None:
+    released = threading.Event()
+    with serving(Script((said("Hel"), lambda: released.wait(60)))) as script:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "localmtp", "run", "--server", script.url, QUESTION],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        first = process.stdout.read(3)
+        process.send_signal(signal.SIGINT)
+        rest, told = process.communicate(timeout=60)
+        released.set()
+    assert first + rest == b"Hel\n"
+    assert b"stopped" in told
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize(
