@@ -13,8 +13,9 @@ from localmtp.engine.events import Channel, Finished, FinishReason, Generated
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
+from localmtp.local_session import LocalSession
 from localmtp.models import resolve
-from localmtp.session import Choices, LocalSession, Message, OnFull, Role, Session
+from localmtp.session import Choices, Message, OnFull, Role, Session
 
 FILES = resolve("nano")
 SHORT = "Say cat 3 times."

@@ -50,9 +50,9 @@ def opener(
     """
 
     def opening(model: str | None, tell: Tell) -> Session:
+        from localmtp.local_session import open_session
         from localmtp.models import resolve
         from localmtp.models.files import NO_DRAFTER
-        from localmtp.session import open_session
 
         def downloading(progress: Progress) -> None:
             tell(_downloaded(progress))

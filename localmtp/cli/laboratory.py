@@ -29,7 +29,7 @@ def record_trace(
     """
     from localmtp.bench.laboratory.record import measured_curve, record
     from localmtp.bench.laboratory.records import Record, write
-    from localmtp.session import LocalSession
+    from localmtp.local_session import LocalSession
 
     session = LocalSession(pair, files, choices)
     curve = measured_curve(session, next(iter(workloads.values()))[0])

@@ -95,8 +95,8 @@ def command(
 def _load(model: str | None, flags: dict[str, Any], rounds: list[Round] | None) -> Session:
     from localmtp.cli.progress import Downloads
     from localmtp.engine.trace import Trace
+    from localmtp.local_session import open_session
     from localmtp.models import resolve
-    from localmtp.session import open_session
 
     with Downloads() as progress:
         files = resolve(

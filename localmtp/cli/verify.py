@@ -73,7 +73,7 @@ def command(model: str, as_json: bool, **flags: Any) -> int:
 
 def _plan(files: ModelFiles, pair: Pair, flags: dict[str, Any]) -> Plan:
     from localmtp.bench.workloads import workloads_for
-    from localmtp.session import default_sampling
+    from localmtp.local_session import default_sampling
     from localmtp.verify.verification import Plan
 
     sampling = choices(flags, n_draft=None).settings(default_sampling(pair)).sampling

@@ -16,17 +16,14 @@ from localmtp.engine.sampling import make_sampler
 from localmtp.engine.stats import Counters
 from localmtp.errors import LocalmtpError
 from localmtp.loading import load_pair
+from localmtp.local_session import default_sampling
 from localmtp.models import ModelFiles
 from localmtp.prompts import chat_template, prompt_tokens
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.scoring import ScoringSampler
 from localmtp.serve.stops import StopScanner
 from localmtp.serve.tasks import Ended, Said, Scored, Task
-from localmtp.session import (
-    Choices,
-    Settings,
-    default_sampling,
-)
+from localmtp.session import Choices, Settings
 
 Json = Mapping[str, Any]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling import Sampler, Sampling, make_sampler
+from localmtp.local_session import LocalSession
 from localmtp.models import ModelFiles
-from localmtp.session import Choices, LocalSession, Message, Role
+from localmtp.session import Choices, Message, Role
 from localmtp.verify.greedy import GreedyAnswers, check_greedy
 from localmtp.verify.passes import Passes, check_passes
 from localmtp.verify.sampled import SampledAnswers, SamplingPlan, check_sampled

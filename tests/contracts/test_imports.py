@@ -34,7 +34,7 @@ except SystemExit:
 def test_running_nano_needs_no_terminal_interface_and_no_hub() -> None:
     code = """
 from localmtp.models import resolve
-import localmtp.session
+import localmtp.local_session
 resolve("nano")
 """
     assert not {"textual", "click", "huggingface_hub", "gguf"} & modules_after(code)

@@ -12,7 +12,8 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from localmtp.engine.pair import LoadOptions
-from localmtp.session import Choices, Session, open_session
+from localmtp.local_session import open_session
+from localmtp.session import Choices, Session
 from localmtp.tui.app import ChatApp
 from localmtp.tui.widgets.conversation import Conversation
 
@@ -58,6 +59,7 @@ def chat(open_it: Callable[[], Session] = nano) -> ChatApp:
 
 async def ready(pilot: Pilot[None], app: ChatApp) -> Conversation:
     """The conversation, once the model is loaded."""
+    await wait_until(pilot, lambda: app.chat.is_mounted, "the chat is open")
     conversation = app.chat.conversation
     await wait_until(pilot, lambda: conversation.session is not None, "the model is loaded")
     return conversation

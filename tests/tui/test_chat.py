@@ -12,8 +12,9 @@ from textual import events
 from localmtp.engine.events import FinishReason
 from localmtp.engine.pair import LoadOptions
 from localmtp.errors import LocalmtpError
+from localmtp.local_session import open_session
 from localmtp.models import resolve
-from localmtp.session import Choices, Role, Session, open_session
+from localmtp.session import Choices, Role, Session
 from localmtp.tui.app import ChatApp
 from localmtp.tui.entries import AnswerEntry, UserEntry
 from localmtp.tui.opening import opener

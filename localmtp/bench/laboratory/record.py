@@ -9,7 +9,7 @@ from statistics import median
 from localmtp.bench.laboratory.records import Answer, Curve
 from localmtp.bench.workloads import Workloads
 from localmtp.engine.trace import FULL_LENGTH, Round, Trace
-from localmtp.session import LocalSession
+from localmtp.local_session import LocalSession
 
 _CURVE_TOKENS = 96
 """Length of the answers that passes are timed on: enough rounds for a median at every length."""
