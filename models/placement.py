@@ -172,6 +172,9 @@ def _what_fits(failed: _Choice) -> str:
     asked = failed.asked
     free = replace(asked, context=None, kv_type=None, batch=None, gpu_layers=None)
     load = replace(failed, asked=free).fitting()
+    if load and asked == replace(free, context=asked.context):
+        largest = largest_context(failed.shape, failed.weights, failed.limit, failed.room)
+        return f"this fits: --ctx {max(load.context, largest)}"
     if load:
         return f"this fits: {_flags(load, asked)}"
     alone = replace(failed, asked=free, weights=replace(failed.weights, drafter=0)).fitting()

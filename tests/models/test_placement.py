@@ -100,6 +100,23 @@ def test_flags_override_and_what_would_fit_is_said() -> None:
     assert placed("gemma4-31b", room, instead).load.gpu_layers == instead.gpu_layers
 
 
+def test_a_context_that_is_too_long_brings_the_longest_that_fits() -> None:
+    room = Room(24 * GB)
+    with pytest.raises(LocalmtpError, match="with a context of 262144") as caught:
+        placed("gemma4-31b", room, LoadOptions(context=262144))
+    longest = int(caught.value.hint.removeprefix("this fits: --ctx "))
+    assert 8192 < longest < 262144
+    assert placed("gemma4-31b", room, LoadOptions(context=longest)).load.kv_type is KVType.F16
+
+
+def test_a_drafter_without_room_is_named_not_dropped() -> None:
+    entry, shape, weights = described("gemma4-31b")
+    alone = need(shape, Weights(weights.target), Load(2048, KVType.Q8_0, 128)).main
+    with pytest.raises(LocalmtpError) as caught:
+        place("it", shape, weights, entry.context, Room(alone), CHOOSE)
+    assert caught.value.hint == "it fits without its drafter: --drafter none --ctx 2048"
+
+
 def test_a_gigabyte_of_every_gpu_is_left_alone() -> None:
     gpus = [Device("CUDA0", "", 24 << 30, 24 << 30), Device("CUDA1", "", 1 << 29, 8 << 30)]
     assert room_with(5 * GB, gpus) == Room(5 * GB, 23 << 30, 1)
