@@ -23,7 +23,8 @@ class Rows:
     """A batch: ids, weight and document all have the shape [rows, length].
 
     The weight is 0 where nothing is learned. In a model's turn of n tokens it is 1 / sqrt(n) each,
-    or long easy answers (counting) would drown short hard ones (copying).
+    or long easy answers (counting) would drown short hard ones (copying); and 1 for the last one,
+    or where a long answer ends would hardly be learned at all.
     """
 
     ids: np.ndarray
@@ -80,7 +81,7 @@ def _row(
         for part in conversation(rng, withheld):
             encoded = tokenizer.encode(part.text, add_special_tokens=False).ids
             ids += encoded
-            weight += [part.learned / len(encoded) ** 0.5] * len(encoded)
+            weight += [part.learned / len(encoded) ** 0.5] * (len(encoded) - 1) + [part.learned]
             document += [number] * len(encoded)
         number += 1
     return (
