@@ -23,10 +23,10 @@ def refused(response: httpx.Response) -> LocalmtpError:
     return LocalmtpError(f"{where} answers {status}: {said}", hint=hint)
 
 
-def broken(error: httpx.TransportError, url: str) -> LocalmtpError:
+def broken(error: httpx.RequestError, url: str) -> LocalmtpError:
     """What a failed connection means."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return LocalmtpError(f"nothing answers at {url}: {error}", hint="is the server running?")
+        return LocalmtpError(f"cannot connect to {url}: {error}", hint="is the server running?")
     if isinstance(error, httpx.ReadTimeout):
         return LostError(f"{url} has said nothing for too long")
     return LostError(f"the connection to {url} broke: {error}")

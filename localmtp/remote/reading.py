@@ -11,7 +11,7 @@ What a chunk holds beyond OpenAI's fields depends on the server:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -30,6 +30,8 @@ _SERVERS_OWN = (
     *("drafting", "context_size"),
 )
 """Of localmtp's `stats`; the other figures are what the client sees."""
+
+_Said = Sequence[tuple[Channel, str]]
 
 
 class Reader:
@@ -58,19 +60,15 @@ class Reader:
         if stats := choices[0].get("stats"):
             self.told = _measured(stats)
         said = list(_said(choices[0]))
-        timings = chunk.get("timings")
-        if said or (timings and self._counters.first_token):
+        if said:
             self._clock()
-        if timings:
+        if timings := chunk.get("timings"):
             self.drafts_told = True
             self._count_prompt(timings)
-            channel, text = said[-1] if said else (Channel.ANSWER, "")
-            yield from self._passes.add(text, channel, timings)
+            yield from self._passes.add(said, timings)
         elif said:
             self._counters.completion_tokens += 1  # at least; the usage tells how many
-            yield Generated(
-                tuple(Piece(UNKNOWN_TOKEN, t, Origin.UNTOLD, channel) for channel, t in said)
-            )
+            yield Generated(_pieces(said, Origin.UNTOLD))
         self._count(chunk)
 
     def rest(self) -> Iterator[Generated]:
@@ -122,12 +120,12 @@ class _Passes:
         self._proposed = 0
         self._awaited = 0
 
-    def add(self, text: str, channel: Channel, timings: Mapping[str, Any]) -> Iterator[Generated]:
-        """Add what one chunk brings; usually one token."""
+    def add(self, said: _Said, timings: Mapping[str, Any]) -> Iterator[Generated]:
+        """Add what one chunk brings; usually one token, which may be without text."""
         counters = self._counters
         new = timings["predicted_n"] - counters.completion_tokens
         drafted = timings.get("draft_n", 0) - self._drafted
-        if new <= 0 and not text:
+        if new <= 0 and not said:
             return
         first = not counters.completion_tokens
         counters.completion_tokens += max(0, new)
@@ -143,7 +141,7 @@ class _Passes:
             counters.count_round(0, 0, 0)
         target = Origin.PREFILL if first else Origin.TARGET
         origin = Origin.DRAFT if self._awaited > 1 else target
-        self._pieces.append(Piece(UNKNOWN_TOKEN, text, origin, channel))
+        self._pieces += _pieces(said or [(Channel.ANSWER, "")], origin)
         self._awaited = max(0, self._awaited - new)
         if not self._awaited:
             yield from self.flush()
@@ -159,6 +157,10 @@ def _measured(stats: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: stats[name] for name in _SERVERS_OWN}
     told["acceptance_by_position"] = tuple(stats["acceptance_by_position"])
     return told | {"time": TimeSpent(**stats["time"])}
+
+
+def _pieces(said: _Said, origin: Origin) -> tuple[Piece, ...]:
+    return tuple(Piece(UNKNOWN_TOKEN, text, origin, channel) for channel, text in said)
 
 
 def _said(choice: Mapping[str, Any]) -> Iterator[tuple[Channel, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from localmtp.errors import LocalmtpError
-from localmtp.remote.errors import LostError, broken, refused
+from localmtp.remote.errors import KEY_HINT, LostError, broken, refused
 
 _CONNECT_S = 10.0
 _LONGEST_SILENCE_S = 600.0
@@ -41,7 +41,7 @@ class Server:
         api_key: sent as a bearer token; empty for none.
 
     Raises:
-        LocalmtpError: it is not a URL.
+        LocalmtpError: it is not a URL, or the key cannot be sent.
     """
 
     def __init__(self, url: str, api_key: str = "") -> None:
@@ -53,6 +53,8 @@ class Server:
             raise LocalmtpError(f"{url!r} is not a URL: {error}") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise LocalmtpError(f"{url!r} is not a URL", hint="like http://127.0.0.1:8080")
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise LocalmtpError("the API key has characters that cannot be sent", hint=KEY_HINT)
         self.host = parsed.netloc.decode()
         self._socket: socket.socket | None = None
         self._client = httpx.Client(
@@ -101,7 +103,7 @@ class Server:
                 if "text/event-stream" not in response.headers.get("content-type", ""):
                     raise LocalmtpError(f"{url} does not stream its answers")
                 yield from _events(response.iter_bytes(), url)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise broken(error, self.url) from error
 
     def metrics(self) -> str:
@@ -132,7 +134,7 @@ class Server:
             return self._client.get(
                 self.url + path, timeout=timeout, extensions={"trace": self._watch}
             )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise broken(error, self.url) from error
 
     def _watch(self, event: str, info: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import PurePath
@@ -142,7 +142,7 @@ class RemoteSession(Session):
         lost: LostError | None = None
         try:
             for chunk in self._server.stream(path, body):
-                yield from reader.read(chunk)
+                yield from _understood(reader, chunk)
                 if self._cancelled.is_set():
                     break
         except LostError as error:
@@ -191,6 +191,20 @@ class RemoteSession(Session):
                 return after - before
             sleep(_LATEST_COUNT_S)
         return None
+
+
+def _understood(reader: Reader, chunk: Mapping[str, Any]) -> list[Event]:
+    """The events of a chunk.
+
+    Raises:
+        LostError: it is not what this kind of server sends.
+    """
+    try:
+        return list(reader.read(chunk))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise LostError(
+            f"the server streams what cannot be understood: {str(chunk)[:80]}"
+        ) from error
 
 
 def open_remote(

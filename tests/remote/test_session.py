@@ -242,7 +242,7 @@ class TestFaults:
     def test_nothing_listens(self) -> None:
         with serving(Script()) as script:
             pass
-        with pytest.raises(LocalmtpError, match="nothing answers"):
+        with pytest.raises(LocalmtpError, match="cannot connect"):
             open_remote(script.url, None)
 
     def test_the_key_is_wrong(self) -> None:
@@ -290,12 +290,27 @@ class TestFaults:
             list(session.ask("Hi"))
         assert session.messages[-1].text == "Hel"
 
-    def test_what_is_not_json_is_told(self) -> None:
+    @pytest.mark.parametrize(
+        "chunk",
+        [
+            b"data: {oops\n\n",
+            b"data: [1]\n\n",
+            {"choices": "none"},
+            {"choices": [{"delta": 5}]},
+            {"usage": [7]},
+            {**said("x"), "timings": {"cache_n": 1}},
+        ],
+    )
+    def test_what_cannot_be_understood_is_told(self, chunk: Chunk) -> None:
         with (
-            conversing(Script([b"data: {oops\n\n"])) as session,
-            pytest.raises(LocalmtpError, match="not JSON"),
+            conversing(Script([chunk])) as session,
+            pytest.raises(LocalmtpError, match="streams what"),
         ):
             list(session.ask("Hi"))
+
+    def test_a_key_that_no_header_may_hold(self) -> None:
+        with pytest.raises(LocalmtpError, match="API key"):
+            open_remote("http://127.0.0.1:9", None, api_key="line\nbreak")
 
     def test_cancelling_wakes_a_reader_of_a_silent_server(self) -> None:
         read, released = threading.Event(), threading.Event()
