@@ -1,6 +1,6 @@
 """What a round of drafting costs on this machine, by the length of the draft.
 
-The engine's own loop is timed, with a pacing that goes through all lengths in changing order and
+The engine's own loop is timed, with a pacing that goes through all lengths in changing order, and
 a sampler that does the work of judging and then accepts by chance: random weights agree on nothing.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean
 from time import perf_counter
 
 import numpy as np
@@ -29,13 +29,18 @@ _ANSWER = 256
 _ACCEPTED = 0.7
 """Of drafts, while measuring. It decides how often something is rolled back, which is cheap."""
 
-_LEAST_CYCLES, _MOST_CYCLES = 5, 40
-"""Measurements of every length: a median needs a few, and more than some do not sharpen it."""
+_BLOCK, _BLOCK_S = 3, 0.05
+"""A length is kept for so many rounds and seconds, and its first round does not count: libllama
+builds its graph anew when the number of rows changes, and small models find their weights in the
+caches after that."""
+
+_LEAST_CYCLES, _MOST_CYCLES = 3, 20
+"""Blocks of every length: a mean needs some, and more than that do not sharpen it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds of a round by the length of its draft, 0 included; medians."""
+    """Seconds of a round by the length of its draft, 0 included; means."""
 
     draft_s: tuple[float, ...]
     verify_s: tuple[float, ...]
@@ -62,6 +67,8 @@ class _Rotation:
         self._cycle = -1
         self.rounds: list[tuple[int, float, float, float]] = []
         """Length, then seconds of drafting, verifying, and in all."""
+        self._last = -1  # length of the round before
+        self._changed, self._same = 0.0, 0  # when the length was, and rounds since
         # Of the running round:
         self._left = self._steps = 0
         self._began = 0.0
@@ -76,12 +83,18 @@ class _Rotation:
     def begin(self, limit: int) -> None:
         """Close the last round and open the next; the first cycle warms up."""
         now = perf_counter()
-        if self._settled is not None and self._cycle > 0:
+        if self._settled is not None and self._cycle > 0 and self._steps == self._last:
             self.rounds.append((*self._settled, now - self._began))
+        self._last = self._steps if self._settled else -1
+        if self._same >= _BLOCK and now - self._changed >= _BLOCK_S:
+            self._queue.pop()
+            self._changed, self._same = now, 0
         if not self._queue:
             self._cycle += 1
-            self._queue = [self._lengths[i] for i in self._random.permutation(len(self._lengths))]
-        self._left = min(self._queue.pop(), limit)
+            order = self._random.permutation(len(self._lengths))
+            self._queue = [self._lengths[i] for i in order]
+        self._left = min(self._queue[-1], limit)
+        self._same += 1
         self._steps, self._settled, self._began = 0, None, now
 
     def copy(self, match: int, available: int) -> int:
@@ -162,8 +175,14 @@ def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> Costs:
         rotation.pause()
     parts = [[r[1:] for r in rotation.rounds if r[0] == n] for n in lengths]
     return Costs(
-        draft_s=tuple(median(draft for draft, _, _ in part) for part in parts),
-        verify_s=tuple(median(verify for _, verify, _ in part) for part in parts),
-        rest_s=tuple(median(w - d - v for d, v, w in part) for part in parts),
+        draft_s=tuple(_mean([draft for draft, _, _ in part]) for part in parts),
+        verify_s=tuple(_mean([verify for _, verify, _ in part]) for part in parts),
+        rest_s=tuple(_mean([w - d - v for d, v, w in part]) for part in parts),
         rounds=min(map(len, parts)),
     )
+
+
+def _mean(seconds: Sequence[float]) -> float:
+    """Without the fastest and the slowest tenth: a stall is not what a round costs."""
+    cut = len(seconds) // 10
+    return fmean(sorted(seconds)[cut : len(seconds) - cut])
