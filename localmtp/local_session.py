@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from localmtp import machine
 from localmtp.engine.events import Channel, Event, Generated
+from localmtp.engine.exact import NEAR_TIE
 from localmtp.engine.generate import Generation
 from localmtp.engine.ggml import devices
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
@@ -141,6 +142,7 @@ class LocalSession(Session):
         self._cancelled = threading.Event()
         self._counters = self._new_counters()
         sampler, pacing = make_sampler(self.settings.sampling), self._pacing()
+        greedy = self.settings.sampling.temperature == 0
         if self.trace:
             sampler, pacing = self.trace.watch(sampler, pacing)
         generation = Generation(
@@ -152,6 +154,7 @@ class LocalSession(Session):
             counters=self._counters,
             max_tokens=self.settings.max_tokens or self._pair.target.context.n_ctx,
             cancelled=self._cancelled.is_set,
+            near_tie=NEAR_TIE if self.settings.exact and greedy else 0.0,
         )
         self._known = list(prompt)
         return self._remember(generation.run(prompt))

@@ -56,6 +56,8 @@ class Settings:
     system: str = ""
     think: bool = False
     on_full: OnFull = OnFull.STOP
+    exact: bool = False
+    """Of greedy answers: settle near-ties with a pass of one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Choices:
     system: str = ""
     think: bool = False
     on_full: OnFull = OnFull.STOP
+    exact: bool = False
 
     def settings(self, default: Sampling) -> Settings:
         """These choices over the model's own sampling."""
@@ -84,6 +87,7 @@ class Choices:
             system=self.system,
             think=self.think,
             on_full=self.on_full,
+            exact=self.exact,
         )
 
 

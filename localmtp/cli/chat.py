@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from localmtp.cli.options import choices, generation_options, load_options, pair_options
+from localmtp.cli.options import (
+    check_exact,
+    choices,
+    exact_option,
+    generation_options,
+    load_options,
+    pair_options,
+)
 from localmtp.cli.remote import check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
 
@@ -17,6 +24,7 @@ from localmtp.errors import LocalmtpError
 @server_options
 @pair_options
 @generation_options
+@exact_option
 @click.option(
     "--on-full",
     type=click.Choice(["stop", "drop"]),
@@ -38,6 +46,7 @@ def command(model: str | None, no_save: bool, no_mouse: bool, **flags: Any) -> N
     localmtp chat --server http://127.0.0.1:8080
     """  # noqa: D301 - click reads the character
     check_flags()
+    check_exact(flags)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LocalmtpError(
             "the chat needs a terminal", hint='in a pipe, use: localmtp run MODEL "PROMPT"'

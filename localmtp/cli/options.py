@@ -110,6 +110,23 @@ def sampling_options(
     return lambda command: _apply(drawn, command)
 
 
+def exact_option(command: Command) -> Command:
+    """Whether near-ties are settled."""
+    return click.option(
+        "--exact", is_flag=True, help="With --temp 0: settle near-ties with a pass of one token."
+    )(command)
+
+
+def check_exact(flags: dict[str, Any]) -> None:
+    """Refuse `--exact` where it would do nothing.
+
+    Raises:
+        click.UsageError: the answers are not greedy.
+    """
+    if flags["exact"] and flags["temp"] != 0:
+        raise click.UsageError("--exact settles greedy choices: add --temp 0")
+
+
 def prompt_options(command: Command) -> Command:
     """What the model is told besides the question."""
     return _apply(_PROMPT, command)

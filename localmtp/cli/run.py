@@ -15,7 +15,14 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
-from localmtp.cli.options import choices, generation_options, load_options, pair_options
+from localmtp.cli.options import (
+    check_exact,
+    choices,
+    exact_option,
+    generation_options,
+    load_options,
+    pair_options,
+)
 from localmtp.cli.remote import check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
 
@@ -35,6 +42,7 @@ _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.
 @server_options
 @pair_options
 @generation_options
+@exact_option
 @click.option("--raw", is_flag=True, help="No chat template: the prompt as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 @click.option(
@@ -63,6 +71,7 @@ def command(
     localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
     check_flags()
+    check_exact(flags)
     if model is not None and prompt is None and not _MODEL_NAME.fullmatch(model):
         model, prompt = None, model
     text = _read_stdin() if prompt in (None, "-") else prompt

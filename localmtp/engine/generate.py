@@ -17,6 +17,7 @@ from localmtp.engine.events import (
     Piece,
     Prefilled,
 )
+from localmtp.engine.exact import first_near_tie
 from localmtp.engine.pacing import Pacing
 from localmtp.engine.pieces import PieceReader
 from localmtp.engine.sampling import NO_DRAFT, Sampler
@@ -40,6 +41,8 @@ class Generation:
     """Longest answer; a full context ends it too."""
     cancelled: Callable[[], bool]
     """Asked between passes, on the generating thread."""
+    near_tie: float = 0.0
+    """Choices between logits closer than this are made again from a pass of one row."""
 
     def run(self, prompt: Sequence[int]) -> Iterator[Event]:
         """Prefill the prompt, then decode until something ends it.
@@ -104,6 +107,10 @@ class Generation:
         logits = target.verify(last, draft.tokens)
         verified = perf_counter()
         accepted, follower = self.sampler.judge(logits, draft)
+        tie = None
+        if self.near_tie and draft.tokens:
+            tie = first_near_tie(logits[: accepted + 1], self.near_tie)
+        accepted = accepted if tie is None else tie
         judged = perf_counter()
         kept = draft.tokens[:accepted]
         target.commit(last, kept, len(draft.tokens))
@@ -114,7 +121,17 @@ class Generation:
         # A row costs its judgement too.
         self.pacing.settle(accepted, proposed - began, judged - proposed)
         counters.context_used = len(target.tokens)
+        if tie is not None:
+            follower = self._settle()
         return [*kept, follower], draft.tokens
+
+    def _settle(self) -> int:
+        """Choose the pending token again."""
+        began = perf_counter()
+        logits = self.target.again()
+        self.counters.verify_s += perf_counter() - began
+        self.counters.count_round(0, 0, 0)
+        return self.sampler.judge(logits, NO_DRAFT)[1]
 
     def _read(
         self, tokens: Sequence[int], origins: Sequence[Origin], drafted: Sequence[int]

@@ -167,6 +167,18 @@ class Target:
         if len(accepted) < drafted:
             self.context.forget_from(len(self.tokens))
 
+    def again(self) -> Floats:
+        """Decode the last token of the cache once more, in a pass of its own.
+
+        Returns:
+            Logits [1, n_vocab]: what follows it.
+        """
+        last = self.tokens.pop()
+        self.context.forget_from(len(self.tokens))
+        logits = self.verify(last, ())
+        self.commit(last, (), 0)
+        return logits
+
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
     """The length of the common beginning."""
