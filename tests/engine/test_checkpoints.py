@@ -1,6 +1,7 @@
 """Going back further than the sliding window: what is kept for it, and that nothing changes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from localmtp.engine.checkpoints import Checkpoints
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import FixedPacing
-from localmtp.engine.pair import Pair
+from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling import Greedy
 from localmtp.engine.target import Target
+from tests.pairs import TINY, write_pair
 
 ROUNDING = 0.4
 """Batching moves nano's logits by up to 0.2; a window that lost half of its keys, by 5 to 10."""
@@ -55,6 +57,26 @@ def test_a_restored_window_answers_like_one_filled_afresh(pair: Pair, question: 
         np.testing.assert_allclose(found, expected, atol=ROUNDING)
     error = np.linalg.norm(target.hidden - hidden) / np.linalg.norm(hidden)
     assert error < 0.1
+
+
+@pytest.mark.parametrize("shape", TINY)
+def test_every_shape_of_gemma_4_is_restored(tmp_path: Path, shape: str) -> None:
+    """Shared keys and values, experts, values that are keys; a window of 16 tokens."""
+    paths = tmp_path / "target.gguf", tmp_path / "drafter.gguf"
+    write_pair(TINY[shape], *paths)
+    with Pair.load(*paths, LoadOptions(threads=1, context=1024)) as pair:
+        target = pair.target
+        prompt = turn(pair, "abcdef", 20)
+        answer = tokens_of(pair, "uvwxyz" * 130)
+        list(target.prefill(prompt))
+        fresh, hidden = target.logits()[0].copy(), target.hidden.copy()
+        list(target.prefill([*prompt, *answer]))
+        assert target.context.earliest_position() > len(prompt)
+        reused = next(steps := target.prefill(prompt))
+        list(steps)
+        assert len(prompt) - 20 < reused < len(prompt)
+        np.testing.assert_allclose(target.logits()[0], fresh, atol=0.01)
+        np.testing.assert_allclose(target.hidden, hidden, atol=0.01)
 
 
 def test_drafts_after_a_restore_are_as_good(pair: Pair) -> None:
