@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from localmtp.errors import LocalmtpError
 from localmtp.models import resolve
 from localmtp.models.placement import Placement
 from localmtp.models.room import place_here
-from tests.pairs import REAL, write_pair
+from tests.models.conftest import Program
+from tests.pairs import REAL, TINY, write_pair
 
 
 def grown(path: Path, nbytes: int) -> None:
@@ -68,6 +70,33 @@ def test_a_pair_that_only_fits_without_its_drafter_is_not_split_silently(target:
     with pytest.raises(LocalmtpError) as caught:
         placed(target)
     assert "--drafter none" in caught.value.hint
+
+
+def test_what_was_chosen_is_what_is_loaded_and_told(tmp_path: Path, program: Program) -> None:
+    target = tmp_path / "tiny.gguf"
+    write_pair(TINY["e"], target, tmp_path / "mtp-tiny.gguf")
+    ask = ("run", str(target), "x" * 200, "--raw", "--json", "--threads", "1", "--n-draft", "2")
+    flags = (
+        "--max-tokens",
+        "4",
+        "--temp",
+        "0",
+        "--ctx",
+        "700",
+        "--kv-type",
+        "q8_0",
+        "--batch",
+        "48",
+    )
+    small = program(*ask, *flags)
+    grown(target, 1 << 29)
+    large = program(*ask, *flags)
+    assert "KV cache" not in small.stderr
+    assert "context 700, q8_0 KV cache, batches of 48: 0." in large.stderr
+    answers = [json.loads(done.stdout) for done in (small, large)]
+    assert answers[0]["token_ids"] == answers[1]["token_ids"]
+    assert answers[1]["prompt_tokens"] > 100
+    assert answers[1]["stats"]["drafted"] > 0
 
 
 def test_all_parts_of_a_target_count(target: Path) -> None:
