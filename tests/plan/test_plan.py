@@ -125,7 +125,7 @@ def test_every_model_of_the_registry_has_a_plan(engine: str) -> None:
         assert "two bytes" not in plan.memory, model
 
 
-@pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_TEST_LLAMA_SERVER names no llama-server")
+@pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp")
 def test_the_command_for_llama_cpp_runs_and_drafts(tmp_path: Path) -> None:
     (command,) = planned("nano", "llama.cpp").recipe.commands
     port = free_port()

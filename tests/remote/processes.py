@@ -11,8 +11,9 @@ from pathlib import Path
 
 import httpx
 
-LLAMA_SERVER = os.environ.get("LOCALMTP_TEST_LLAMA_SERVER", "")
-"""The path of a `llama-server`, if there is one to test with."""
+_FOLDER = os.environ.get("LOCALMTP_LLAMA_CPP_BIN", "")
+LLAMA_SERVER = str(Path(_FOLDER, "llama-server")) if _FOLDER else ""
+"""llama.cpp's server, if there is one to test with."""
 
 
 def localmtp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

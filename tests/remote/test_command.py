@@ -99,7 +99,7 @@ def test_localmtps_own_server_tells_all_it_measures(tmp_path: Path) -> None:
     assert undrafted["stats"]["drafted"] == 0
 
 
-@pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_TEST_LLAMA_SERVER names no llama-server")
+@pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp")
 def test_llama_cpps_server_drafts_as_we_do(tmp_path: Path) -> None:
     port = free_port()
     command = [LLAMA_SERVER, "-m", str(NANO.target), "-md", str(NANO.drafter), "-t", "1"]
