@@ -9,6 +9,7 @@ llama-cpp-python is pinned exactly.
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -152,6 +153,13 @@ def _reason(lines: Sequence[str]) -> str:
     return line.rpartition("error loading model: ")[2].rpartition(": error: ")[2]
 
 
+class _PieceBuffer(threading.local):
+    """Where libllama writes a token's bytes; a server's threads must not share it."""
+
+    def __init__(self) -> None:
+        self.buffer = ctypes.create_string_buffer(1 << 12)
+
+
 class Vocab:
     """Text to token ids and back, as the GGUF's tokenizer does it."""
 
@@ -161,7 +169,7 @@ class Vocab:
         self.bos: int = capi.llama_vocab_bos(self._handle)
         self.adds_bos: bool = capi.llama_vocab_get_add_bos(self._handle)
         self.suppressed = self._read_suppressed()
-        self._piece = ctypes.create_string_buffer(1 << 12)
+        self._piece = _PieceBuffer()
 
     def _read_suppressed(self) -> TokenIds:
         count = ctypes.c_int32()
@@ -183,10 +191,9 @@ class Vocab:
 
     def piece(self, token_id: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for: perhaps part of a character; none for control tokens."""
-        n = capi.llama_token_to_piece(
-            self._handle, token_id, self._piece, len(self._piece), 0, special
-        )
-        return ctypes.string_at(self._piece, max(0, n))
+        buffer = self._piece.buffer
+        n = capi.llama_token_to_piece(self._handle, token_id, buffer, len(buffer), 0, special)
+        return ctypes.string_at(buffer, max(0, n))
 
     def same_as(self, other: Vocab) -> bool:
         """Whether sizes agree, and a sample of the tokens: enough to tell models apart."""
