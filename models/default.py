@@ -5,9 +5,8 @@ from __future__ import annotations
 import tomllib
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.registry import entries, user_registry
+from localmtp.models.registry import user_registry
 from localmtp.models.room import room_here
-from localmtp.models.wanted import fits
 
 
 def default_model() -> str:
@@ -30,16 +29,10 @@ def _configured() -> str:
 
 
 def _largest_that_fits() -> str:
-    from localmtp.models.cache import cached
+    from localmtp.models.installed import installed
 
-    here = [
-        (entry, quant)
-        for entry in entries().values()
-        for quant in entry.quants
-        if cached(quant.target)
-    ]
+    here = sorted(installed(), key=lambda model: model.weights, reverse=True)
     if not here:
         return ""
     room = room_here()
-    fitting = [(q.nbytes, f"{e.name}:{q.label}") for e, q in here if fits(e, q, room)]
-    return max(fitting, default=(0, ""))[1]
+    return next((model.name for model in here if model.fits(room)), "")

@@ -22,7 +22,7 @@ class ModelFiles:
     why_no_drafter: str = ""
     """Empty when there is a drafter; else what follows `off: `."""
     why_drafter: str = ""
-    """What makes it the target's; empty for a pair that ships with localmtp."""
+    """What makes it the target's."""
     first_draft_length: int | None = None
     """What published measurements advise to begin with; None where the registry has none."""
     warnings: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from localmtp.models.choice import parts_of, quant_label, target_names
 from localmtp.models.fit import Weights
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.on_disk import drafter_on_disk
-from localmtp.models.placement import Room, largest_context
+from localmtp.models.placement import Room, fits, largest_context
 from localmtp.models.registry import Source, drafter_for, entries
 from localmtp.models.resolution import NANO, resolve
 from localmtp.models.shape import shape_of
@@ -47,6 +47,10 @@ class Installed:
     def last_used(self) -> float:
         """Seconds since the epoch; as exact as the file system keeps it, often to a day."""
         return self.target[0].stat().st_atime
+
+    def fits(self, room: Room) -> bool:
+        """Whether a chat of some length fits."""
+        return fits(shape_of(self.header), Weights(self.weights, self.drafter_weights), room)
 
     def context_within(self, room: Room) -> int:
         """The largest context that fits; 0 when none does."""

@@ -76,7 +76,8 @@ def _exists(model: str) -> bool:
 def _embedded(drafter: str | None) -> ModelFiles:
     target = _NANO_FOLDER / "nano-Q8_0.gguf"
     if drafter is None:
-        return ModelFiles(NANO, target, _NANO_FOLDER / "mtp-nano-Q8_0.gguf", NANO)
+        own = _NANO_FOLDER / "mtp-nano-Q8_0.gguf"
+        return ModelFiles(NANO, target, own, NANO, "", "trained for this target")
     if drafter == NO_DRAFTER:
         return ModelFiles(NANO, target, None, "", f"--drafter {NO_DRAFTER}")
     from localmtp.models.local import pair

@@ -91,6 +91,9 @@ def test_without_a_name_the_configured_or_the_installed_model_is_run(
     assert json.loads(program(*arguments).stdout)["model"] == "nano"
     program("pull", "small:Q4_0")
     assert json.loads(program(*arguments).stdout)["model"] == "small:Q4_0"
+    hub.publish("a/b", {"large.gguf": pair.target + bytes(100), "mtp.gguf": pair.drafter})
+    program("pull", "a/b")
+    assert json.loads(program(*arguments).stdout)["model"] == "a/b"
     program.configure("config.toml", 'model = "nano"\n')
     assert json.loads(program(*arguments).stdout)["model"] == "nano"
 
