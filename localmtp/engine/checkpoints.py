@@ -9,7 +9,8 @@ from __future__ import annotations
 from localmtp.engine.llama import Context, StateBytes
 
 _MOST_BYTES = 1 << 30
-"""A checkpoint takes 6 MB on E2B, 20 on E4B, 210 on 26B-A4B, 340 on 12B, 840 on 31B."""
+"""A checkpoint takes 6 MB on E2B, 20 on E4B, 210 on 26B-A4B, 340 on 12B, 840 on 31B: within what
+is left free beside each on a machine that it fits."""
 
 _MOST = 16
 """So that small models do not fill what large ones may need: the last turns, others far apart."""
@@ -46,16 +47,15 @@ class Checkpoints:
             del self._saved[longer]
 
     def restore(self, length: int) -> int:
-        """Return to the latest state from which the token at `length`, or one before, can follow.
+        """Return to the latest state of at most `length` tokens.
 
         Returns:
-            The tokens that can be gone on from, at most `length`; 0 if nothing was saved.
+            How many tokens it had; 0 if nothing was saved.
         """
-        # The window at N tokens still holds what token N - 1 attends to: it may be decoded again.
-        usable = [at for at in self._saved if at <= length + 1]
+        usable = [at for at in self._saved if at <= length]
         if not usable or not self._context.restore_window(self._saved[max(usable)]):
             return 0
-        return min(length, max(usable))
+        return max(usable)
 
     def _too_much(self) -> bool:
         size = sum(data.nbytes for data in self._saved.values())
