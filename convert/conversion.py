@@ -12,7 +12,8 @@ from localmtp.convert.check import check_drafter, check_target, fits_memory
 from localmtp.convert.imatrix import read_imatrix
 from localmtp.convert.measure import Text, measure, read_text
 from localmtp.convert.metadata import Origin
-from localmtp.convert.plan import Job, plan
+from localmtp.convert.plan import Job, PlannedFile, plan
+from localmtp.convert.projector import TYPES, Projector
 from localmtp.convert.quantize import Recipe, file_type
 from localmtp.convert.report import SUFFIX, DrafterScore, TargetScore
 from localmtp.convert.source import locate
@@ -39,6 +40,8 @@ class Options:
     quantized_by: str | None = None
     license: str | None = None
     """Of the weights, as the hub abbreviates it; None: as the model card says."""
+    mmproj: Sequence[str] = ()
+    """Types to write the target's towers for images and sound in: F16, BF16, F32."""
     part_size: int = 0
     """Most bytes of weights in one file: a larger model becomes several; 0: no limit."""
     force: bool = False
@@ -75,7 +78,9 @@ class ConvertedFile:
     drafter: bool
     bits_per_weight: float
     checked: bool
-    """Whether it was run; False: it is too large for this machine's memory."""
+    """Whether it was run; False: it is too large for this machine's memory, or a projector."""
+    projector: bool = False
+    """Towers for images and sound, which libllama does not run."""
     score: TargetScore | DrafterScore | None = None
     """What it was measured to do; None without a report, and for what was not checked."""
 
@@ -95,9 +100,9 @@ def convert(
 ) -> list[ConvertedFile]:
     """Convert a checkpoint, or a target and its drafter, to GGUF.
 
-    Files are called `NAME-TYPE.gguf` and `mtp-NAME-TYPE.gguf`, a report `NAME.report.json`. Each
-    checkpoint is read once, whatever the number of quantizations, and a file gets its name when it
-    has been checked.
+    Files are called `NAME-TYPE.gguf`, `mtp-NAME-TYPE.gguf` and `mmproj-NAME-TYPE.gguf`, a report
+    `NAME.report.json`. Each checkpoint is read once, whatever the number of quantizations, and a
+    file gets its name when it has been checked.
 
     Args:
         source: a checkpoint's directory, or `USER/REPO` on the Hugging Face hub.
@@ -117,11 +122,14 @@ def convert(
         jobs = _plan_jobs(source, out, drafter_source, options)
         report = out / f"{jobs[0].origin.file_name}{SUFFIX}" if options.report else None
         text = _text_to_measure_on(jobs[0], options) if report else None
-        _require_place(jobs, out, report, force=options.force)
+        projectors = _plan_projectors(jobs[0], out, options)
+        models = [file for job in jobs for file in job.files]
+        _require_place([*models, *projectors], out, report, force=options.force)
         converted: list[ConvertedFile] = []
         for job in jobs:
             target = next((file.path for file in converted if file.checked), None)
             converted += _write(job, target, options.part_size, threads, progress)
+        converted += [_write_projector(planned, progress) for planned in projectors]
         if report and text:
             converted = _measure(converted, text, report, threads, progress)
     except OSError as error:
@@ -175,8 +183,48 @@ def _text_to_measure_on(target: Job, options: Options) -> Text:
     return read_text(options.report_text)
 
 
-def _require_place(jobs: Sequence[Job], out: Path, report: Path | None, *, force: bool) -> None:
-    files = [file for job in jobs for file in job.files]
+@dataclass(frozen=True, slots=True)
+class _PlannedProjector:
+    projector: Projector
+    quant: str
+    path: Path
+    size: int
+
+
+def _plan_projectors(target: Job, out: Path, options: Options) -> list[_PlannedProjector]:
+    planned = []
+    for quant in _quant_names(options.mmproj):
+        if quant not in TYPES:
+            raise LocalmtpError(
+                f"a projector is not quantized to {quant}", hint=f"there are: {', '.join(TYPES)}"
+            )
+        projector = Projector(target.checkpoint, target.spec.hidden, target.origin)
+        path = projector.path(out, quant)
+        planned.append(_PlannedProjector(projector, quant, path, projector.size(quant)))
+    return planned
+
+
+def _write_projector(
+    planned: _PlannedProjector, progress: Callable[[Progress], None]
+) -> ConvertedFile:
+    done = 0
+    with GgufFile(planned.path, planned.projector.writer(planned.quant)) as file:
+        for data in planned.projector.data(planned.quant):
+            file.write(data)
+            done += data.nbytes
+            progress(Progress(planned.path, done, planned.size))
+        file.flush()
+        bits = planned.size * 8 / planned.projector.weights
+        return ConvertedFile(file.commit(), planned.quant, False, bits, False, projector=True)
+
+
+def _require_place(
+    files: Sequence[PlannedFile | _PlannedProjector],
+    out: Path,
+    report: Path | None,
+    *,
+    force: bool,
+) -> None:
     in_the_way = [path for file in files for path in existing(file.path)]
     if report is not None and report.exists():
         in_the_way.append(report)

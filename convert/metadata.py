@@ -54,7 +54,11 @@ class Origin:
 
 
 def write_origin(
-    writer: GGUFWriter, checkpoint: Checkpoint, origin: Origin, target: Origin | None
+    writer: GGUFWriter,
+    checkpoint: Checkpoint,
+    origin: Origin,
+    target: Origin | None,
+    kind: str = GGUFType.MODEL,
 ) -> None:
     """Name, authorship, licence, base models, tags and sampling defaults (`general.*`).
 
@@ -65,6 +69,7 @@ def write_origin(
         checkpoint: its model card, configuration and generation configuration are read.
         origin: of the model.
         target: of the model that this one drafts for, where known.
+        kind: `general.type`.
 
     Raises:
         LocalmtpError: the model card's front matter or a sampling value is malformed.
@@ -90,7 +95,7 @@ def write_origin(
     metadata.source_repo_url = origin.url or metadata.source_repo_url
     if _from_qat(origin, card) and "qat" not in (tags := metadata.tags or []):
         metadata.tags = [*tags, "qat"]
-    writer.add_type(GGUFType.MODEL)
+    writer.add_type(kind)
     metadata.set_gguf_meta_model(writer)
     if target is not None:
         writer.add_string("localmtp.target.name", target.name or target.folder)

@@ -82,6 +82,12 @@ class _Size(click.ParamType[int]):
 @click.option("--quantized-by", metavar="NAME", help="Written into the files.")
 @click.option("--license", metavar="ID", help="The weights' licence.  [default: as SOURCE says]")
 @click.option(
+    "--mmproj",
+    metavar="TYPE",
+    multiple=True,
+    help="Write SOURCE's towers for images and sound too, as F16, BF16 or F32.",
+)
+@click.option(
     "--part-size",
     type=_Size(),
     default=0,
@@ -112,7 +118,7 @@ def command(
     """Convert SOURCE, a checkpoint directory or hub repository, and its drafter.
 
     Writes NAME-TYPE.gguf for a target and mtp-NAME-TYPE.gguf for a drafter, each checked by
-    running it before it gets its name.
+    running it before it gets its name, and mmproj-NAME-TYPE.gguf where asked for.
 
     \b
     localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf

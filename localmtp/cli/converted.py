@@ -56,7 +56,8 @@ def print_table(files: Sequence[ConvertedFile]) -> None:
     width = max(len(str(part.path)) for file in files for part in file.parts)
     output.line(f"{'file':{width}}  {'size':>9}  {'bits/weight':>11}  sha256")
     for file in files:
-        unchecked = "" if file.checked else "  (too large to be run here)"
+        too_large = not file.checked and not file.projector
+        unchecked = "  (too large to be run here)" if too_large else ""
         bits = f"{file.bits_per_weight:.2f}"
         for part in file.parts:
             named = f"{part.path!s:{width}}  {size_for_people(part.size):>9}"

@@ -22,6 +22,7 @@ import pytest
 
 from tests.convert.checkpoints import SHAPES, write_checkpoint
 from tests.convert.gguf_files import digest, metadata
+from tests.convert.towers import TOWERS, write_multimodal
 
 GOLDEN = Path(__file__).with_name("official.json")
 OUTPUT_TYPES = ("F32", "F16", "BF16")
@@ -39,12 +40,12 @@ def tool(name: str) -> Path:
     return Path(os.environ["LOCALMTP_LLAMA_CPP_BIN"], name)
 
 
-def convert(checkpoint: Path, output_type: str, path: Path) -> None:
+def convert(checkpoint: Path, output_type: str, path: Path, *flags: str) -> None:
     """`convert_hf_to_gguf.py`."""
     source, _, python = (os.environ[name] for name in _VARIABLES)
     script = Path(source, "convert_hf_to_gguf.py")
     options = "--outtype", output_type.lower(), "--outfile", str(path)
-    command = [python, str(script), str(checkpoint), *options]
+    command = [python, str(script), str(checkpoint), *options, *flags]
     subprocess.run(command, check=True, capture_output=True)
 
 
@@ -71,13 +72,20 @@ def _make() -> None:
     with TemporaryDirectory() as folder:
         for shape in SHAPES:
             checkpoint = write_checkpoint(Path(folder, folder_name(shape)), shape)
-            digests = {}
-            for output_type in OUTPUT_TYPES:
-                path = Path(folder, f"{shape}-{output_type}.gguf")
-                convert(checkpoint, output_type, path)
-                digests[output_type] = digest(path)
-            results[shape] = {"digests": digests, "metadata": metadata(path)}
+            results[shape] = _result(checkpoint)
+        for shape in TOWERS:
+            checkpoint = write_multimodal(Path(folder, "towers", folder_name(shape)), shape)
+            results[f"{shape}-mmproj"] = _result(checkpoint, "--mmproj")
     GOLDEN.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def _result(checkpoint: Path, *flags: str) -> dict[str, Any]:
+    digests = {}
+    for output_type in OUTPUT_TYPES:
+        path = checkpoint.with_name(f"{checkpoint.name}-{output_type}.gguf")
+        convert(checkpoint, output_type, path, *flags)
+        digests[output_type] = digest(path)
+    return {"digests": digests, "metadata": metadata(path)}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""`--mmproj`: the towers are what llama.cpp's converter makes of the same checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+
+from localmtp.convert import Options, convert
+from localmtp.errors import LocalmtpError
+from tests.convert import official
+from tests.convert.checkpoints import write_checkpoint
+from tests.convert.gguf_files import COMPUTED, digest, metadata
+from tests.convert.towers import TOWERS, towers, write_multimodal
+
+
+def convert_towers(tmp_path: Path, shape: str) -> dict[str, Path]:
+    """Type → projector."""
+    source = write_multimodal(tmp_path / official.folder_name(shape), shape)
+    types = official.OUTPUT_TYPES
+    options = Options(quants=["Q8_0"], mmproj=types, threads=1)
+    files = convert(source, tmp_path / "out", options=options)
+    return {file.quant: file.path for file in files if file.projector}
+
+
+@pytest.mark.parametrize("shape", TOWERS)
+def test_equals_what_the_official_converter_made(tmp_path: Path, shape: str) -> None:
+    expected = official.golden()[f"{shape}-mmproj"]
+    paths = convert_towers(tmp_path, shape)
+    assert paths["F16"].name == f"mmproj-gemma-4-{shape}-it-F16.gguf"
+    assert {kind: digest(path) for kind, path in paths.items()} == expected["digests"]
+    assert metadata(paths["BF16"]) == expected["metadata"]
+
+
+@official.needs_llama_cpp
+@pytest.mark.parametrize("shape", TOWERS)
+def test_equals_the_official_converter(tmp_path: Path, shape: str) -> None:
+    for kind, path in convert_towers(tmp_path, shape).items():
+        theirs = tmp_path / "theirs.gguf"
+        official.convert(tmp_path / official.folder_name(shape), kind, theirs, "--mmproj")
+        assert digest(path) == digest(theirs), kind
+        assert metadata(path) == metadata(theirs), kind
+
+
+def test_scales_of_heads_are_made_positive(tmp_path: Path) -> None:
+    path = convert_towers(tmp_path, "E2B")["F16"]
+    found = next(t for t in GGUFReader(path).tensors if t.name == f"a.blk.1.{COMPUTED}.weight")
+    stored = towers("E2B")[f"model.audio_tower.layers.1.self_attn.{COMPUTED}"]
+    cut = (stored.view(np.uint32) >> 16 << 16).view(np.float32)
+    np.testing.assert_allclose(found.data, np.log(1 + np.exp(cut)), rtol=1e-6)
+
+
+def test_what_has_no_towers_is_refused(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "tiny", "31B")
+    for options, words in (
+        (Options(mmproj=["F16"]), "has no towers for images or sound"),
+        (Options(mmproj=["Q4_0"]), "a projector is not quantized to Q4_0"),
+    ):
+        with pytest.raises(LocalmtpError, match=words):
+            convert(source, tmp_path / "out", options=options)
+    seeing = write_multimodal(tmp_path / "seeing", "26B-A4B")
+    (seeing / "processor_config.json").unlink()
+    with pytest.raises(LocalmtpError, match="how pictures are normalized"):
+        convert(seeing, tmp_path / "out", options=Options(quants=["F16"], mmproj=["F16"]))
+    assert not list((tmp_path / "out").glob("mmproj*"))
