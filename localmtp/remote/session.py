@@ -130,14 +130,8 @@ class RemoteSession(Session):
 
     def _answer(self, path: str, body: dict[str, object]) -> Iterator[Event]:
         before = draft_counts(self._server.metrics()) if self._dialect.counts_on_page else None
-        counters = self._counters = Counters(
-            context_size=self._model.context_size,
-            drafting=self._counters.drafting,
-            drafted_at=[0] * LONGEST_DRAFT,
-            accepted_at=[0] * LONGEST_DRAFT,
-        )
         self._told = {}
-        counters.prefilled = counters.started  # until the server says how long it took
+        counters = self._counters = self._new_counters()
         reader = Reader(counters)
         lost: LostError | None = None
         try:
@@ -151,14 +145,21 @@ class RemoteSession(Session):
             if lost and not counters.completion_tokens:
                 raise
         yield from reader.rest()
-        if reader.told:
-            self._told = reader.told
-            counters.drafting = reader.told["drafting"]
-        else:
-            counters.drafting = self._count_drafts(reader, before)
+        self._told = reader.told
+        counters.drafting = reader.told.get("drafting") or self._count_drafts(reader, before)
         yield Finished(self._reason(reader, lost), self.stats())
         if lost:
             raise lost
+
+    def _new_counters(self) -> Counters:
+        counters = Counters(
+            context_size=self._model.context_size,
+            drafting=self._counters.drafting,
+            drafted_at=[0] * LONGEST_DRAFT,
+            accepted_at=[0] * LONGEST_DRAFT,
+        )
+        counters.prefilled = counters.started  # until the server says how long it took
+        return counters
 
     def _reason(self, reader: Reader, lost: LostError | None) -> FinishReason:
         if lost:
