@@ -11,7 +11,6 @@ from textual.containers import Horizontal, Vertical
 
 import localmtp.tui
 from localmtp.engine.events import FinishReason, Generated, Origin, Piece
-from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.drawing.panel import Figures
 from localmtp.tui.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
@@ -21,44 +20,16 @@ from localmtp.tui.themes import PALETTES, theme
 from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.top_bar import TopBar
 from localmtp.tui.widgets.transcript import Transcript
+from tests.tui.frozen import MARKDOWN, MEMORY, STATS
 
-STATS = Stats(
-    load_s=0.1,
-    prefill_s=0.02,
-    ttft_s=0.031,
-    decode_s=0.5,
-    prefill_tokens_per_s=1240.0,
-    decode_tokens_per_s=412.0,
-    target_passes=80,
-    draft_steps=240,
-    drafted=240,
-    accepted=149,
-    acceptance_rate=0.62,
-    tokens_per_pass=2.86,
-    acceptance_by_position=(0.81, 0.62, 0.43),
-    draft_length_mean=3.0,
-    drafting="on",
-    time=TimeSpent(draft_s=0.1, verify_s=0.35, sample_s=0.02, other_s=0.03),
-    prompt_tokens=21,
-    reused_tokens=0,
-    completion_tokens=214,
-    context_used=235,
-    context_size=8192,
-)
 FIGURES = Figures(
     STATS,
     "on",
-    plain_speed=300.0,
+    plain_speed=24.0,
     lengths=[3, 3, 2, 0, 1, 4, 4, 4] * 30,
-    device="CPU, 2 threads",
-    memory={
-        "target": 4_900_000_000,
-        "drafter": 97_000_000,
-        "KV cache": 310_000_000,
-        "buffers": 84_000_000,
-    },
+    device="CPU, 8 threads",
+    memory=MEMORY,
 )
-MARKDOWN = "It **works**:\n\n```python\ndef f(x):\n    return x + 1\n```\n\n1. one\n2. two\n"
 
 
 class Compare(Protocol):

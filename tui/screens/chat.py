@@ -31,7 +31,7 @@ from localmtp.tui.messages import (
 )
 from localmtp.tui.opening import Loader, Opener
 from localmtp.tui.screens.help import HelpScreen
-from localmtp.tui.screens.models import ModelsScreen
+from localmtp.tui.screens.models import ModelsScreen, rows_here
 from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.screens.sessions import SessionsScreen
@@ -223,7 +223,7 @@ class ChatScreen(Screen[None]):
         """Lets the user choose the model that answers."""
         session = self.conversation.session
         running = session.name if session else ""
-        chosen = await self.app.push_screen_wait(ModelsScreen(running))
+        chosen = await self.app.push_screen_wait(ModelsScreen(running, rows_here))
         if chosen and chosen != running:
             self.switch(chosen)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -31,6 +32,7 @@ class ModelsScreen(ModalScreen[str | None]):
 
     Args:
         running: the name of the one that answers now; empty while there is none.
+        rows: looks what there is; called in a thread.
     """
 
     BINDINGS = [  # noqa: RUF012 - Textual's own type
@@ -39,8 +41,9 @@ class ModelsScreen(ModalScreen[str | None]):
         Binding("down", "list", "List", show=False),
     ]
 
-    def __init__(self, running: str) -> None:
+    def __init__(self, running: str, rows: Callable[[], list[Row]]) -> None:
         super().__init__()
+        self._look = rows
         self._answering = running
         self._rows: list[Row] = []
 
@@ -57,7 +60,7 @@ class ModelsScreen(ModalScreen[str | None]):
         found = self.query_one(OptionList)
         found.add_option(Option("looking …", disabled=True))
         try:
-            self._rows = await asyncio.to_thread(_rows)
+            self._rows = await asyncio.to_thread(self._look)
         except LocalmtpError as error:
             found.add_option(Option(Text(visible(error.message)), disabled=True))
             return
@@ -113,7 +116,8 @@ class ModelsScreen(ModalScreen[str | None]):
         self.dismiss(event.option_id)
 
 
-def _rows() -> list[Row]:
+def rows_here() -> list[Row]:
+    """The models on this machine, small ones first, and those to download."""
     from localmtp.models.installed import embedded, installed
     from localmtp.models.listing import row, rows_to_pull
     from localmtp.models.room import room_here

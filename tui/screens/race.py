@@ -61,7 +61,8 @@ class RaceScreen(Screen[float | None]):
         self._answers = (AnswerEntry(), AnswerEntry())
         self._began: list[float] = []
         self._leaving = False
-        self._over = False
+        self.is_over = False
+        """Whether both have answered."""
 
     def compose(self) -> ComposeResult:
         """The prompt, two lanes, the verdict."""
@@ -89,7 +90,7 @@ class RaceScreen(Screen[float | None]):
     def action_leave(self) -> None:
         """Closes, as soon as the session is free."""
         self._stop()
-        if self._over:
+        if self.is_over:
             self._finish()
 
     def on_unmount(self) -> None:
@@ -142,7 +143,7 @@ class RaceScreen(Screen[float | None]):
     def _ended(self, event: Worker.StateChanged) -> None:
         if event.state not in (WorkerState.SUCCESS, WorkerState.ERROR):
             return
-        self._over = True
+        self.is_over = True
         if self._leaving:
             self._finish()
             return

@@ -19,28 +19,28 @@ class Activity(Horizontal):
         super().__init__(id=id)
         self._timer: Timer | None = None
         self._summary = Text()
+        self._state = Static(id="state")
+        self._aside = Static(id="aside")
 
     def compose(self) -> ComposeResult:
         """Two halves."""
-        yield Static(id="state")
-        yield Static(id="aside")
+        yield self._state
+        yield self._aside
 
     def show(self, state: str, summary: str = "") -> None:
         """Shows the state, and on the right the summary unless a note stands there."""
-        self.query_one("#state", Static).update(
-            Text(state, no_wrap=True, overflow="ellipsis"), layout=False
-        )
+        self._state.update(Text(state, no_wrap=True, overflow="ellipsis"), layout=False)
         self._summary = Text(summary, no_wrap=True, overflow="ellipsis")
         if not self._timer:
-            self.query_one("#aside", Static).update(self._summary)
+            self._aside.update(self._summary)
 
     def note(self, text: str) -> None:
         """Says for a moment what was done."""
         if self._timer:
             self._timer.stop()
-        self.query_one("#aside", Static).update(Text(text, no_wrap=True, overflow="ellipsis"))
+        self._aside.update(Text(text, no_wrap=True, overflow="ellipsis"))
         self._timer = self.set_timer(NOTE_S, self._forget)
 
     def _forget(self) -> None:
         self._timer = None
-        self.query_one("#aside", Static).update(self._summary)
+        self._aside.update(self._summary)

@@ -78,6 +78,10 @@ class Conversation(Vertical):
         yield Completion(id="completion")
         yield Prompt(id="prompt")
 
+    def on_unmount(self) -> None:
+        """However the program ends: the thread that generates must not go on."""
+        self.stop()
+
     @property
     def transcript(self) -> Transcript:
         """What was said."""

@@ -23,10 +23,11 @@ class Statistics(VerticalScroll, can_focus=False):
         self._shown = Figures()
         self._now = 0.0
         self._race_speed = 0.0
+        self._text = Static()
 
     def compose(self) -> ComposeResult:
         """One text: its lines change, its layout hardly ever."""
-        yield Static()
+        yield self._text
 
     def on_mount(self) -> None:
         """Shows that nothing was measured yet."""
@@ -70,4 +71,4 @@ class Statistics(VerticalScroll, can_focus=False):
             panel.context(brush, stats),
             panel.memory(brush, shown),
         )
-        self.query_one(Static).update(Text("\n\n").join(filter(None, sections)))
+        self._text.update(Text("\n\n").join(filter(None, sections)))

@@ -17,11 +17,13 @@ class TopBar(Horizontal):
         super().__init__(id=id)
         self._brush = brush
         self._shown = ("", "", "")
+        self._what = Static(id="running")
+        self._how = Static(id="drafting")
 
     def compose(self) -> ComposeResult:
         """Left what runs, right how."""
-        yield Static(id="running")
-        yield Static(id="drafting")
+        yield self._what
+        yield self._how
 
     def show(self, model: str, drafter: str, drafting: str) -> None:
         """Shows names; `drafting` is empty until it is known."""
@@ -33,13 +35,13 @@ class TopBar(Horizontal):
         running.append("localmtp", brush.brand).append(f"   {model}", brush.plain)
         if drafter:
             running.append(f"   drafter {drafter}", brush.muted)
-        self.query_one("#running", Static).update(running)
+        self._what.update(running)
         state = Text(no_wrap=True, overflow="ellipsis")
         if drafting == "on":
             state.append("● ", brush.draft).append("drafting on", brush.plain)
         elif drafting:
             state.append("○ ", brush.warning).append(f"drafting {drafting}", brush.plain)
-        self.query_one("#drafting", Static).update(state)
+        self._how.update(state)
 
     def repaint(self, brush: Brush) -> None:
         """In other colours."""
