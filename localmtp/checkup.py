@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from localmtp import machine
-from localmtp.engine.ggml import Device, devices
+from localmtp.engine.ggml import Device, backends, devices
 from localmtp.models import fit
 from localmtp.models.fit import Weights
 from localmtp.models.listing import context_within
@@ -50,8 +50,10 @@ class Checkup:
     memory: int
     usable_memory: int
     bandwidth: float
+    backends: tuple[str, ...]
+    """What this libllama was built to compute on."""
     devices: tuple[Device, ...]
-    """GPUs and other accelerators that this libllama can use."""
+    """GPUs that it can use."""
     llama_cpp_python: str
     registry: str
     """Where the user's own entries are read from."""
@@ -72,6 +74,7 @@ def checkup() -> Checkup:
         memory=memory.total,
         usable_memory=memory.usable,
         bandwidth=bandwidth,
+        backends=backends(),
         devices=accelerators,
         llama_cpp_python=version("llama-cpp-python"),
         registry=str(user_registry()),

@@ -49,7 +49,7 @@ def _print_machine(found: Checkup) -> None:
         "instructions": " ".join(found.instructions),
         "memory": f"{gigabytes(found.memory)}, of which a model may take {usable} now",
         "bandwidth": f"{gigabytes(found.bandwidth)}/s, measured",
-        "llama.cpp": f"llama-cpp-python {found.llama_cpp_python}",
+        "llama.cpp": f"llama-cpp-python {found.llama_cpp_python}, for {' '.join(found.backends)}",
         "own entries": found.registry,
     }
     for device in found.devices:

@@ -83,7 +83,14 @@ _lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
 _lib.ggml_backend_dev_get.restype = ctypes.c_void_p
 _lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
 _lib.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p] * 3
-for _name in (_lib.ggml_backend_dev_name, _lib.ggml_backend_dev_description):
+_lib.ggml_backend_reg_count.restype = ctypes.c_size_t
+_lib.ggml_backend_reg_get.argtypes = [ctypes.c_size_t]
+_lib.ggml_backend_reg_get.restype = ctypes.c_void_p
+for _name in (
+    _lib.ggml_backend_reg_name,
+    _lib.ggml_backend_dev_name,
+    _lib.ggml_backend_dev_description,
+):
     _name.argtypes = [ctypes.c_void_p]
     _name.restype = ctypes.c_char_p
 
@@ -98,6 +105,12 @@ class Device:
     total: int
     unified: bool = False
     """Its memory is main memory."""
+
+
+def backends() -> tuple[str, ...]:
+    """What this libllama was built to compute on: `CPU`, `CUDA`, `Metal`, `Vulkan`, …."""
+    registered = map(_lib.ggml_backend_reg_get, range(_lib.ggml_backend_reg_count()))
+    return tuple(_lib.ggml_backend_reg_name(each).decode("utf-8", "replace") for each in registered)
 
 
 def devices() -> tuple[Device, ...]:

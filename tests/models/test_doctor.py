@@ -13,6 +13,7 @@ def test_the_machine_and_the_models_that_fit_are_shown(program: Program) -> None
     assert 0 < found["usable_memory"] < found["memory"]
     assert found["bandwidth"] > 0
     assert found["instructions"]
+    assert "CPU" in found["backends"]
     rows = {row["model"]: row for row in found["models"]}
     assert rows["gemma4-e4b:Q4_0"]["bytes"] > rows["gemma4-e2b:Q4_0"]["bytes"]
     assert rows["gemma4-31b:Q4_0"]["context"] <= rows["gemma4-e2b:Q4_0"]["context"] * 2
