@@ -59,6 +59,12 @@ _UNIFIED = {
     **{f"pos_norm.{what}": f"v.patch_norm.3.{what}" for what in ("weight", "bias")},
 }
 _SUFFIXES = (".weight", ".bias", ".input_max", ".input_min", ".output_max", ".output_min")
+_CHANGED = (
+    *("per_dim_scale", "per_dim_key_scale", "depthwise_conv1d.weight", "pos_embedding"),
+    *("patch_embedder.input_proj.weight", "patch_dense.weight", "patch_ln1.weight"),
+    "patch_ln1.bias",
+)
+"""Parameters that are not copied as they are."""
 _NAMELESS = ("per_dim_scale", "per_dim_key_scale", "layer_scalar", "position_embedding_table")
 """Parameters whose names lack the `.weight` that they have in the file."""
 _LIMITS = re.compile(r"\.(in|out)put_(min|max)")
@@ -205,28 +211,37 @@ class Projector:
                     f"{stored.file} holds {stored.name} ({stored.dtype}), which has no place in "
                     "Gemma 4's towers"
                 )
-            transform, shape = self._transform(stored)
+            transform, shape = _transform(stored)
             yield _Tensor(name, stored, shape, transform)
 
-    def _transform(
-        self, stored: StoredTensor
-    ) -> tuple[Callable[[ggml.Floats], ggml.Floats] | None, tuple[int, ...]]:
-        """What llama.cpp's layout asks for, and the shape that comes out."""
-        name, shape = stored.name, stored.shape
-        if name.endswith(("per_dim_scale", "per_dim_key_scale")):
+
+def _transform(
+    stored: StoredTensor,
+) -> tuple[Callable[[ggml.Floats], ggml.Floats] | None, tuple[int, ...]]:
+    """What llama.cpp's layout asks for, and the shape that comes out."""
+    parameter = next((name for name in _CHANGED if stored.name.endswith(name)), "")
+    match parameter, stored.shape:
+        case "", shape:
+            return None, shape or (1,)
+        case "per_dim_scale" | "per_dim_key_scale", shape:
             return _softplus, shape
-        if name.endswith("depthwise_conv1d.weight"):
-            return (lambda x: x[:, 0]), (shape[0], shape[2])
-        if name.endswith("pos_embedding"):
-            return (lambda x: x.transpose(1, 0, 2)), (shape[1], shape[0], shape[2])
-        if name.endswith("patch_embedder.input_proj.weight"):
-            side = isqrt(shape[1] // 3)
-            to_planes = (0, 3, 1, 2)
-            split = (shape[0], side, side, 3)
-            return (lambda x: x.reshape(split).transpose(to_planes)), (shape[0], 3, side, side)
-        if re.search(r"patch_dense\.weight|patch_ln1\.", name):
-            return _planes, shape
-        return None, shape or (1,)
+        case "depthwise_conv1d.weight", (channels, 1, width):
+            return (lambda x: x[:, 0]), (channels, width)
+        case "pos_embedding", (places, axes, width):
+            return (lambda x: x.transpose(1, 0, 2)), (axes, places, width)
+        case "patch_embedder.input_proj.weight", (rows, columns) if (
+            columns == 3 * (side := isqrt(columns // 3)) ** 2
+        ):
+            pixels = (rows, side, side, 3)
+            return (lambda x: x.reshape(pixels).transpose(0, 3, 1, 2)), (rows, 3, side, side)
+        case "patch_dense.weight" | "patch_ln1.weight" | "patch_ln1.bias", (*_, columns) if (
+            columns % 3 == 0
+        ):
+            return _planes, stored.shape
+    raise LocalmtpError(
+        f"{stored.file}: {stored.name} has the shape {list(stored.shape)}, which Gemma 4's towers "
+        "do not have"
+    )
 
 
 def _name(hf_name: str, names: TensorNameMap) -> str | None:

@@ -11,7 +11,7 @@ from gguf import GGUFReader
 from localmtp.convert import Options, convert
 from localmtp.errors import LocalmtpError
 from tests.convert import official
-from tests.convert.checkpoints import write_checkpoint
+from tests.convert.checkpoints import model_tensors, values, write_checkpoint, write_safetensors
 from tests.convert.gguf_files import COMPUTED, digest, metadata
 from tests.convert.towers import TOWERS, towers, write_multimodal
 
@@ -65,3 +65,17 @@ def test_what_has_no_towers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LocalmtpError, match="how pictures are normalized"):
         convert(seeing, tmp_path / "out", options=Options(quants=["F16"], mmproj=["F16"]))
     assert not list((tmp_path / "out").glob("mmproj*"))
+
+
+@pytest.mark.parametrize("damage", [(7,), (8, 8)])
+def test_towers_of_other_shapes_are_refused(tmp_path: Path, damage: tuple[int, ...]) -> None:
+    source = write_multimodal(tmp_path / "seeing", "12B")
+    tensors = model_tensors("12B") | towers("12B")
+    for name in ("pos_embedding", "patch_dense.weight"):
+        full_name = f"model.vision_embedder.{name}"
+        broken = tensors | {full_name: values(name, *damage)}
+        write_safetensors(source / "model.safetensors", broken, "BF16")
+        options = Options(quants=["F16"], mmproj=["F16"])
+        with pytest.raises(LocalmtpError, match=name.replace(".", r"\.")):
+            convert(source, tmp_path / "out", options=options)
+    assert not (tmp_path / "out").exists()

@@ -138,7 +138,7 @@ def _audio() -> dict[str, tuple[int, ...]]:
             f"{layer}.self_attn.relative_k_proj.weight": (64, 64),
             f"{layer}.lconv1d.depthwise_conv1d.weight": (64, 1, 5),
         }
-        norms = ("lconv1d.pre_layer_norm", "lconv1d.conv_norm")
-        norms += ("norm_pre_attn", "norm_post_attn", "norm_out")
+        norms = ["lconv1d.pre_layer_norm", "lconv1d.conv_norm"]
+        norms += ["norm_pre_attn", "norm_post_attn", "norm_out"]
         sizes |= {f"{layer}.{norm}.weight": (64,) for norm in norms}
     return sizes
