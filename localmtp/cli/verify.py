@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from localmtp.cli import output
 from localmtp.cli.measuring import DraftLengths, load
 from localmtp.cli.options import choices, pair_options, sampling_options
 from localmtp.errors import LocalmtpError
+from localmtp.models.files import NO_DRAFTER
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import Pair
@@ -41,8 +43,14 @@ if TYPE_CHECKING:
 @click.option(
     "--prompts", type=click.IntRange(min=1), default=2, show_default=True, help="Per workload."
 )
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Instead, hold the target against the checkpoint that it was made from.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
-def command(model: str, as_json: bool, **flags: Any) -> int:
+def command(model: str, source: Path | None, as_json: bool, **flags: Any) -> int:
     r"""Show that drafting leaves MODEL's output unchanged, or exit with 1.
 
     Greedy answers are compared token by token, sampled ones with the target's distributions by a
@@ -51,9 +59,12 @@ def command(model: str, as_json: bool, **flags: Any) -> int:
     \b
     localmtp verify nano
     localmtp verify gemma4-e4b --prompts 1
+    localmtp verify my-model-Q4_K_M.gguf --source ./my-model
     """
     from localmtp.verify.verification import verify
 
+    if source is not None:
+        return _against_source(model, source, as_json, flags)
     files, pair = load(model, flags)
     with pair:
         if files.why_no_drafter:
@@ -68,6 +79,37 @@ def command(model: str, as_json: bool, **flags: Any) -> int:
         output.line(json.dumps(_as_json(files, plan, found), ensure_ascii=False))
     else:
         _say(plan, found)
+    return 0 if found.passed else 1
+
+
+def _against_source(model: str, source: Path, as_json: bool, flags: dict[str, Any]) -> int:
+    """Compare distributions on the workloads' prompts, as plain text."""
+    from localmtp.bench.workloads import workloads_for
+    from localmtp.verify.source import check_source, require_transformers
+
+    require_transformers()
+    files, pair = load(model, flags | {"drafter": NO_DRAFTER})
+    with pair:
+        vocab = pair.target.vocab
+        workloads = workloads_for(files.name, flags["prompts"])
+        texts = [
+            [vocab.bos, *vocab.tokenize(prompt, special=False)][: pair.target.context.n_ctx]
+            for listed in workloads.values()
+            for prompt in listed
+        ]
+        found = check_source(pair.target, texts, source)
+    if as_json:
+        report = {"model": files.name, "source": str(source), "passed": found.passed}
+        output.line(json.dumps(report | asdict(found), ensure_ascii=False))
+    else:
+        _part(
+            "source",
+            found.passed,
+            f"the next token's distribution is {found.divergence:.4f} nats from the checkpoint's "
+            f"on average over {found.positions} positions, {found.worst:.3f} at most; less than "
+            f"{found.bound} is explained by the file's type",
+            f"both prefer the same token at {found.agreement:.1%} of positions",
+        )
     return 0 if found.passed else 1
 
 
