@@ -79,7 +79,7 @@ def memory_of(files: ModelFiles, load: Load) -> dict[str, int]:
     return {
         "target": needed.weights,
         "drafter": needed.drafter,
-        "KV cache": needed.kv_cache,
+        "cache": needed.kv_cache,
         "buffers": needed.buffers,
     }
 

@@ -32,7 +32,7 @@ COMMANDS = (
     Command("rounds", "", "Step through what was proposed and what was kept"),
     Command("race", "PROMPT", "Answer twice, without and with drafting"),
     Command("draft", "auto|0..16", "Draft length; 0 turns drafting off"),
-    Command("set", "KEY VALUE", "temp, top-k, top-p, min-p, seed, max-tokens"),
+    Command("set", "KEY VALUE", "temp, top-k, top-p, min-p, seed, max-tokens, on-full"),
     Command("system", "[TEXT]", "The system prompt; without TEXT none"),
     Command("think", "on|off", "Whether the model thinks before it answers"),
     Command("prompt", "", "The conversation as the model is given it"),

@@ -19,7 +19,8 @@ KEYS = {
     "min-p": "0..1",
     "seed": "random, or a number",
     "max-tokens": "none, or a number",
-    "draft": "auto, or 0..16; 0 is no drafting",
+    "draft": "auto, or 0..16; 0 is none",
+    "on-full": "stop, or drop the oldest",
 }
 """What can be set, and to what."""
 
@@ -48,6 +49,8 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
             length = None if value == "auto" else int(value)
             _check(length, MAX_DRAFT)
             return replace(settings, n_draft=length)
+        if key == "on-full":
+            return replace(settings, on_full=type(settings.on_full)(value))
         if key == "max-tokens":
             limit = None if value == "none" else int(value)
             _check(None if limit is None else limit - 1, float("inf"))
@@ -79,6 +82,8 @@ def shown(settings: Settings, key: str) -> str:
     """A setting as `changed` takes it."""
     if key == "draft":
         return "auto" if settings.n_draft is None else str(settings.n_draft)
+    if key == "on-full":
+        return settings.on_full
     if key == "max-tokens":
         return str(settings.max_tokens or "none")
     value = getattr(settings.sampling, _SAMPLING[key][0])

@@ -43,7 +43,7 @@ STATS = Stats(
 MEMORY = {
     "target": 4_900_000_000,
     "drafter": 97_000_000,
-    "KV cache": 310_000_000,
+    "cache": 310_000_000,
     "buffers": 84_000_000,
 }
 MARKDOWN = "It **works**:\n\n```python\ndef f(x):\n    return x + 1\n```\n\n1. one\n2. two\n"

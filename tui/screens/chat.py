@@ -129,7 +129,7 @@ class ChatScreen(Screen[None]):
         if self.loader.state:
             state = f"{state} · {self.loader.state}" if state else self.loader.state
         summary = ""
-        if stats and stats.decode_s > 0 and self.has_class("-narrow"):
+        if answer and stats and stats.decode_s > 0 and self.has_class("-narrow"):
             summary = f"{rate(stats.decode_tokens_per_s)} tok/s"
             if stats.drafted:
                 summary += f" · {share(stats.acceptance_rate)} accepted"

@@ -130,7 +130,7 @@ class RaceScreen(Screen[float | None]):
 
     def _clock(self, number: int, answer: AnswerEntry) -> Text:
         brush = self._brush
-        text = Text(_LANES[number], brush.draft if number else brush.strong)
+        text = Text.assemble((_LANES[number], brush.draft if number else brush.plain))
         if answer.stats:
             seconds = answer.stats.ttft_s + answer.stats.decode_s
             text.append(f"   {duration(seconds)}", brush.plain)
