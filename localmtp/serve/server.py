@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from localmtp.engine.pair import LoadOptions
 from localmtp.errors import LocalmtpError
@@ -23,6 +25,9 @@ _GRACE_S = 5
 
 _CONNECTIONS = 1000
 """Open connections; below the usual limit of 1,024 files."""
+
+_SILENCE_S = 5
+"""How long a connection may take to send a request's headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ def serve(
     app = create_app(Service(model, worker, metrics), access)
     config = uvicorn.Config(
         app,
+        http=_Protocol,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -79,6 +85,19 @@ def serve(
     finally:
         worker.close()
         model.close()
+
+
+class _Protocol(H11Protocol):
+    """HTTP on one connection, closed when its first request does not begin in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock."""
+        super().connection_made(transport)
+        self.loop.call_later(_SILENCE_S, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -70,6 +70,7 @@ def test_a_client_that_sends_byte_by_byte_holds_nobody_up(server: Server) -> Non
             slow.sendall(bytes([byte]))
         with server.http() as http:
             assert http.post("/v1/completions", json={"prompt": "1, 2,"}).status_code == 200
+        assert slow.recv(1) == b""  # and is let go itself
 
 
 async def test_answers_are_not_mixed_up(server: Server) -> None:

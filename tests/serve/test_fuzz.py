@@ -46,6 +46,42 @@ EASY = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
+SCHEMAS = st.recursive(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["string", "integer", "number", "null", "boolean", "odd"]),
+            "enum": st.lists(SCALARS, max_size=3),
+            "const": SCALARS,
+            "pattern": st.text('^$ab(|)[]*+?.\\\\d"', max_size=6),
+            "minLength": st.integers(-2, 20),
+            "maxLength": st.integers(-2, 20),
+            "minimum": st.integers(-(10**20), 10**20),
+            "maximum": st.integers(-(10**20), 10**20),
+            "format": st.sampled_from(["date", "uuid", "time", "date-time", "odd"]),
+            "$ref": st.sampled_from(["#", "#/properties/a", "#/$defs/a", "a"]),
+        },
+    )
+    | JSON,
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["object", "array", ["string", "null"]]),
+            "properties": st.dictionaries(st.text(max_size=4), inner, max_size=3),
+            "required": st.lists(st.text(max_size=4), max_size=2),
+            "additionalProperties": inner,
+            "items": inner,
+            "prefixItems": st.lists(inner, max_size=3),
+            "minItems": st.integers(-2, 20),
+            "maxItems": st.integers(-2, 20),
+            "anyOf": st.lists(inner, max_size=3),
+            "allOf": st.lists(inner, max_size=3),
+            "$defs": st.dictionaries(st.just("a"), inner),
+        },
+    ),
+    max_leaves=5,
+)
+
 
 def body_of(
     prompt: str, prompts: st.SearchStrategy[Any], fields: set[str]
@@ -87,3 +123,11 @@ def test_texts(server: Server, body: Any) -> None:
 def test_anything(server: Server, body: Any) -> None:
     check(server, "/v1/chat/completions", body)
     check(server, "/v1/completions", body)
+
+
+@EASY
+@given(schema=SCHEMAS, greedy=st.booleans())
+def test_schemas(server: Server, schema: Any, greedy: bool) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    body = {"messages": [{"role": "user", "content": "Hello"}], "response_format": form}
+    check(server, "/v1/chat/completions", {**body, "max_tokens": 8, "temperature": 2 - 2 * greedy})

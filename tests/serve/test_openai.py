@@ -1,5 +1,7 @@
 """The API through OpenAI's own client."""
 
+from typing import Any
+
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
@@ -212,6 +214,24 @@ def test_a_conversation_is_prefilled_once(client: openai.OpenAI) -> None:
     assert second.usage.prompt_tokens_details is not None
     assert second.usage.prompt_tokens_details.cached_tokens is not None
     assert second.usage.prompt_tokens_details.cached_tokens > first.usage.prompt_tokens
+
+
+def test_thoughts_are_apart_from_the_answer(client: openai.OpenAI) -> None:
+    options: Any = {"model": "nano", "messages": WHO, "temperature": 0}
+    thinking = client.chat.completions.create(**options, reasoning_effort="high")
+    message = thinking.choices[0].message
+    thought = (message.model_extra or {})["reasoning_content"]
+    assert thought.strip()
+    assert "<|channel>" not in thought + (message.content or "")
+    streamed = {"reasoning_content": "", "content": ""}
+    switch = {"chat_template_kwargs": {"enable_thinking": True}}
+    for chunk in client.chat.completions.create(**options, stream=True, extra_body=switch):
+        delta = chunk.choices[0].delta.model_dump()
+        for part in streamed:
+            streamed[part] += delta.get(part) or ""
+    assert streamed == {"reasoning_content": thought, "content": message.content}
+    plain = client.chat.completions.create(**options, reasoning_effort="none")
+    assert "reasoning_content" not in (plain.choices[0].message.model_extra or {})
 
 
 def test_models(client: openai.OpenAI) -> None:
