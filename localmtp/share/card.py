@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from huggingface_hub import ModelCardData
 
 from localmtp.convert.report import TARGET_COLUMNS, Report, drafter_columns
+from localmtp.models.choice import pick_target, quant_label
 from localmtp.share.contents import Contents, SharedModel
 
 _HUB = "https://huggingface.co/"
@@ -142,7 +143,7 @@ def _how_to_run(contents: Contents, repo: str) -> str:
         return "\n\n".join(
             (*parts, "With a target of the same size and training:", _drafter_alone(repo, drafter))
         )
-    quant = contents.targets[-1].quant
+    quant = quant_label(pick_target([model.name for model in contents.targets], "", "") or "")
     model = f"{repo}:{quant}" if quant else repo
     drafting = " --spec-type draft-mtp" if drafter else ""
     parts += [
