@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 
@@ -72,12 +73,10 @@ def score_targets(
     """
     with Model(files[0][0], gpu_layers=0) as model:
         texts, width = passages(text, model.vocab), model.vocab.size
-    total = sum(len(_scored(tokens)) for tokens in texts)
-    require_room(scratch, [total * width * 4])
     with TemporaryFile(dir=scratch) as file:
-        kept: Floats = np.memmap(file, np.float32, "w+", shape=(total, width))
-        examination = _Examination(texts, kept, threads, progress)
-        return total, [examination.score(path, quant) for path, quant in files]
+        examination = _Examination(texts, file, threads, progress)
+        require_room(scratch, [examination.total * width * 4])
+        return examination.total, [examination.score(path, quant) for path, quant in files]
 
 
 class _Examination:
@@ -86,27 +85,32 @@ class _Examination:
     def __init__(
         self,
         texts: Passages,
-        kept: Floats,
+        kept: IO[bytes],
         threads: int,
         progress: Callable[[Path, int, int], None],
     ) -> None:
         self._texts, self._kept = texts, kept
         self._threads, self._progress = threads, progress
         self._has_reference = False
+        self.total = sum(len(_scored(tokens)) for tokens in texts)
 
     def score(self, path: Path, quant: str) -> TargetScore:
         loss = divergence = 0.0
         done = agreed = 0
+        self._kept.seek(0)
         for said, following in _log_probabilities(path, self._texts, self._threads):
             rows = len(following)
-            expected = self._kept[done : done + rows]
-            if not self._has_reference:
-                expected[:] = said
+            expected = said
+            if self._has_reference:
+                expected = np.frombuffer(self._kept.read(said.nbytes), np.float32)
+                expected = expected.reshape(said.shape)
+            else:
+                self._kept.write(said.data)
             loss -= float(said[np.arange(rows), following].sum(dtype=np.float64))
             divergence += float((np.exp(expected) * (expected - said)).sum(dtype=np.float64))
             agreed += int((said.argmax(axis=1) == expected.argmax(axis=1)).sum())
             done += rows
-            self._progress(path, done, len(self._kept))
+            self._progress(path, done, self.total)
         compared = (divergence / done, agreed / done) if self._has_reference else (None, None)
         self._has_reference = True
         return TargetScore(path.name, quant, float(np.exp(loss / done)), *compared)
