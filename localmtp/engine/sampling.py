@@ -9,12 +9,13 @@ from the residual max(0, p - q); what comes out is distributed exactly as p, wha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localmtp.engine.llama import Floats, TokenIds
+if TYPE_CHECKING:
+    from localmtp.engine.llama import Floats, TokenIds
 
 _COLUMNS = 2048
 """Logits are looked at as rows of this length, whose column maxima take one pass of wide vector
