@@ -71,10 +71,17 @@ def test_published_shares_are_shares() -> None:
         assert shares[0] <= 1.0
 
 
-@pytest.mark.parametrize("quant", ["Q8_0", "Q4_0"])
-def test_a_synthetic_pair_loads_and_is_surveyed(tmp_path: Path, quant: str) -> None:
+EMBEDDINGS = {"hidden_size_per_layer_input": 32, "num_kv_shared_layers": 3}
+EXPERTS = {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
+           "moe_intermediate_size": 64}  # fmt: skip
+
+
+@pytest.mark.parametrize(("quant", "extra"), [("Q8_0", EMBEDDINGS), ("Q4_0", EXPERTS)])
+def test_a_synthetic_pair_loads_and_is_surveyed(
+    tmp_path: Path, quant: str, extra: dict[str, Any]
+) -> None:
     target, drafter = tmp_path / "t.gguf", tmp_path / "d.gguf"
-    configurations = {"architectures": ["Gemma4ForCausalLM"], **TINY}, TINY_DRAFTER
+    configurations = {"architectures": ["Gemma4ForCausalLM"], **TINY, **extra}, TINY_DRAFTER
     for path, config in zip((target, drafter), configurations, strict=True):
         file = synthetic_file(path.stem, config, quant)
         file.outline(path)
