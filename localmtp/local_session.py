@@ -211,6 +211,11 @@ def open_session(
     """
     options = options or LoadOptions()
     pair = load_pair(files, options)
+    return LocalSession(pair, files, choices or Choices(), experience_of(files, options))
+
+
+def experience_of(files: ModelFiles, options: LoadOptions) -> Experience:
+    """What pacing learned about a pair that is loaded in this way."""
     paths = [files.target, files.drafter] if files.drafter else [files.target]
     circumstances = [
         *(f"{path.name} {path.stat().st_size}" for path in paths),
@@ -218,4 +223,4 @@ def open_session(
         machine.processor(),
         *(device.description for device in devices()),
     ]
-    return LocalSession(pair, files, choices or Choices(), Experience(circumstances))
+    return Experience(circumstances)

@@ -12,11 +12,11 @@ from localmtp.engine.grammar import ConstrainedSampler, Grammar
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.engine.pair import LoadOptions
 from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import make_sampler
+from localmtp.engine.sampling import Sampling, make_sampler
 from localmtp.engine.stats import Counters
 from localmtp.errors import LocalmtpError
 from localmtp.loading import load_pair
-from localmtp.local_session import default_sampling
+from localmtp.local_session import default_sampling, experience_of
 from localmtp.models import ModelFiles
 from localmtp.prompts import chat_template, prompt_tokens
 from localmtp.serve.metrics import Metrics
@@ -51,8 +51,14 @@ class ServedModel:
         self.choices = choices
         self._why_no_drafter = files.why_no_drafter
         self._metrics = metrics
-        self._auto = AutoPacing()
         self._pair = load_pair(files, options)
+        self._experience = experience_of(files, options)
+        # By whether choices are greedy: confidence means something else in each.
+        self._auto = {
+            greedy: self._experience.recall(greedy=greedy) or AutoPacing()
+            for greedy in (False, True)
+        }
+        self._known: list[int] = []
         self._template = chat_template(self._pair)
         self._default = default_sampling(self._pair)
         self.context_size = self._pair.target.context.n_ctx
@@ -61,7 +67,8 @@ class ServedModel:
     @property
     def drafting(self) -> str:
         """`on`, or `off: REASON`, for requests that leave it to the server."""
-        return self._state(self._pacing(self.choices.n_draft))
+        settings = self.settings({})
+        return self._state(self._pacing(settings.n_draft, settings.sampling))
 
     def settings(self, chosen: Mapping[str, Any]) -> Settings:
         """A request's choices over the server's, over the model's own."""
@@ -82,10 +89,12 @@ class ServedModel:
     def text_prompt(self, text: str) -> list[int]:
         """Token ids of a text as it is, after BOS.
 
+        Where it goes on from the last answer, that is spelled as the model spelled it.
+
         Raises:
             LocalmtpError: they do not fit the context.
         """
-        return prompt_tokens(self._pair, text)
+        return prompt_tokens(self._pair, text, self._known)
 
     def grammar(self, text: str) -> Grammar:
         """Read a grammar for this model's tokens.
@@ -113,7 +122,7 @@ class ServedModel:
         scoring = None
         if task.logprobs is not None:
             sampler = scoring = ScoringSampler(sampler, target.vocab, task.logprobs)
-        pacing = self._pacing(task.n_draft)
+        pacing = self._pacing(task.n_draft, task.sampling)
         generation = Generation(
             target=target,
             drafter=self._pair.drafter,
@@ -124,11 +133,13 @@ class ServedModel:
             max_tokens=task.max_tokens or self.context_size,
             cancelled=stopped,
         )
+        self._known = known = list(task.prompt)
         stops = StopScanner(task.stops)
         reason = "cancelled"
         try:
             for event in generation.run(task.prompt):
                 if isinstance(event, Generated):
+                    known.extend(piece.token_id for piece in event.pieces)
                     said = _said(event, stops, scoring)
                     if said.text or said.thought or said.scores:
                         yield said
@@ -145,16 +156,18 @@ class ServedModel:
         yield Ended("stop" if reason == FinishReason.STOP else "length", counters.snapshot())
 
     def close(self) -> None:
-        """Free the pair."""
+        """Keep what pacing learned, and free the pair."""
+        for greedy, pacing in self._auto.items():
+            self._experience.keep(pacing, greedy=greedy)
         self._pair.close()
 
     def _state(self, pacing: Pacing) -> str:
         return f"off: {self._why_no_drafter}" if self._why_no_drafter else pacing.state
 
-    def _pacing(self, n_draft: int | None) -> Pacing:
+    def _pacing(self, n_draft: int | None, sampling: Sampling) -> Pacing:
         if self._why_no_drafter:
             return FixedPacing(0)
-        return self._auto if n_draft is None else FixedPacing(n_draft)
+        return self._auto[sampling.temperature == 0] if n_draft is None else FixedPacing(n_draft)
 
 
 def _said(event: Generated, stops: StopScanner, scoring: ScoringSampler | None) -> Said:
