@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, meta
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from localmtp.errors import LocalmtpError
@@ -23,6 +24,47 @@ _REFUSALS = (
 """What a template raises, on purpose or when a tool's schema is not shaped as it expects."""
 
 
+_STEPS = 100_000
+"""Numbers that the ranges of one rendering may hold together: templates come with files from
+strangers, and loops in loops would keep the machine busy for ever. Honest ones need none."""
+
+_LENGTH = 1_000_000
+"""Longest text or list that a template may repeat something to."""
+
+
+class _Bounded(ImmutableSandboxedEnvironment):
+    """A sandbox that also ends loops over ranges, and repetitions."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        self.left = _STEPS
+        self.globals["range"] = self._range
+        self.globals["raise_exception"] = _refuse
+        self.globals["strftime_now"] = datetime.now().strftime
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Refuse what would fill the memory."""
+        pair = (left, right)
+        if operator == "**" and any(abs(value) > _STEPS for value in pair):
+            _refuse("a power of large numbers")
+        size = next((len(value) for value in pair if hasattr(value, "__len__")), 0)
+        times = next((value for value in pair if isinstance(value, int)), 0)
+        if size * times > _LENGTH:
+            _refuse("a repetition without end")
+        return super().call_binop(context, operator, left, right)
+
+    def _range(self, *bounds: int) -> range:
+        steps = range(*bounds)
+        self.left -= len(steps)
+        if self.left < 0:
+            _refuse("loops without end")
+        return steps
+
+
 class ChatTemplate:
     """Messages to the prompt that the model was trained on.
 
@@ -35,11 +77,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, bos: str) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = datetime.now().strftime
+        environment = self._environment = _Bounded()
         self._bos = bos
         try:
             self._template = environment.from_string(source)
@@ -69,6 +107,7 @@ class ChatTemplate:
         Raises:
             LocalmtpError: the template refuses these messages.
         """
+        self._environment.left = _STEPS
         try:
             return self._template.render(
                 messages=messages,
