@@ -14,8 +14,8 @@ from localmtp.bench.kept import Kept, read
 
 _HEAD = """# Measured
 
-Written by `docs/measured.py` from what `localmtp bench --json` printed; [bench](bench.md) says how it
-measures. Tokens per second of decoding, greedy; in brackets the speedup over no drafting.
+Written by `docs/measured.py` from what `localmtp bench --json` printed; [bench](bench.md) says how
+it measures. Tokens per second of decoding, greedy; in brackets the speedup over no drafting.
 """
 
 
@@ -33,7 +33,7 @@ def _section(result: Kept) -> Iterator[str]:
     where = ", ".join([machine["cpu"], f"{machine['threads']} threads", *machine["devices"]])
     yield f"## {report['model']}\n"
     if report.get("synthetic"):
-        yield "Expected, not measured: from what rounds cost with random weights of its shape.\n"
+        yield "Expected, not measured: computed from what rounds of drafting cost.\n"
     yield f"{where}; localmtp {result.name}.\n"
     greedy = [run for run in report["runs"] if run["temp"] == 0]
     lengths = list(dict.fromkeys(run["n_draft"] for run in greedy))
