@@ -33,9 +33,8 @@ _VOCABULARY = 1 << 24
 """Bytes that come to the weights of each file, at most."""
 
 MEANINGLESS = (
-    *("trace", "plot", "history", "compare"),
-    *("sampled", "temp", "top_k", "top_p", "min_p", "seed", "max_tokens"),
-    *("system", "think", "workloads", "prompts", "repeats", "drafter", "offline"),
+    *("trace", "plot", "history", "compare", "workloads", "prompts", "repeats"),
+    *("sampled", "temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "system", "think"),
 )
 """Flags of `bench` that say nothing where no model answers."""
 
@@ -111,6 +110,11 @@ def _loaded(model: str, flags: dict[str, Any]) -> Iterator[tuple[ModelFiles, Pai
         with pair:
             yield files, pair
         return
+    if flags["drafter"]:
+        raise LocalmtpError(
+            f"{model} gets a drafter of random weights too",
+            hint="--drafter goes with a target on disk",
+        )
     quant = (label or entry.quants[0].label).upper()
     pair_of_files = synthetic_pair(entry.name, quant)
     options = load_options(flags)

@@ -136,6 +136,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None
 def test_what_means_nothing_is_refused() -> None:
     assert "--temp" in bench("nano", "--synthetic", "--temp", "1").stderr
     assert bench("nano", "--acceptance", "0.5").returncode == 2
+    assert bench("gemma4-e2b", "--synthetic", "--drafter", "some.gguf").returncode == 1
     assert bench("nano", "--synthetic", "--acceptance", "0.5,0.6").returncode == 2
     unknown = bench("gemma4-e2b:Q9", "--synthetic")
     assert unknown.returncode == 1
