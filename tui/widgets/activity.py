@@ -30,8 +30,9 @@ class Activity(Horizontal):
     def show(self, state: str, summary: str = "") -> None:
         """Shows the state, and on the right the summary unless a note stands there."""
         self._state.update(Text(state, no_wrap=True, overflow="ellipsis"), layout=False)
+        changed = self._summary.plain != summary
         self._summary = Text(summary, no_wrap=True, overflow="ellipsis")
-        if not self._timer:
+        if changed and not self._timer:
             self._aside.update(self._summary)
 
     def note(self, text: str) -> None:

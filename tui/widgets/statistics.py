@@ -24,6 +24,7 @@ class Statistics(VerticalScroll, can_focus=False):
         self._now = 0.0
         self._race_speed = 0.0
         self._text = Static()
+        self._form = (0, "")
 
     def compose(self) -> ComposeResult:
         """One text: its lines change, its layout hardly ever."""
@@ -71,4 +72,8 @@ class Statistics(VerticalScroll, can_focus=False):
             panel.context(brush, stats),
             panel.memory(brush, shown),
         )
-        self._text.update(Text("\n\n").join(filter(None, sections)))
+        text = Text("\n\n").join(filter(None, sections))
+        # The reason alone may be longer than a line.
+        form = (text.plain.count("\n"), shown.drafting)
+        self._text.update(text, layout=form != self._form)
+        self._form = form

@@ -14,6 +14,7 @@ from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
+from textual.widget import Widget
 
 from localmtp.tui.actions import ENTRY_ACTIONS, bindings
 from localmtp.tui.drawing.brush import Brush, Line
@@ -234,8 +235,15 @@ class Transcript(ScrollView, can_focus=True):
     def _measure(self) -> None:
         self._tops = [0, *accumulate(map(self._height, self.entries))]
         size = Size(self.size.width, self._tops[-1])
-        if size != self.virtual_size:
+        overflowed = self.virtual_size.height > self.size.height
+        overflows = size.height > self.size.height
+        same_frame = overflows == overflowed and size.width == self.virtual_size.width
+        if self.styles.is_auto_height or not same_frame:
             self.virtual_size = size
+        elif size != self.virtual_size:
+            # Nothing but the bar changes: the usual way would lay the whole screen out anew.
+            self.set_reactive(Widget.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = size.height
 
     def _measure_visible(self) -> None:
         """Draws what is in sight; its true height may bring more into sight."""
