@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -119,6 +121,8 @@ def _loaded(model: str, flags: dict[str, Any]) -> Iterator[tuple[ModelFiles, Pai
     pair_of_files = synthetic_pair(entry.name, quant)
     options = load_options(flags)
     options = replace(options, context=options.context or _CONTEXT)
+    # Gigabytes would stay behind: by itself a termination skips what `with` cleans up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with TemporaryDirectory(prefix="localmtp-") as folder:
         files = _write(f"{entry.name}:{quant}", pair_of_files, Path(folder), options)
         with load_pair(files, options) as pair:

@@ -29,13 +29,13 @@ _ANSWER = 256
 _ACCEPTED = 0.7
 """Of drafts, while measuring. It decides how often something is rolled back, which is cheap."""
 
-_BLOCK, _BLOCK_S = 3, 0.05
-"""A length is kept for so many rounds and seconds, and its first round does not count: libllama
-builds its graph anew when the number of rows changes, and small models find their weights in the
-caches after that."""
+_BLOCK, _BLOCK_S = 2, 0.05
+"""A length is kept for so many rounds and seconds. A round counts after another of its length:
+libllama builds its graph anew when the number of rows changes, and small models find their weights
+in the caches after that."""
 
-_LEAST_CYCLES, _MOST_CYCLES = 3, 20
-"""Blocks of every length: a mean needs some, and more than that do not sharpen it."""
+_MOST_CYCLES = 20
+"""Blocks of every length: more than that do not sharpen a mean. One is measured in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class _Rotation:
         self._ends = perf_counter() + budget_s
         self._random = np.random.default_rng(0)
         self._queue: list[int] = []
-        self._cycle = -1
+        self._cycles = 0
         self.rounds: list[tuple[int, float, float, float]] = []
         """Length, then seconds of drafting, verifying, and in all."""
         self._last = -1  # length of the round before
-        self._changed, self._same = 0.0, 0  # when the length was, and rounds since
+        self._changed, self._counted = 0.0, 0  # when the length was, and rounds that counted since
         # Of the running round:
         self._left = self._steps = 0
         self._began = 0.0
@@ -77,24 +77,24 @@ class _Rotation:
     @property
     def done(self) -> bool:
         """Whether enough was measured."""
-        enough = self._cycle > _LEAST_CYCLES and perf_counter() > self._ends
-        return enough or self._cycle > _MOST_CYCLES
+        late = self._cycles > 1 and perf_counter() > self._ends
+        return late or self._cycles > _MOST_CYCLES
 
     def begin(self, limit: int) -> None:
-        """Close the last round and open the next; the first cycle warms up."""
+        """Close the last round and open the next."""
         now = perf_counter()
-        if self._settled is not None and self._cycle > 0 and self._steps == self._last:
+        if self._settled is not None and self._steps == self._last == self._queue[-1]:
             self.rounds.append((*self._settled, now - self._began))
+            self._counted += 1
         self._last = self._steps if self._settled else -1
-        if self._same >= _BLOCK and now - self._changed >= _BLOCK_S:
+        if self._counted >= _BLOCK and now - self._changed >= _BLOCK_S:
             self._queue.pop()
-            self._changed, self._same = now, 0
+            self._changed, self._counted = now, 0
         if not self._queue:
-            self._cycle += 1
+            self._cycles += 1
             order = self._random.permutation(len(self._lengths))
             self._queue = [self._lengths[i] for i in order]
         self._left = min(self._queue[-1], limit)
-        self._same += 1
         self._steps, self._settled, self._began = 0, None, now
 
     def copy(self, match: int, available: int) -> int:
