@@ -35,7 +35,7 @@ def text(seed: int, positions: int = 400) -> list[Answer]:
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
 def test_auto_is_as_good_as_the_best_rule_in_hindsight(curve: Curve) -> None:
-    speed = {o.policy.split(":")[0]: o.speed for o in compare(text(1) + text(2), curve)}
+    speed = {o.policy.split(":")[0]: o.speed for o in compare(text(1, 1500) + text(2, 1500), curve)}
     assert speed["auto"] > 0.96 * speed["best threshold"]
     assert speed["auto"] > 0.98 * speed["best fixed"]
     assert speed["auto"] > 0.98  # of no drafting

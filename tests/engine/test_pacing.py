@@ -66,6 +66,14 @@ def test_drafting_comes_back_when_the_text_turns_predictable() -> None:
     assert pacing.state == "on"
 
 
+def test_lengths_between_measured_ones_are_tried() -> None:
+    # Four and five drafts cost hardly more than three, eight far more: a straight line from three
+    # to eight would hide them.
+    cost = [0.211, 0.351, 0.547, 0.670, 0.744, 0.790, 1.211, 1.125, 1.573]
+    _, length = simulate(AutoPacing(), cost, 0.006, 0.985, 600)
+    assert 4 <= length <= 5
+
+
 def test_one_stall_changes_nothing() -> None:
     pacing = AutoPacing()
     simulate(pacing, FLAT, 0.0005, 0.9, 500)

@@ -187,7 +187,7 @@ class AutoPacing:
         step_s, rate = float(kept["step_s"]), float(kept["rate"])
         if len(pass_s) != LONGEST_COPY + 1 or not (pass_s[0] > 0 and step_s > 0 and rate > 0):
             raise ValueError("other lengths")
-        pacing._costs.pass_s, pacing._costs.step_s = pass_s, step_s
+        pacing._costs.restore(pass_s, step_s)
         pacing._chances.load(kept["accepted"])
         pacing._chances.share = kept["share"]
         pacing._copies.load(kept["copied"])

@@ -15,6 +15,10 @@ _FIRST_GROWTH = 0.15
 """Before it was measured: what a row adds to a pass, relative to the pass of one row. Between a
 GPU (a few percent) and a CPU (most of a pass)."""
 
+_ENOUGH = 2
+"""Samples after which a length's cost is taken at its word: the first may have met a stall, and
+what looks too dear is not tried again."""
+
 _LEAST_GROWTH = 0.02
 """No row is taken to be cheaper than this: two noisy samples can make a slope of nothing."""
 
@@ -31,6 +35,12 @@ class Costs:
         """Of one draft step; 0 until one was taken."""
         self.pass_s = [0.0] * (longest + 1)
         """Measured, by draft length; 0 where none was."""
+        self._samples = [0] * (longest + 1)
+
+    def restore(self, pass_s: list[float], step_s: float) -> None:
+        """Go on from what was measured before."""
+        self.pass_s, self.step_s = pass_s, step_s
+        self._samples = [_ENOUGH if seconds else 0 for seconds in pass_s]
 
     def drafted(self, steps: int, seconds: float) -> None:
         """Learn from `steps` draft steps that took `seconds` together."""
@@ -39,27 +49,34 @@ class Costs:
     def verified(self, length: int, seconds: float) -> None:
         """Learn from the verification of `length` tokens."""
         self.pass_s[length] = _blend(self.pass_s[length], seconds)
+        self._samples[length] += 1
 
     def curve(self) -> list[float]:
         """Seconds of a pass for every draft length, measured or not.
 
-        On straight lines between what was measured; beyond it at the smallest growth seen, so that
-        a length that may pay is tried, and then known. Never more than decoding the rows one by
-        one: a first sample may have met a stall.
+        What was not measured often enough is expected to cost the length below it and the smallest
+        growth seen, so that a length that may pay is tried, and then known; but never more than on
+        a straight line to the next one that is known, nor than decoding the rows one by one.
 
         Needs at least one measured length.
         """
-        known = [(n, seconds) for n, seconds in enumerate(self.pass_s) if seconds]
-        plain = known[0][1]
-        slopes = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(known)]
+        known = [n for n, count in enumerate(self._samples) if count >= _ENOUGH]
+        if len(known) < _ENOUGH:  # warming up
+            known = [n for n, seconds in enumerate(self.pass_s) if seconds]
+        plain = self.pass_s[known[0]]
+        slopes = [(self.pass_s[n] - self.pass_s[m]) / (n - m) for m, n in pairwise(known)]
         growth = max(min(slopes), _LEAST_GROWTH * plain) if slopes else _FIRST_GROWTH * plain
         costs: list[float] = []
-        at = 0
-        for n in range(len(self.pass_s)):
-            if at + 1 < len(known) and n >= known[at + 1][0]:
-                at += 1
-            (m, below), slope = known[at], slopes[at] if at < len(slopes) else growth
-            costs.append(min(below + slope * max(0, n - m), plain * (n + 1)))
+        below = 0
+        for n, seconds in enumerate(self.pass_s):
+            if n in known:
+                below = known.index(n)
+                costs.append(seconds)
+                continue
+            slope = min([growth, *slopes[below : below + 1]])
+            expected = self.pass_s[known[below]] + slope * max(0, n - known[below])
+            bounds = (expected, plain * (n + 1), seconds or expected)
+            costs.append(min(bounds))
         return costs
 
 
