@@ -68,12 +68,14 @@ class MTPDrafter:
 
     def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
         """Draft step by step until pacing says that it no longer pays."""
+        if not pacing.go_on():
+            return NO_DRAFT
         draft = Draft()
         batch, context = self._batch, self._context
         suppressed = self._target.vocab.suppressed
         batch.fill((last,), len(self._target.tokens), all_logits=True)
         token, hidden = last, self._target.hidden
-        while pacing.go_on():
+        while True:
             batch.tokens[0] = token
             batch.hidden[0] = hidden
             context.decode(batch)
@@ -85,6 +87,8 @@ class MTPDrafter:
             if not pacing.keep(proposal.confidence):
                 break
             token = sampler.draw(proposal, draft)
+            if not pacing.go_on():
+                break
             hidden = context.hidden()[0]
         return draft
 
