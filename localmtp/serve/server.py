@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from localmtp.session import Choices
 
 _GRACE_S = 5
 """How long answers may go on after the first signal; a second Ctrl-C cuts them at once."""
+
+_FAREWELL_S = 3
+"""For telling the clients whose answers were cut; then their connections are closed."""
 
 _CONNECTIONS = 1000
 """Open connections; below the usual limit of 1,024 files."""
@@ -76,7 +80,7 @@ def serve(
         access_log=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=_GRACE_S + _FAREWELL_S,
     )
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
@@ -116,6 +120,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what waits with 503, let what runs end within the time of grace."""
         self._worker.drain()
+        asyncio.get_running_loop().call_later(_GRACE_S, self._worker.cut)
+        # What a second signal cuts is no error of the program: uvicorn would log it as one.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
 
 

@@ -82,12 +82,16 @@ class Worker:
         for order in waiting:
             order.deliver(0, Failed(going_down()))
 
-    def close(self) -> None:
-        """Cancel what runs and wait for the thread to end; harmless when repeated."""
-        self.drain()
+    def cut(self) -> None:
+        """Cancel what runs; its client is told that the server is going down."""
         running = self._running
         if running is not None:
             running.cancelled.set()
+
+    def close(self) -> None:
+        """Cancel everything and wait for the thread to end; harmless when repeated."""
+        self.drain()
+        self.cut()
         self._thread.join()
 
     def _work(self) -> None:
@@ -112,9 +116,10 @@ class Worker:
 
         try:
             for index, task in enumerate(order.tasks):
-                if order.cancelled.is_set():
-                    return
                 for update in self._generate(task, stopped):
+                    if order.cancelled.is_set():  # by a client that is gone, or by `cut`
+                        order.deliver(index, Failed(going_down()))
+                        return
                     order.deliver(index, update)
         except UnsatisfiableError as error:
             order.deliver(index, Failed(APIError(400, error.message, param="response_format")))

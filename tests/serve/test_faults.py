@@ -151,6 +151,23 @@ def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
         assert "Traceback" not in server.process.stderr.read()
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+def test_what_takes_too_long_is_cut_when_it_ends(signals: int) -> None:
+    with serving() as server:
+        endless = {**LONG, "prompt": ["1, 2, 3,"] * 16, "n_draft": 0}
+        streamed, whole = (post(server, {**endless, "stream": stream}) for stream in (True, False))
+        wait_until(lambda: server.metrics()["localmtp_completion_tokens_total"] > 0)
+        for _ in range(signals):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert server.process.wait(timeout=30) == 130
+        if signals == 1:
+            assert '"code": "shutting_down"' in streamed.makefile().read().replace('":"', '": "')
+            assert "503" in whole.makefile().readline()
+        assert server.process.stderr is not None
+        assert server.process.stderr.read().strip() == ""
+
+
 def test_a_killed_server_can_be_started_again() -> None:
     with serving() as first:
         port = first.root.rpartition(":")[2]
