@@ -31,7 +31,7 @@ from tests.verify.faulty import (
 )
 
 FILES = resolve("nano")
-PROMPTS = ("Tell me a story about a fox.", "Tell me about the sun.")
+PROMPTS = ("Tell me a story about a fox.", "Tell me about the sun.", "Tell me a long story.")
 HOT = Sampling(temperature=3.0, top_k=20, seed=7)
 """Warm enough that target and drafter disagree, whatever they were trained on."""
 
@@ -96,7 +96,7 @@ def test_a_sound_pair_passes_every_check(
     assert passes.rejections > 10
     twin = drafting_twin(stack, model)
     greedy = check_greedy(twin, prompts(model), [None, 3], 48, Greedy())
-    assert greedy.compared == 4
+    assert greedy.compared == 2 * len(PROMPTS)
     assert greedy.passed(passes.bound), greedy.differences
 
 

@@ -18,7 +18,7 @@ def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_embedded_pair_is_verified() -> None:
-    done = verify("--temp", "1.5", "--n-draft", "3", "--json")
+    done = verify("--temp", "2", "--n-draft", "3", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["passed"] is True
