@@ -23,8 +23,8 @@ IMAGES = Path(__file__).with_name("images")
 async def picture(theme: str) -> None:
     """One conversation with nano, the tokens of its first answer coloured."""
     choices = Choices(temperature=0.0, max_tokens=400)
-    app = ChatApp("nano", opener("nano", None, True, lambda: (choices, LoadOptions())))
-    async with app.run_test(size=(120, 40)) as pilot:
+    app = ChatApp("nano", opener("nano", None, True, lambda: (choices, LoadOptions(threads=1))))
+    async with app.run_test(size=(120, 46)) as pilot:
         app.theme = theme
         conversation = app.chat.conversation
         for number, question in enumerate(QUESTIONS, 1):
