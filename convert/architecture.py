@@ -130,7 +130,8 @@ def read_spec(checkpoint: Checkpoint) -> Spec:
     sliding = _layer_types(text)
     head_dim = text.count("head_dim", 256)
     global_head_dim, global_kv_heads = _full_attention(text, sliding, head_dim)
-    rope = _Fields(path, {**_ROPE, **(text.raw.get("rope_parameters") or {})})
+    stated = text.section("rope_parameters").raw if text.raw.get("rope_parameters") else {}
+    rope = _Fields(path, {**_ROPE, **stated})
     full, local = rope.section("full_attention"), rope.section("sliding_attention")
     shared_kv = text.count("num_kv_shared_layers", 0, at_least=0)
     if shared_kv > len(sliding):

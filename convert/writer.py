@@ -70,7 +70,7 @@ class GgufFile:
             writer.write_header_to_file(self._folder / self._destination.name)
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-        except (struct.error, TypeError, ValueError) as error:
+        except (struct.error, TypeError, ValueError, OverflowError) as error:
             raise LocalmtpError(f"the model's metadata cannot be written: {error}") from error
         for file in writer.fout or ():
             writer.write_padding(file, file.tell())

@@ -128,6 +128,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: edit_text(d, num_hidden_layers=10**9, layer_types=None),
         "no usable num_hidden_layers",
     ),
+    "no rope": (lambda d: edit_text(d, rope_parameters=1), "no usable rope_parameters"),
+    "temperature": (
+        lambda d: edit_json(d / "generation_config.json", temperature=1e300),
+        "metadata cannot be written",
+    ),
     "bidirectional": (lambda d: edit_text(d, use_bidirectional_attention="all"), "bidirectional"),
     "NaN": (with_weight("model.norm.weight", np.nan), "NaN or infinity"),
     "infinity": (with_weight("pre_projection.weight", -np.inf), "NaN or infinity"),
