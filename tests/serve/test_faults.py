@@ -135,13 +135,19 @@ def test_the_time_limit_cuts_an_answer() -> None:
         assert reply.json()["usage"]["completion_tokens"] < 1500
 
 
+def arrived(server: Server) -> float:
+    """Orders that were begun or wait."""
+    metrics = server.metrics()
+    return metrics["localmtp_queue_seconds_count"] + metrics["localmtp_requests_waiting"]
+
+
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
     with serving() as server:
         running = post(server, {"prompt": "1, 2,", "max_tokens": 200, "stream": True})
-        wait_until(lambda: server.metrics()["localmtp_prompt_tokens_total"] >= 0)
+        wait_until(lambda: arrived(server) == 1)
         waiting = [post(server, {**LONG, "stream": False}) for _ in range(2)]
-        wait_until(lambda: server.metrics()["localmtp_requests_waiting"] >= 1)
+        wait_until(lambda: arrived(server) == 3)
         server.process.send_signal(sent)
         assert server.process.wait(timeout=30) == status
         answered = running.makefile().read()
