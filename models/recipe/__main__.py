@@ -30,7 +30,9 @@ def make(out: Path, minutes: float) -> None:
     target.train(model, target_directory, TARGET_SHARE * minutes)
     assistant = drafter.begin(model)
     distillation.train(model, assistant, drafter_directory, (1 - TARGET_SHARE) * minutes)
-    options = Options(quants=["Q8_0"], drafter_quants=["Q8_0"], name="nano", force=True)
+    options = Options(
+        quants=["Q8_0"], drafter_quants=["Q8_0"], name="nano", license="apache-2.0", force=True
+    )
     convert(target_directory, out, drafter_source=drafter_directory, options=options)
 
 
