@@ -10,16 +10,16 @@ from pathlib import Path
 
 from localmtp.engine.pacing import AutoPacing
 
-_FORMAT = 1
+_FORMAT = 2
 """Goes up when what is kept changes its meaning; older files are then not looked at."""
 
 
 class Experience:
     """The memory of one pair, loaded in one way.
 
-    Costs depend on all of the machine, the files and how they are loaded, so each combination has
-    a file of its own, and no two runs of different ones write to the same. It only saves warming
-    up: a file that is missing, damaged or cannot be written changes nothing else.
+    Each combination of files, machine and way of loading has a file of its own, and no two runs of
+    different ones write to the same. It only saves learning: a file that is missing, damaged or
+    cannot be written changes nothing else.
 
     Args:
         directory: for all pairs; None for the user's own.
@@ -45,8 +45,6 @@ class Experience:
     def keep(self, pacing: AutoPacing, *, greedy: bool) -> None:
         """Write what it learned, beside and renamed."""
         learned = pacing.dump()
-        if not learned:
-            return
         path = self._path(greedy=greedy)
         beside = path.with_suffix(f".{os.getpid()}")
         with suppress(OSError):

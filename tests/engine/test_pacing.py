@@ -74,6 +74,15 @@ def test_lengths_between_measured_ones_are_tried() -> None:
     assert 4 <= length <= 5
 
 
+def test_drafting_comes_back_when_the_machine_is_idle_again() -> None:
+    pacing = AutoPacing()
+    busy = [0.1 * (1 + 0.9 * n) for n in range(9)]
+    _, before = simulate(pacing, busy, 0.04, 0.5, 400)
+    _, after = simulate(pacing, FLAT, 0.0005, 0.9, 10_000)
+    assert before < 0.1
+    assert after > 2
+
+
 def test_one_stall_changes_nothing() -> None:
     pacing = AutoPacing()
     simulate(pacing, FLAT, 0.0005, 0.9, 500)

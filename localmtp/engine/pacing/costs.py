@@ -11,6 +11,15 @@ _CLAMP = 0.25
 """A sample moves a cost by a quarter of it at most: one stall of the machine must not make a
 length look so dear that it is never tried again."""
 
+_OLD = 128
+"""Passes after which a cost is hearsay: the next sample replaces most of it."""
+
+_STALE = 4096
+"""Passes after which a cost is not believed at all where it speaks against a length."""
+
+_LEARN_OLD = 0.8
+"""Weight of that sample."""
+
 _FIRST_GROWTH = 0.15
 """Before it was measured: what a row adds to a pass, relative to the pass of one row. Between a
 GPU (a few percent) and a CPU (most of a pass)."""
@@ -36,19 +45,30 @@ class Costs:
         self.pass_s = [0.0] * (longest + 1)
         """Measured, by draft length; 0 where none was."""
         self._samples = [0] * (longest + 1)
-
-    def restore(self, pass_s: list[float], step_s: float) -> None:
-        """Go on from what was measured before."""
-        self.pass_s, self.step_s = pass_s, step_s
-        self._samples = [_ENOUGH if seconds else 0 for seconds in pass_s]
+        self._passes = 0
+        self._latest_step = 0
+        self._latest = [0] * (longest + 1)  # pass in which each length was measured last
 
     def drafted(self, steps: int, seconds: float) -> None:
         """Learn from `steps` draft steps that took `seconds` together."""
-        self.step_s = _blend(self.step_s, seconds / steps)
+        sample = seconds / steps
+        old = self._passes - self._latest_step > _OLD
+        self._latest_step = self._passes
+        self.step_s = _renewed(self.step_s, sample) if old else _blend(self.step_s, sample)
 
     def verified(self, length: int, seconds: float) -> None:
         """Learn from the verification of `length` tokens."""
-        self.pass_s[length] = _blend(self.pass_s[length], seconds)
+        before = self.pass_s[length]
+        self._passes += 1
+        old = self._passes - self._latest[length] > _OLD
+        self._latest[length] = self._passes
+        after = _renewed(before, seconds) if old else _blend(before, seconds)
+        self.pass_s[length] = after
+        if length == 0 and before:
+            # A machine that gets busy or idle does so for all lengths, and those that are not
+            # tried would keep what they cost before.
+            self.pass_s[1:] = [known * after / before for known in self.pass_s[1:]]
+            self.step_s *= after / before
         self._samples[length] += 1
 
     def curve(self) -> list[float]:
@@ -60,7 +80,12 @@ class Costs:
 
         Needs at least one measured length.
         """
-        known = [n for n, count in enumerate(self._samples) if count >= _ENOUGH]
+        recent = self._passes - _STALE
+        known = [
+            n
+            for n, (count, latest) in enumerate(zip(self._samples, self._latest, strict=True))
+            if count >= _ENOUGH and latest >= recent
+        ]
         if len(known) < _ENOUGH:  # warming up
             known = [n for n, seconds in enumerate(self.pass_s) if seconds]
         plain = self.pass_s[known[0]]
@@ -78,6 +103,10 @@ class Costs:
             bounds = (expected, plain * (n + 1), seconds or expected)
             costs.append(min(bounds))
         return costs
+
+
+def _renewed(estimate: float, sample: float) -> float:
+    return estimate + _LEARN_OLD * (sample - estimate) if estimate else sample
 
 
 def _blend(estimate: float, sample: float) -> float:
