@@ -152,7 +152,8 @@ def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
         assert server.process.wait(timeout=30) == status
         answered = running.makefile().read()
         assert "data: [DONE]" in answered  # it was short enough to be finished
-        assert "503" in waiting[1].makefile().readline()
+        # Which of the two came first is not known; the other one never began.
+        assert any("503" in one.makefile().readline() for one in waiting)
         assert server.process.stderr is not None
         assert "Traceback" not in server.process.stderr.read()
 

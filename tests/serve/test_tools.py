@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionToolParam
 
@@ -64,6 +64,7 @@ def written(arguments: dict[str, Any]) -> str:
     return text[text.index("<|tool_call>") : text.index("<turn|>")]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(arguments=ARGUMENTS)
 def test_what_a_template_writes_is_read_back(arguments: dict[str, Any]) -> None:
     text, (call,) = CallScanner().feed(written(arguments))
@@ -71,6 +72,7 @@ def test_what_a_template_writes_is_read_back(arguments: dict[str, Any]) -> None:
     assert json.loads(call.as_dict()["function"]["arguments"]) == arguments
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(arguments=ARGUMENTS, size=st.integers(1, 9))
 def test_calls_are_found_in_pieces(arguments: dict[str, Any], size: int) -> None:
     whole = f"One <moment|.{written(arguments)}{written({})} <|tool_cal"
