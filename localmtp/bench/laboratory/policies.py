@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from localmtp.engine.pacing import FixedPacing
+
 _LEARN = 0.05
 """Weight of a new verdict in averages by position."""
 
@@ -50,7 +52,7 @@ class Threshold:
         """Nothing is learned."""
 
 
-class PerRound:
+class PerRound(FixedPacing):
     """One length for the whole round: the best by mean acceptance at each position.
 
     Is told the costs. This is the rule of Ollama's MLX runner, in a few lines.
@@ -60,13 +62,13 @@ class PerRound:
         step_s: seconds of a draft step.
     """
 
-    state = "on"
-
     def __init__(self, pass_s: Sequence[float], step_s: float) -> None:
+        super().__init__(0)
+        self.state = "on"
         self._pass_s = pass_s
         self._step_s = step_s
         self._accepted = [0.8] * (len(pass_s) - 1)
-        self._length = self._left = self._idle = 0
+        self._idle = 0
 
     def begin(self, limit: int) -> None:
         """Choose the length of the round."""
@@ -80,20 +82,8 @@ class PerRound:
         self._idle = 0 if length else self._idle + 1
         if self._idle and self._idle % _PROBE == 0:
             length = min(1, limit)
-        self._length = self._left = length
-
-    def copy(self, match: int, available: int) -> int:
-        """Never."""
-        return 0
-
-    def go_on(self) -> bool:
-        """Until the length is reached."""
-        return self._left > 0
-
-    def keep(self, confidence: float) -> bool:
-        """Always."""
-        self._left -= 1
-        return True
+        self._length = length
+        super().begin(limit)
 
     def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Learn which positions were accepted."""
