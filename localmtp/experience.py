@@ -8,7 +8,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from localmtp.engine.pacing import AutoPacing
+from localmtp.engine.pacing import Learned
 
 _FORMAT = 2
 """Goes up when what is kept changes its meaning; older files are then not looked at."""
@@ -34,22 +34,21 @@ class Experience:
         self._directory = directory
         self._name = sha256("\n".join(parts).encode()).hexdigest()[:16]
 
-    def recall(self, *, greedy: bool) -> AutoPacing | None:
-        """Pacing as it was when it was last kept."""
+    def recall(self, *, greedy: bool) -> Learned | None:
+        """What was last kept."""
         try:
             kept = json.loads(self._path(greedy=greedy).read_text("utf-8"))
-            return AutoPacing.load(kept)
+            return Learned.load(kept)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def keep(self, pacing: AutoPacing, *, greedy: bool) -> None:
-        """Write what it learned, beside and renamed."""
-        learned = pacing.dump()
+    def keep(self, learned: Learned, *, greedy: bool) -> None:
+        """Write it, beside and renamed."""
         path = self._path(greedy=greedy)
         beside = path.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(learned), "utf-8")
+            beside.write_text(json.dumps(learned.dump()), "utf-8")
             beside.replace(path)
 
     def _path(self, *, greedy: bool) -> Path:

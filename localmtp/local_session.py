@@ -100,7 +100,7 @@ class LocalSession(Session):
         """Keep what was learned, and free the pair."""
         if self._experience:
             for greedy, pacing in self._auto.items():
-                self._experience.keep(pacing, greedy=greedy)
+                self._experience.keep(pacing.learned, greedy=greedy)
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -119,7 +119,7 @@ class LocalSession(Session):
 
         Down to half of it: each time, the rest has to be prefilled anew.
         """
-        n_ctx = self._pair.target.context.n_ctx
+        n_ctx = self._pair.target.n_ctx
         most = n_ctx - n_ctx // _FREE
         vocab = self._pair.target.vocab
         while len(spell(vocab, self._render(messages) + begun, self._known)) > most:
@@ -152,7 +152,7 @@ class LocalSession(Session):
             pacing=pacing,
             reader=PieceReader(self._pair.target.vocab, channel),
             counters=self._counters,
-            max_tokens=self.settings.max_tokens or self._pair.target.context.n_ctx,
+            max_tokens=self.settings.max_tokens or self._pair.target.n_ctx,
             cancelled=self._cancelled.is_set,
             near_tie=NEAR_TIE if self.settings.exact and greedy else 0.0,
         )
@@ -174,11 +174,11 @@ class LocalSession(Session):
         if greedy not in self._auto:
             # Confidence means something else in each.
             kept = self._experience and self._experience.recall(greedy=greedy)
-            self._auto[greedy] = kept or AutoPacing()
+            self._auto[greedy] = AutoPacing(kept or None)
         return self._auto[greedy]
 
     def _new_counters(self) -> Counters:
-        return Counters(load_s=self._pair.load_s, context_size=self._pair.target.context.n_ctx)
+        return Counters(load_s=self._pair.load_s, context_size=self._pair.target.n_ctx)
 
 
 def default_sampling(pair: Pair) -> Sampling:

@@ -22,7 +22,7 @@ def chat_template(pair: Pair) -> ChatTemplate | None:
     return ChatTemplate(source, bos=bos) if source else None
 
 
-def prompt_tokens(pair: Pair, text: str, known: Sequence[int] = ()) -> list[int]:
+def prompt_tokens(pair: Pair, text: str, *known: Sequence[int]) -> list[int]:
     """Token ids with BOS exactly once.
 
     Args:
@@ -33,8 +33,8 @@ def prompt_tokens(pair: Pair, text: str, known: Sequence[int] = ()) -> list[int]
     Raises:
         LocalmtpError: they leave no room in the context for an answer.
     """
-    vocab, n_ctx = pair.target.vocab, pair.target.context.n_ctx
-    tokens = spell(vocab, text, known)
+    vocab, n_ctx = pair.target.vocab, pair.target.n_ctx
+    tokens = spell(vocab, text, *known)
     if len(tokens) >= n_ctx:
         raise LocalmtpError(
             f"the prompt has {len(tokens)} tokens and the context {n_ctx}",

@@ -77,7 +77,7 @@ def expect(model: str, flags: dict[str, Any]) -> None:
     from localmtp.bench.synthetic.forecast import forecast, published
     from localmtp.bench.synthetic.report import Expected, as_json, tables
     from localmtp.bench.synthetic.survey import survey
-    from localmtp.engine.pacing.auto import LONGEST
+    from localmtp.engine.pacing.rounds import LONGEST
 
     lengths: list[int | None] = list(dict.fromkeys([0, *flags["n_draft"]]))
     longest = max(LONGEST if n is None else n for n in lengths)

@@ -93,7 +93,7 @@ def _against_source(model: str, source: Path, as_json: bool, flags: dict[str, An
         vocab = pair.target.vocab
         workloads = workloads_for(files.name, flags["prompts"])
         texts = [
-            [vocab.bos, *vocab.tokenize(prompt, special=False)][: pair.target.context.n_ctx]
+            [vocab.bos, *vocab.tokenize(prompt, special=False)][: pair.target.n_ctx]
             for listed in workloads.values()
             for prompt in listed
         ]

@@ -17,15 +17,23 @@ _MOST = 16
 
 
 class Checkpoints:
-    """Copies at some lengths of the one token sequence that a context holds.
+    """Copies at some lengths of one token sequence in a context.
 
     Args:
         context: of the target.
+        sequence: its number.
+        sequences: that share the memory for checkpoints.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, sequence: int = 0, *, sequences: int = 1) -> None:
         self._context = context
+        self._sequence = sequence
+        self._sequences = sequences
         self._saved: dict[int, StateBytes] = {}
+
+    def beside(self, sequence: int) -> Checkpoints:
+        """None yet, of another sequence."""
+        return Checkpoints(self._context, sequence, sequences=self._sequences)
 
     def save(self, length: int) -> None:
         """Keep the state as it is now, with `length` tokens in the cache.
@@ -34,7 +42,7 @@ class Checkpoints:
         """
         if length in self._saved:
             return
-        self._saved[length] = self._context.copy_window()
+        self._saved[length] = self._context.copy_window(self._sequence)
         while len(self._saved) > 1 and self._too_much():
             lengths = [0, *sorted(self._saved)]
             gaps = zip(lengths, lengths[1:], lengths[2:], strict=False)
@@ -52,11 +60,21 @@ class Checkpoints:
         Returns:
             How many tokens it had; 0 if nothing was saved.
         """
-        usable = [at for at in self._saved if at <= length]
-        if not usable or not self._context.restore_window(self._saved[max(usable)]):
-            return 0
-        return max(usable)
+        at = self.before(length)
+        return at if at and self._context.restore_window(self._saved[at], self._sequence) else 0
+
+    def before(self, length: int) -> int:
+        """The length of the latest state of at most `length` tokens; 0 if nothing was saved."""
+        return max((at for at in self._saved if at <= length), default=0)
+
+    def saved(self, length: int) -> StateBytes | None:
+        """The state at `length`, if it was saved."""
+        return self._saved.get(length)
+
+    def keep(self, length: int, data: StateBytes) -> None:
+        """Take over a state that another sequence, which begins alike, saved at `length`."""
+        self._saved[length] = data
 
     def _too_much(self) -> bool:
         size = sum(data.nbytes for data in self._saved.values())
-        return size > _MOST_BYTES or len(self._saved) > _MOST
+        return size > _MOST_BYTES // self._sequences or len(self._saved) > _MOST

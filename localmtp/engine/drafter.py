@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from localmtp.engine.llama import Batch, Context, Model
+from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.engine.pacing import Pacing
 from localmtp.engine.sampling import NO_DRAFT, Draft, Sampler
 from localmtp.engine.target import Target
@@ -29,6 +31,18 @@ class Drafter(Protocol):
         """Free what it holds; before the target."""
 
 
+@dataclass(slots=True, eq=False)
+class Drafting:
+    """One of several drafts that are made together; see `Drafter.propose`."""
+
+    target: Target
+    """The sequence that it goes on from."""
+    last: int
+    sampler: Sampler
+    pacing: Pacing
+    draft: Draft = field(default_factory=Draft)
+
+
 class NoDrafter:
     """Decodes plainly, always."""
 
@@ -47,6 +61,7 @@ class MTPDrafter:
         model: a `gemma4-assistant` made for the target.
         target: whose cache it reads; closed after it.
         threads: CPU threads.
+        sequences: of the target's context.
 
     Each step takes a token and a hidden row and gives logits and the next hidden row: first the
     pending token with the target's row that produced it, then each drafted token with the
@@ -54,17 +69,18 @@ class MTPDrafter:
     trained; it writes nothing to the cache, so rejected drafts leave no trace in it.
     """
 
-    def __init__(self, model: Model, target: Target, *, threads: int) -> None:
+    def __init__(self, model: Model, target: Target, *, threads: int, sequences: int = 1) -> None:
         self._target = target
         self._context = Context(
             model,
             n_ctx=target.context.n_ctx,
-            n_batch=1,
-            n_outputs=1,
+            n_batch=sequences,
+            n_outputs=sequences,
             threads=threads,
+            sequences=sequences,
             target=target.context,
         )
-        self._batch = Batch(1, n_embd=target.model.n_embd)
+        self._batch = Batch(sequences, n_embd=target.model.n_embd)
 
     def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
         """Draft step by step until pacing says that it no longer pays."""
@@ -92,7 +108,56 @@ class MTPDrafter:
             hidden = context.hidden()[0]
         return draft
 
+    def propose_together(self, drafts: Sequence[Drafting]) -> int:
+        """Draft for several sequences of the target's context, a step of all of them at a time.
+
+        Args:
+            drafts: still empty, those that pacing lets begin; tokens are added.
+
+        Returns:
+            The steps that were taken.
+        """
+        batch, context = self._batch, self._context
+        suppressed = self._target.vocab.suppressed
+        going, steps = list(drafts), 0
+        tokens = [drafting.last for drafting in going]
+        hidden: Sequence[Floats] = [drafting.target.hidden for drafting in going]
+        while going:
+            batch.clear()
+            for row, (drafting, token) in enumerate(zip(going, tokens, strict=True)):
+                target = drafting.target
+                position = len(target.tokens)
+                batch.add((token,), position, all_logits=True, sequence=target.sequence)
+                batch.hidden[row] = hidden[row]
+            context.decode(batch)
+            steps += 1
+            logits, rows = context.logits(), context.hidden()
+            if suppressed.size:
+                logits[:, suppressed] = float("-inf")
+            before, going, tokens, hidden = going, [], [], []
+            for row, drafting in enumerate(before):
+                token = _take(logits[row], drafting)
+                if token is not None:
+                    going.append(drafting)
+                    tokens.append(token)
+                    hidden.append(rows[row])
+        return steps
+
     def close(self) -> None:
         """Free the batch and the context."""
         self._batch.close()
         self._context.close()
+
+
+def _take(logits: Floats, drafting: Drafting) -> int | None:
+    """Add a step's token to a draft, if it is worth verifying.
+
+    Returns:
+        The token to go on from; None if the draft ends here.
+    """
+    drafting.draft.steps += 1
+    proposal = drafting.sampler.propose(logits)
+    if not drafting.pacing.keep(proposal.confidence):
+        return None
+    token = drafting.sampler.draw(proposal, drafting.draft)
+    return token if drafting.pacing.go_on() else None

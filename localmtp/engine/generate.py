@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from time import perf_counter
 
@@ -20,14 +20,12 @@ from localmtp.engine.events import (
 from localmtp.engine.exact import first_near_tie
 from localmtp.engine.pacing import Pacing
 from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import NO_DRAFT, Sampler
+from localmtp.engine.sampling import NO_DRAFT, Draft, Sampler
 from localmtp.engine.stats import MAX_DRAFT, Counters
 from localmtp.engine.target import Target
 
-Ending = Generator[Event, None, FinishReason | None]
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Generation:
     """One answer in the making: what it uses, all of it owned by others."""
 
@@ -44,67 +42,97 @@ class Generation:
     near_tie: float = 0.0
     """Choices between logits closer than this are made again from a pass of one row."""
 
+    last: int = field(init=False, default=-1)
+    """The pending token: chosen, not in the cache yet."""
+    reason: FinishReason | None = field(init=False, default=None)
+    """Why the answer ended; None while it goes on."""
+
     def run(self, prompt: Sequence[int]) -> Iterator[Event]:
         """Prefill the prompt, then decode until something ends it.
 
         Args:
-            prompt: token ids, at least one, fewer than the context has positions.
+            prompt: token ids, at least one, fewer than a sequence has positions.
 
         Yields:
             `Prefilled` after each batch, `Generated` after each pass, `Finished` once.
         """
-        reason = yield from self._prefill(prompt)
-        if reason is None:
-            reason = yield from self._decode()
-        self.counters.drafting = self.pacing.state
-        yield Finished(reason or FinishReason.STOP, self.counters.snapshot())
+        yield from self.start(prompt)
+        while not self.ended():
+            yield self._round()
+        yield self.finish()
 
-    def _prefill(self, prompt: Sequence[int]) -> Ending:
+    def start(self, prompt: Sequence[int], others: Sequence[Target] = ()) -> Iterator[Event]:
+        """Prefill the prompt and choose the first token.
+
+        The event after the last `Prefilled` must be asked for before anything else is decoded.
+
+        Args:
+            prompt: see `run`.
+            others: see `Target.prefill`.
+
+        Yields:
+            `Prefilled` after each batch; `Generated`, unless the answer was cancelled.
+        """
         counters = self.counters
         counters.prompt_tokens = total = len(prompt)
-        steps = self.target.prefill(prompt)
+        steps = self.target.prefill(prompt, others)
         counters.reused_tokens = reused = next(steps)
         for done in chain((reused,), steps):
             counters.context_used = done
             yield Prefilled(done, total, reused)
-            if self.cancelled():
-                return FinishReason.CANCELLED
+            if self.ended():
+                return
         counters.prefilled = perf_counter()
-        return None
+        _, self.last = self.sampler.judge(self.target.logits(), NO_DRAFT)
+        counters.first_token = counters.last_token = perf_counter()
+        yield self._read((self.last,), (Origin.PREFILL,), ())
 
-    def _decode(self) -> Ending:
-        _, last = self.sampler.judge(self.target.logits(), NO_DRAFT)
-        self.counters.first_token = self.counters.last_token = perf_counter()
-        event, reason = self._read((last,), (Origin.PREFILL,), ())
-        yield event
-        while reason is None:
-            if self.cancelled():
-                return FinishReason.CANCELLED
-            tokens, drafted = self._round(last)
-            last = tokens[-1]
-            origins = (Origin.DRAFT,) * (len(tokens) - 1) + (Origin.TARGET,)
-            event, reason = self._read(tokens, origins, drafted)
-            self.counters.last_token = perf_counter()
-            yield event
-        return reason
+    def ended(self) -> bool:
+        """Whether the answer is complete, cut or cancelled."""
+        if self.reason is None and self.cancelled():
+            self.reason = FinishReason.CANCELLED
+        return self.reason is not None
 
-    def _round(self, last: int) -> tuple[list[int], list[int]]:
-        """Draft, verify in one pass, keep what the target accepts.
+    def begin_round(self, most: int = MAX_DRAFT) -> None:
+        """Tell pacing how long the next draft can be, `most` at the most."""
+        room = self.target.n_ctx - len(self.target.tokens) - 1
+        wanted = self.max_tokens - self.counters.completion_tokens - 1
+        self.pacing.begin(max(0, min(most, room, wanted)))
+
+    def commit(self, draft: Draft, accepted: int, row: int = 0) -> None:
+        """Keep what was accepted of a draft in the cache, and count the round.
 
         Args:
-            last: the pending token, not in the cache yet.
-
-        Returns:
-            The new tokens (accepted drafts, then the target's own), and the draft.
+            draft: as it was verified.
+            accepted: how many of its tokens are kept.
+            row: see `Target.commit`.
         """
+        target, counters = self.target, self.counters
+        target.commit(self.last, draft.tokens[:accepted], len(draft.tokens), row)
+        counters.count_round(draft.steps, len(draft.tokens), accepted)
+        counters.context_used = len(target.tokens)
+
+    def say(self, draft: Draft, accepted: int, follower: int) -> Generated:
+        """What the round brought: the accepted tokens, and the target's own that follows."""
+        self.last = follower
+        tokens = [*draft.tokens[:accepted], follower]
+        event = self._read(tokens, (Origin.DRAFT,) * accepted + (Origin.TARGET,), draft.tokens)
+        self.counters.last_token = perf_counter()
+        return event
+
+    def finish(self) -> Finished:
+        """The last event."""
+        self.counters.drafting = self.pacing.state
+        return Finished(self.reason or FinishReason.STOP, self.counters.snapshot())
+
+    def _round(self) -> Generated:
+        """Draft, verify in one pass, keep what the target accepts."""
         counters, target = self.counters, self.target
-        room = target.context.n_ctx - len(target.tokens) - 1
-        wanted = self.max_tokens - counters.completion_tokens - 1
         began = perf_counter()
-        self.pacing.begin(max(0, min(MAX_DRAFT, room, wanted)))
-        draft = self.drafter.propose(last, self.sampler, self.pacing)
+        self.begin_round()
+        draft = self.drafter.propose(self.last, self.sampler, self.pacing)
         proposed = perf_counter()
-        logits = target.verify(last, draft.tokens)
+        logits = target.verify(self.last, draft.tokens)
         verified = perf_counter()
         accepted, follower = self.sampler.judge(logits, draft)
         tie = None
@@ -112,18 +140,15 @@ class Generation:
             tie = first_near_tie(logits[: accepted + 1], self.near_tie)
         accepted = accepted if tie is None else tie
         judged = perf_counter()
-        kept = draft.tokens[:accepted]
-        target.commit(last, kept, len(draft.tokens))
         counters.draft_s += proposed - began
         counters.verify_s += verified - proposed
         counters.sample_s += judged - verified
-        counters.count_round(draft.steps, len(draft.tokens), accepted)
         # A row costs its judgement too.
         self.pacing.settle(accepted, proposed - began, judged - proposed)
-        counters.context_used = len(target.tokens)
+        self.commit(draft, accepted)
         if tie is not None:
             follower = self._settle()
-        return [*kept, follower], draft.tokens
+        return self.say(draft, accepted, follower)
 
     def _settle(self) -> int:
         """Choose the pending token again."""
@@ -135,18 +160,17 @@ class Generation:
 
     def _read(
         self, tokens: Sequence[int], origins: Sequence[Origin], drafted: Sequence[int]
-    ) -> tuple[Generated, FinishReason | None]:
+    ) -> Generated:
         """Turn tokens into text, up to the one that ends the answer, if any does."""
         pieces: list[Piece] = []
-        reason = None
         for token, origin in zip(tokens, origins, strict=True):
             if self.target.vocab.ends_generation(token):
-                reason = FinishReason.STOP
+                self.reason = FinishReason.STOP
                 break
             pieces.append(self.reader.read(token, origin))
         counters = self.counters
         counters.completion_tokens += len(pieces)
-        full = len(self.target.tokens) >= self.target.context.n_ctx
-        if reason is None and (full or counters.completion_tokens >= self.max_tokens):
-            reason = FinishReason.LENGTH
-        return Generated(tuple(pieces), tuple(drafted)), reason
+        full = len(self.target.tokens) >= self.target.n_ctx
+        if self.reason is None and (full or counters.completion_tokens >= self.max_tokens):
+            self.reason = FinishReason.LENGTH
+        return Generated(tuple(pieces), tuple(drafted))

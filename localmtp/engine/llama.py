@@ -208,7 +208,7 @@ class Vocab:
 
 
 class Batch(_Owned):
-    """Rows for one decode of sequence 0, filled in place.
+    """Rows for one decode, filled in place.
 
     Args:
         rows: how many rows fit.
@@ -227,27 +227,45 @@ class Batch(_Owned):
         self.positions: TokenIds = np.ctypeslib.as_array(self.c.pos, (rows,))
         self.wants_logits: NDArray[np.int8] = np.ctypeslib.as_array(self.c.logits, (rows,))
         np.ctypeslib.as_array(self.c.n_seq_id, (rows,))[:] = 1
-        for row in range(rows):
-            self.c.seq_id[row][0] = 0
+        # libllama has allocated each row's list of sequences apart.
+        self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
+        self._sequences = [-1] * rows
         self._counting = np.arange(rows, dtype=np.int32)
         self.n_outputs = 0
         """Rows that ask for logits."""
 
-    def fill(self, tokens: Sequence[int], position: int, *, all_logits: bool) -> None:
-        """Lay out consecutive tokens.
+    def fill(
+        self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
+    ) -> None:
+        """Lay out consecutive tokens of one sequence, and nothing else.
 
         Args:
             tokens: ids, as many as rows at most.
             position: of the first of them in the sequence.
             all_logits: logits and hidden rows for each token, or for the last one alone.
+            sequence: that they go on with.
         """
-        n = len(tokens)
-        self.c.n_tokens = n
-        self.tokens[:n] = tokens
-        np.add(self._counting[:n], position, out=self.positions[:n])
-        self.wants_logits[:n] = all_logits
-        self.wants_logits[n - 1] = True
-        self.n_outputs = n if all_logits else 1
+        self.clear()
+        self.add(tokens, position, all_logits=all_logits, sequence=sequence)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.c.n_tokens = self.n_outputs = 0
+
+    def add(
+        self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
+    ) -> None:
+        """Lay out consecutive tokens of one sequence behind what is there; see `fill`."""
+        begin = self.c.n_tokens
+        end = self.c.n_tokens = begin + len(tokens)
+        self.tokens[begin:end] = tokens
+        np.add(self._counting[: end - begin], position, out=self.positions[begin:end])
+        self.wants_logits[begin:end] = all_logits
+        self.wants_logits[end - 1] = True
+        self.n_outputs += end - begin if all_logits else 1
+        for row in range(begin, end):
+            if self._sequences[row] != sequence:
+                self._sequences[row] = self._sequence_of[row][0] = sequence
 
 
 def _free_batch(batch: capi.llama_batch, borrowed_tokens: bool) -> None:
@@ -257,17 +275,18 @@ def _free_batch(batch: capi.llama_batch, borrowed_tokens: bool) -> None:
 
 
 class Context(_Owned):
-    """A model's working state: the KV cache of one sequence and the outputs of the last decode.
+    """A model's working state: the KV cache, and the outputs of the last decode.
 
     Args:
         model: stays loaded as long as its contexts live.
-        n_ctx: positions.
+        n_ctx: positions, shared by all sequences.
         n_batch: rows of the largest decode.
         n_outputs: rows of a decode that may ask for logits; each reserves n_vocab floats.
         threads: CPU threads.
         full_window: keep sliding-window layers at full context size, so that any earlier
             position can be returned to.
         kv_type: of the KV cache.
+        sequences: how many can be in the cache beside each other.
         target: makes this an MTP drafter's context, which reads the KV cache of `target`.
 
     Raises:
@@ -284,9 +303,13 @@ class Context(_Owned):
         threads: int,
         full_window: bool = False,
         kv_type: KVType = KVType.F16,
+        sequences: int = 1,
         target: Context | None = None,
     ) -> None:
         params = capi.llama_context_default_params()
+        params.n_seq_max = sequences
+        # One pool of cells: rows of several sequences, as many as each has, make one pass.
+        params.kv_unified = True
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = n_batch
         params.n_outputs_max = n_outputs
@@ -342,31 +365,42 @@ class Context(_Owned):
         """
         return self._hidden.at(capi_ext.llama_get_embeddings_nextn(self.handle))[: self._n_outputs]
 
-    def forget_from(self, position: int) -> None:
-        """Drop the cache at `position` and after it."""
-        capi.llama_memory_seq_rm(self._memory, 0, position, -1)
+    def forget_from(self, position: int, sequence: int = 0) -> None:
+        """Drop the cache of a sequence at `position` and after it."""
+        capi.llama_memory_seq_rm(self._memory, sequence, position, -1)
 
-    def earliest_position(self) -> int:
+    def earliest_position(self, sequence: int = 0) -> int:
         """The first position that every layer, sliding ones included, still holds (-1: empty)."""
-        return int(capi.llama_memory_seq_pos_min(self._memory, 0))
+        return int(capi.llama_memory_seq_pos_min(self._memory, sequence))
 
-    def copy_window(self) -> StateBytes:
-        """What the sliding layers hold, in host memory."""
+    def share(self, source: int, sequence: int, length: int) -> None:
+        """Let a sequence begin with the first `length` tokens of another, in the same cells.
+
+        Args:
+            source: the other one.
+            sequence: must be empty.
+            length: in tokens.
+        """
+        capi.llama_memory_seq_cp(self._memory, source, sequence, 0, length)
+
+    def copy_window(self, sequence: int = 0) -> StateBytes:
+        """What the sliding layers hold of a sequence, in host memory."""
         flags = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
-        size = capi.llama_state_seq_get_size_ext(self.handle, 0, flags)
+        size = capi.llama_state_seq_get_size_ext(self.handle, sequence, flags)
         data = np.empty(size, np.uint8)
-        capi.llama_state_seq_get_data_ext(self.handle, _bytes_of(data), size, 0, flags)
+        capi.llama_state_seq_get_data_ext(self.handle, _bytes_of(data), size, sequence, flags)
         return data
 
-    def restore_window(self, data: StateBytes) -> bool:
-        """Put a copy back into the sliding layers; the full ones must still hold its tokens.
+    def restore_window(self, data: StateBytes, sequence: int = 0) -> bool:
+        """Put a copy into the sliding layers of a sequence, whose full ones hold its tokens.
 
         Returns:
             Whether it went in; if not, the sliding layers are empty.
         """
-        flags = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
-        size = data.nbytes
-        read = capi.llama_state_seq_set_data_ext(self.handle, _bytes_of(data), size, 0, flags)
+        flags, size = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, data.nbytes
+        read = capi.llama_state_seq_set_data_ext(
+            self.handle, _bytes_of(data), size, sequence, flags
+        )
         return bool(read == size)
 
 

@@ -23,24 +23,25 @@ _TAIL = 16
 """Tokens that show whether the context is still the one that was indexed."""
 
 
-class LookupDrafter:
-    """Copies what followed when the last tokens stood in the context before; else asks another.
+class Lookup:
+    """Finds what followed when the last tokens stood in a sequence before.
 
     Args:
-        target: whose context is searched.
-        other: drafts where nothing is copied; closed with this one.
+        target: the sequence that is searched.
     """
 
-    def __init__(self, target: Target, other: Drafter) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
-        self._other = other
         self._after: dict[tuple[int, ...], int] = {}
         """Where the text goes on behind the latest place of each n-gram."""
         self._indexed = 0
         self._tail: list[int] = []
 
-    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
-        """Copy, if pacing thinks that it pays; a copied token is its own distribution."""
+    def copy(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft | None:
+        """A draft, if there is one and pacing thinks that it pays; see `Drafter.propose`.
+
+        A copied token is its own distribution.
+        """
         tokens = self._target.tokens
         self._index(tokens)
         at = self._after.get((*tokens[1 - _GRAM :], last))
@@ -53,11 +54,7 @@ class LookupDrafter:
                     certain = Distribution(np.array([token], np.int32), np.ones(1))
                     sampler.draw(Proposal(1.0, token, certain), draft)
                 return draft
-        return self._other.propose(last, sampler, pacing)
-
-    def close(self) -> None:
-        """Close the other drafter."""
-        self._other.close()
+        return None
 
     def _index(self, tokens: list[int]) -> None:
         """Take in what was added, or all of it when the context is another one."""
@@ -80,3 +77,25 @@ class LookupDrafter:
         while same < most and tokens[-same] == tokens[at - 1 - same]:
             same += 1
         return same
+
+
+class LookupDrafter:
+    """Copies from the context where that pays; else asks another drafter.
+
+    Args:
+        target: whose context is searched.
+        other: drafts where nothing is copied; closed with this one.
+    """
+
+    def __init__(self, target: Target, other: Drafter) -> None:
+        self._lookup = Lookup(target)
+        self._other = other
+
+    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
+        """Copy or draft."""
+        copied = self._lookup.copy(last, sampler, pacing)
+        return self._other.propose(last, sampler, pacing) if copied is None else copied
+
+    def close(self) -> None:
+        """Close the other drafter."""
+        self._other.close()

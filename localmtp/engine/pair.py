@@ -36,6 +36,8 @@ class LoadOptions:
     """Rows of the largest prompt batch."""
     full_window: bool = False
     """Keep sliding-window layers at full context size."""
+    parallel: int = 1
+    """Sequences that can be decoded together, each with the whole context."""
     progress: Callable[[float], bool] | None = None
     """Told the share of a file that is loaded, 0..1; False gives loading up. Must not raise."""
 
@@ -46,9 +48,21 @@ class Pair:
     Use as a context manager, or call `close`.
     """
 
-    def __init__(self, target: Target, drafter: Drafter, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        target: Target,
+        drafter: Drafter,
+        resources: ExitStack,
+        *,
+        parallel: int = 1,
+        mtp: MTPDrafter | None = None,
+    ) -> None:
         self.target = target
         self.drafter = drafter
+        self.targets = (target, *map(target.beside, range(1, parallel)))
+        """All sequences; `target` is the first, and `drafter` drafts for it."""
+        self.mtp = mtp
+        """Drafts for several of them together; None without a drafter."""
         self._resources = resources
         self.load_s = 0.0
         self.placed = ""
@@ -90,13 +104,21 @@ class Pair:
                 threads=threads,
                 full_window=options.full_window,
                 kv_type=options.kv_type or KVType.F16,
+                sequences=options.parallel,
             )
             resources.callback(loaded.close)
-            proposer: Drafter = NoDrafter()
+            mtp = None
             if draft_model is not None:
-                proposer = LookupDrafter(loaded, MTPDrafter(draft_model, loaded, threads=threads))
-            resources.callback(proposer.close)
-            pair = cls(loaded, proposer, resources.pop_all())
+                mtp = MTPDrafter(draft_model, loaded, threads=threads, sequences=options.parallel)
+                resources.callback(mtp.close)
+            drafter_of_one = LookupDrafter(loaded, mtp) if mtp else NoDrafter()
+            pair = cls(
+                loaded,
+                drafter_of_one,
+                resources.pop_all(),
+                parallel=options.parallel,
+                mtp=mtp,
+            )
         pair.load_s = perf_counter() - began
         return pair
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
+from operator import itemgetter
 from time import perf_counter
+from typing import Self
 
 import numpy as np
 
@@ -15,6 +18,10 @@ from localmtp.engine.stats import MAX_DRAFT
 BATCH = 512
 """Rows of the largest prefill batch: libllama's own default, where GPUs are near their peak."""
 
+MOST_ROWS = 128
+"""Rows of the largest verification pass of several sequences. Far below it passes cost what their
+arithmetic costs, and drafts no longer pay."""
+
 _FIRST_BATCH, _BATCH_S = 128, 0.5
 """Prefill is cut into batches of about half a second, so that it can be stopped and followed."""
 
@@ -24,17 +31,21 @@ _TURN = "<|turn>"
 _NEAR = 16
 """Tokens that are not worth a batch, and so a pass, of their own."""
 
+_WORTH_SHARING = 64
+"""Tokens that another sequence must have more of a prompt: sharing copies its sliding layers."""
+
 
 class Target:
-    """A target's context and the tokens in it.
+    """A sequence of tokens in a target's context, which several may share.
 
     Args:
         model: a Gemma 4 target; stays the caller's to close.
-        n_ctx: positions.
+        n_ctx: positions of a sequence.
         batch: rows of the largest prefill batch.
         threads: CPU threads.
         full_window: see `Context`.
         kv_type: of the KV cache.
+        sequences: that the context has room for; `beside` gives those after the first.
 
     Between calls the cache holds `tokens`, perhaps followed by leftovers of a pass that was
     interrupted; `prefill` drops those.
@@ -49,26 +60,49 @@ class Target:
         threads: int,
         full_window: bool,
         kv_type: KVType = KVType.F16,
+        sequences: int = 1,
     ) -> None:
         self.model = model
         self.vocab = model.vocab
+        rows = min(batch, n_ctx)
+        self.most_rows = min(rows, max(MAX_DRAFT + 1, min(sequences * (MAX_DRAFT + 1), MOST_ROWS)))
+        """Of a verification pass, all sequences together."""
         self.context = Context(
             model,
-            n_ctx=n_ctx,
-            n_batch=min(batch, n_ctx),
-            n_outputs=MAX_DRAFT + 1,
+            n_ctx=n_ctx * sequences,
+            n_batch=rows,
+            n_outputs=self.most_rows,
             threads=threads,
             full_window=full_window,
             kv_type=kv_type,
+            sequences=sequences,
         )
+        self.n_ctx = self.context.n_ctx // sequences
+        """Tokens that prompt and answer may have together."""
+        self.sequence = 0
         self.tokens: list[int] = []
         self.hidden: Floats = np.zeros(model.n_embd, np.float32)
         """[n_embd]: the hidden state that produced the token to come."""
+        self.batch_s = _BATCH_S
+        """Seconds that a prefill batch should take."""
         self._window = 0 if full_window else model.n_swa
         self._turn = self.vocab.tokenize(_TURN, special=True)
-        self._checkpoints = Checkpoints(self.context)
-        self._prompt_batch = Batch(min(batch, n_ctx))
-        self._pass_batch = Batch(MAX_DRAFT + 1)
+        self._checkpoints = Checkpoints(self.context, sequences=sequences)
+        self._prompt_batch = Batch(rows)
+        self._pass_batch = Batch(self.most_rows)
+
+    def beside(self, sequence: int) -> Self:
+        """Another sequence of the same context, empty; closed with this one.
+
+        Args:
+            sequence: its number, from 1 on.
+        """
+        other = copy(self)
+        other.sequence = sequence
+        other.tokens = []
+        other.hidden = np.zeros_like(self.hidden)
+        other._checkpoints = self._checkpoints.beside(sequence)
+        return other
 
     def close(self) -> None:
         """Free the context and the batches."""
@@ -76,18 +110,23 @@ class Target:
         self._prompt_batch.close()
         self.context.close()
 
-    def prefill(self, prompt: Sequence[int]) -> Iterator[int]:
+    def prefill(self, prompt: Sequence[int], others: Sequence[Target] = ()) -> Iterator[int]:
         """Bring the prompt into the cache, reusing what it shares with the one there.
 
+        Between two steps other sequences may be decoded; the last step's logits must be looked at
+        before that.
+
         Args:
-            prompt: at least one token, and fewer than the context has positions.
+            prompt: at least one token, and fewer than a sequence has positions.
+            others: sequences beside this one, whose beginnings may be shared.
 
         Yields:
             How many prompt tokens are in the cache: first the reused ones, then after each batch.
         """
-        shared = _shared(self.tokens, prompt)
+        shared = self.shared_with(prompt)
         self._checkpoints.forget_after(shared)
         done = self._go_back(min(shared, len(prompt) - 1))  # the last token's logits are needed
+        done = self._share(prompt, others, done)
         yield done
         most = len(self._prompt_batch.tokens)
         rows = min(most, _FIRST_BATCH)
@@ -95,22 +134,28 @@ class Target:
             while done < end:
                 began = perf_counter()
                 part = prompt[done : min(end, done + rows)]
-                self._prompt_batch.fill(part, done, all_logits=False)
-                self.context.decode(self._prompt_batch)
+                batch = self._prompt_batch
+                batch.fill(part, done, all_logits=False, sequence=self.sequence)
+                self.context.decode(batch)
                 self.logits()
                 self.tokens.extend(part)
                 done += len(part)
+                np.copyto(self.hidden, self.context.hidden()[0])
                 rate = len(part) / (perf_counter() - began)
-                rows = min(most, max(_FIRST_BATCH // 4, int(rate * _BATCH_S)))
+                rows = min(most, max(_FIRST_BATCH // 4, int(rate * self.batch_s)))
                 yield done
             if self._window and end < len(prompt):
                 self._checkpoints.save(done)
-        np.copyto(self.hidden, self.context.hidden()[0])
+
+    def shared_with(self, prompt: Sequence[int]) -> int:
+        """Tokens at the beginning of a prompt that the cache begins with too."""
+        most = min(len(self.tokens), len(prompt))
+        return next((i for i in range(most) if self.tokens[i] != prompt[i]), most)
 
     def forget(self) -> None:
         """Empty the cache and drop the checkpoints."""
         self._checkpoints.forget_after(0)
-        self.context.forget_from(0)
+        self.context.forget_from(0, self.sequence)
         self.tokens.clear()
 
     def _go_back(self, length: int) -> int:
@@ -119,13 +164,51 @@ class Target:
         Returns:
             How many are left.
         """
-        needed = max(0, length - self._window + 1)
-        lost = self._window and self.context.earliest_position() > needed
-        if lost and length < len(self.tokens):
+        if length < len(self.tokens) and not self._holds_window(length):
             length = self._checkpoints.restore(length)
-        self.context.forget_from(length)
+        self.context.forget_from(length, self.sequence)
         del self.tokens[length:]
         return length
+
+    def _holds_window(self, length: int) -> bool:
+        """Whether the sliding layers hold what a token behind the first `length` looks at."""
+        needed = max(0, length - self._window + 1)
+        return not self._window or self.context.earliest_position(self.sequence) <= needed
+
+    def _share(self, prompt: Sequence[int], others: Sequence[Target], done: int) -> int:
+        """Begin as another sequence does, where that has more of the prompt.
+
+        Cells of the full layers are shared; the sliding ones' are copied, since libllama keeps
+        those that several sequences hold beyond the window.
+
+        Returns:
+            How many tokens the cache has then.
+        """
+        offers = [(other._offer(prompt), other) for other in others if other is not self]
+        length, other = max(offers, key=itemgetter(0), default=(0, self))
+        if length < done + _WORTH_SHARING:
+            return done
+        self.forget()
+        self.context.share(other.sequence, self.sequence, length)
+        if self._window and not self._take_window(other, length):
+            self.forget()
+            return 0
+        self.tokens.extend(other.tokens[:length])
+        return length
+
+    def _offer(self, prompt: Sequence[int]) -> int:
+        """How many tokens of a prompt another sequence can begin with."""
+        length = min(self.shared_with(prompt), len(prompt) - 1)
+        return length if self._holds_window(length) else self._checkpoints.before(length)
+
+    def _take_window(self, other: Target, length: int) -> bool:
+        saved = other._checkpoints.saved(length)
+        if saved is not None:
+            self._checkpoints.keep(length, saved)
+        window = self.context.copy_window(other.sequence) if saved is None else saved
+        taken = self.context.restore_window(window, self.sequence)
+        self.context.forget_from(length, self.sequence)
+        return taken
 
     def _turns_in(self, prompt: Sequence[int]) -> list[int]:
         """Where the last question and its answer begin, in the part that is not in the cache.
@@ -155,17 +238,43 @@ class Target:
         Returns:
             Logits [len(draft) + 1, n_vocab]; row i is what follows draft[:i].
         """
-        self._pass_batch.fill((last, *draft), len(self.tokens), all_logits=True)
-        self.context.decode(self._pass_batch)
+        batch, position = self._pass_batch, len(self.tokens)
+        batch.fill((last, *draft), position, all_logits=True, sequence=self.sequence)
+        self.context.decode(batch)
         return self.logits()
 
-    def commit(self, last: int, accepted: Sequence[int], drafted: int) -> None:
-        """Keep the pending token and the accepted drafts of the pass, roll the others back."""
+    def verify_together(self, passes: Sequence[tuple[Target, int, Sequence[int]]]) -> Floats:
+        """One pass over the pending tokens and drafts of several sequences of this context.
+
+        Args:
+            passes: of each sequence, itself, its pending token and its draft; `most_rows` tokens
+                at most.
+
+        Returns:
+            Logits [tokens, n_vocab], sequence after sequence; see `verify`.
+        """
+        batch = self._pass_batch
+        batch.clear()
+        for target, last, draft in passes:
+            position = len(target.tokens)
+            batch.add((last, *draft), position, all_logits=True, sequence=target.sequence)
+        self.context.decode(batch)
+        return self.logits()
+
+    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        """Keep the pending token and the accepted drafts of the pass, roll the others back.
+
+        Args:
+            last: the pending token.
+            accepted: the drafts that are kept.
+            drafted: how many there were.
+            row: of the pending token in the pass.
+        """
         self.tokens.append(last)
         self.tokens.extend(accepted)
-        np.copyto(self.hidden, self.context.hidden()[len(accepted)])
+        np.copyto(self.hidden, self.context.hidden()[row + len(accepted)])
         if len(accepted) < drafted:
-            self.context.forget_from(len(self.tokens))
+            self.context.forget_from(len(self.tokens), self.sequence)
 
     def again(self) -> Floats:
         """Decode the last token of the cache once more, in a pass of its own.
@@ -174,13 +283,7 @@ class Target:
             Logits [1, n_vocab]: what follows it.
         """
         last = self.tokens.pop()
-        self.context.forget_from(len(self.tokens))
+        self.context.forget_from(len(self.tokens), self.sequence)
         logits = self.verify(last, ())
         self.commit(last, (), 0)
         return logits
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the common beginning."""
-    most = min(len(one), len(other))
-    return next((i for i in range(most) if one[i] != other[i]), most)

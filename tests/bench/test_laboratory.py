@@ -10,7 +10,7 @@ import pytest
 
 from localmtp.bench.laboratory.records import Answer, Curve
 from localmtp.bench.laboratory.replay import CURVES, compare, oracle, replay
-from localmtp.engine.pacing import AutoPacing, FixedPacing
+from localmtp.engine.pacing import AutoPacing, FixedPacing, Learned
 from localmtp.engine.trace import FULL_LENGTH, Round
 
 
@@ -54,15 +54,15 @@ def test_fixed_lengths_cost_what_the_curve_says() -> None:
 
 
 def test_what_was_learned_can_be_kept() -> None:
-    learned = AutoPacing()
-    replay(text(3), learned, CURVES[1])
-    kept = json.loads(json.dumps(learned.dump()))
-    assert kept["accepted"] != AutoPacing().dump()["accepted"]
-    again = AutoPacing.load(kept).dump()
+    pacing = AutoPacing()
+    replay(text(3), pacing, CURVES[1])
+    kept = json.loads(json.dumps(pacing.learned.dump()))
+    assert kept["accepted"] != Learned().dump()["accepted"]
+    again = Learned.load(kept).dump()
     for name, values in kept.items():
         assert again[name] == pytest.approx(values, abs=1e-5)
     with pytest.raises((KeyError, ValueError)):
-        AutoPacing.load({"accepted": [1.0], "share": [1.0], "copied": []})
+        Learned.load({"accepted": [1.0], "share": [1.0], "copied": []})
 
 
 def test_a_trace_of_nano_is_recorded_and_replayed(tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ class NeverRollsBack(Target):
         self._draft = draft
         return super().verify(last, draft)
 
-    def commit(self, last: int, accepted: Sequence[int], drafted: int) -> None:
-        super().commit(last, accepted, drafted=len(accepted))
+    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(last, accepted, len(accepted), row)
         self.tokens.extend(self._draft[len(accepted) :])
 
 
@@ -137,8 +137,8 @@ class KeepsOneRejected(Target):
         self._draft = draft
         return super().verify(last, draft)
 
-    def commit(self, last: int, accepted: Sequence[int], drafted: int) -> None:
-        super().commit(last, accepted, drafted=len(accepted))
+    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(last, accepted, len(accepted), row)
         self.tokens.extend(self._draft[len(accepted) : len(accepted) + 1])
         self.context.forget_from(len(self.tokens))
 
@@ -146,17 +146,17 @@ class KeepsOneRejected(Target):
 class FirstHiddenRow(Target):
     """Hands the drafter the first row of a pass, whatever was accepted."""
 
-    def commit(self, last: int, accepted: Sequence[int], drafted: int) -> None:
-        super().commit(last, accepted, drafted)
+    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(last, accepted, drafted, row)
         np.copyto(self.hidden, self.context.hidden()[0])
 
 
 class StaleHiddenRow(Target):
     """Hands the drafter the row that was there before the pass."""
 
-    def commit(self, last: int, accepted: Sequence[int], drafted: int) -> None:
+    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         before = self.hidden.copy()
-        super().commit(last, accepted, drafted)
+        super().commit(last, accepted, drafted, row)
         np.copyto(self.hidden, before)
 
 

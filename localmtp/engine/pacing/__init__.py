@@ -6,6 +6,8 @@ distributions and on tokens before it, and speculative sampling stays exact.
 """
 
 from localmtp.engine.pacing.auto import AutoPacing
+from localmtp.engine.pacing.learned import Learned
 from localmtp.engine.pacing.protocol import FixedPacing, Pacing
+from localmtp.engine.pacing.shared import SharedPacing
 
-__all__ = ["AutoPacing", "FixedPacing", "Pacing"]
+__all__ = ["AutoPacing", "FixedPacing", "Learned", "Pacing", "SharedPacing"]

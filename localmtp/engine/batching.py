@@ -1,0 +1,211 @@
+"""Several answers at once, in one context: drafts of all are verified in one pass.
+
+Continuous batching (Yu et al. 2022, Orca): answers join and leave between passes. A pass reads the
+weights once for all of its rows, so rows of other answers are as cheap as those of a draft, and use
+up the same idle compute; pacing measures what is left of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from time import perf_counter
+
+from localmtp.engine.drafter import Drafting, MTPDrafter
+from localmtp.engine.events import Event, Prefilled
+from localmtp.engine.generate import Generation
+from localmtp.engine.llama import Floats
+from localmtp.engine.lookup import Lookup
+from localmtp.engine.pacing import SharedPacing
+from localmtp.engine.sampling import NO_DRAFT, Draft
+from localmtp.engine.stats import MAX_DRAFT
+from localmtp.engine.target import Target
+from localmtp.errors import LocalmtpError
+
+_ALONE_S, _BESIDE_S = 0.5, 0.1
+"""Seconds of a prefill batch: alone, and while other answers wait for their next tokens."""
+
+Happened = tuple[Generation, Event | LocalmtpError]
+"""Of one answer: what came of it, or what ended it."""
+
+
+class Batching:
+    """Decodes answers together.
+
+    Args:
+        targets: the sequences of a context; each has one answer at a time.
+        mtp: drafts for all; None without a drafter.
+        pacing: of the answers, which get theirs from it or have fixed lengths.
+    """
+
+    def __init__(
+        self, targets: Sequence[Target], mtp: MTPDrafter | None, pacing: SharedPacing
+    ) -> None:
+        self._targets = targets
+        self._mtp = mtp
+        self._pacing = pacing
+        self._lookups = [Lookup(target) for target in targets]
+        self._free = list(targets)
+        """Those without an answer, the one that was used last at the end."""
+        self._filling: deque[tuple[Generation, Iterator[Event]]] = deque()
+        self._running: list[Generation] = []
+
+    @property
+    def free(self) -> int:
+        """How many answers can begin."""
+        return len(self._free)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._filling or self._running)
+
+    def sequence_for(self, prompt: Sequence[int]) -> Target:
+        """Take the free sequence that has most of a prompt, else the one that waited longest."""
+        shared = [target.shared_with(prompt) for target in self._free]
+        most = max(shared)
+        # The first few tokens, BOS and the opening of a turn, are every prompt's.
+        return self._free.pop(shared.index(most) if most > len(prompt) // 8 else 0)
+
+    def add(self, generation: Generation, prompt: Sequence[int]) -> None:
+        """Begin an answer, on a sequence from `sequence_for`."""
+        self._filling.append((generation, generation.start(prompt, self._targets)))
+
+    def step(self) -> list[Happened]:
+        """A part of one prompt, then a round of all answers that have begun.
+
+        Returns:
+            What happened, in order; after `Finished` or an error an answer has left.
+        """
+        happened = self._fill() if self._filling else []
+        happened += self._part_with_ended()
+        if self._running:
+            happened += self._round()
+        return happened + self._part_with_ended()
+
+    def give_up(self) -> list[Generation]:
+        """Let all answers go, after a pass that failed.
+
+        Returns:
+            Those that were not complete.
+        """
+        given_up = [*self._running, *(generation for generation, _ in self._filling)]
+        self._running.clear()
+        self._filling.clear()
+        self._free.extend(generation.target for generation in given_up)
+        return given_up
+
+    def _fill(self) -> list[Happened]:
+        """A part of the prompt that came first."""
+        generation, events = self._filling[0]
+        alone = not self._running and len(self._filling) == 1
+        generation.target.batch_s = _ALONE_S if alone else _BESIDE_S
+        happened: list[Happened] = []
+        try:
+            for event in events:
+                happened.append((generation, event))
+                if not isinstance(event, Prefilled):
+                    self._filling.popleft()
+                    self._running.append(generation)
+                    return happened
+                if event.done < event.total:
+                    return happened
+                # The first token must be chosen before anything else is decoded.
+        except LocalmtpError as error:
+            self._filling.popleft()
+            return [*happened, self._leave(generation, error)]
+        self._filling.popleft()  # cancelled
+        return [*happened, self._leave(generation, generation.finish())]
+
+    def _round(self) -> list[Happened]:
+        """Draft for all, verify in one pass, keep of each what the target accepts."""
+        running, pacing = self._running, self._pacing
+        began = perf_counter()
+        pacing.begin([generation.pacing for generation in running])
+        drafts, steps = self._draft()
+        proposed = perf_counter()
+        passes = [
+            (generation.target, generation.last, draft.tokens)
+            for generation, draft in zip(running, drafts, strict=True)
+        ]
+        logits = self._targets[0].verify_together(passes)
+        verified = perf_counter()
+        verdicts: list[tuple[int, int] | LocalmtpError] = []
+        row = 0
+        for generation, draft in zip(running, drafts, strict=True):
+            rows = len(draft.tokens) + 1
+            verdicts.append(_judge(generation, logits[row : row + rows], draft))
+            row += rows
+        judged = perf_counter()
+        times = (proposed - began, verified - proposed, judged - verified)
+        tokens = sum(verdict[0] + 1 for verdict in verdicts if isinstance(verdict, tuple))
+        drafted = row - len(running)
+        pacing.settle(len(running), drafted, steps, tokens, times[0], times[1] + times[2])
+        return self._commit(drafts, verdicts, times)
+
+    def _draft(self) -> tuple[list[Draft], int]:
+        """A draft for each answer that runs, and how many draft steps they took."""
+        running = self._running
+        most = min(MAX_DRAFT, self._targets[0].most_rows // len(running) - 1)
+        drafts: list[Draft] = []
+        drafting: list[Drafting] = []
+        for generation in running:
+            generation.begin_round(most)
+            draft, last = NO_DRAFT, generation.last
+            sampler, pacing = generation.sampler, generation.pacing
+            if self._mtp:
+                lookup = self._lookups[generation.target.sequence]
+                copied = lookup.copy(last, sampler, pacing)
+                if copied is not None:
+                    draft = copied
+                elif pacing.go_on():
+                    drafting.append(Drafting(generation.target, last, sampler, pacing))
+                    draft = drafting[-1].draft
+            drafts.append(draft)
+        steps = self._mtp.propose_together(drafting) if self._mtp and drafting else 0
+        return drafts, steps
+
+    def _commit(
+        self,
+        drafts: Sequence[Draft],
+        verdicts: Sequence[tuple[int, int] | LocalmtpError],
+        times: tuple[float, float, float],
+    ) -> list[Happened]:
+        """Keep what was accepted, roll back the rest; all answers spent the same time."""
+        draft_s, verify_s, sample_s = times
+        happened: list[Happened] = []
+        failed: list[Happened] = []
+        row = 0
+        for generation, draft, verdict in zip(self._running, drafts, verdicts, strict=True):
+            if isinstance(verdict, LocalmtpError):
+                failed.append(self._leave(generation, verdict))
+            else:
+                accepted, follower = verdict
+                counters = generation.counters
+                counters.draft_s += draft_s
+                counters.verify_s += verify_s
+                counters.sample_s += sample_s
+                generation.pacing.settle(accepted, draft_s, verify_s + sample_s)
+                generation.commit(draft, accepted, row)
+                happened.append((generation, generation.say(draft, accepted, follower)))
+            row += len(draft.tokens) + 1
+        self._running = [generation for generation, _ in happened]
+        return happened + failed
+
+    def _part_with_ended(self) -> list[Happened]:
+        ended = [generation for generation in self._running if generation.ended()]
+        self._running = [generation for generation in self._running if generation not in ended]
+        return [self._leave(generation, generation.finish()) for generation in ended]
+
+    def _leave(self, generation: Generation, what: Event | LocalmtpError) -> Happened:
+        """Free the answer's sequence; its tokens stay, for a prompt that begins alike."""
+        self._free.append(generation.target)
+        return generation, what
+
+
+def _judge(generation: Generation, logits: Floats, draft: Draft) -> tuple[int, int] | LocalmtpError:
+    """See `Sampler.judge`; what one answer demands must not end the others."""
+    try:
+        return generation.sampler.judge(logits, draft)
+    except LocalmtpError as error:
+        return error

@@ -1,0 +1,139 @@
+"""Rounds of one batch size: what they cost, which to spend on finding out, when drafting pays.
+
+A batch is the answers that are decoded together, one being the ordinary case. All of them share a
+pass, so a row more costs what the pass grows by, and that depends on how many rows are there
+already: drafts live on compute that one answer leaves idle, and several leave less of it. Each size
+is therefore measured by itself. The answers are taken to draft alike: of a pass of B answers with n
+drafts each, an answer pays the B-th part, and brings the B-th part of the tokens.
+"""
+
+from __future__ import annotations
+
+from localmtp.engine.pacing.costs import Costs
+from localmtp.engine.pacing.learned import Learned
+from localmtp.engine.pacing.stopping import ALWAYS, NEVER, Thresholds, thresholds
+
+LONGEST = 8
+"""Longest automatic draft: the drafters are trained for about as many steps, and beyond it even
+predictable text gains less than a miss costs."""
+
+LONGEST_COPY = 16
+"""Longest copy from the context: what repeats often does so at length, and copying is free."""
+
+_WARM_UP = (2, 0, 1, 3)
+"""Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included."""
+
+_REMEMBER = 0.975
+"""Decay per round of the sums behind the rate: about the last forty rounds count."""
+
+_EVERY = 32
+"""Rounds between two solutions, after the first few: estimates move slowly, and solving takes about
+as long as ten rounds of everything else here."""
+
+_EARLY = (6, 8, 12, 16, 24)
+"""Rounds of a first answer after which it is done too: much is learned there."""
+
+_LOOK_SHARE = 0.01
+"""While nothing is drafted, a draft step is taken now and then to see whether the text has become
+predictable; so seldom that all of them together cost a hundredth of the time."""
+
+_RECHECK = 256
+"""Rounds between two checks of what was not tried lately, 0.4 % of them. While drafting it is a
+plain pass: a drafter that has come to cost speed would not be found out otherwise. While nothing is
+drafted it is a short draft: passes may have become cheaper, as when the machine is idle again."""
+
+
+class Rounds:
+    """The rounds of one batch size."""
+
+    def __init__(self) -> None:
+        self.costs = Costs(LONGEST_COPY)
+        self.curve: list[float] = []
+        """Seconds of a pass, by drafts of each answer; empty until it was measured."""
+        self.forced = -1
+        """The length that every draft of the running round must have; -1: as it pays."""
+        self.looking = False
+        """Whether the running round takes a draft step only to see."""
+        self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
+        self._warm_up = list(_WARM_UP)
+        self._done = self._idle = self._uncopied = 0
+        self._solved: dict[Learned, Thresholds] = {}
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second of one answer."""
+        return self._tokens / self._seconds
+
+    @property
+    def plain_tokens_per_s(self) -> float:
+        """Passes without a draft per second of verification; 0 before one was made."""
+        return 1.0 / self.costs.pass_s[0] if self.costs.pass_s[0] else 0.0
+
+    def begin(self) -> None:
+        """A new round: warm up, check, have a look, or leave it to the thresholds."""
+        self.forced = -1
+        self.looking = False
+        if self._warm_up:
+            self.forced = self._warm_up[0]
+        elif self._done % _RECHECK == 0:
+            check = self._done // _RECHECK
+            self.forced = 0 if self._drafting() else 1 + check % 3
+        elif not self._drafting():
+            self.looking = self._idle * _LOOK_SHARE * self.costs.pass_s[0] >= self.costs.step_s
+
+    def thresholds(self, learned: Learned) -> Thresholds:
+        """When drafting pays for who knows this."""
+        known = self._solved.get(learned)
+        if known is None:
+            known = self._solve(learned) if self.curve else ALWAYS
+        return known
+
+    def settle(
+        self, drafted: float, steps: int, tokens: float, draft_s: float, verify_s: float
+    ) -> None:
+        """Learn from a finished round.
+
+        Args:
+            drafted: tokens that were verified for each answer, copies included; a mean.
+            steps: draft steps, each of them for all answers that went on.
+            tokens: that came of it for each answer; a mean.
+            draft_s: seconds that drafting took.
+            verify_s: seconds that the pass and its judgement took.
+        """
+        self.costs.verified(min(round(drafted), LONGEST_COPY), verify_s)
+        if steps:
+            self.costs.drafted(steps, draft_s)
+        self._idle = 0 if steps else self._idle + 1
+        self._uncopied = 0 if drafted and not steps else self._uncopied + 1
+        self._tokens = self._tokens * _REMEMBER + tokens
+        self._seconds = self._seconds * _REMEMBER + draft_s + verify_s
+        self._done += 1
+        if self._warm_up:
+            del self._warm_up[0]
+            if not self._warm_up:
+                self.curve = self.costs.curve()
+        elif self._done % _EVERY == 0 or self._done in _EARLY or self.looking:
+            self._solve_all()
+
+    def _drafting(self) -> bool:
+        return any(known.go_on[0] < NEVER for known in self._solved.values())
+
+    def _solve_all(self) -> None:
+        self.curve = self.costs.curve()
+        for learned in self._solved:
+            if self._idle:
+                learned.chances.paused(min(_EVERY, self._idle))
+            if self._uncopied:
+                learned.copies.paused(min(_EVERY, self._uncopied))
+            self._solve(learned)
+
+    def _solve(self, learned: Learned) -> Thresholds:
+        chances = learned.chances
+        solved = self._solved[learned] = thresholds(
+            self.curve[: LONGEST + 1],
+            self.costs.step_s,
+            self.rate,
+            chances.accepted,
+            chances.share,
+        )
+        return solved

@@ -1,0 +1,48 @@
+"""Pacing of answers that are decoded together."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from localmtp.engine.pacing.auto import PacedAnswer
+from localmtp.engine.pacing.learned import Learned
+from localmtp.engine.pacing.protocol import Pacing
+from localmtp.engine.pacing.rounds import Rounds
+
+_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64)
+"""Batch sizes that are told apart; a pass of thirteen is much like one of sixteen."""
+
+
+class SharedPacing:
+    """Draft lengths for a batch of answers, whose size changes as they come and go.
+
+    Drafting fades out as the batch grows, where that is what the measured passes say, and comes
+    back as it shrinks: every size has measurements of its own.
+    """
+
+    def __init__(self) -> None:
+        self._rounds: dict[int, Rounds] = {}
+        self._running = self._of(1)
+
+    def answer(self, learned: Learned) -> PacedAnswer:
+        """The pacing of an answer that joins."""
+        return PacedAnswer(learned, self._running)
+
+    def begin(self, answers: Sequence[Pacing]) -> None:
+        """A new round of so many answers; some may have draft lengths of their own."""
+        self._running = self._of(len(answers))
+        self._running.begin()
+        for answer in answers:
+            if isinstance(answer, PacedAnswer):
+                answer.rounds = self._running
+
+    def settle(
+        self, answers: int, drafted: int, steps: int, tokens: int, draft_s: float, verify_s: float
+    ) -> None:
+        """Learn what the round took; see `Rounds.settle`, but all answers together."""
+        self._running.settle(drafted / answers, steps, tokens / answers, draft_s, verify_s)
+
+    def _of(self, answers: int) -> Rounds:
+        size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
+        return self._rounds.setdefault(size, Rounds())
