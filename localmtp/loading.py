@@ -38,7 +38,7 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
     options = replace(options, threads=options.threads or machine.cores())
     pair = Pair.load(files.target, files.drafter, options)
     pair.placed = placement.words if placement else ""
-    load = placement.load if placement else Load(pair.target.n_ctx)
+    load = placement.load if placement else Load(pair.target.n_ctx, parallel=options.parallel)
     pair.device = _device(load.gpu_layers, options.threads or 1)
     pair.memory = memory_of(files, load)
     return pair

@@ -1,6 +1,6 @@
 """How much memory a pair needs, and where: in main memory and on GPUs.
 
-The figures are those of libllama's buffers for one sequence; a test holds them against what
+The figures are those of libllama's buffers; a test holds them against what
 libllama itself reports for every size. Which layer goes where is libllama's rule as well
 (`llama_model::load_tensors`): the input embeddings stay in main memory, the last layers are
 offloaded first, the output matrix before them.
@@ -27,6 +27,10 @@ _FLOAT = 4
 
 _DRAFTER_BUFFERS = 3 << 20
 """A drafter has no KV cache of its own; its buffers were 2 MB for every size."""
+
+_OUTPUTS = 17 << 20
+"""Logits of a sequence's longest draft, with a vocabulary of 262,144; those of the first are among
+the buffers' error."""
 
 _PROGRAM = 200 << 20
 """Interpreter, libraries and the vocabulary's tables, measured with a vocabulary of 262,144."""
@@ -90,6 +94,8 @@ class Load:
     """Rows of the largest prompt batch."""
     gpu_layers: int = 0
     """As libllama counts them: the output is one more."""
+    parallel: int = 1
+    """Sequences that are decoded together, each with the whole context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +127,12 @@ def need(shape: Shape, weights: Weights, load: Load) -> Need:
         weights: of both files; their layers must be known to put some on a GPU.
         load: context, cache, batch and layers on GPUs.
     """
-    cells = _rounded(load.context)
+    cells = _rounded(load.context * load.parallel)
     batch = min(load.batch, cells)
-    window_cells = min(cells, _rounded(shape.window + batch))
+    window_cells = min(cells, _rounded(shape.window * load.parallel + batch))
     # Besides the layers' intermediates: an attention mask for either kind of layer.
     buffers = batch * (_FLOAT * shape.scratch + _MASK * (cells + window_cells))
+    buffers += _OUTPUTS * (load.parallel - 1)
     drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
     first = max(0, weights.all_layers - load.gpu_layers)
 

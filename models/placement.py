@@ -151,7 +151,7 @@ class _Choice:
         for context in contexts:
             for kv_type in (asked.kv_type,) if asked.kv_type else tuple(KVType):
                 for batch in (asked.batch,) if asked.batch else (BATCH, _SMALL_BATCH):
-                    yield Load(context, kv_type, batch, layers)
+                    yield Load(context, kv_type, batch, layers, asked.parallel)
 
     def _generous(self) -> Iterator[Load]:
         """Longer contexts than the default, where they cost little."""
@@ -159,7 +159,7 @@ class _Choice:
             return
         best = next(self.loads())
         for context in (_GENEROUS_CONTEXT, _GENEROUS_CONTEXT // 2):
-            load = Load(min(context, self.limit), best.kv_type, best.batch, best.gpu_layers)
+            load = replace(best, context=min(context, self.limit))
             room = self.room.gpu if best.gpu_layers else self.room.main
             if need(self.shape, self.weights, load).kv_cache * _GENEROUS_SHARE <= room:
                 yield load
@@ -198,14 +198,17 @@ def _flags(load: Load, asked: LoadOptions) -> str:
 def _words(choice: _Choice, first: Load, load: Load) -> str:
     weights, room = choice.weights, choice.room
     needed = need(choice.shape, weights, load)
-    parts = [f"context {load.context}", f"{load.kv_type} KV cache", f"batches of {load.batch}"]
+    several = f" for each of {load.parallel} answers" if load.parallel > 1 else ""
+    parts = [
+        f"context {load.context}{several}",
+        f"{load.kv_type} KV cache",
+        f"batches of {load.batch}",
+    ]
     if room.gpu:
         layers = min(load.gpu_layers, weights.all_layers)
         parts.append(f"{layers} of {weights.all_layers} layers on the GPU")
     words = f"{', '.join(parts)}: {_gb(needed.total)} of {_gb(room.total)}"
-    if load == Load(load.context, first.kv_type, first.batch, first.gpu_layers) and (
-        load.context >= first.context
-    ):
+    if load == replace(first, context=load.context) and (load.context >= first.context):
         return words
     better = need(choice.shape, weights, first).total
     return f"{words}; context {first.context} without savings would take {_gb(better)}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localmtp import machine
+from localmtp.errors import LocalmtpError
 from localmtp.models.choice import parts_of
 from localmtp.models.fit import Load, Weights, need, weights_of
 from localmtp.models.gguf_header import Header, read_header
@@ -64,6 +66,29 @@ def place_here(files: ModelFiles, asked: LoadOptions) -> Placement | None:
         room,
         asked,
     )
+
+
+def parallel_here(files: ModelFiles, asked: LoadOptions, most: int) -> int:
+    """How many answers can be made at once without giving up context for it.
+
+    Args:
+        files: the pair.
+        asked: as `place_here`.
+        most: a power of two; halved until it fits.
+
+    Raises:
+        LocalmtpError: as `place_here`.
+    """
+    alone = place_here(files, replace(asked, parallel=1))
+    while most > 1 and alone is not None:
+        with suppress(LocalmtpError):
+            together = place_here(files, replace(asked, parallel=most))
+            if together is None or together.load.context >= min(
+                alone.load.context, DEFAULT_CONTEXT
+            ):
+                break
+        most //= 2
+    return most
 
 
 def weights_on_disk(files: ModelFiles) -> Weights:

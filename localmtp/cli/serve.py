@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from localmtp.cli.options import choices, generation_options, load_options, pair_options
 from localmtp.errors import LocalmtpError
+
+_PARALLEL = 4
+"""Answers at once: an editor, a chat and a tool or two beside each other; more cost memory."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -28,10 +32,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 )
 @click.option(
     "--parallel",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Requests generated at once; only 1 in this version.",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Answers made at once, each with the whole context; by default 4, or what memory allows.",
 )
 @click.option(
     "--queue",
@@ -64,6 +67,7 @@ def command(model: str | None, **flags: Any) -> None:
     """  # noqa: D301 - click reads the character
     from localmtp.cli.progress import Downloads
     from localmtp.models import resolve
+    from localmtp.models.room import parallel_here
 
     _check(flags)
     try:
@@ -80,24 +84,23 @@ def command(model: str | None, **flags: Any) -> None:
         )
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
+    options = load_options(flags)
+    parallel = flags["parallel"] or parallel_here(files, options, _PARALLEL)
     serve(
         files,
         choices(flags),
-        load_options(flags),
+        replace(options, parallel=parallel),
         address=(flags["host"], flags["port"]),
         access=Access(flags["api_key"] or None, flags["cors"]),
         limits=Limits(flags["queue"], flags["time_limit"]),
-        ready=lambda url: click.echo(f"serving {files.name} at {url} (Ctrl-C ends it)", err=True),
+        ready=lambda url: click.echo(
+            f"serving {files.name} at {url} ({parallel} at once; Ctrl-C ends it)", err=True
+        ),
     )
 
 
 def _check(flags: dict[str, Any]) -> None:
     """Refuse what would be unsafe, or cannot work, before anything is loaded."""
-    if flags["parallel"] > 1:
-        raise LocalmtpError(
-            "--parallel: this version generates one request at a time, others wait their turn",
-            hint="leave it out; --queue says how many may wait",
-        )
     if flags["host"].lower() not in _LOOPBACK and not flags["api_key"]:
         raise LocalmtpError(
             f"--host {flags['host']} lets other machines in, and there is no API key",

@@ -7,7 +7,6 @@ up the same idle compute; pacing measures what is left of it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 
@@ -47,7 +46,7 @@ class Batching:
         self._lookups = [Lookup(target) for target in targets]
         self._free = list(targets)
         """Those without an answer, the one that was used last at the end."""
-        self._filling: deque[tuple[Generation, Iterator[Event]]] = deque()
+        self._filling: dict[Generation, Iterator[Event]] = {}
         self._running: list[Generation] = []
 
     @property
@@ -69,7 +68,7 @@ class Batching:
 
     def add(self, generation: Generation, prompt: Sequence[int]) -> None:
         """Begin an answer, on a sequence from `sequence_for`."""
-        self._filling.append((generation, generation.start(prompt, self._targets)))
+        self._filling[generation] = generation.start(prompt, self._targets)
 
     def step(self) -> list[Happened]:
         """A part of one prompt, then a round of all answers that have begun.
@@ -89,15 +88,16 @@ class Batching:
         Returns:
             Those that were not complete.
         """
-        given_up = [*self._running, *(generation for generation, _ in self._filling)]
+        given_up = [*self._running, *self._filling]
         self._running.clear()
         self._filling.clear()
         self._free.extend(generation.target for generation in given_up)
         return given_up
 
     def _fill(self) -> list[Happened]:
-        """A part of the prompt that came first."""
-        generation, events = self._filling[0]
+        """A part of the prompt that lacks least: a short one does not wait for a long one."""
+        generation = min(self._filling, key=_lacking)
+        events = self._filling[generation]
         alone = not self._running and len(self._filling) == 1
         generation.target.batch_s = _ALONE_S if alone else _BESIDE_S
         happened: list[Happened] = []
@@ -105,16 +105,16 @@ class Batching:
             for event in events:
                 happened.append((generation, event))
                 if not isinstance(event, Prefilled):
-                    self._filling.popleft()
+                    del self._filling[generation]
                     self._running.append(generation)
                     return happened
                 if event.done < event.total:
                     return happened
                 # The first token must be chosen before anything else is decoded.
         except LocalmtpError as error:
-            self._filling.popleft()
+            del self._filling[generation]
             return [*happened, self._leave(generation, error)]
-        self._filling.popleft()  # cancelled
+        del self._filling[generation]  # cancelled
         return [*happened, self._leave(generation, generation.finish())]
 
     def _round(self) -> list[Happened]:
@@ -201,6 +201,11 @@ class Batching:
         """Free the answer's sequence; its tokens stay, for a prompt that begins alike."""
         self._free.append(generation.target)
         return generation, what
+
+
+def _lacking(generation: Generation) -> int:
+    """Tokens of its prompt that are not in the cache; 0 before that is known."""
+    return generation.counters.prompt_tokens - generation.counters.context_used
 
 
 def _judge(generation: Generation, logits: Floats, draft: Draft) -> tuple[int, int] | LocalmtpError:

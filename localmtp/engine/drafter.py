@@ -136,10 +136,10 @@ class MTPDrafter:
                 logits[:, suppressed] = float("-inf")
             before, going, tokens, hidden = going, [], [], []
             for row, drafting in enumerate(before):
-                token = _take(logits[row], drafting)
-                if token is not None:
+                following = _take(logits[row], drafting)
+                if following is not None:
                     going.append(drafting)
-                    tokens.append(token)
+                    tokens.append(following)
                     hidden.append(rows[row])
         return steps
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from localmtp.engine.events import Channel, Finished, FinishReason, Generated
+from localmtp.engine.batching import Batching
+from localmtp.engine.drafter import NoDrafter
+from localmtp.engine.events import Finished
 from localmtp.engine.generate import Generation
 from localmtp.engine.grammar import ConstrainedSampler, Grammar
-from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
 from localmtp.engine.pair import LoadOptions
 from localmtp.engine.pieces import PieceReader
 from localmtp.engine.sampling import Sampling, make_sampler
@@ -19,19 +21,20 @@ from localmtp.loading import load_pair
 from localmtp.local_session import default_sampling, experience_of
 from localmtp.models import ModelFiles
 from localmtp.prompts import chat_template, prompt_tokens
+from localmtp.serve.answer import Answer
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.scoring import ScoringSampler
-from localmtp.serve.stops import StopScanner
-from localmtp.serve.tasks import Ended, Said, Scored, Task
+from localmtp.serve.tasks import Ended, Said, Task
 from localmtp.session import Choices, Settings
 
 Json = Mapping[str, Any]
 
 
 class ServedModel:
-    """A loaded pair that answers tasks one at a time.
+    """A loaded pair that answers several tasks at once.
 
-    `updates` and `close` belong to the model's thread; the rest may be called from any.
+    `begin`, `step`, `give_up` and `close` belong to the model's thread; the rest may be called from
+    any.
 
     Args:
         files: what to load.
@@ -54,14 +57,16 @@ class ServedModel:
         self._pair = load_pair(files, options)
         self._experience = experience_of(files, options)
         # By whether choices are greedy: confidence means something else in each.
-        self._auto = {
-            greedy: self._experience.recall(greedy=greedy) or AutoPacing()
-            for greedy in (False, True)
+        self._learned = {
+            greedy: self._experience.recall(greedy=greedy) or Learned() for greedy in (False, True)
         }
-        self._known: list[int] = []
+        self._shared = SharedPacing()
+        self._batching = Batching(self._pair.targets, self._pair.mtp, self._shared)
+        self._answers: dict[Generation, Answer] = {}
+        self._spelled: list[Sequence[int]] = [()] * len(self._pair.targets)
         self._template = chat_template(self._pair)
         self._default = default_sampling(self._pair)
-        self.context_size = self._pair.target.context.n_ctx
+        self.context_size = self._pair.target.n_ctx
         self.vocab_size = self._pair.target.vocab.size
 
     @property
@@ -89,12 +94,12 @@ class ServedModel:
     def text_prompt(self, text: str) -> list[int]:
         """Token ids of a text as it is, after BOS.
 
-        Where it goes on from the last answer, that is spelled as the model spelled it.
+        Where it goes on from a recent answer, that is spelled as the model spelled it.
 
         Raises:
             LocalmtpError: they do not fit the context.
         """
-        return prompt_tokens(self._pair, text, self._known)
+        return prompt_tokens(self._pair, text, *self._spelled)
 
     def grammar(self, text: str) -> Grammar:
         """Read a grammar for this model's tokens.
@@ -104,62 +109,77 @@ class ServedModel:
         """
         return Grammar.parse(self._pair.target.model, text)
 
-    def updates(self, task: Task, stopped: Callable[[], bool]) -> Iterator[Said | Ended]:
-        """Generate one answer.
+    @property
+    def parallel(self) -> int:
+        """How many answers can be made at once."""
+        return len(self._pair.targets)
+
+    @property
+    def free(self) -> int:
+        """How many answers can begin."""
+        return self._batching.free
+
+    def begin(self, task: Task, stopped: Callable[[], bool]) -> Answer:
+        """Begin an answer; `free` says whether there is room for it.
 
         Args:
             task: what to generate.
-            stopped: asked between passes.
-
-        Yields:
-            What each pass said, then how it ended. An answer that was stopped ends as `length`.
+            stopped: asked between passes; an answer that was stopped ends as `length`.
         """
-        target = self._pair.target
-        counters = Counters(load_s=self._pair.load_s, context_size=self.context_size)
+        target = self._batching.sequence_for(task.prompt)
         sampler = make_sampler(task.sampling)
         if task.grammar is not None:
             sampler = ConstrainedSampler(sampler, task.sampling, task.grammar.clone())
         scoring = None
         if task.logprobs is not None:
             sampler = scoring = ScoringSampler(sampler, target.vocab, task.logprobs)
-        pacing = self._pacing(task.n_draft, task.sampling)
         generation = Generation(
             target=target,
-            drafter=self._pair.drafter,
+            drafter=NoDrafter(),  # the batch drafts for all
             sampler=sampler,
-            pacing=pacing,
+            pacing=self._pacing(task.n_draft, task.sampling),
             reader=PieceReader(target.vocab),
-            counters=counters,
+            counters=Counters(load_s=self._pair.load_s, context_size=self.context_size),
             max_tokens=task.max_tokens or self.context_size,
             cancelled=stopped,
         )
-        self._known = known = list(task.prompt)
-        stops = StopScanner(task.stops)
-        reason = "cancelled"
-        try:
-            for event in generation.run(task.prompt):
-                if isinstance(event, Generated):
-                    known.extend(piece.token_id for piece in event.pieces)
-                    said = _said(event, stops, scoring)
-                    if said.text or said.thought or said.scores:
-                        yield said
-                    if stops.hit:
-                        reason = "stop"
-                        break
-                elif isinstance(event, Finished):
-                    reason = str(event.reason)
-            if rest := stops.rest():
-                yield Said(rest, "")
-        finally:
-            counters.drafting = self._state(pacing)
-            self._metrics.count(counters, reason)
-        yield Ended("stop" if reason == FinishReason.STOP else "length", counters.snapshot())
+        answer = self._answers[generation] = Answer(generation, task, scoring)
+        self._spelled[target.sequence] = answer.tokens
+        self._batching.add(generation, task.prompt)
+        return answer
+
+    def step(self) -> Iterator[tuple[Answer, Said | Ended | LocalmtpError]]:
+        """A pass for all answers.
+
+        Yields:
+            What each said; `Ended` or an error once, at its end.
+        """
+        for generation, what in self._batching.step():
+            answer = self._answers[generation]
+            if isinstance(what, LocalmtpError):
+                self._forget(generation, "failed")
+                yield answer, what
+                continue
+            if isinstance(what, Finished):
+                self._forget(generation, answer.reason)
+            for update in answer.updates(what):
+                yield answer, update
+
+    def give_up(self) -> None:
+        """Let all answers go, after a pass that failed."""
+        for generation in self._batching.give_up():
+            self._forget(generation, "failed")
 
     def close(self) -> None:
         """Keep what pacing learned, and free the pair."""
-        for greedy, pacing in self._auto.items():
-            self._experience.keep(pacing, greedy=greedy)
+        for greedy, learned in self._learned.items():
+            self._experience.keep(learned, greedy=greedy)
         self._pair.close()
+
+    def _forget(self, generation: Generation, reason: str) -> None:
+        del self._answers[generation]
+        generation.counters.drafting = self._state(generation.pacing)
+        self._metrics.count(generation.counters, reason)
 
     def _state(self, pacing: Pacing) -> str:
         return f"off: {self._why_no_drafter}" if self._why_no_drafter else pacing.state
@@ -167,21 +187,6 @@ class ServedModel:
     def _pacing(self, n_draft: int | None, sampling: Sampling) -> Pacing:
         if self._why_no_drafter:
             return FixedPacing(0)
-        return self._auto[sampling.temperature == 0] if n_draft is None else FixedPacing(n_draft)
-
-
-def _said(event: Generated, stops: StopScanner, scoring: ScoringSampler | None) -> Said:
-    """One pass's text up to a stop string, with the scores of the answer's tokens."""
-    text, thought = "", ""
-    scores: list[Scored] = []
-    for piece in event.pieces:
-        score = scoring.scores.popleft() if scoring else None
-        if piece.channel is Channel.THOUGHT:
-            thought += piece.text
-            continue
-        text += stops.feed(piece.text)
-        if stops.hit:
-            break
-        if score:
-            scores.append(score)
-    return Said(text, thought, tuple(scores))
+        if n_draft is not None:
+            return FixedPacing(n_draft)
+        return self._shared.answer(self._learned[sampling.temperature == 0])

@@ -71,7 +71,7 @@ def serve(
     listener = _listen(*address)
     metrics = Metrics()
     model = ServedModel(files, choices, options, metrics)
-    worker = Worker(model.updates, metrics, queue=limits.queue, time_limit=limits.time_s)
+    worker = Worker(model, metrics, queue=limits.queue, time_limit=limits.time_s)
     app = create_app(Service(model, worker, metrics), access)
     config = uvicorn.Config(
         app,

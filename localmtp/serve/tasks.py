@@ -78,7 +78,7 @@ Update = Said | Ended | Failed
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """The answers to one request, generated one after the other."""
+    """The answers to one request."""
 
     tasks: Sequence[Task]
     deliver: Callable[[int, Update], None]
@@ -86,3 +86,7 @@ class Order:
     cancelled: Event = field(default_factory=Event)
     submitted: float = field(default_factory=perf_counter)
     """Seconds on the monotonic clock."""
+    begun: int = 0
+    """How many of the tasks have begun; the model's thread counts."""
+    deadline: float = float("inf")
+    """When its generation is ended, on the same clock."""

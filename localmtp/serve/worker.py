@@ -1,43 +1,43 @@
-"""The model's thread: orders are carried out one after the other, in the order they came."""
+"""The model's thread: orders are carried out together, as many as there is room for."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from localmtp.engine.grammar import UnsatisfiableError
 from localmtp.errors import LocalmtpError
+from localmtp.serve.answer import Answer
 from localmtp.serve.errors import APIError
 from localmtp.serve.metrics import Metrics
-from localmtp.serve.tasks import Ended, Failed, Order, Said, Task
+from localmtp.serve.model import ServedModel
+from localmtp.serve.tasks import Ended, Failed, Order, Said
 
 _LOG = logging.getLogger(__name__)
-
-Generate = Callable[[Task, Callable[[], bool]], Iterator[Said | Ended]]
 
 
 class Worker:
     """Owns the thread on which the model runs.
 
     Args:
-        generate: see `ServedModel.updates`.
+        model: carries orders out.
         metrics: where the queue is shown.
         queue: orders that may wait.
         time_limit: seconds after which an order's generation is ended.
     """
 
     def __init__(
-        self, generate: Generate, metrics: Metrics, *, queue: int, time_limit: float
+        self, model: ServedModel, metrics: Metrics, *, queue: int, time_limit: float
     ) -> None:
-        self._generate = generate
+        self._model = model
         self._metrics = metrics
         self._limit = queue
         self._time_limit = time_limit
         self._waiting: deque[Order] = deque()
-        self._running: Order | None = None
+        """Orders some of whose tasks have not begun."""
+        self._running: dict[Answer, tuple[Order, int]] = {}
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -52,8 +52,8 @@ class Worker:
         with self._changed:
             if self._closing:
                 raise going_down()
-            # An idle thread takes the order at once, so it does not count as waiting.
-            if len(self._waiting) >= self._limit + (self._running is None):
+            # What there is room for is taken at once, so it does not count as waiting.
+            if len(self._waiting) >= self._limit + self._model.parallel - len(self._running):
                 raise APIError(
                     429,
                     f"the server is busy: {len(self._waiting)} requests are waiting",
@@ -73,20 +73,22 @@ class Worker:
                 self._metrics.waiting.set(len(self._waiting))
 
     def drain(self) -> None:
-        """Take no more orders and give up those that wait; the running one goes on."""
+        """Take no more orders and give up those that wait; the running ones go on."""
         with self._changed:
             self._closing = True
-            waiting, self._waiting = self._waiting, deque()
-            self._metrics.waiting.set(0)
+            waiting = [order for order in self._waiting if not order.begun]
+            self._waiting = deque(order for order in self._waiting if order.begun)
+            self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
         for order in waiting:
             order.deliver(0, Failed(going_down()))
 
     def cut(self) -> None:
-        """Cancel what runs; its client is told that the server is going down."""
-        running = self._running
-        if running is not None:
-            running.cancelled.set()
+        """Cancel what runs; clients are told that the server is going down."""
+        with self._changed:
+            for order in (*self._waiting, *(order for order, _ in self._running.values())):
+                order.cancelled.set()
+            self._waiting.clear()
 
     def close(self) -> None:
         """Cancel everything and wait for the thread to end; harmless when repeated."""
@@ -95,39 +97,76 @@ class Worker:
         self._thread.join()
 
     def _work(self) -> None:
-        while True:
+        while self._take_in():
+            try:
+                for answer, what in self._model.step():
+                    self._tell(answer, what)
+            except LocalmtpError as error:
+                self._fail_all(APIError(500, error.message))
+            except Exception:  # noqa: BLE001 - the server must outlive a bug
+                _LOG.exception("generation failed")
+                self._fail_all(APIError(500, "generation failed"))
+
+    def _take_in(self) -> bool:
+        """Begin what there is room for; wait while there is nothing to do.
+
+        Returns:
+            Whether something runs; if not, it is time to end.
+        """
+        with self._changed:
+            self._show()
+            self._changed.wait_for(lambda: self._waiting or self._running or self._closing)
+            while self._waiting and self._model.free:
+                order = self._waiting[0]
+                self._begin(order)
+                if order.begun == len(order.tasks):
+                    self._waiting.popleft()
+            self._show()
+            return bool(self._running)
+
+    def _begin(self, order: Order) -> None:
+        now = perf_counter()
+        if not order.begun:
+            order.deadline = now + self._time_limit
+            self._metrics.queue_s.observe(now - order.submitted)
+        index, deadline, cancelled = order.begun, order.deadline, order.cancelled.is_set
+        order.begun += 1
+        answer = self._model.begin(
+            order.tasks[index], lambda: cancelled() or perf_counter() > deadline
+        )
+        self._running[answer] = order, index
+
+    def _tell(self, answer: Answer, what: Said | Ended | LocalmtpError) -> None:
+        order, index = self._running[answer]
+        if not isinstance(what, Said):
             with self._changed:
-                self._running = None
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if not self._waiting:
-                    return
-                order = self._running = self._waiting.popleft()
-                self._metrics.waiting.set(len(self._waiting))
-            with self._metrics.running.track_inprogress():
-                self._carry_out(order)
+                del self._running[answer]
+        if isinstance(what, LocalmtpError):
+            status = 400 if isinstance(what, UnsatisfiableError) else 500
+            param = "response_format" if status == 400 else None
+            self._fail(order, index, APIError(status, what.message, param=param))
+        elif not order.cancelled.is_set():
+            order.deliver(index, what)
+        elif isinstance(what, Ended):  # by a client that is gone, or by `cut`
+            order.deliver(index, Failed(going_down()))
 
-    def _carry_out(self, order: Order) -> None:
-        began = perf_counter()
-        self._metrics.queue_s.observe(began - order.submitted)
-        deadline = began + self._time_limit
+    def _fail(self, order: Order, index: int, error: APIError) -> None:
+        """Tell a client, and end what else it has asked for."""
+        if not order.cancelled.is_set():
+            order.deliver(index, Failed(error))
+            self.cancel(order)
 
-        def stopped() -> bool:
-            return order.cancelled.is_set() or perf_counter() > deadline
+    def _fail_all(self, error: APIError) -> None:
+        self._model.give_up()
+        with self._changed:
+            failed = list(self._running.values())
+            self._running.clear()
+        for order, index in failed:
+            self._fail(order, index, error)
 
-        try:
-            for index, task in enumerate(order.tasks):
-                for update in self._generate(task, stopped):
-                    if order.cancelled.is_set():  # by a client that is gone, or by `cut`
-                        order.deliver(index, Failed(going_down()))
-                        return
-                    order.deliver(index, update)
-        except UnsatisfiableError as error:
-            order.deliver(index, Failed(APIError(400, error.message, param="response_format")))
-        except LocalmtpError as error:
-            order.deliver(index, Failed(APIError(500, error.message)))
-        except Exception:  # noqa: BLE001 - one request must not take the others down
-            _LOG.exception("generation failed")
-            order.deliver(index, Failed(APIError(500, "generation failed")))
+    def _show(self) -> None:
+        self._metrics.waiting.set(len(self._waiting))
+        self._metrics.running.set(len({order for order, _ in self._running.values()}))
 
 
 def going_down() -> APIError:
