@@ -27,10 +27,6 @@ def test_other_addresses_need_a_key(host: str) -> None:
     assert "--api-key" in failed("nano", "--host", host)
 
 
-def test_several_at_once_are_refused() -> None:
-    assert "--parallel" in failed("nano", "--parallel", "2")
-
-
 def test_a_port_that_is_taken() -> None:
     with serving() as server:
         port = server.root.rpartition(":")[2]

@@ -161,7 +161,8 @@ def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
 @pytest.mark.parametrize("signals", [1, 2])
 def test_what_takes_too_long_is_cut_when_it_ends(signals: int) -> None:
     with serving() as server:
-        endless = {**LONG, "prompt": ["1, 2, 3,"] * 16, "n_draft": 0}
+        counting = "<|turn>user\nCount from 1 to 100.<turn|>\n<|turn>model\n"
+        endless = {**LONG, "prompt": [counting] * 16, "n_draft": 0}
         streamed, whole = (post(server, {**endless, "stream": stream}) for stream in (True, False))
         wait_until(lambda: server.metrics()["localmtp_completion_tokens_total"] > 0)
         for _ in range(signals):
