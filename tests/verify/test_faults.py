@@ -81,7 +81,7 @@ def passes_of(stack: ExitStack, model: Model, target: Target, drafter: Drafter) 
 def sampled_of(
     stack: ExitStack, model: Model, make: Callable[[Sampling], Sampler]
 ) -> SampledAnswers:
-    plan = SamplingPlan(HOT, [3], max_tokens=64, tosses=120)
+    plan = SamplingPlan(HOT, [3], max_tokens=64, tosses=300)
     return check_sampled(drafting_twin(stack, model), prompts(model), plan, make)
 
 
