@@ -13,11 +13,11 @@ from localmtp.cli.comparing import LATEST, compared, earlier, show_history
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.following import follow, say_what_is_missing
 from localmtp.cli.laboratory import record_trace, show_replay
-from localmtp.cli.measuring import DraftLengths, load
+from localmtp.cli.measuring import DraftLengths, chosen_workloads, load
 from localmtp.cli.options import choices, pair_options, prompt_options, sampling_options
 from localmtp.cli.reporting import setting, show
 from localmtp.cli.synthetic import MEANINGLESS, Shares, expect
-from localmtp.errors import LocalmtpError
+from localmtp.cli.together import ALONE_ONLY, Sizes, measure_together
 
 if TYPE_CHECKING:
     from localmtp.bench.measure import Plan
@@ -79,6 +79,12 @@ if TYPE_CHECKING:
     help="With --synthetic: share of drafts accepted at each position.  [default: published ones]",
 )
 @click.option(
+    "--concurrency",
+    type=Sizes(),
+    metavar="LIST",
+    help="Instead, decode so many answers at once, e.g. 1,2,4,8.",
+)
+@click.option(
     "--trace",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -107,6 +113,7 @@ def command(
     localmtp bench gemma4-e4b --budget 20
     localmtp bench nano --workload code --n-draft 0,3,auto --json
     localmtp bench gemma4-12b --synthetic
+    localmtp bench nano --concurrency 1,2,4,8 --n-draft 0,3,auto
     localmtp bench nano --compare
     localmtp bench nano --trace nano.jsonl; localmtp bench --replay nano.jsonl
     """
@@ -126,6 +133,8 @@ def command(
     if flags["history"]:
         show_history(model)
         return 0
+    if flags["concurrency"]:
+        return measure_together(model, flags, _lengths(flags))
     before = earlier(model, flags["compare"]) if flags["compare"] else None
     if plot is not None:
         check_plot_file(plot)
@@ -152,37 +161,33 @@ def command(
 
 def _refuse_what_means_nothing(flags: dict[str, Any]) -> None:
     """Flags that would be ignored are refused."""
-    if not flags["synthetic"]:
-        if flags["acceptance"]:
-            raise click.UsageError("--acceptance is for --synthetic: drafts are accepted or not.")
-        return
+    if not flags["synthetic"] and flags["acceptance"]:
+        raise click.UsageError("--acceptance is for --synthetic: drafts are accepted or not.")
     context = click.get_current_context()
-    for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name in MEANINGLESS:
-            raise click.UsageError(f"{parameter.opts[0]} means nothing with --synthetic.")
+    for instead, meaningless in (("synthetic", MEANINGLESS), ("concurrency", ALONE_ONLY)):
+        for parameter in context.command.params if flags[instead] else ():
+            source = context.get_parameter_source(parameter.name or "")
+            if source is ParameterSource.COMMANDLINE and parameter.name in meaningless:
+                raise click.UsageError(f"{parameter.opts[0]} means nothing with --{instead}.")
 
 
 def _plan(files: ModelFiles, flags: dict[str, Any]) -> Plan:
     from localmtp.bench.measure import Plan
-    from localmtp.bench.workloads import workloads_for
 
-    workloads = workloads_for(files.name, flags["prompts"])
-    for name in flags["workloads"]:
-        if name not in workloads:
-            raise LocalmtpError(
-                f"there is no workload `{name}` for {files.name}",
-                hint=f"one of: {', '.join(workloads)}",
-            )
-    lengths: list[int | None] = list(dict.fromkeys([0, *flags["n_draft"]]))
+    lengths = _lengths(flags)
     if files.why_no_drafter:
         click.echo(f"drafting is off: {files.why_no_drafter}", err=True)
         lengths = [0]
     temperatures = (flags["temp"], None) if flags["sampled"] else (flags["temp"],)
     return Plan(
-        workloads={n: p for n, p in workloads.items() if n in (flags["workloads"] or workloads)},
+        workloads=chosen_workloads(files.name, flags),
         lengths=lengths,
         choices=[choices(flags, n_draft=None, temperature=t) for t in temperatures],
         repeats=flags["repeats"],
         budget_s=flags["budget"] and 60 * flags["budget"],
     )
+
+
+def _lengths(flags: dict[str, Any]) -> list[int | None]:
+    """The draft lengths that were asked for, and no drafting."""
+    return list(dict.fromkeys([0, *flags["n_draft"]]))

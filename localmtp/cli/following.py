@@ -24,7 +24,8 @@ def follow(pair: Pair, files: ModelFiles, plan: Plan) -> tuple[list[Answer], boo
     try:
         for answer in measure(pair, files, plan):
             answers.append(answer)
-            _show_progress(plan, len(answers), perf_counter() - began)
+            elapsed = perf_counter() - began
+            show_progress(len(answers), plan.answers, "answers", elapsed, plan.budget_s)
     except KeyboardInterrupt:
         return answers, True
     finally:
@@ -43,14 +44,24 @@ def say_what_is_missing(plan: Plan, answers: list[Answer], results: Results) -> 
         click.echo(f"partial: {len(answers)} of {plan.answers} answers", err=True)
 
 
-def _show_progress(plan: Plan, done: int, elapsed: float) -> None:
-    """One line that is rewritten; in a log a line at every tenth."""
-    left = elapsed / done * (plan.answers - done)
-    if plan.budget_s:
-        left = max(0.0, min(left, plan.budget_s - elapsed))
+def show_progress(
+    done: int, total: int, things: str, elapsed: float, budget_s: float | None = None
+) -> None:
+    """One line that is rewritten; in a log a line at every tenth.
+
+    Args:
+        done: how many of the things are.
+        total: how many there will be.
+        things: their name.
+        elapsed: seconds that it took so far.
+        budget_s: seconds after which it ends in any case.
+    """
+    left = elapsed / done * (total - done)
+    if budget_s:
+        left = max(0.0, min(left, budget_s - elapsed))
     minutes, seconds = divmod(round(left), 60)
-    line = f"{done} of {plan.answers} answers, {minutes}:{seconds:02} left"
+    line = f"{done} of {total} {things}, {minutes}:{seconds:02} left"
     if sys.stderr.isatty():
         click.echo(f"\r{line:60}", nl=False, err=True)
-    elif done * 10 // plan.answers > (done - 1) * 10 // plan.answers:
+    elif done * 10 // total > (done - 1) * 10 // total:
         click.echo(line, err=True)

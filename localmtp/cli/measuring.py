@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from localmtp.cli.options import DraftLength, load_options
 from localmtp.cli.progress import Downloads
+from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
+    from localmtp.bench.workloads import Workloads
     from localmtp.engine.pair import Pair
     from localmtp.models import ModelFiles
 
@@ -27,12 +30,13 @@ class DraftLengths(click.ParamType[list[int | None]]):
         return list(dict.fromkeys(DraftLength().convert(part, param, ctx) for part in parts))
 
 
-def load(model: str, flags: dict[str, Any]) -> tuple[ModelFiles, Pair]:
+def load(model: str, flags: dict[str, Any], *, parallel: int = 1) -> tuple[ModelFiles, Pair]:
     """Find a pair, downloading what is missing, check that it fits, and load it.
 
     Args:
         model: as the user wrote it.
         flags: those of `pair_options`.
+        parallel: see `LoadOptions`.
 
     Raises:
         LocalmtpError: see `resolve` and `load_pair`.
@@ -46,7 +50,25 @@ def load(model: str, flags: dict[str, Any]) -> tuple[ModelFiles, Pair]:
         )
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
-    pair = load_pair(files, load_options(flags))
+    pair = load_pair(files, replace(load_options(flags), parallel=parallel))
     if pair.placed:
         click.echo(pair.placed, err=True)
     return files, pair
+
+
+def chosen_workloads(model: str, flags: dict[str, Any]) -> Workloads:
+    """The workloads of a model, or those of `--workload`.
+
+    Raises:
+        LocalmtpError: there is none of that name.
+    """
+    from localmtp.bench.workloads import workloads_for
+
+    workloads = workloads_for(model, flags["prompts"])
+    for name in flags["workloads"]:
+        if name not in workloads:
+            raise LocalmtpError(
+                f"there is no workload `{name}` for {model}",
+                hint=f"one of: {', '.join(workloads)}",
+            )
+    return {n: p for n, p in workloads.items() if n in (flags["workloads"] or workloads)}

@@ -55,9 +55,14 @@ class Batching:
         return len(self._free)
 
     @property
-    def busy(self) -> bool:
-        """Whether there is something to do."""
-        return bool(self._filling or self._running)
+    def answers(self) -> int:
+        """How many are in the making."""
+        return len(self._filling) + len(self._running)
+
+    @property
+    def decoding(self) -> int:
+        """How many of them get tokens; the prompts of the others are being read."""
+        return len(self._running)
 
     def sequence_for(self, prompt: Sequence[int]) -> Target:
         """Take the free sequence that has most of a prompt, else the one that waited longest."""

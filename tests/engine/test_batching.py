@@ -79,7 +79,7 @@ class Crowd:
                 self.ends[generation] = what
 
     def finish(self) -> None:
-        while self.batching.busy:
+        while self.batching.answers:
             self.step()
 
     def stats(self, generation: Generation) -> Stats:
@@ -108,7 +108,7 @@ def test_answers_are_those_of_one_at_a_time(pair: Pair, n_draft: int | None) -> 
     crowd, learned = Crowd(pair), Learned()
     waiting = [prompt_of(pair, question) for question in QUESTIONS]
     asked: list[tuple[Generation, list[int]]] = []
-    while waiting or crowd.batching.busy:
+    while waiting or crowd.batching.answers:
         if waiting and crowd.batching.free:  # one more in every round
             auto = crowd.pacing.answer(learned)
             prompt = waiting.pop(0)
