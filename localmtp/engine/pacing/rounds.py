@@ -100,7 +100,8 @@ class Rounds:
             draft_s: seconds that drafting took.
             verify_s: seconds that the pass and its judgement took.
         """
-        self.costs.verified(min(round(drafted), LONGEST_COPY), verify_s)
+        length = min(round(drafted), LONGEST_COPY)
+        self.costs.verified(length, self._moved(verify_s, drafted, length))
         if steps:
             self.costs.drafted(steps, draft_s)
         self._idle = 0 if steps else self._idle + 1
@@ -114,6 +115,15 @@ class Rounds:
                 self.curve = self.costs.curve()
         elif self._done % _EVERY == 0 or self._done in _EARLY or self.looking:
             self._solve_all()
+
+    def _moved(self, verify_s: float, drafted: float, length: int) -> float:
+        """What a pass would have taken with `length` drafts for each answer, not `drafted`."""
+        if drafted == length or not self.curve:
+            return verify_s
+        below = int(drafted)
+        step = self.curve[min(below + 1, LONGEST_COPY)] - self.curve[below]
+        expected = self.curve[below] + (drafted - below) * step
+        return verify_s * self.curve[length] / expected
 
     def _drafting(self) -> bool:
         return any(known.go_on[0] < NEVER for known in self._solved.values())

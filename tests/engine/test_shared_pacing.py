@@ -1,0 +1,116 @@
+"""Pacing of several answers on simulated machines: drafting fades out where it stops paying."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
+
+Cost = Callable[[int], float]
+
+STEP_S = 0.0006
+
+
+def roofline(rows: int) -> float:
+    """A pass reads the weights, until its arithmetic takes longer than that."""
+    return 0.010 * max(1.0 + 0.02 * rows, rows / 12)
+
+
+def stairs(rows: int) -> float:
+    """Kernels work on blocks of four rows, each as dear as half of reading the weights."""
+    return 0.010 * (1.0 + 0.5 * ((rows - 1) // 4))
+
+
+def steep(rows: int) -> float:
+    """Every row is nearly as dear as the first."""
+    return 0.010 * (0.2 + 0.8 * rows)
+
+
+def simulate(
+    answers: Sequence[Pacing],
+    shared: SharedPacing,
+    cost: Cost,
+    acceptance: float,
+    rounds: int,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Rounds of all answers together.
+
+    Returns:
+        Tokens per second, and the mean draft length, over the last half.
+    """
+    random = np.random.default_rng(seed)
+    tokens, seconds, drafted = np.zeros(rounds), np.zeros(rounds), np.zeros(rounds)
+    for i in range(rounds):
+        shared.begin(answers)
+        lengths, steps = [], 0
+        for answer in answers:
+            answer.begin(8)
+            length = taken = 0
+            while answer.go_on():
+                taken += 1
+                if not answer.keep(float(np.clip(random.normal(acceptance, 0.1), 0.01, 0.999))):
+                    break
+                length += 1
+            lengths.append(length)
+            steps = max(steps, taken)
+        draft_s, verify_s = steps * STEP_S, cost(sum(lengths) + len(answers))
+        got = 0
+        for answer, length in zip(answers, lengths, strict=True):
+            missed = random.random(length) >= acceptance
+            accepted = int(missed.argmax()) if missed.any() else length
+            answer.settle(accepted, draft_s, verify_s)
+            got += accepted + 1
+        shared.settle(len(answers), sum(lengths), steps, got, draft_s, verify_s)
+        tokens[i], seconds[i], drafted[i] = got, draft_s + verify_s, sum(lengths)
+    late = slice(rounds // 2, None)
+    mean = float(drafted[late].mean()) / len(answers)
+    return float(tokens[late].sum() / seconds[late].sum()), mean
+
+
+def auto(size: int, cost: Cost, acceptance: float, rounds: int = 1500) -> tuple[float, float]:
+    shared, learned = SharedPacing(), Learned()
+    answers = [shared.answer(learned) for _ in range(size)]
+    return simulate(answers, shared, cost, acceptance, rounds)
+
+
+def fixed(size: int, n: int, cost: Cost, acceptance: float) -> float:
+    """Tokens per second of drafts that are all of one length, as expected."""
+    tokens = sum(acceptance**i for i in range(n + 1))
+    return size * tokens / (cost(size * (n + 1)) + n * STEP_S)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("cost", [roofline, stairs, steep])
+@pytest.mark.parametrize("acceptance", [0.5, 0.9])
+def test_auto_keeps_up_with_the_best_fixed_length(size: int, cost: Cost, acceptance: float) -> None:
+    best = max(fixed(size, n, cost, acceptance) for n in range(9))
+    speed, _ = auto(size, cost, acceptance)
+    assert speed > 0.93 * best
+    assert speed > 0.96 * fixed(size, 0, cost, acceptance)
+
+
+def test_drafts_get_shorter_as_the_batch_grows() -> None:
+    lengths = [auto(size, roofline, 0.8)[1] for size in (1, 4, 8, 16)]
+    assert lengths[0] > lengths[1] > lengths[2] > lengths[3]
+    assert lengths[0] > 3
+    assert lengths[3] < 0.1
+
+
+def test_drafting_comes_back_when_others_leave() -> None:
+    shared, learned = SharedPacing(), Learned()
+    answers = [shared.answer(learned) for _ in range(16)]
+    _, crowded = simulate(answers, shared, roofline, 0.8, 400)
+    assert answers[0].state.startswith("off: ")
+    _, alone = simulate(answers[:1], shared, roofline, 0.8, 200)
+    assert crowded < 0.1
+    assert alone > 3
+    assert answers[0].state == "on"
+
+
+def test_an_answer_of_fixed_length_keeps_it_beside_automatic_ones() -> None:
+    shared, learned = SharedPacing(), Learned()
+    answers: list[Pacing] = [FixedPacing(2), *(shared.answer(learned) for _ in range(7))]
+    _, mean = simulate(answers, shared, steep, 0.3, 400)
+    assert mean == pytest.approx(2 / 8, abs=0.05)
