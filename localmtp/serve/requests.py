@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _INT64 = 2**63
 MOST_CHOICES = 16
-"""Answers to one request; they are generated one after the other."""
+"""Answers to one request."""
 
 
 def _encodable(text: str) -> str:
