@@ -67,7 +67,7 @@ def _try(endpoint: str) -> None:
             except TimeoutError as error:
                 raise LocalmtpError(
                     f"{endpoint} does not answer as an RPC server does",
-                    hint="such a server serves one program at a time: end the other, or start another",
+                    hint="it serves one program at a time: end the other, or start another",
                 ) from error
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
