@@ -122,7 +122,14 @@ def bodies(server: Server, outcome: Outcome) -> None:
 
 def values(server: Server, outcome: Outcome) -> None:
     """Every field with a wrong type, a negative, a huge number, an unknown name."""
-    fields = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p")
+    fields: tuple[str, ...] = (
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+    )
     fields += ("seed", "n", "n_draft", "stop", "stream", "logprobs", "top_logprobs", "tools")
     fields += ("response_format", "tool_choice", "stream_options", "model", "no_such_field")
     wrong: list[Any] = [-1, 10**30, 1e308, "x" * 1000, [], {}, [[]], {"a": 1}, [None], "\ud800"]
@@ -150,7 +157,8 @@ def models(server: Server, outcome: Outcome) -> None:
 def prompts(server: Server, outcome: Outcome) -> None:
     """Empty, beyond the context, and of 10 MB."""
     with server.http() as http:
-        for prompt in ("", [], [[]], [""], None, [-1], [10**9], "hello " * 30_000):
+        listed: list[Any] = ["", [], [[]], [""], None, [-1], [10**9], "hello " * 30_000]
+        for prompt in listed:
             outcome.reply(http.post(TEXT, json={"prompt": prompt}), 400)
         outcome.reply(http.post(CHAT, json={"messages": []}), 400)
         turn = {"role": "user", "content": "a " * 60_000}

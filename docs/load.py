@@ -199,7 +199,10 @@ def _measured(
     tokens = sum(answer.tokens for answer in answers)
     rates = [(a.last_s - a.first_s) / (a.tokens - 1) for a in answers if a.tokens > 1]
     return Burst(
-        **{"server": way.server, "drafting": way.drafting, "load": load, "round": turn},
+        server=way.server,
+        drafting=way.drafting,
+        load=load,
+        round=turn,
         requests=requests,
         failed=failed,
         tokens=tokens,
