@@ -71,5 +71,6 @@ def recipe(pair: Pair) -> Recipe:
             "the acceptance of each answer; without it, it takes differences of /metrics",
         ),
         checked="docs.vllm.ai (speculative decoding: MTP, dynamic, per-request metrics), the "
-        "recipe Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; not run",
+        "recipe Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; "
+        "not run",
     )
