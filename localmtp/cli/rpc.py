@@ -54,16 +54,16 @@ def _terminal() -> Callable[[], None]:
     """How to give the terminal back as it is now, from whatever a chat makes of it."""
     try:
         import termios
-
+    except ImportError:  # Windows
+        return lambda: None
+    try:
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)
-    except (ImportError, OSError, ValueError, AttributeError):  # none, or Windows
-        return lambda: None
-    except Exception:  # noqa: BLE001 - termios.error, which is not an OSError
+    except (OSError, ValueError, AttributeError, termios.error):  # none
         return lambda: None
 
     def restore() -> None:
-        with suppress(Exception):
+        with suppress(OSError, termios.error):
             if termios.tcgetattr(terminal) != before:
                 os.write(terminal, _OFF_SCREEN.encode())
                 termios.tcsetattr(terminal, termios.TCSANOW, before)
