@@ -1,8 +1,4 @@
-"""Layers on RPC servers: two processes on loopback, where llama.cpp was built with RPC.
-
-`LOCALMTP_LLAMA_CPP_BIN` names the folder of its programs and of its shared libraries, all of the
-llama.cpp that llama-cpp-python contains.
-"""
+"""Layers on RPC servers: two processes on loopback, where llama.cpp was built with RPC."""
 
 from __future__ import annotations
 
@@ -14,46 +10,23 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from localmtp.engine.ggml import Device, has_rpc
 from localmtp.models.placement import Room
 from localmtp.models.room import room_with
-from tests.remote.processes import free_port, localmtp
+from tests.remote.processes import localmtp
+from tests.rpc import FOLDER, needs_rpc, rpc_server
 
 GB = 10**9
-_FOLDER = Path(os.environ.get("LOCALMTP_LLAMA_CPP_BIN") or "/nowhere")
-SERVER = _FOLDER / "ggml-rpc-server"
-needs_rpc = pytest.mark.skipif(
-    not (SERVER.exists() and (_FOLDER / "libllama.so").exists()),
-    reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp with RPC and shared libraries",
-)
 QUESTION = ("run", "nano", "Count from 1 to 20.", "--json", "--temp", "0", "--threads", "1")
 
 
 def with_rpc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return localmtp(*arguments, LLAMA_CPP_LIB_PATH=str(_FOLDER))
-
-
-@contextmanager
-def rpc_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    port = free_port()
-    command = [str(SERVER), "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(200):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            yield f"127.0.0.1:{port}", process
-        finally:
-            process.kill()
+    return localmtp(*arguments, LLAMA_CPP_LIB_PATH=str(FOLDER))
 
 
 @contextmanager
@@ -123,7 +96,7 @@ session.close()
 """
 
     def talked(*servers: str) -> str:
-        environment = {**os.environ, "LLAMA_CPP_LIB_PATH": str(_FOLDER)}
+        environment = {**os.environ, "LLAMA_CPP_LIB_PATH": str(FOLDER)}
         command = [sys.executable, "-c", talk, *servers]
         return subprocess.run(
             command, env=environment, check=True, capture_output=True, text=True, timeout=120
@@ -194,7 +167,7 @@ def test_a_server_in_use_is_said_to_be() -> None:
 @needs_rpc
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_that_is_lost_ends_the_program_with_one_line(end: signal.Signals) -> None:
-    environment = {**os.environ, "LLAMA_CPP_LIB_PATH": str(_FOLDER)}
+    environment = {**os.environ, "LLAMA_CPP_LIB_PATH": str(FOLDER)}
     with rpc_server() as (endpoint, process):
         command = [sys.executable, "-m", "localmtp", "bench", "nano", "--threads", "1"]
         command += ["--rpc", endpoint, "--n-draft", "0", "--repeats", "10"]
