@@ -35,7 +35,7 @@ class Fitting:
     n_draft: int
     """The draft length that the last rate is for; 0 without a drafter."""
     tokens_per_s: float
-    """0 where a GPU of its own memory takes part: its bandwidth is not measured."""
+    """0 where a GPU of its own memory or another machine takes part: that is not measured."""
     tokens_per_s_drafting: float
 
 
@@ -53,7 +53,7 @@ class Checkup:
     backends: tuple[str, ...]
     """What this libllama was built to compute on."""
     devices: tuple[Device, ...]
-    """GPUs that it can use."""
+    """GPUs that it can use, and devices of RPC servers."""
     llama_cpp_python: str
     registry: str
     """Where the user's own entries are read from."""
@@ -90,7 +90,7 @@ def checkup() -> Checkup:
 def _fitting(entry: Entry, quant: Quant, room: Room, bandwidth: float) -> Fitting:
     n_draft = (entry.n_draft or 0) if quant.drafter else 0
     rates = [0.0, 0.0]
-    if entry.shape and quant.nbytes and (room.unified or not room.gpu):
+    if entry.shape and quant.nbytes and (room.unified or not room.gpu) and not room.remote:
         weights = Weights(quant.nbytes, quant.drafter_nbytes)
         rates = [fit.tokens_per_second(entry.shape, weights, bandwidth, n) for n in (0, n_draft)]
     name = f"{entry.name}:{quant.label}"
@@ -99,7 +99,7 @@ def _fitting(entry: Entry, quant: Quant, room: Room, bandwidth: float) -> Fittin
 
 def _advice(instructions: Sequence[str], devices: Sequence[Device]) -> Iterator[str]:
     """Backends that this hardware could use and this installation lacks."""
-    if not devices:
+    if all(device.remote for device in devices):
         if shutil.which("nvidia-smi"):
             yield _rebuilt("an NVIDIA GPU is not used", "GGML_CUDA")
         elif Path("/dev/kfd").exists():

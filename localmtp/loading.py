@@ -39,11 +39,12 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
     pair = Pair.load(files.target, files.drafter, options)
     pair.placed = placement.words if placement else ""
     load = placement.load if placement else Load(pair.target.n_ctx, parallel=options.parallel)
-    pair.device = _device(load.gpu_layers, options.threads or 1)
+    pair.device = _device(options.gpu_layers, options.threads or 1)
     pair.memory = memory_of(files, load)
     return pair
 
 
-def _device(gpu_layers: int, threads: int) -> str:
-    gpus = ", ".join(device.description for device in devices()) if gpu_layers else ""
+def _device(gpu_layers: int | None, threads: int) -> str:
+    """What computes; layers of None are all of them."""
+    gpus = ", ".join(device.description for device in devices()) if gpu_layers != 0 else ""
     return gpus or f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"

@@ -44,16 +44,20 @@ class Room:
     gpus: int = 0
     unified: bool = False
     """The GPU's memory is main memory."""
+    remote: int = 0
+    """Of `gpu`, what lies on other machines."""
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.main if self.unified else self.main + self.gpu
+        return self.main + (self.remote if self.unified else self.gpu)
 
     def holds(self, needed: Need) -> bool:
         """Whether a pair fits, each part in its place."""
         on_gpus = needed.gpu + max(0, self.gpus - 1) * needed.buffers if needed.gpu else 0
-        in_main = needed.total if self.unified else needed.main
+        # What is offloaded is shared out by free memory.
+        away = needed.gpu * self.remote // self.gpu if self.gpu else 0
+        in_main = needed.total - away if self.unified else needed.main
         return on_gpus <= self.gpu and in_main <= self.main
 
 

@@ -121,11 +121,12 @@ def room_with(usable: int, devices: Sequence[Device]) -> Room:
 
     Args:
         usable: bytes of main memory.
-        devices: GPUs.
+        devices: GPUs, and devices of RPC servers.
     """
     free = [max(0, device.free - _GPU_HEADROOM) for device in devices]
     unified = any(device.unified for device in devices)
-    return Room(usable, sum(free), sum(map(bool, free)), unified)
+    remote = sum(size for size, device in zip(free, devices, strict=True) if device.remote)
+    return Room(usable, sum(free), sum(map(bool, free)), unified, remote)
 
 
 def shortage(name: str, shape: Shape, weights: Weights) -> str:

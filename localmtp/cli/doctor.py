@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli import output
+from localmtp.cli.rpc import rpc_option
 from localmtp.cli.table import gigabytes, table, tokens
 from localmtp.models.fit import ACCEPTANCE
 
@@ -23,6 +24,7 @@ _HOW_RATES_ARE_MEANT = (
 
 
 @click.command("doctor")
+@rpc_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(as_json: bool) -> None:
     """Show this machine: its memory and speed, its backends, and which models fit.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localmtp.cli.rpc import rpc_option
+
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
     from localmtp.session import Choices
@@ -45,6 +47,7 @@ _PAIR = (
     click.option(
         "--batch", type=click.IntRange(min=1), help="Prompt tokens per pass.  [default: 512]"
     ),
+    rpc_option,
     click.option("--offline", is_flag=True, help="Never ask the network."),
 )
 

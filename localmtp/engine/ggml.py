@@ -7,7 +7,7 @@ release the interpreter lock while they work, so rows may be quantized on severa
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ Bytes = NDArray[np.uint8]
 _GPU, _INTEGRATED_GPU = 1, 2
 
 _METAL = "MTL"  # its devices say that they are discrete
+_RPC = b"RPC"
 
 F32, F16, BF16 = 0, 1, 30
 """`ggml_type` of the formats that checkpoints come in."""
@@ -86,6 +87,14 @@ _lib.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p] * 3
 _lib.ggml_backend_reg_count.restype = ctypes.c_size_t
 _lib.ggml_backend_reg_get.argtypes = [ctypes.c_size_t]
 _lib.ggml_backend_reg_get.restype = ctypes.c_void_p
+_lib.ggml_backend_reg_by_name.argtypes = [ctypes.c_char_p]
+_lib.ggml_backend_reg_by_name.restype = ctypes.c_void_p
+_lib.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+_lib.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
+_lib.ggml_backend_register.argtypes = [ctypes.c_void_p]
+_lib.ggml_backend_register.restype = None
+_lib.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
+_lib.ggml_backend_dev_backend_reg.restype = ctypes.c_void_p
 for _name in (
     _lib.ggml_backend_reg_name,
     _lib.ggml_backend_dev_name,
@@ -95,9 +104,14 @@ for _name in (
     _name.restype = ctypes.c_char_p
 
 
+_ADD_SERVER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)
+_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+_kept_alive: list[object] = []  # callbacks that libllama holds
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A GPU that the loaded libllama can use; memory in bytes."""
+    """A GPU that the loaded libllama can use, or a device of an RPC server; memory in bytes."""
 
     name: str
     description: str
@@ -105,6 +119,8 @@ class Device:
     total: int
     unified: bool = False
     """Its memory is main memory."""
+    remote: bool = False
+    """It is an RPC server's. A processor there tells all of its memory as free."""
 
 
 def backends() -> tuple[str, ...]:
@@ -114,21 +130,61 @@ def backends() -> tuple[str, ...]:
 
 
 def devices() -> tuple[Device, ...]:
-    """The GPUs that libllama offloads to: integrated ones only where there are no others."""
+    """What libllama offloads to: RPC servers first, then GPUs.
+
+    Integrated GPUs are taken only where this machine has no others.
+    """
     handles = [_lib.ggml_backend_dev_get(i) for i in range(_lib.ggml_backend_dev_count())]
-    kinds = [_lib.ggml_backend_dev_type(handle) for handle in handles]
-    wanted = _GPU if _GPU in kinds else _INTEGRATED_GPU
-    found = []
-    for handle, kind in zip(handles, kinds, strict=True):
-        if kind != wanted:
-            continue
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        _lib.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
-        name = _lib.ggml_backend_dev_name(handle).decode("utf-8", "replace")
-        description = _lib.ggml_backend_dev_description(handle).decode("utf-8", "replace")
-        unified = kind == _INTEGRATED_GPU or name.startswith(_METAL)
-        found.append(Device(name, description, free.value, total.value, unified))
-    return tuple(found)
+    found = [(_lib.ggml_backend_dev_type(handle), _device(handle)) for handle in handles]
+    local = [(kind, device) for kind, device in found if not device.remote]
+    wanted = _GPU if any(kind == _GPU for kind, _ in local) else _INTEGRATED_GPU
+    return (
+        *(device for kind, device in found if device.remote and kind == _GPU),
+        *(device for kind, device in local if kind == wanted),
+    )
+
+
+def _device(handle: int) -> Device:
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    _lib.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
+    name = _lib.ggml_backend_dev_name(handle).decode("utf-8", "replace")
+    description = _lib.ggml_backend_dev_description(handle).decode("utf-8", "replace")
+    unified = _lib.ggml_backend_dev_type(handle) == _INTEGRATED_GPU or name.startswith(_METAL)
+    remote = _lib.ggml_backend_reg_name(_lib.ggml_backend_dev_backend_reg(handle)) == _RPC
+    if remote:
+        description = f"RPC server {description}"
+    return Device(name, description, free.value, total.value, unified and not remote, remote)
+
+
+def has_rpc() -> bool:
+    """Whether this libllama can use RPC servers."""
+    return bool(_lib.ggml_backend_reg_by_name(_RPC))
+
+
+def add_rpc_server(endpoint: str) -> bool:
+    """Add the devices of an RPC server to those that are used, until the program ends.
+
+    libllama aborts the program if HOST:PORT is not one that answers: try that first.
+
+    Returns:
+        Whether it has any.
+    """
+    backend = _lib.ggml_backend_reg_by_name(_RPC)
+    address = _lib.ggml_backend_reg_get_proc_address(backend, b"ggml_backend_rpc_add_server")
+    registered = _ADD_SERVER(address)(endpoint.encode())
+    if registered:
+        _lib.ggml_backend_register(registered)
+    return bool(registered)
+
+
+def on_abort(tell: Callable[[str], None]) -> None:
+    """Have `tell` called with ggml's reason when it is about to abort the program.
+
+    It runs on any thread, and the program is aborted when it returns.
+    """
+    called = _ABORTED(lambda reason: tell(reason.decode("utf-8", "replace")))
+    _kept_alive.append(called)
+    _lib.ggml_set_abort_callback(called)
 
 
 def row_size(kind: int, width: int) -> int:

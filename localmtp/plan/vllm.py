@@ -65,9 +65,12 @@ def recipe(pair: Pair) -> Recipe:
             "vLLM downloads the checkpoint itself, in bfloat16: it does not run the GGUF files",
             "vLLM 0.20.1 fails to load this drafter, 0.21.0 is known to work; the 12B's needs a "
             "later one",
+            "under load it can draft less: num_speculative_tokens_per_batch_size in that "
+            "configuration, which its documents know to work with EAGLE and DFlash",
             "--per-request-spec-decode-metrics summary (0.32, experimental) lets localmtp show "
             "the acceptance of each answer; without it, it takes differences of /metrics",
         ),
-        checked="docs.vllm.ai (speculative decoding: MTP, per-request metrics), the recipe "
-        "Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; not run",
+        checked="docs.vllm.ai (speculative decoding: MTP, dynamic, per-request metrics), the "
+        "recipe Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; "
+        "not run",
     )

@@ -2,8 +2,9 @@
 
 What a chunk holds beyond OpenAI's fields depends on the server:
 
-- llama.cpp: `timings` with running totals (`predicted_n`, `draft_n`, `draft_n_accepted`), from
-  which every pass can be told, and `prompt_progress` (tools/server/README.md);
+- llama.cpp: `timings` with running totals (`predicted_n`, `predicted_ms`, `draft_n`,
+  `draft_n_accepted`), from which every pass can be told, and `prompt_progress`
+  (tools/server/README.md);
 - vLLM: `usage` in every chunk, and, started with `--per-request-spec-decode-metrics`,
   `metrics.speculative_decoding` in the last (docs/features/speculative_decoding);
 - localmtp: `stats` beside the finish reason, as `localmtp run --json` has them.
@@ -57,14 +58,16 @@ class Reader:
             yield Prefilled(progress["processed"], progress["total"], progress["cache"])
         choices = chunk.get("choices") or [{}]
         self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
-        if stats := choices[0].get("stats"):
-            self.told = _measured(stats)
         said = list(_said(choices[0]))
         if said:
             self._clock()
+        if stats := choices[0].get("stats"):
+            self.told = _measured(stats)
+            self._no_faster_than(stats["decode_s"])
         if timings := chunk.get("timings"):
             self.drafts_told = True
             self._count_prompt(timings)
+            self._no_faster_than(timings.get("predicted_ms", 0.0) / 1e3)
             yield from self._passes.add(said, timings)
         elif said:
             self._counters.completion_tokens += 1  # at least; the usage tells how many
@@ -81,6 +84,12 @@ class Reader:
         counters.last_token = now
         if not counters.first_token:
             counters.first_token = now
+
+    def _no_faster_than(self, decode_s: float) -> None:
+        """Chunks that waited to be read came late, but took the server that long to make."""
+        counters = self._counters
+        if counters.first_token:
+            counters.last_token = max(counters.last_token, counters.first_token + decode_s)
 
     def _count_prompt(self, timings: Mapping[str, Any]) -> None:
         counters = self._counters

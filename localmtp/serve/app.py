@@ -99,7 +99,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
         if name != model.name:
-            raise APIError(404, f"the model {name!r} is not served here", code="model_not_found")
+            raise APIError(
+                404, f"the model {name[:100]!r} is not served here", code="model_not_found"
+            )
         return card
 
     @app.get("/health")

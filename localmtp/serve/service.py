@@ -89,7 +89,7 @@ class Service:
         if body.model not in (None, self.model.name):
             raise APIError(
                 404,
-                f"the model {body.model!r} is not served here; {self.model.name!r} is",
+                f"the model {body.model[:100]!r} is not served here; {self.model.name!r} is",
                 param="model",
                 code="model_not_found",
             )

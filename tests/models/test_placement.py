@@ -89,6 +89,14 @@ def test_unified_memory_is_counted_once() -> None:
     assert placed("gemma4-12b", Room(12 * GB, 12 * GB, 1, unified=True)).load.gpu_layers == 49
 
 
+def test_another_machine_adds_to_unified_memory() -> None:
+    alone = Room(16 * GB, 12 * GB, 1, unified=True)
+    with pytest.raises(LocalmtpError, match=r"16\.0 GB can be used"):
+        placed("gemma4-31b", alone)
+    helped = Room(16 * GB, 36 * GB, 2, unified=True, remote=24 * GB)
+    assert placed("gemma4-31b", helped).load.gpu_layers > 50
+
+
 def test_flags_override_and_what_would_fit_is_said() -> None:
     room = Room(PLENTY, 14 * GB, 1)
     asked = LoadOptions(context=5000, gpu_layers=3, kv_type=KVType.Q8_0, batch=64)

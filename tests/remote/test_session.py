@@ -122,6 +122,7 @@ class TestAnyServer:
 def timed(text: str, n: int, drafted: int, accepted: int) -> Chunk:
     """A chunk as llama.cpp sends it with `timings_per_token`."""
     timings = {"cache_n": 2, "prompt_n": 11, "prompt_ms": 5.0, "predicted_n": n}
+    timings["predicted_ms"] = 250.0 * n
     if drafted:
         timings |= {"draft_n": drafted, "draft_n_accepted": accepted}
     return said(text, timings=timings)
@@ -158,6 +159,12 @@ class TestLlamaCpp:
         assert stats.drafting == "on"
         assert (stats.prompt_tokens, stats.reused_tokens) == (13, 2)
         assert stats.prefill_tokens_per_s == pytest.approx(11 / 0.005)
+
+    def test_chunks_that_come_at_once_do_not_make_it_fast(self) -> None:
+        with conversing(Script(self.CHUNKS, owner="llamacpp")) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert stats.decode_s >= 7 * 0.25
+        assert stats.decode_tokens_per_s <= 4
 
     def test_a_server_that_drafts_nothing_says_so(self) -> None:
         chunks = (timed("I", 1, 0, 0), timed(" am", 2, 0, 0), ended())

@@ -125,6 +125,12 @@ def test_a_body_of_ten_megabytes(server: Server) -> None:
         refused(http.post(TEXT, content=(b"x" * 100_000 for _ in range(100))), 413)
 
 
+def test_a_model_that_is_not_served(server: Server) -> None:
+    with server.http() as http:
+        for name in ("gpt-4", "", "../nano", "x" * 10_000, "\U0001f642"):
+            refused(http.post(CHAT, json={**HELLO, "model": name}), 404)
+
+
 def test_paths_and_methods_that_do_not_exist(server: Server) -> None:
     with server.http() as http:
         refused(http.get("/v1/embeddings"), 404)

@@ -20,6 +20,7 @@ import pytest
 from localmtp.history import History
 from tests.hub import Hub
 from tests.pairs import TINY, write_pair
+from tests.rpc import FOLDER, needs_rpc, rpc_server
 
 PATIENCE_S = 90.0
 LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
@@ -100,6 +101,29 @@ def test_a_whole_chat(tmp_path: Path) -> None:
     (saved,) = history.find()
     question, answer = history.load(saved.id)
     assert question.text == "Hello\nthere"
+    assert answer.text
+
+
+@needs_rpc
+def test_a_lost_rpc_server_leaves_the_terminal_and_what_was_said(tmp_path: Path) -> None:
+    with (
+        rpc_server() as (endpoint, server),
+        terminal(tmp_path, *CHAT, "--rpc", endpoint, LLAMA_CPP_LIB_PATH=str(FOLDER)) as chat,
+    ):
+        before = termios.tcgetattr(chat.master)
+        chat.until(b"drafting on")
+        chat.type(b"Hello\r")
+        chat.until(b"first token")
+        server.kill()
+        chat.type(b"And again\r")
+        assert chat.ended() == 1
+        said = chat.output.rpartition(LEAVE_ALTERNATE_SCREEN)[2]
+        assert f"error: an RPC server was lost: {endpoint}".encode() in said
+        assert termios.tcgetattr(chat.master) == before
+    history = History(tmp_path / "localmtp" / "history.sqlite3")
+    (saved,) = history.find()
+    question, answer, *_ = history.load(saved.id)
+    assert question.text == "Hello"
     assert answer.text
 
 
