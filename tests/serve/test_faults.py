@@ -17,7 +17,8 @@ import pytest
 
 from tests.serve.servers import Server, serving
 
-LONG = {"prompt": "1, 2, 3,", "max_tokens": 1500, "temperature": 0, "n": 16}
+COUNTING = "<|turn>user\nCount from 1 to 100.<turn|>\n<|turn>model\n"
+LONG = {"prompt": COUNTING, "max_tokens": 1500, "temperature": 0, "n": 16}
 """Takes far longer than any of these tests waits."""
 
 
@@ -143,7 +144,7 @@ def arrived(server: Server) -> float:
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
-    with serving() as server:
+    with serving("--parallel", "1") as server:
         running = post(server, {"prompt": "1, 2,", "max_tokens": 200, "stream": True})
         wait_until(lambda: arrived(server) == 1)
         waiting = [post(server, {**LONG, "stream": False}) for _ in range(2)]
@@ -161,8 +162,7 @@ def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
 @pytest.mark.parametrize("signals", [1, 2])
 def test_what_takes_too_long_is_cut_when_it_ends(signals: int) -> None:
     with serving() as server:
-        counting = "<|turn>user\nCount from 1 to 100.<turn|>\n<|turn>model\n"
-        endless = {**LONG, "prompt": [counting] * 16, "n_draft": 0}
+        endless = {**LONG, "prompt": [COUNTING] * 16, "n_draft": 0}
         streamed, whole = (post(server, {**endless, "stream": stream}) for stream in (True, False))
         wait_until(lambda: server.metrics()["localmtp_completion_tokens_total"] > 0)
         for _ in range(signals):
