@@ -1,0 +1,28 @@
+"""libllama as small Python objects: the only package that touches the C API.
+
+Everything above works with token ids, numpy arrays and these classes; pointers stay here. Objects
+free what they own when closed, when collected, or at exit, contexts before their models. The MTP
+entry points are llama.cpp's `llama-ext.h`, declared experimental there, which is why
+llama-cpp-python is pinned exactly.
+"""
+
+from localmtp.engine.llama.batch import Batch
+from localmtp.engine.llama.context import Context, Floats, StateBytes
+from localmtp.engine.llama.library import gbnf, library, log_lines, system_info
+from localmtp.engine.llama.model import ALL_LAYERS, Model
+from localmtp.engine.llama.vocab import TokenIds, Vocab
+
+__all__ = [
+    "ALL_LAYERS",
+    "Batch",
+    "Context",
+    "Floats",
+    "Model",
+    "StateBytes",
+    "TokenIds",
+    "Vocab",
+    "gbnf",
+    "library",
+    "log_lines",
+    "system_info",
+]

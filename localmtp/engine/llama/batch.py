@@ -1,0 +1,81 @@
+"""What is decoded."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+from llama_cpp import llama_cpp as capi
+from numpy.typing import NDArray
+
+from localmtp.engine.llama.library import Owned
+from localmtp.engine.llama.vocab import TokenIds
+
+
+class Batch(Owned):
+    """Rows for one decode, filled in place.
+
+    Args:
+        rows: how many rows fit.
+        n_embd: for a drafter's batch: length of the hidden row that goes with each token.
+    """
+
+    def __init__(self, rows: int, *, n_embd: int = 0) -> None:
+        self.c = capi.llama_batch_init(rows, n_embd, 1)
+        self._tokens = (capi.llama_token * rows)()
+        if n_embd:
+            # llama_batch_init allocates either embd or token; an MTP drafter reads both.
+            self.hidden = np.ctypeslib.as_array(self.c.embd, (rows, n_embd))
+            self.c.token = ctypes.cast(self._tokens, ctypes.POINTER(capi.llama_token))
+        self._finalizer = weakref.finalize(self, _free_batch, self.c, bool(n_embd))
+        self.tokens: TokenIds = np.ctypeslib.as_array(self.c.token, (rows,))
+        self.positions: TokenIds = np.ctypeslib.as_array(self.c.pos, (rows,))
+        self.wants_logits: NDArray[np.int8] = np.ctypeslib.as_array(self.c.logits, (rows,))
+        np.ctypeslib.as_array(self.c.n_seq_id, (rows,))[:] = 1
+        # libllama has allocated each row's list of sequences apart.
+        self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
+        self._sequences = [-1] * rows
+        self._counting = np.arange(rows, dtype=np.int32)
+        self.n_outputs = 0
+        """Rows that ask for logits."""
+
+    def fill(
+        self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
+    ) -> None:
+        """Lay out consecutive tokens of one sequence, and nothing else.
+
+        Args:
+            tokens: ids, as many as rows at most.
+            position: of the first of them in the sequence.
+            all_logits: logits and hidden rows for each token, or for the last one alone.
+            sequence: that they go on with.
+        """
+        self.clear()
+        self.add(tokens, position, all_logits=all_logits, sequence=sequence)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.c.n_tokens = self.n_outputs = 0
+
+    def add(
+        self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
+    ) -> None:
+        """Lay out consecutive tokens of one sequence behind what is there; see `fill`."""
+        begin = self.c.n_tokens
+        end = self.c.n_tokens = begin + len(tokens)
+        self.tokens[begin:end] = tokens
+        np.add(self._counting[: end - begin], position, out=self.positions[begin:end])
+        self.wants_logits[begin:end] = all_logits
+        self.wants_logits[end - 1] = True
+        self.n_outputs += end - begin if all_logits else 1
+        for row in range(begin, end):
+            if self._sequences[row] != sequence:
+                self._sequences[row] = self._sequence_of[row][0] = sequence
+
+
+def _free_batch(batch: capi.llama_batch, borrowed_tokens: bool) -> None:
+    if borrowed_tokens:
+        batch.token = None  # ours, not libllama's to free
+    capi.llama_batch_free(batch)

@@ -1,0 +1,178 @@
+"""KV caches, and what a decode gives."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp as capi
+from llama_cpp import llama_cpp_ext as capi_ext
+from numpy.typing import NDArray
+
+from localmtp.engine.kv_type import KVType
+from localmtp.engine.llama.batch import Batch
+from localmtp.engine.llama.library import Owned, log_lines, reason
+from localmtp.engine.llama.model import Model
+from localmtp.errors import LocalmtpError
+
+Floats = NDArray[np.float32]
+StateBytes = NDArray[np.uint8]
+
+
+class Context(Owned):
+    """A model's working state: the KV cache, and the outputs of the last decode.
+
+    Args:
+        model: stays loaded as long as its contexts live.
+        n_ctx: positions, shared by all sequences.
+        n_batch: rows of the largest decode.
+        n_outputs: rows of a decode that may ask for logits; each reserves n_vocab floats.
+        threads: CPU threads.
+        full_window: keep sliding-window layers at full context size, so that any earlier
+            position can be returned to.
+        kv_type: of the KV cache.
+        sequences: how many can be in the cache beside each other.
+        target: makes this an MTP drafter's context, which reads the KV cache of `target`.
+
+    Raises:
+        LocalmtpError: libllama could not create it (memory, as a rule).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        n_batch: int,
+        n_outputs: int,
+        threads: int,
+        full_window: bool = False,
+        kv_type: KVType = KVType.F16,
+        sequences: int = 1,
+        target: Context | None = None,
+    ) -> None:
+        params = capi.llama_context_default_params()
+        params.n_seq_max = sequences
+        # One pool of cells: rows of several sequences, as many as each has, make one pass.
+        params.kv_unified = True
+        params.n_ctx = n_ctx
+        params.n_batch = params.n_ubatch = n_batch
+        params.n_outputs_max = n_outputs
+        params.n_threads = params.n_threads_batch = threads
+        params.swa_full = full_window
+        params.type_k = params.type_v = kv_type.ggml_type
+        params.no_perf = True
+        if target is not None:
+            params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP
+            params.ctx_other = target.handle
+        with log_lines() as lines:
+            self.handle: Any = capi.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise LocalmtpError(
+                f"cannot run {model.path} with a context of {n_ctx}: {reason(lines)}",
+                hint="a smaller context needs less memory: --ctx 2048",
+            )
+        # Both hold their owner, so that nothing is freed under a context.
+        self.model, self.target = model, target
+        self._finalizer = weakref.finalize(self, capi.llama_free, self.handle)
+        # Masked: hidden rows for the rows that ask for logits, no copy of every prompt row.
+        capi_ext.llama_set_embeddings_nextn(self.handle, True, True)
+        self.n_ctx: int = capi.llama_n_ctx(self.handle)
+        self._memory = capi.llama_get_memory(self.handle)
+        self._n_outputs = 0
+        self._logits = _RowView(n_outputs, model.vocab.size)
+        self._hidden = _RowView(n_outputs, model.n_embd_out)
+
+    def decode(self, batch: Batch) -> None:
+        """Run the model over a batch; its keys and values join the cache.
+
+        Raises:
+            LocalmtpError: the batch did not fit the context, or the backend failed.
+        """
+        status = capi.llama_decode(self.handle, batch.c)
+        self._n_outputs = batch.n_outputs
+        if status == 1:
+            raise LocalmtpError(
+                f"the context of {self.n_ctx} tokens is full", hint="a larger one: --ctx N"
+            )
+        if status:
+            raise LocalmtpError(f"libllama could not decode (code {status}): {reason()}")
+
+    def logits(self) -> Floats:
+        """[rows that asked for logits, n_vocab]: a view, valid until the next decode."""
+        return self._logits.at(capi.llama_get_logits(self.handle))[: self._n_outputs]
+
+    def hidden(self) -> Floats:
+        """[rows that asked for logits, n_embd of the target]: what a drafter reads.
+
+        Of a target the hidden state after its final norm, of a drafter its projection back to the
+        target's width. A view, valid until the next decode.
+        """
+        return self._hidden.at(capi_ext.llama_get_embeddings_nextn(self.handle))[: self._n_outputs]
+
+    def forget_from(self, position: int, sequence: int = 0) -> None:
+        """Drop the cache of a sequence at `position` and after it."""
+        capi.llama_memory_seq_rm(self._memory, sequence, position, -1)
+
+    def earliest_position(self, sequence: int = 0) -> int:
+        """The first position that every layer, sliding ones included, still holds (-1: empty)."""
+        return int(capi.llama_memory_seq_pos_min(self._memory, sequence))
+
+    def share(self, source: int, sequence: int, length: int) -> None:
+        """Let a sequence begin with the first `length` tokens of another, in the same cells.
+
+        Args:
+            source: the other one.
+            sequence: must be empty.
+            length: in tokens.
+        """
+        capi.llama_memory_seq_cp(self._memory, source, sequence, 0, length)
+
+    def copy_window(self, sequence: int = 0) -> StateBytes:
+        """What the sliding layers hold of a sequence, in host memory."""
+        flags = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+        size = capi.llama_state_seq_get_size_ext(self.handle, sequence, flags)
+        data = np.empty(size, np.uint8)
+        capi.llama_state_seq_get_data_ext(self.handle, _bytes_of(data), size, sequence, flags)
+        return data
+
+    def restore_window(self, data: StateBytes, sequence: int = 0) -> bool:
+        """Put a copy into the sliding layers of a sequence, whose full ones hold its tokens.
+
+        Returns:
+            Whether it went in; if not, the sliding layers are empty.
+        """
+        flags, size = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, data.nbytes
+        read = capi.llama_state_seq_set_data_ext(
+            self.handle, _bytes_of(data), size, sequence, flags
+        )
+        return bool(read == size)
+
+
+def _bytes_of(data: StateBytes) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
+class _RowView:
+    """A numpy view of an output buffer, made anew only when libllama has moved the buffer.
+
+    It spans the most rows that a decode can give; libllama has allocated no more than the last
+    one gave, so only those may be touched.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        self._rows, self._width = rows, width
+        self._address = 0
+        self._view: Floats = np.empty((0, width), np.float32)
+
+    def at(self, pointer: ctypes.c_void_p) -> Floats:
+        """[rows, width] at `pointer`."""
+        address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+        if address != self._address:
+            size = self._rows * self._width
+            buffer = memoryview((ctypes.c_float * size).from_address(address)).cast("B")
+            self._view = np.frombuffer(buffer, np.float32).reshape(self._rows, self._width)
+            self._address = address
+        return self._view

@@ -1,0 +1,85 @@
+"""libllama itself: loaded, its log kept, and what it gives freed once."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from llama_cpp import llama_cpp as capi
+from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+_WARN, _CONTINUED = 3, 5  # ggml_log_level: 3 warning, 4 error, 5 continues the line before
+_log: deque[str] = deque(maxlen=64)
+
+
+@capi.llama_log_callback  # type: ignore[untyped-decorator]
+def _keep_log(level: int, text: bytes, _user_data: object) -> None:
+    line = text.decode("utf-8", "replace")
+    if level == _CONTINUED:
+        _log.append((_log.pop() if _log else "") + line)
+    else:
+        _log.append(line)
+
+
+capi.llama_log_set(_keep_log, ctypes.c_void_p(0))
+capi.llama_backend_init()
+
+
+def library() -> ctypes.CDLL:
+    """The loaded libllama; ggml's symbols resolve through it on every platform but Windows."""
+    return capi._lib  # type: ignore[no-any-return]
+
+
+def system_info() -> str:
+    """The backends and instruction sets compiled in, as libllama prints them."""
+    return capi.llama_print_system_info().decode()  # type: ignore[no-any-return]
+
+
+def gbnf(schema: str) -> str:
+    """The JSON texts that a JSON schema allows, as a grammar; raises what the converter raises."""
+    return json_schema_to_gbnf(schema)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def log_lines() -> Iterator[list[str]]:
+    """Collect what libllama logs inside the block, once it has ended."""
+    _log.clear()
+    lines: list[str] = []
+    try:
+        yield lines
+    finally:
+        lines.extend(line.strip() for line in _log if line.strip())
+
+
+def reason(lines: Sequence[str] | None = None) -> str:
+    """The most telling of libllama's log lines, the latest if none are given, without functions."""
+    given = list(_log if lines is None else lines)
+    telling = [line for line in given if "error" in line.lower() or "failed" in line.lower()]
+    line = (telling or given or ["libllama gave no reason"])[0]
+    return line.rpartition("error loading model: ")[2].rpartition(": error: ")[2]
+
+
+class Owned:
+    """Something of libllama's that must be freed once."""
+
+    _finalizer: weakref.finalize[Any, Any]
+
+    def close(self) -> None:
+        """Free it now; closing twice is harmless."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

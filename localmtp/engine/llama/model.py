@@ -1,0 +1,65 @@
+"""Weights."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from llama_cpp import llama_cpp as capi
+
+from localmtp.engine.llama.library import Owned, log_lines, reason
+from localmtp.engine.llama.vocab import Vocab
+from localmtp.errors import LocalmtpError
+
+ALL_LAYERS = -1
+"""`gpu_layers`: as many as the build can offload."""
+
+
+class Model(Owned):
+    """A GGUF file's weights, vocabulary and metadata.
+
+    Args:
+        path: the GGUF file (of a split model, the first part).
+        gpu_layers: layers to offload; `ALL_LAYERS` for as many as possible.
+        progress: told the share that is loaded; False gives loading up. Must not raise.
+
+    Raises:
+        LocalmtpError: libllama could not load it; the message carries libllama's reason.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        gpu_layers: int = ALL_LAYERS,
+        progress: Callable[[float], bool] | None = None,
+    ) -> None:
+        params = capi.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        if progress:
+            told = capi.llama_progress_callback(lambda part, _user_data: progress(part))
+            params.progress_callback = told
+        with log_lines() as lines:
+            self.handle = capi.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise LocalmtpError(f"cannot load {path}: {reason(lines)}")
+        self._finalizer = weakref.finalize(self, capi.llama_model_free, self.handle)
+        self.path = path
+        self.metadata = dict(self._read_metadata())
+        self.architecture = self.metadata.get("general.architecture", "")
+        self.vocab = Vocab(self)
+        self.n_embd: int = capi.llama_model_n_embd(self.handle)
+        self.n_embd_out: int = capi.llama_model_n_embd_out(self.handle)
+        self.n_ctx_train: int = capi.llama_model_n_ctx_train(self.handle)
+        self.n_swa: int = capi.llama_model_n_swa(self.handle)
+        self.size: int = capi.llama_model_size(self.handle)
+
+    def _read_metadata(self) -> Iterator[tuple[str, str]]:
+        buffer = ctypes.create_string_buffer(1 << 18)
+        for i in range(capi.llama_model_meta_count(self.handle)):
+            capi.llama_model_meta_key_by_index(self.handle, i, buffer, len(buffer))
+            key = buffer.value.decode("utf-8", "replace")
+            capi.llama_model_meta_val_str_by_index(self.handle, i, buffer, len(buffer))
+            yield key, buffer.value.decode("utf-8", "replace")

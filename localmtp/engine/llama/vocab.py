@@ -1,0 +1,70 @@
+"""Vocabularies."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+from llama_cpp import llama_cpp as capi
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from localmtp.engine.llama.model import Model
+
+TokenIds = NDArray[np.int32]
+
+
+class _PieceBuffer(threading.local):
+    """Where libllama writes a token's bytes; a server's threads must not share it."""
+
+    def __init__(self) -> None:
+        self.buffer = ctypes.create_string_buffer(1 << 12)
+
+
+class Vocab:
+    """Text to token ids and back, as the GGUF's tokenizer does it."""
+
+    def __init__(self, model: Model) -> None:
+        self._handle = capi.llama_model_get_vocab(model.handle)
+        self.size: int = capi.llama_vocab_n_tokens(self._handle)
+        self.bos: int = capi.llama_vocab_bos(self._handle)
+        self.adds_bos: bool = capi.llama_vocab_get_add_bos(self._handle)
+        self.suppressed = self._read_suppressed()
+        self._piece = _PieceBuffer()
+
+    def _read_suppressed(self) -> TokenIds:
+        count = ctypes.c_int32()
+        ids = capi.llama_vocab_get_suppress_tokens(self._handle, ctypes.byref(count))
+        return np.array([ids[i] for i in range(count.value)], np.int32)
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of `text`, without BOS.
+
+        Args:
+            text: any string.
+            special: whether control tokens written out in `text` become those tokens.
+        """
+        data = text.encode("utf-8", "surrogateescape")
+        # A byte never becomes more than one token; a few spare for what the tokenizer adds.
+        ids = (capi.llama_token * (len(data) + 8))()
+        n = capi.llama_tokenize(self._handle, data, len(data), ids, len(ids), False, special)
+        return list(ids[:n])
+
+    def piece(self, token_id: int, *, special: bool = False) -> bytes:
+        """The bytes a token stands for: perhaps part of a character; none for control tokens."""
+        buffer = self._piece.buffer
+        n = capi.llama_token_to_piece(self._handle, token_id, buffer, len(buffer), 0, special)
+        return ctypes.string_at(buffer, max(0, n))
+
+    def same_as(self, other: Vocab) -> bool:
+        """Whether sizes agree, and a sample of the tokens: enough to tell models apart."""
+        return self.size == other.size and all(
+            self.piece(i, special=True) == other.piece(i, special=True)
+            for i in range(0, self.size, max(1, self.size // 512))
+        )
+
+    def ends_generation(self, token_id: int) -> bool:
+        """Whether the model ends its turn with this token."""
+        return bool(capi.llama_vocab_is_eog(self._handle, token_id))
