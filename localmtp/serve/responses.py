@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from math import inf
 
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import Request
@@ -16,6 +17,10 @@ from localmtp.serve.tasks import Task
 from localmtp.serve.tickets import Ticket
 from localmtp.serve.worker import Worker
 
+_GATHER_S = 0.02
+"""Between two events of a stream: fifty a second read as one flow, and fast models make hundreds of
+passes in that time."""
+
 
 async def whole(
     request: Request, worker: Worker, tasks: Sequence[Task], shape: Shape, per_prompt: int
@@ -25,7 +30,7 @@ async def whole(
     Raises:
         APIError: see `Ticket`.
     """
-    ticket = Ticket(worker, tasks)
+    ticket = Ticket(worker, tasks, gather_s=inf)
     answers = [Answer() for _ in tasks]
 
     async def collect() -> None:
@@ -54,7 +59,7 @@ def stream(
     Raises:
         APIError: see `Ticket`; what fails later becomes an event.
     """
-    ticket = Ticket(worker, tasks)
+    ticket = Ticket(worker, tasks, gather_s=_GATHER_S)
     return _EventStream(ticket, _events(ticket, len(tasks), shape, per_prompt, with_usage))
 
 
