@@ -190,6 +190,7 @@ class AutoPacing:
 
     def _solve(self) -> None:
         self._curve = self._costs.curve()
+        self._chances.review()
         self._thresholds = thresholds(
             self._curve[: LONGEST + 1],
             self._costs.step_s,
