@@ -37,6 +37,8 @@ from localmtp.session import Choices, Message, Role
 _SERVER_LENGTH = 3
 """llama.cpp's default."""
 
+_DRAFTING = f"server {_SERVER_LENGTH}"
+
 _LENGTHS = (0, 1, 2, 3, 4, None)
 """Of this runner; None is automatic pacing."""
 
@@ -77,10 +79,10 @@ Way = Callable[[str, float], Timed]
 """Answers a prompt at a temperature."""
 
 
-def own_ways(session: LocalSession, longest: int) -> dict[str, Way]:
-    """This runner at its draft lengths; automatic pacing keeps what it learns."""
+def own_way(name: str, length: int | None, session: LocalSession, longest: int) -> Way:
+    """This runner at a draft length; automatic pacing keeps what it learns."""
 
-    def answer(way: str, length: int | None, prompt: str, temperature: float) -> Timed:
+    def answer(prompt: str, temperature: float) -> Timed:
         sampling = replace(session.settings.sampling, temperature=temperature)
         session.settings = replace(
             session.settings, sampling=sampling, n_draft=length, max_tokens=longest
@@ -90,7 +92,7 @@ def own_ways(session: LocalSession, longest: int) -> dict[str, Way]:
             pass
         made = session.stats()
         return Timed(
-            way,
+            name,
             temperature,
             prompt,
             max(0, made.completion_tokens - 1),
@@ -99,11 +101,7 @@ def own_ways(session: LocalSession, longest: int) -> dict[str, Way]:
             made.accepted,
         )
 
-    names = {length: "auto" if length is None else str(length) for length in _LENGTHS}
-    return {
-        f"localmtp {name}": lambda p, t, way=f"localmtp {name}", n=n: answer(way, n, p, t)
-        for n, name in names.items()
-    }
+    return answer
 
 
 def server_way(name: str, url: str, session: LocalSession, pair: Pair, longest: int) -> Way:
@@ -209,12 +207,9 @@ def markdown(rows: Sequence[Row]) -> str:
         fixed = max(s for w, s in speed.items() if w.startswith("localmtp") and w[-1].isdigit())
         lines.append(
             f"\nTemperature {temperature:g}: auto is {auto / fixed:.2f} of the best fixed length, "
-            f"{auto / none:.2f} of none, {auto / speed[_drafting]:.2f} of the server's drafting."
+            f"{auto / none:.2f} of none, {auto / speed[_DRAFTING]:.2f} of the server's drafting."
         )
     return "\n".join(lines)
-
-
-_drafting = f"server {_SERVER_LENGTH}"
 
 
 def compare(wanted: argparse.Namespace) -> list[Timed]:
@@ -229,8 +224,11 @@ def compare(wanted: argparse.Namespace) -> list[Timed]:
     with ExitStack() as resources:
         pair = resources.enter_context(Pair.load(files.target, files.drafter, options))
         session = LocalSession(pair, files, Choices(min_p=0.0))
-        ways = own_ways(session, wanted.tokens)
-        for name, command in (("server 0", plain), (_drafting, drafting)):
+        ways: dict[str, Way] = {}
+        for length in _LENGTHS:
+            name = "localmtp auto" if length is None else f"localmtp {length}"
+            ways[name] = own_way(name, length, session, wanted.tokens)
+        for name, command in (("server 0", plain), (_DRAFTING, drafting)):
             url = resources.enter_context(running(command))
             ways[name] = server_way(name, url, session, pair, wanted.tokens)
         known = pair.target.model.metadata.get("general.name", "")
