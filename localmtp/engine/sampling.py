@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from localmtp.engine.llama import Floats, TokenIds
 
-_COLUMNS = 2048
+_COLUMNS = 4096
 """Logits are looked at as rows of this length, whose column maxima take one pass of wide vector
-instructions; the maxima bound the k-th largest logit for any top_k below it."""
+instructions; the k-th largest of the maxima bounds the k-th largest logit from below."""
 
 _SMALL = 8 * _COLUMNS
-"""Vocabularies below this, and of sizes no Gemma has, are searched without that."""
+"""Vocabularies below this, and of sizes no Gemma has, are looked at as shorter rows."""
+
+_BLOCKS = 256
+"""The length of those; and as many maxima of columns are enough to find a bound in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,7 @@ class Distribution:
 
     def of(self, token_id: int) -> float:
         """The probability of one token; 0 if it was truncated away."""
-        (found,) = np.nonzero(self.ids == token_id)
-        return float(self.probs[found[0]]) if found.size else 0.0
+        return float(self.probs @ (self.ids == token_id))
 
     def minus(self, other: Distribution) -> Distribution:
         """The residual max(0, self - other), normalised; self where nothing is left."""
@@ -70,12 +72,11 @@ class Distribution:
 
     def _in(self, other: Distribution) -> NDArray[np.float64]:
         """The probabilities that `other` gives to the tokens of this one."""
-        order = np.argsort(other.ids)
-        nearest = np.searchsorted(other.ids, self.ids, sorter=order)
-        nearest = order[np.minimum(nearest, other.ids.size - 1)]
-        shared: NDArray[np.float64] = np.where(
-            other.ids[nearest] == self.ids, other.probs[nearest], 0.0
-        )
+        order = other.ids.argsort()
+        ids, probs = other.ids[order], other.probs[order]
+        nearest = ids.searchsorted(self.ids)
+        nearest[nearest == ids.size] = 0
+        shared: NDArray[np.float64] = probs[nearest] * (ids[nearest] == self.ids)
         return shared
 
 
@@ -147,7 +148,7 @@ class Greedy:
         maxima = logits.reshape(-1, _COLUMNS).max(axis=0)
         column = int(maxima.argmax())
         token = column + _COLUMNS * int(logits[column::_COLUMNS].argmax())
-        blocks = maxima.reshape(4, -1).max(axis=0)
+        blocks = maxima.reshape(8, -1).max(axis=0)
         return Proposal(float(1.0 / np.exp(blocks - maxima[column]).sum()), token)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
@@ -234,37 +235,42 @@ def distribution(logits: Floats, sampling: Sampling) -> Distribution:
     """
     ids = _top_ids(logits, sampling.top_k)
     top = logits[ids].astype(np.float64)
-    order = np.argsort(-top, kind="stable")
+    order = (-top).argsort(kind="stable")[: sampling.top_k or None]
     ids, top = ids[order], top[order]
     probs = np.exp((top - top[0]) / sampling.temperature)
+    cumulative = probs.cumsum()
+    keep = probs.size
     if sampling.top_p < 1.0:
-        cumulative = probs.cumsum()
         keep = int(cumulative.searchsorted(sampling.top_p * cumulative[-1])) + 1
-        ids, probs = ids[:keep], probs[:keep]
-    if sampling.min_p > 0.0:
-        keep = int((probs >= sampling.min_p).sum())  # relative to the first, which is 1
-        ids, probs = ids[:keep], probs[:keep]
-    return Distribution(ids, probs / probs.sum())
+    if sampling.min_p > 0.0:  # relative to the first, which is 1
+        keep = min(keep, int((probs >= sampling.min_p).sum()))
+    return Distribution(ids[:keep], probs[:keep] / cumulative[keep - 1])
 
 
 def _top_ids(logits: Floats, k: int) -> TokenIds:
-    """Ids of the k largest logits, unordered.
+    """Ids of the k largest logits in ascending order, perhaps with some of the next ones.
 
-    The k-th largest of the column maxima is a lower bound of the k-th largest logit, so only the
-    few columns that reach it are looked into: exact, and some twenty times faster than a partition
-    of 262,144 entries.
+    At least k logits reach the k-th largest of the maxima of disjoint columns, so those that do are
+    all that matter; of a large vocabulary only the few columns are looked into that hold one.
     """
     n = logits.size
     if k <= 0 or k >= n:
         return np.arange(n, dtype=np.int32)
-    if n % _COLUMNS or n < _SMALL or k >= _COLUMNS:
-        return np.argpartition(logits, n - k)[n - k :].astype(np.int32)
-    table = logits.reshape(-1, _COLUMNS)
+    width = _BLOCKS if n % _COLUMNS or n < _SMALL else _COLUMNS
+    if n < width or 2 * k > width:
+        return np.sort(np.argpartition(logits, n - k)[n - k :]).astype(np.int32)
+    table = logits[: n - n % width].reshape(-1, width)
     maxima = table.max(axis=0)
-    bound = np.partition(maxima, _COLUMNS - k)[_COLUMNS - k]
-    (columns,) = np.nonzero(maxima >= bound)
-    rows, at = np.nonzero(table[:, columns] >= bound)
-    ids = rows * _COLUMNS + columns[at]
-    if ids.size > k:
-        ids = ids[np.argpartition(logits[ids], ids.size - k)[-k:]]
-    return ids.astype(np.int32)
+    if width == _BLOCKS:
+        return (logits >= _bound(maxima, k)).nonzero()[0].astype(np.int32)
+    few = maxima.reshape(-1, _BLOCKS).max(axis=0) if 2 * k <= _BLOCKS else maxima
+    bound = _bound(few, k)
+    columns = (maxima >= bound).nonzero()[0]
+    rows, at = (table.take(columns, axis=1) >= bound).nonzero()
+    ids: TokenIds = (rows * _COLUMNS + columns[at]).astype(np.int32)
+    return ids
+
+
+def _bound(maxima: Floats, k: int) -> np.float32:
+    """The k-th largest, or the lowest number where that was masked out."""
+    return max(np.partition(maxima, -k)[-k], np.finfo(np.float32).min)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,23 @@ def test_auto_is_as_good_as_the_best_rule_in_hindsight(curve: Curve) -> None:
     assert speed["auto"] > 0.98 * speed["best fixed"]
     assert speed["auto"] > 0.98  # of no drafting
     assert speed["oracle"] >= max(speed.values())
+
+
+def modest(answer: Answer) -> Answer:
+    """The same drafts by a drafter that gives itself a twentieth of the odds it has."""
+    rounds = tuple(
+        replace(r, confidence=tuple(c / (c + 20 * (1 - c)) for c in r.confidence))
+        for r in answer.rounds
+    )
+    return Answer(answer.workload, rounds)
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
+def test_a_drafter_that_is_better_than_its_word_is_found_out(curve: Curve) -> None:
+    answers = text(3, 4000)
+    honest, _ = replay(answers, AutoPacing(), curve)
+    found, _ = replay(map(modest, answers), AutoPacing(), curve)
+    assert found > 0.97 * honest
 
 
 def test_fixed_lengths_cost_what_the_curve_says() -> None:

@@ -120,3 +120,11 @@ def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
         sampler.draw(sampler.propose(logits[0]), draft)
         accepted, _ = sampler.judge(logits, draft)
         assert accepted == 1
+
+
+@pytest.mark.parametrize("vocabulary", [4096, 262_144])
+def test_what_is_masked_out_is_never_sampled(vocabulary: int) -> None:
+    logits = np.full(vocabulary, -np.inf, np.float32)
+    logits[[7, vocabulary - 2]] = 1.0, 2.0
+    found = distribution(logits, Sampling(top_p=1.0))
+    assert found.ids.tolist() == [vocabulary - 2, 7]

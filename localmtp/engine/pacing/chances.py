@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
+from math import exp, log
 
 _EDGES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.995)
 """Levels of confidence lie between these; finer near 1, where long drafts are decided."""
@@ -24,6 +25,12 @@ within a few dozen passes."""
 _FORGIVE = 0.005
 """While nothing is drafted, every round brings what is known so much nearer to the prior: a drafter
 that is not tried could otherwise never show that it has become better."""
+
+_STALE = 0.1
+"""Of what is known of a level that was not tried lately, so much is given up at every review."""
+
+_CERTAIN = 0.99
+"""Beyond it log-odds say little: a few more verdicts move them far."""
 
 _FORGET = 0.97
 """Decay per step of how often a level was seen: some thirty steps count, so that a change from
@@ -99,6 +106,28 @@ class Chances(Calibration):
         super().__init__(_PRIOR_ACCEPTED)
         self._seen = [share / (1 - _FORGET) for share in _PRIOR_SHARE]
         self._weight = 1.0
+        self._reviewed = list(self._verdicts)
+
+    def review(self) -> None:
+        """Hope of levels that were not tried lately what the next surer one has shown.
+
+        Only tokens that are kept are judged. A drafter that is better than its word would never
+        show it where its word is too weak to be kept: that it is better elsewhere, in log-odds, is
+        expected to hold there too, until it was tried.
+        """
+        shift = 0.0
+        for level in reversed(range(len(self.accepted))):
+            known, verdicts = self.accepted[level], self._verdicts[level]
+            prior = _log_odds(self._prior[level])
+            if verdicts > self._reviewed[level]:
+                shift = _log_odds(known) - prior
+                continue
+            hoped = 1 / (1 + exp(-prior - shift))
+            if hoped > known:
+                new = verdicts <= _PRIOR_VERDICTS
+                self.accepted[level] += (1.0 if new else _STALE) * (hoped - known)
+            self._verdicts[level] = max(_PRIOR_VERDICTS, int((1 - _STALE) * verdicts))
+        self._reviewed = list(self._verdicts)
 
     @staticmethod
     def level(confidence: float) -> int:
@@ -132,3 +161,8 @@ class Chances(Calibration):
         if self._weight > _LARGE:
             self._seen = [seen / self._weight for seen in self._seen]
             self._weight = 1.0
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(_CERTAIN, max(1 - _CERTAIN, probability))
+    return log(bounded / (1 - bounded))

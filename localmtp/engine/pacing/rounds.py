@@ -9,6 +9,8 @@ drafts each, an answer pays the B-th part, and brings the B-th part of the token
 
 from __future__ import annotations
 
+from math import ceil
+
 from localmtp.engine.pacing.costs import Costs
 from localmtp.engine.pacing.learned import Learned
 from localmtp.engine.pacing.stopping import ALWAYS, NEVER, Thresholds, thresholds
@@ -100,8 +102,8 @@ class Rounds:
             draft_s: seconds that drafting took.
             verify_s: seconds that the pass and its judgement took.
         """
-        length = min(round(drafted), LONGEST_COPY)
-        self.costs.verified(length, self._moved(verify_s, drafted, length))
+        length = min(ceil(drafted), LONGEST_COPY)
+        self.costs.verified(length, self._had_all(verify_s, drafted, length))
         if steps:
             self.costs.drafted(steps, draft_s)
         self._idle = 0 if steps else self._idle + 1
@@ -116,14 +118,19 @@ class Rounds:
         elif self._done % _EVERY == 0 or self._done in _EARLY or self.looking:
             self._solve_all()
 
-    def _moved(self, verify_s: float, drafted: float, length: int) -> float:
-        """What a pass would have taken with `length` drafts for each answer, not `drafted`."""
-        if drafted == length or not self.curve:
+    def _had_all(self, verify_s: float, drafted: float, length: int) -> float:
+        """What a pass would have taken if all answers had as many drafts as some had.
+
+        An answer that drafts while others do not pays for a block of rows alone. What the pass took
+        beyond one with a draft less for all is put down to those who drafted: so a rule by which
+        few of them draft shows what it really costs, which is more than a share of what it costs
+        when all do.
+        """
+        missing = length - drafted
+        if missing <= 0 or not self.curve:
             return verify_s
-        below = int(drafted)
-        step = self.curve[min(below + 1, LONGEST_COPY)] - self.curve[below]
-        expected = self.curve[below] + (drafted - below) * step
-        return verify_s * self.curve[length] / expected
+        below = self.curve[length - 1]
+        return max(below, below + (verify_s - below) / (1 - missing))
 
     def _drafting(self) -> bool:
         return any(known.go_on[0] < NEVER for known in self._solved.values())
@@ -139,6 +146,9 @@ class Rounds:
 
     def _solve(self, learned: Learned) -> Thresholds:
         chances = learned.chances
+        before = self._solved.get(learned)
+        if before is None or before.go_on[0] < NEVER:
+            chances.review()
         solved = self._solved[learned] = thresholds(
             self.curve[: LONGEST + 1],
             self.costs.step_s,
