@@ -15,7 +15,7 @@ from localmtp.engine.events import Event, Prefilled
 from localmtp.engine.generate import Generation
 from localmtp.engine.llama import Floats
 from localmtp.engine.lookup import Lookup
-from localmtp.engine.pacing import SharedPacing
+from localmtp.engine.pacing import Outcome, SharedPacing
 from localmtp.engine.sampling import NO_DRAFT, Draft
 from localmtp.engine.stats import MAX_DRAFT
 from localmtp.engine.target import Target
@@ -127,7 +127,7 @@ class Batching:
         running, pacing = self._running, self._pacing
         began = perf_counter()
         pacing.begin([generation.pacing for generation in running])
-        drafts, steps = self._draft()
+        drafts = self._draft()
         proposed = perf_counter()
         passes = [
             (generation.target, generation.last, draft.tokens)
@@ -143,13 +143,17 @@ class Batching:
             row += rows
         judged = perf_counter()
         times = (proposed - began, verified - proposed, judged - verified)
-        tokens = sum(verdict[0] + 1 for verdict in verdicts if isinstance(verdict, tuple))
-        drafted = row - len(running)
-        pacing.settle(len(running), drafted, steps, tokens, times[0], times[1] + times[2])
-        return self._commit(drafts, verdicts, times)
+        outcomes = [
+            Outcome(generation.pacing, len(draft.tokens), draft.steps, verdict[0] + 1)
+            for generation, draft, verdict in zip(running, drafts, verdicts, strict=True)
+            if isinstance(verdict, tuple)
+        ]
+        happened = self._commit(drafts, verdicts, times)
+        pacing.settle(outcomes, times[0], times[1] + times[2])
+        return happened
 
-    def _draft(self) -> tuple[list[Draft], int]:
-        """A draft for each answer that runs, and how many draft steps they took."""
+    def _draft(self) -> list[Draft]:
+        """A draft for each answer that runs."""
         running = self._running
         most = min(MAX_DRAFT, self._targets[0].most_rows // len(running) - 1)
         drafts: list[Draft] = []
@@ -167,8 +171,9 @@ class Batching:
                     drafting.append(Drafting(generation.target, last, sampler, pacing))
                     draft = drafting[-1].draft
             drafts.append(draft)
-        steps = self._mtp.propose_together(drafting) if self._mtp and drafting else 0
-        return drafts, steps
+        if self._mtp and drafting:
+            self._mtp.propose_together(drafting)
+        return drafts
 
     def _commit(
         self,

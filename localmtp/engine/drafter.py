@@ -108,18 +108,15 @@ class MTPDrafter:
             hidden = context.hidden()[0]
         return draft
 
-    def propose_together(self, drafts: Sequence[Drafting]) -> int:
+    def propose_together(self, drafts: Sequence[Drafting]) -> None:
         """Draft for several sequences of the target's context, a step of all of them at a time.
 
         Args:
             drafts: still empty, those that pacing lets begin; tokens are added.
-
-        Returns:
-            The steps that were taken.
         """
         batch, context = self._batch, self._context
         suppressed = self._target.vocab.suppressed
-        going, steps = list(drafts), 0
+        going = list(drafts)
         tokens = [drafting.last for drafting in going]
         hidden: Sequence[Floats] = [drafting.target.hidden for drafting in going]
         while going:
@@ -130,7 +127,6 @@ class MTPDrafter:
                 batch.add((token,), position, all_logits=True, sequence=target.sequence)
                 batch.hidden[row] = hidden[row]
             context.decode(batch)
-            steps += 1
             logits, rows = context.logits(), context.hidden()
             if suppressed.size:
                 logits[:, suppressed] = float("-inf")
@@ -141,7 +137,6 @@ class MTPDrafter:
                     going.append(drafting)
                     tokens.append(following)
                     hidden.append(rows[row])
-        return steps
 
     def close(self) -> None:
         """Free the batch and the context."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
+from localmtp.engine.pacing import FixedPacing, Learned, Outcome, Pacing, SharedPacing
 
 Cost = Callable[[int], float]
 
@@ -44,7 +44,7 @@ def simulate(
     tokens, seconds, drafted = np.zeros(rounds), np.zeros(rounds), np.zeros(rounds)
     for i in range(rounds):
         shared.begin(answers)
-        lengths, steps = [], 0
+        lengths, steps = [], []
         for answer in answers:
             answer.begin(8)
             length = taken = 0
@@ -54,15 +54,16 @@ def simulate(
                     break
                 length += 1
             lengths.append(length)
-            steps = max(steps, taken)
-        draft_s, verify_s = steps * STEP_S, cost(sum(lengths) + len(answers))
-        got = 0
-        for answer, length in zip(answers, lengths, strict=True):
+            steps.append(taken)
+        draft_s, verify_s = max(steps) * STEP_S, cost(sum(lengths) + len(answers))
+        outcomes = []
+        for answer, length, taken in zip(answers, lengths, steps, strict=True):
             missed = random.random(length) >= acceptance
             accepted = int(missed.argmax()) if missed.any() else length
             answer.settle(accepted, draft_s, verify_s)
-            got += accepted + 1
-        shared.settle(len(answers), sum(lengths), steps, got, draft_s, verify_s)
+            outcomes.append(Outcome(answer, length, taken, accepted + 1))
+        shared.settle(outcomes, draft_s, verify_s)
+        got = sum(outcome.tokens for outcome in outcomes)
         tokens[i], seconds[i], drafted[i] = got, draft_s + verify_s, sum(lengths)
     late = slice(rounds // 2, None)
     mean = float(drafted[late].mean()) / len(answers)

@@ -8,6 +8,6 @@ distributions and on tokens before it, and speculative sampling stays exact.
 from localmtp.engine.pacing.auto import AutoPacing
 from localmtp.engine.pacing.learned import Learned
 from localmtp.engine.pacing.protocol import FixedPacing, Pacing
-from localmtp.engine.pacing.shared import SharedPacing
+from localmtp.engine.pacing.shared import Outcome, SharedPacing
 
-__all__ = ["AutoPacing", "FixedPacing", "Learned", "Pacing", "SharedPacing"]
+__all__ = ["AutoPacing", "FixedPacing", "Learned", "Outcome", "Pacing", "SharedPacing"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from localmtp.engine.pacing.auto import PacedAnswer
 from localmtp.engine.pacing.learned import Learned
@@ -12,6 +13,19 @@ from localmtp.engine.pacing.rounds import Rounds
 
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64)
 """Batch sizes that are told apart; a pass of thirteen is much like one of sixteen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a round was for one answer."""
+
+    pacing: Pacing
+    drafted: int
+    """Tokens verified."""
+    steps: int
+    """Draft steps; a last token that was not worth verifying took one too."""
+    tokens: int
+    """That came of it."""
 
 
 class SharedPacing:
@@ -37,11 +51,22 @@ class SharedPacing:
             if isinstance(answer, PacedAnswer):
                 answer.rounds = self._running
 
-    def settle(
-        self, answers: int, drafted: int, steps: int, tokens: int, draft_s: float, verify_s: float
-    ) -> None:
-        """Learn what the round took; see `Rounds.settle`, but all answers together."""
-        self._running.settle(drafted / answers, steps, tokens / answers, draft_s, verify_s)
+    def settle(self, outcomes: Sequence[Outcome], draft_s: float, verify_s: float) -> None:
+        """Learn what the round took.
+
+        Args:
+            outcomes: of all answers. The rows of those with lengths of their own are part of what
+                every pass takes, and nothing to decide about.
+            draft_s: seconds that drafting took.
+            verify_s: seconds that the pass and its judgement took.
+        """
+        paced = [one for one in outcomes if isinstance(one.pacing, PacedAnswer)]
+        if not paced:
+            return
+        drafted = sum(one.drafted for one in paced) / len(paced)
+        tokens = sum(one.tokens for one in paced) / len(paced)
+        steps = max(one.steps for one in paced)
+        self._running.settle(drafted, steps, tokens, draft_s, verify_s)
 
     def _of(self, answers: int) -> Rounds:
         size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
