@@ -8,9 +8,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from localmtp.convert.check import check_drafter, check_target, fits_memory
+from localmtp.convert.check import check
 from localmtp.convert.imatrix import read_imatrix
-from localmtp.convert.measure import Text, measure, read_text
+from localmtp.convert.measure import Text, fits_memory, measure, read_text
 from localmtp.convert.metadata import Origin
 from localmtp.convert.plan import Job, PlannedFile, plan
 from localmtp.convert.projector import TYPES, Projector
@@ -77,12 +77,10 @@ class ConvertedFile:
     quant: str
     drafter: bool
     bits_per_weight: float
-    checked: bool
-    """Whether it was run; False: it is too large for this machine's memory, or a projector."""
     projector: bool = False
-    """Towers for images and sound, which libllama does not run."""
+    """Towers for images and sound, which libllama does not run: written without a check."""
     score: TargetScore | DrafterScore | None = None
-    """What it was measured to do; None without a report, and for what was not checked."""
+    """What it was measured to do; None without a report, and for what does not fit memory."""
 
     @property
     def path(self) -> Path:
@@ -127,7 +125,8 @@ def convert(
         _require_place([*models, *projectors], out, report, force=options.force)
         converted: list[ConvertedFile] = []
         for job in jobs:
-            target = next((file.path for file in converted if file.checked), None)
+            smallest = min(converted, key=lambda file: file.bits_per_weight, default=None)
+            target = smallest.path if smallest else None
             converted += _write(job, target, options.part_size, threads, progress)
         converted += [_write_projector(planned, progress) for planned in projectors]
         if report and text:
@@ -215,7 +214,7 @@ def _write_projector(
             progress(Progress(planned.path, done, planned.size))
         file.flush()
         bits = planned.size * 8 / planned.projector.weights
-        return ConvertedFile(file.commit(), planned.quant, False, bits, False, projector=True)
+        return ConvertedFile(file.commit(), planned.quant, False, bits, projector=True)
 
 
 def _require_place(
@@ -257,23 +256,12 @@ def _write(
         converted = []
         for model, file in zip(models, job.files, strict=True):
             model.flush()
-            checked = fits_memory(file.size)
-            if checked:
-                progress(Progress(file.path, 0, 0))
-                _check(job, model.parts[0], target, threads)
+            progress(Progress(file.path, 0, 0))
+            check(model.parts[0], threads, target)
             drafter = job.spec.backbone is not None
             bits = file.size * 8 / job.weights
-            converted.append(
-                ConvertedFile(model.commit(), file.recipe.name, drafter, bits, checked)
-            )
+            converted.append(ConvertedFile(model.commit(), file.recipe.name, drafter, bits))
         return converted
-
-
-def _check(job: Job, path: Path, target: Path | None, threads: int) -> None:
-    if job.spec.backbone is None:
-        check_target(path, threads)
-    else:
-        check_drafter(path, target, threads)
 
 
 def _measure(
@@ -284,7 +272,11 @@ def _measure(
     progress: Callable[[Progress], None],
 ) -> list[ConvertedFile]:
     """The files with their scores, which are written to `path` as well."""
-    measured = [file for file in converted if file.checked]
+    measured = [
+        file
+        for file in converted
+        if not file.projector and fits_memory(sum(part.size for part in file.parts))
+    ]
     measured.sort(key=lambda file: file.bits_per_weight, reverse=True)
     report = measure(
         [(file.path, file.quant) for file in measured if not file.drafter],

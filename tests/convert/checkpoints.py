@@ -312,11 +312,12 @@ def write_safetensors(path: Path, tensors: dict[str, NDArray[np.float32]], dtype
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def write_tokenizer(directory: Path) -> None:
-    """A byte-fallback BPE tokenizer like Gemma's, and its configuration."""
+def write_tokenizer(directory: Path, size: int = VOCAB) -> None:
+    """A byte-fallback BPE tokenizer like Gemma's with `size` tokens, and its configuration."""
     letters = ["▁", "\n", *map(chr, range(ord("a"), ord("z") + 1))]
     tokens = [*_SPECIAL, *(f"<0x{i:02X}>" for i in range(256)), *letters]
-    pairs = [(a, b) for a in letters[2:] for b in letters[2:]][: VOCAB - len(tokens)]
+    pairs = [(a, b) for a in letters[2:] for b in letters[2:]][: size - len(tokens)]
+    pairs += [("▁", str(i)) for i in range(size - len(tokens) - len(pairs))]
     vocab = {token: i for i, token in enumerate([*tokens, *map("".join, pairs)])}
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     fallback = [
