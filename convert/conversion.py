@@ -144,8 +144,10 @@ def convert(
 def _plan_jobs(
     source: str | Path, out: Path, drafter_source: str | Path | None, options: Options
 ) -> list[Job]:
-    if options.name is not None and Path(options.name).name != options.name:
-        raise LocalmtpError(f"{options.name!r} is not a name for a file")
+    if (name := options.name) is not None and not (
+        name and name.isprintable() and name == Path(name).name and not name.startswith(".")
+    ):
+        raise LocalmtpError(f"{name!r} is not a name for a file")
     imatrix = read_imatrix(options.imatrix) if options.imatrix else None
     recipes = [Recipe(name, options.overrides, imatrix) for name in _quant_names(options.quants)]
     drafter_recipes = [Recipe(name) for name in _quant_names(options.drafter_quants)]
@@ -230,8 +232,8 @@ def _require_place(
     for path in in_the_way:
         if not force:
             raise LocalmtpError(f"{path} exists already", hint="--force replaces it")
-    out.mkdir(parents=True, exist_ok=True)
     require_room(out, [file.size for file in files])
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _write(

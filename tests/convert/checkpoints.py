@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -316,8 +317,8 @@ def write_tokenizer(directory: Path, size: int = VOCAB) -> None:
     """A byte-fallback BPE tokenizer like Gemma's with `size` tokens, and its configuration."""
     letters = ["▁", "\n", *map(chr, range(ord("a"), ord("z") + 1))]
     tokens = [*_SPECIAL, *(f"<0x{i:02X}>" for i in range(256)), *letters]
-    pairs = [(a, b) for a in letters[2:] for b in letters[2:]][: size - len(tokens)]
-    pairs += [("▁", str(i)) for i in range(size - len(tokens) - len(pairs))]
+    words = (word for n in (2, 3, 4) for word in product(letters[2:], repeat=n))
+    pairs = [("".join(head), last) for *head, last in islice(words, size - len(tokens))]
     vocab = {token: i for i, token in enumerate([*tokens, *map("".join, pairs)])}
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     fallback = [
