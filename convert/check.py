@@ -28,7 +28,7 @@ def check(path: Path, threads: int, target: Path | None = None) -> None:
     """
     done = subprocess.run(
         # The folder that the user is in may hold modules of the same names.
-        [sys.executable, "-P", "-m", "localmtp.convert.trial", str(threads), path, target or ""],
+        [sys.executable, "-P", "-m", "localmtp.engine.trial", str(threads), path, target or ""],
         capture_output=True,
         text=True,
         errors="replace",

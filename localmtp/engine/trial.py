@@ -1,4 +1,4 @@
-"""The program that tries a file: `python -m localmtp.convert.trial THREADS FILE [TARGET]`.
+"""The program that tries a file: `python -m localmtp.engine.trial THREADS FILE [TARGET]`.
 
 Prints what is wrong and ends with 1, or says nothing.
 """
