@@ -26,6 +26,9 @@ DRAFTERS = ("Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM")
 _MAX_LAYERS = 512
 """libllama's limit (LLAMA_MAX_LAYERS)."""
 
+_MAX_EXPERTS = 1024
+"""libllama's limit (LLAMA_MAX_EXPERTS)."""
+
 _LAYER_TYPES = {"sliding_attention": True, "full_attention": False}
 _ROPE = {
     "full_attention": {
@@ -136,7 +139,7 @@ def read_spec(checkpoint: Checkpoint) -> Spec:
     shared_kv = text.count("num_kv_shared_layers", 0, at_least=0)
     if shared_kv > len(sliding):
         raise text.wrong("num_kv_shared_layers")
-    return Spec(
+    spec = Spec(
         hf_class=hf_class,
         vocab=text.count("vocab_size", 262_144),
         hidden=text.count("hidden_size", 2304),
@@ -168,6 +171,8 @@ def read_spec(checkpoint: Checkpoint) -> Spec:
         is not False,
         backbone=top.count("backbone_hidden_size", 1536) if drafter else None,
     )
+    _refuse_what_ends_libllama(text, spec)
+    return spec
 
 
 def _hf_class(checkpoint: Checkpoint) -> str:
@@ -226,6 +231,22 @@ def _refuse_what_llama_cpp_lacks(text: _Fields) -> None:
     for key, values in expected.items():
         if text.raw.get(key) not in values:
             raise text.wrong(key)
+
+
+def _refuse_what_ends_libllama(text: _Fields, spec: Spec) -> None:
+    """Numbers that contradict each other, at which libllama would abort the process."""
+    experts, used = spec.experts or 0, spec.experts_used or 0
+    if experts > _MAX_EXPERTS:
+        raise text.wrong("num_experts")
+    if used > experts or (experts and not used):
+        raise text.wrong("top_k_experts")
+    if spec.backbone is None and spec.shared_kv:
+        # libllama lets sliding layers share with the last but one that has keys and values of its
+        # own, full ones with the last.
+        own = spec.sliding[: -spec.shared_kv]
+        shared = spec.sliding[-spec.shared_kv :]
+        if (True in shared and own[-2:-1] != (True,)) or (False in shared and own[-1:] != (False,)):
+            raise text.wrong("num_kv_shared_layers")
 
 
 def _layer_types(text: _Fields) -> tuple[bool, ...]:

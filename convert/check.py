@@ -1,81 +1,45 @@
-"""The proof that a file works: libllama loads it, and a short forward pass is finite."""
+"""The proof that a file works: libllama loads it and runs it, in a process of its own.
+
+Where libllama finds what it takes for impossible it ends its process, and that must not be this
+one, which has files to remove.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
-
-from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.errors import LocalmtpError
 
-_PROMPT = 8
-"""Tokens of the forward pass."""
 
-_CONTEXT = 64
-
-
-def fits_memory(size: int) -> bool:
-    """Whether a file of `size` bytes can be loaded beside what else a machine does."""
-    return size < 0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def check_target(path: Path, threads: int) -> None:
-    """Load a target and run it over a few tokens.
+def check(path: Path, threads: int, target: Path | None = None) -> None:
+    """Load a model and run it over a few tokens; a drafter runs on its target.
 
     Args:
         path: the GGUF file; of a model in parts, the first.
         threads: to run it on.
+        target: a drafter's; without it, a drafter is only loaded.
 
     Raises:
         LocalmtpError: libllama refuses it, or its logits are not finite.
     """
-    with Model(path, gpu_layers=0) as model, _context(model, threads) as context:
-        _run_target(context)
-        _require_finite(context.logits(), path)
-
-
-def check_drafter(path: Path, target: Path | None, threads: int) -> None:
-    """Load a drafter, and let it draft a token where there is a target.
-
-    Args:
-        path: the drafter's file.
-        target: its target's, where that can be run.
-        threads: to run them on.
-
-    Raises:
-        LocalmtpError: libllama refuses it, alone or with the target, or its logits are not finite.
-    """
-    with Model(path, gpu_layers=0) as drafter:
-        if target is None:
-            return
-        with Model(target, gpu_layers=0) as model, _context(model, threads) as context:
-            _run_target(context)
-            with (
-                _context(drafter, threads, context) as drafting,
-                Batch(1, n_embd=model.n_embd) as batch,
-            ):
-                batch.fill([model.vocab.bos], _PROMPT, all_logits=True)
-                batch.hidden[0] = context.hidden()[0]
-                drafting.decode(batch)
-                _require_finite(drafting.logits(), path)
-
-
-def _context(model: Model, threads: int, target: Context | None = None) -> Context:
-    return Context(
-        model, n_ctx=_CONTEXT, n_batch=_PROMPT, n_outputs=1, threads=threads, target=target
+    done = subprocess.run(
+        # The folder that the user is in may hold modules of the same names.
+        [sys.executable, "-P", "-m", "localmtp.engine.trial", str(threads), path, target or ""],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GGML_NO_BACKTRACE": "1"},
     )
-
-
-def _run_target(context: Context) -> None:
-    vocab = context.model.vocab
-    tokens = [vocab.bos, *(i * vocab.size // _PROMPT for i in range(1, _PROMPT))]
-    with Batch(_PROMPT) as batch:
-        batch.fill(tokens, 0, all_logits=False)
-        context.decode(batch)
-
-
-def _require_finite(logits: Floats, path: Path) -> None:
-    if not np.isfinite(logits).all():
-        raise LocalmtpError(f"{path} can be loaded, but its logits are not finite")
+    if done.returncode == 0:
+        return
+    if done.returncode == 1 and done.stdout:
+        raise LocalmtpError(done.stdout.strip())
+    *_, reason = ["no reason given", *done.stderr.splitlines()]
+    if done.returncode < 0:
+        reason = f"{signal.Signals(-done.returncode).name}, {reason}"
+    raise LocalmtpError(f"{path} cannot be run: libllama gave up ({reason})")

@@ -54,14 +54,17 @@ class StoredTensor:
         """`size` bytes from byte `start` of the data on.
 
         Raises:
-            LocalmtpError: the file has become shorter since its header was read.
+            LocalmtpError: the file cannot be read, or has become shorter since its header was.
         """
-        with self.file.open("rb", buffering=0) as file:
-            file.seek(self.offset + start)
-            raw = np.empty(size, np.uint8)
-            got = 0
-            while got < size and (n := file.readinto(raw.data[got:])):
-                got += n
+        raw = np.empty(size, np.uint8)
+        got = 0
+        try:
+            with self.file.open("rb", buffering=0) as file:
+                file.seek(self.offset + start)
+                while got < size and (n := file.readinto(raw.data[got:])):
+                    got += n
+        except OSError as error:
+            raise LocalmtpError(f"cannot read {self.file}: {error.strerror}") from error
         if got < size:
             raise _damaged(self.file, f"it ends inside {self.name}")
         return raw
@@ -176,12 +179,15 @@ def _no_weights(directory: Path) -> LocalmtpError:
 
 def _read_header(path: Path) -> Iterator[StoredTensor]:
     """The tensors of one file, every offset checked against the file's length."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _HEADER_LIMIT):
-            raise _damaged(path, f"it is {size} bytes long and its header says {length}")
-        text = file.read(length)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+                raise _damaged(path, f"it is {size} bytes long and its header says {length}")
+            text = file.read(length)
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
     try:
         header = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

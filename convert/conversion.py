@@ -8,9 +8,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from localmtp.convert.check import check_drafter, check_target, fits_memory
+from localmtp.convert.check import check
 from localmtp.convert.imatrix import read_imatrix
-from localmtp.convert.measure import Text, measure, read_text
+from localmtp.convert.measure import Text, fits_memory, measure, read_text
 from localmtp.convert.metadata import Origin
 from localmtp.convert.plan import Job, PlannedFile, plan
 from localmtp.convert.projector import TYPES, Projector
@@ -77,12 +77,10 @@ class ConvertedFile:
     quant: str
     drafter: bool
     bits_per_weight: float
-    checked: bool
-    """Whether it was run; False: it is too large for this machine's memory, or a projector."""
     projector: bool = False
-    """Towers for images and sound, which libllama does not run."""
+    """Towers for images and sound, which libllama does not run: written without a check."""
     score: TargetScore | DrafterScore | None = None
-    """What it was measured to do; None without a report, and for what was not checked."""
+    """What it was measured to do; None without a report, and for what does not fit memory."""
 
     @property
     def path(self) -> Path:
@@ -127,7 +125,8 @@ def convert(
         _require_place([*models, *projectors], out, report, force=options.force)
         converted: list[ConvertedFile] = []
         for job in jobs:
-            target = next((file.path for file in converted if file.checked), None)
+            smallest = min(converted, key=lambda file: file.bits_per_weight, default=None)
+            target = smallest.path if smallest else None
             converted += _write(job, target, options.part_size, threads, progress)
         converted += [_write_projector(planned, progress) for planned in projectors]
         if report and text:
@@ -145,8 +144,10 @@ def convert(
 def _plan_jobs(
     source: str | Path, out: Path, drafter_source: str | Path | None, options: Options
 ) -> list[Job]:
-    if options.name is not None and Path(options.name).name != options.name:
-        raise LocalmtpError(f"{options.name!r} is not a name for a file")
+    if (name := options.name) is not None and not (
+        name and name.isprintable() and name == Path(name).name and not name.startswith(".")
+    ):
+        raise LocalmtpError(f"{name!r} is not a name for a file")
     imatrix = read_imatrix(options.imatrix) if options.imatrix else None
     recipes = [Recipe(name, options.overrides, imatrix) for name in _quant_names(options.quants)]
     drafter_recipes = [Recipe(name) for name in _quant_names(options.drafter_quants)]
@@ -215,7 +216,7 @@ def _write_projector(
             progress(Progress(planned.path, done, planned.size))
         file.flush()
         bits = planned.size * 8 / planned.projector.weights
-        return ConvertedFile(file.commit(), planned.quant, False, bits, False, projector=True)
+        return ConvertedFile(file.commit(), planned.quant, False, bits, projector=True)
 
 
 def _require_place(
@@ -231,8 +232,8 @@ def _require_place(
     for path in in_the_way:
         if not force:
             raise LocalmtpError(f"{path} exists already", hint="--force replaces it")
-    out.mkdir(parents=True, exist_ok=True)
     require_room(out, [file.size for file in files])
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _write(
@@ -257,23 +258,12 @@ def _write(
         converted = []
         for model, file in zip(models, job.files, strict=True):
             model.flush()
-            checked = fits_memory(file.size)
-            if checked:
-                progress(Progress(file.path, 0, 0))
-                _check(job, model.parts[0], target, threads)
+            progress(Progress(file.path, 0, 0))
+            check(model.parts[0], threads, target)
             drafter = job.spec.backbone is not None
             bits = file.size * 8 / job.weights
-            converted.append(
-                ConvertedFile(model.commit(), file.recipe.name, drafter, bits, checked)
-            )
+            converted.append(ConvertedFile(model.commit(), file.recipe.name, drafter, bits))
         return converted
-
-
-def _check(job: Job, path: Path, target: Path | None, threads: int) -> None:
-    if job.spec.backbone is None:
-        check_target(path, threads)
-    else:
-        check_drafter(path, target, threads)
 
 
 def _measure(
@@ -284,7 +274,11 @@ def _measure(
     progress: Callable[[Progress], None],
 ) -> list[ConvertedFile]:
     """The files with their scores, which are written to `path` as well."""
-    measured = [file for file in converted if file.checked]
+    measured = [
+        file
+        for file in converted
+        if not file.projector and fits_memory(sum(part.size for part in file.parts))
+    ]
     measured.sort(key=lambda file: file.bits_per_weight, reverse=True)
     report = measure(
         [(file.path, file.quant) for file in measured if not file.drafter],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +22,11 @@ class Text:
 
     name: str
     content: str
+
+
+def fits_memory(size: int) -> bool:
+    """Whether a file of `size` bytes can be run beside what else a machine does."""
+    return size < 0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def read_text(path: Path | None) -> Text:

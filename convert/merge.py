@@ -20,7 +20,7 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from localmtp.convert.check import check_drafter, check_target, fits_memory
+from localmtp.convert.check import check
 from localmtp.convert.writer import WrittenFile, require_room
 from localmtp.errors import LocalmtpError
 
@@ -92,7 +92,7 @@ def merge(
                 digest.update(block)
                 done += len(block)
                 progress(destination, min(done, total), total)
-        _check(partial, parts[0], threads)
+        check(partial, threads)
         partial.replace(destination)
     except OSError as error:
         raise LocalmtpError(
@@ -149,14 +149,6 @@ def _whole(parts: Sequence[_Part]) -> Iterator[bytes]:
                 for at in range(0, size, _BLOCK):
                     yield file.read(min(_BLOCK, size - at))
                 yield bytes(-size % alignment)
-
-
-def _check(path: Path, first: _Part, threads: int) -> None:
-    if fits_memory(path.stat().st_size):
-        if b"gemma4-assistant" in first.values.get("general.architecture", b""):
-            check_drafter(path, None, threads)
-        else:
-            check_target(path, threads)
 
 
 def _read(path: Path) -> _Part:

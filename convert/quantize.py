@@ -94,17 +94,20 @@ def tensor_types(
         miniature, quantized = Path(folder, "miniature.gguf"), Path(folder, "quantized.gguf")
         shapes = {t.name: _miniature_shape(t.shape) for t in tensors}
         _write_miniature(miniature, spec, shapes, full)
-        ggml.quantize_file(
-            miniature,
-            quantized,
-            file_type(recipe.name),
-            importance={
-                name: np.ones(shape[-1] * (shape[0] if len(shape) == 3 else 1), np.float32)
-                for name, shape in shapes.items()
-                if name in recipe.importance
-            },
-            overrides=overrides,
-        )
+        importance = {
+            name: np.ones(shape[-1] * (shape[0] if len(shape) == 3 else 1), np.float32)
+            for name, shape in shapes.items()
+            if name in recipe.importance
+        }
+        kind = file_type(recipe.name)
+        try:
+            ggml.quantize_file(
+                miniature, quantized, kind, importance=importance, overrides=overrides
+            )
+        except LocalmtpError as error:
+            if recipe.imatrix is None and "imatrix" in error.message:
+                raise _needs_matrix(spec, recipe) from None
+            raise
         return {t.name: t.tensor_type for t in GGUFReader(quantized).tensors}
 
 
@@ -135,6 +138,13 @@ def encode(
         raw if kind == source else ggml.quantize_rows(floats, kind, importance)
         for kind, importance in wanted
     ]
+
+
+def _needs_matrix(spec: Spec, recipe: Recipe) -> LocalmtpError:
+    hint = "give one with --imatrix: llama-imatrix measures it on the BF16 file"
+    if spec.backbone is not None:
+        hint = "llama-imatrix cannot run a drafter; Q8_0, Q4_0 and IQ4_XS need no matrix"
+    return LocalmtpError(f"{recipe.name} needs an importance matrix", hint=hint)
 
 
 def _overrides(recipe: Recipe, tensors: Sequence[Tensor]) -> list[tuple[str, int]]:

@@ -140,12 +140,17 @@ def existing(destination: Path) -> list[Path]:
 def require_room(folder: Path, sizes: Sequence[int]) -> None:
     """Refuse to begin what the disk cannot hold.
 
+    Args:
+        folder: need not exist yet.
+        sizes: of the files, in bytes.
+
     Raises:
-        LocalmtpError: less is free on the folder's disk than the sizes (bytes) add up to.
+        LocalmtpError: less is free on the folder's disk than the sizes add up to.
     """
-    free, needed = shutil.disk_usage(folder).free, sum(sizes)
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free, needed = shutil.disk_usage(there).free, sum(sizes)
     if needed > free:
         raise LocalmtpError(
-            f"{folder} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed",
+            f"{folder} has {free / 1e9:.3g} GB free and {needed / 1e9:.3g} GB are needed",
             hint="choose another --out, or fewer or smaller quantizations",
         )

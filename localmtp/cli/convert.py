@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -64,7 +66,7 @@ class _Size(click.ParamType[int]):
     "drafter_quants",
     metavar="TYPE",
     multiple=True,
-    help="The same for DRAFTER_SOURCE.  [default: Q8_0]",
+    help="The same for DRAFTER_SOURCE; types that need a matrix are not for it.  [default: Q8_0]",
 )
 @click.option("--name", help="What to call the model.  [default: as SOURCE is called]")
 @click.option(
@@ -127,6 +129,8 @@ def command(
     """  # noqa: D301 - click looks for the control character
     from localmtp.convert import Options, convert
 
+    # Gigabytes would stay behind: by itself a termination skips what `with` cleans up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if merge:
         if drafter_source is not None:
             raise click.UsageError("--merge joins one model; give its first part alone")

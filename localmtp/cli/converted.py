@@ -56,12 +56,10 @@ def print_table(files: Sequence[ConvertedFile]) -> None:
     width = max(len(str(part.path)) for file in files for part in file.parts)
     output.line(f"{'file':{width}}  {'size':>9}  {'bits/weight':>11}  sha256")
     for file in files:
-        too_large = not file.checked and not file.projector
-        unchecked = "  (too large to be run here)" if too_large else ""
         bits = f"{file.bits_per_weight:.2f}"
         for part in file.parts:
             named = f"{part.path!s:{width}}  {size_for_people(part.size):>9}"
-            output.line(f"{named}  {bits:>11}  {part.sha256}{unchecked}")
+            output.line(f"{named}  {bits:>11}  {part.sha256}")
 
 
 def print_scores(files: Sequence[ConvertedFile]) -> None:

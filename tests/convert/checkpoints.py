@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -312,11 +313,12 @@ def write_safetensors(path: Path, tensors: dict[str, NDArray[np.float32]], dtype
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def write_tokenizer(directory: Path) -> None:
-    """A byte-fallback BPE tokenizer like Gemma's, and its configuration."""
+def write_tokenizer(directory: Path, size: int = VOCAB) -> None:
+    """A byte-fallback BPE tokenizer like Gemma's with `size` tokens, and its configuration."""
     letters = ["▁", "\n", *map(chr, range(ord("a"), ord("z") + 1))]
     tokens = [*_SPECIAL, *(f"<0x{i:02X}>" for i in range(256)), *letters]
-    pairs = [(a, b) for a in letters[2:] for b in letters[2:]][: VOCAB - len(tokens)]
+    words = (word for n in (2, 3, 4) for word in product(letters[2:], repeat=n))
+    pairs = [("".join(head), last) for *head, last in islice(words, size - len(tokens))]
     vocab = {token: i for i, token in enumerate([*tokens, *map("".join, pairs)])}
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     fallback = [

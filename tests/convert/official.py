@@ -42,11 +42,16 @@ def tool(name: str) -> Path:
 
 def convert(checkpoint: Path, output_type: str, path: Path, *flags: str) -> None:
     """`convert_hf_to_gguf.py`."""
-    source, _, python = (os.environ[name] for name in _VARIABLES)
-    script = Path(source, "convert_hf_to_gguf.py")
-    options = "--outtype", output_type.lower(), "--outfile", str(path)
-    command = [python, str(script), str(checkpoint), *options, *flags]
+    command = [*convert_command(checkpoint, output_type, path), *flags]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def convert_command(checkpoint: Path, output_type: str, path: Path) -> list[str]:
+    """How it is called."""
+    source, _, python = (os.environ[name] for name in _VARIABLES)
+    script = str(Path(source, "convert_hf_to_gguf.py"))
+    options = "--outtype", output_type.lower(), "--outfile", str(path)
+    return [python, script, str(checkpoint), *options]
 
 
 def quantize(source: Path, quant: str, path: Path, *options: str | Path) -> None:

@@ -1,6 +1,7 @@
 """What cannot be converted is refused in one line, and nothing is left behind."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from localmtp.convert import Options, convert
+from localmtp.convert.writer import require_room
 from localmtp.errors import LocalmtpError
 from tests.convert.checkpoints import (
     model_tensors,
@@ -124,6 +126,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "lora_A, which a Gemma4UnifiedAssistantForCausalLM does not have",
     ),
     "not a number of heads": (lambda d: edit_text(d, num_attention_heads="4"), "num_attention"),
+    "more experts used than there are": (
+        lambda d: edit_text(d, top_k_experts=5),
+        "no usable top_k_experts: 5",
+    ),
     "layers beyond counting": (
         lambda d: edit_text(d, num_hidden_layers=10**9, layer_types=None),
         "no usable num_hidden_layers",
@@ -186,6 +192,31 @@ def test_an_index_must_be_true(tmp_path: Path, shard: str, message: str) -> None
         convert(source, tmp_path / "out")
 
 
+def test_layers_must_have_whose_keys_to_share(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "model", "E2B")
+    edit_text(source, num_kv_shared_layers=4)
+    with pytest.raises(LocalmtpError, match="no usable num_kv_shared_layers: 4"):
+        convert(source, tmp_path / "out")
+
+
+def test_what_ends_libllama_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "model", "31B")
+    layers = {"num_hidden_layers": 1, "layer_types": ["full_attention"]}
+    edit_json(source / "config.json", **layers)  # libllama asserts that there are two
+    other = re.compile(r"layers\.[^2]")
+    tensors = {n: t for n, t in model_tensors("31B").items() if not other.search(n)}
+    only = {name.replace("layers.2.", "layers.0."): tensor for name, tensor in tensors.items()}
+    write_safetensors(source / WEIGHTS, only, "BF16")
+    with pytest.raises(LocalmtpError, match=r"libllama gave up \(SIGABRT, .*GGML_ASSERT"):
+        convert(source, tmp_path / "out")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_what_the_disk_has_no_room_for_is_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(LocalmtpError, match=r"GB free and 1e\+09 GB are needed"):
+        require_room(tmp_path / "not" / "there", [10**18])
+
+
 def test_the_wrong_way_round(tmp_path: Path) -> None:
     target = write_checkpoint(tmp_path / "target", "12B")
     drafter = write_checkpoint(tmp_path / "drafter", "12B-assistant")
@@ -207,8 +238,10 @@ def test_a_drafter_of_another_target(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (Options(quants=["Q9_9"]), "no quantization Q9_9"),
-        (Options(quants=["IQ2_XXS"]), "requires an imatrix"),
+        (Options(quants=["IQ2_XXS"]), "IQ2_XXS needs an importance matrix"),
         (Options(name="../elsewhere"), "not a name for a file"),
+        (Options(name=".."), "not a name for a file"),
+        (Options(name=""), "not a name for a file"),
         (Options(overrides=[("(", "Q8_0")]), "no regular expression"),
         (Options(overrides=[("ffn_down", "Q9")]), "no tensor type Q9"),
         (Options(overrides=[("nothing", "Q8_0")]), "no tensor's name matches"),

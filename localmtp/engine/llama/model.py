@@ -23,6 +23,7 @@ class Model(Owned):
     Args:
         path: the GGUF file (of a split model, the first part).
         gpu_layers: layers to offload; `ALL_LAYERS` for as many as possible.
+        repack: copy weights that are computed on the CPU into a faster layout where there is one.
         progress: told the share that is loaded; False gives loading up. Must not raise.
 
     Raises:
@@ -34,10 +35,12 @@ class Model(Owned):
         path: Path,
         *,
         gpu_layers: int = ALL_LAYERS,
+        repack: bool = True,
         progress: Callable[[float], bool] | None = None,
     ) -> None:
         params = capi.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = repack
         if progress:
             told = capi.llama_progress_callback(lambda part, _user_data: progress(part))
             params.progress_callback = told
