@@ -22,8 +22,8 @@ from localmtp.errors import LocalmtpError
 from localmtp.experience import Experience
 from localmtp.loading import load_pair
 from localmtp.models import ModelFiles
-from localmtp.prompts import chat_template, prompt_tokens
-from localmtp.session import Choices, Message, OnFull, Role, Session
+from localmtp.prompts import chat_template, prompt_tokens, template_source
+from localmtp.session import Choices, Message, OnFull, Role, Session, render
 
 _FREE = 8
 """When less than this part of the context is free for an answer, it counts as full."""
@@ -67,6 +67,11 @@ class LocalSession(Session):
         if self._why_no_drafter:
             return f"off: {self._why_no_drafter}"
         return self._pacing().state
+
+    @property
+    def template_source(self) -> tuple[str, str]:
+        """See `prompts.template_source`."""
+        return template_source(self._pair)
 
     @property
     def plain_tokens_per_s(self) -> float:
@@ -128,15 +133,7 @@ class LocalSession(Session):
             most = n_ctx // 2
 
     def _render(self, messages: Sequence[Message]) -> str:
-        if self._template is None:
-            raise LocalmtpError(
-                f"{self.name} has no chat template (a base model?)", hint="prompt it with --raw"
-            )
-        roles = {Role.USER: "user", Role.MODEL: "assistant"}
-        turns = [{"role": roles[m.role], "content": m.text} for m in messages if not m.dropped]
-        if self.settings.system:
-            turns.insert(0, {"role": "system", "content": self.settings.system})
-        return self._template.render(turns, think=self.settings.think)
+        return render(self._template, self.name, messages, self.settings)
 
     def _generate(self, prompt: Sequence[int], channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()

@@ -94,6 +94,8 @@ class ChatApp(App[None]):
     def leave(self) -> None:
         """Ends; what is being written is stopped and kept, and so is what was not sent."""
         self.chat.conversation.stop()
+        if session := self.chat.conversation.session:
+            session.abandon()
         if self.history and (text := self.chat.conversation.unsent()):
             with suppress(LocalmtpError):
                 # The history has said before that it cannot write.

@@ -18,7 +18,7 @@ INDENT = 2
 _ENDINGS = {
     FinishReason.CANCELLED: "stopped",
     FinishReason.LENGTH: "cut: no tokens left, /continue goes on",
-    FinishReason.LOST: "cut: the server was lost",
+    FinishReason.LOST: "cut: the model was lost, /continue goes on",
 }
 
 

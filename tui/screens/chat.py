@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -82,7 +83,7 @@ class ChatScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Loads the model while one can already type."""
-        name = self._model or "the model"
+        name = PurePath(self._model).name if self._model else "the model"
         self.query_one(TopBar).show(name, "", "")
         self.conversation.prompt.placeholder = f"Message {name}"
         self._polling = self.set_interval(POLL_EVERY_S, self.show_state)
@@ -224,7 +225,7 @@ class ChatScreen(Screen[None]):
         session = self.conversation.session
         running = session.name if session else ""
         chosen = await self.app.push_screen_wait(ModelsScreen(running, rows_here))
-        if chosen and chosen != running:
+        if chosen and (chosen != running or (session and session.is_lost)):
             self.switch(chosen)
 
     @work
