@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.segment import Segment
 from rich.text import Text
 
-from localmtp.engine.events import Channel, FinishReason, Generated, Origin, Prefilled
+from localmtp.engine.events import (
+    Channel,
+    Event,
+    Finished,
+    FinishReason,
+    Generated,
+    Origin,
+    Prefilled,
+)
 from localmtp.engine.stats import Stats
 from localmtp.tui.drawing.brush import Brush, Line
 from localmtp.tui.drawing.document import Document
@@ -138,14 +148,25 @@ class AnswerEntry(Entry):
         """The answer as the model wrote it, without the thought."""
         return self.document.text
 
-    def extend(self, event: Generated) -> None:
-        """Adds what one pass produced."""
-        self.rounds.append(Round.of(event))
-        for piece in event.pieces:
-            if piece.channel is Channel.THOUGHT:
-                self.thought += visible(piece.text)
-                self.thought_tokens += 1
-        if more := "".join(p.text for p in event.pieces if p.channel is Channel.ANSWER):
+    def take(self, events: Sequence[Event]) -> None:
+        """Grows with what came from the session."""
+        if generated := [event for event in events if isinstance(event, Generated)]:
+            self.extend(*generated)
+        last = events[-1]
+        if isinstance(last, Prefilled):
+            self.prefilled = last
+            self.touch()
+        elif isinstance(last, Finished):
+            self.end(last.reason, last.stats)
+
+    def extend(self, *events: Generated) -> None:
+        """Adds what passes produced; several at once cost little more than one."""
+        self.rounds += map(Round.of, events)
+        pieces = [piece for event in events for piece in event.pieces]
+        thought = [piece.text for piece in pieces if piece.channel is Channel.THOUGHT]
+        self.thought += visible("".join(thought))
+        self.thought_tokens += len(thought)
+        if more := "".join(p.text for p in pieces if p.channel is Channel.ANSWER):
             self.document.append(visible(more))
         self.touch()
 

@@ -77,7 +77,7 @@ class ChatScreen(Screen[None]):
         """Top bar; conversation beside statistics; keys."""
         yield TopBar(self._brush, id="top")
         with Horizontal(id="body"):
-            yield Conversation(self._brush, id="conversation")
+            yield Conversation(self._brush, self.show_activity, id="conversation")
             yield Statistics(self._brush, id="statistics")
         yield Footer(show_command_palette=False)
 
@@ -111,12 +111,22 @@ class ChatScreen(Screen[None]):
 
     def show_state(self) -> None:
         """Tells the statistics, and what happens, anew."""
-        conversation = self.conversation
-        session, answer = conversation.session, conversation.answer
-        stats = session.stats() if session and (answer or session.messages) else None
-        drafting = session.drafting if session else ""
+        session = self.conversation.session
+        self.query_one(Statistics).show(self._figures(self._stats()))
+        if session:
+            self.query_one(TopBar).show(session.name, session.drafter_name, session.drafting)
+        if self.loader.state or not self.conversation.answer:
+            self.show_activity()
+
+    def show_activity(self) -> None:
+        """Tells what happens, anew.
+
+        While an answer is written, together with what is drawn of it: what changes at two ends of
+        the screen at once makes Textual look at all that is between them.
+        """
+        conversation, stats = self.conversation, self._stats()
+        answer = conversation.answer
         prefilled = answer.prefilled if answer else None
-        self.query_one(Statistics).show(self._figures(stats))
         if answer is None:
             state = ""
         elif stats and stats.completion_tokens:
@@ -136,8 +146,11 @@ class ChatScreen(Screen[None]):
                 summary += f" · {share(stats.acceptance_rate)} accepted"
                 summary += f" · {stats.tokens_per_pass:.2f} per pass"
         self.query_one(Activity).show(state, summary)
-        if session:
-            self.query_one(TopBar).show(session.name, session.drafter_name, drafting)
+
+    def _stats(self) -> Stats | None:
+        """Of the running answer, or of the last one."""
+        session, answer = self.conversation.session, self.conversation.answer
+        return session.stats() if session and (answer or session.messages) else None
 
     def _figures(self, stats: Stats | None) -> Figures:
         conversation = self.conversation
