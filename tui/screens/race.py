@@ -114,7 +114,7 @@ class RaceScreen(Screen[float | None]):
                 )
                 session.messages = []
                 self._began.append(monotonic())
-                feed.pump(lambda: session.ask(self._prompt), lambda: None)
+                feed.pump(lambda: session.ask(self._prompt), lambda _: None)
 
     def _draw(self) -> None:
         for number, (feed, answer) in enumerate(zip(self._feeds, self._answers, strict=True)):

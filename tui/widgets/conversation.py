@@ -40,7 +40,7 @@ DRAW_EVERY_S = 1 / 10
 """Smooth to read; faster is not seen, and taken from the model."""
 
 SLOWEST_DRAW_S = 0.5
-SHARE_OF_A_CORE = 0.1
+SHARE_OF_A_CORE = 0.05
 """Drawing waits until what it cost is this share of the time since."""
 
 
@@ -287,7 +287,7 @@ class Conversation(Vertical):
         self.set_timer(DRAW_EVERY_S, self._draw_again)
         self.post_message(AnswerBegan())
 
-    def _keep(self) -> None:
+    def _keep(self, last_alone: bool = False) -> None:
         """Stores the conversation; in the thread that generates."""
         if not self.session or not self.history:
             return
@@ -296,7 +296,8 @@ class Conversation(Vertical):
             if self.saved is None and messages:
                 self.saved = self.history.begin(messages[0].text, self.session.name)
             if self.saved is not None:
-                self.history.save(self.saved, messages, self.session.settings)
+                since = max(0, len(messages) - 1) if last_alone else 0
+                self.history.save(self.saved, messages, self.session.settings, since=since)
         except LocalmtpError as error:
             self.history = None
             self.post_message(NotSaved(error))
