@@ -84,9 +84,10 @@ async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
 
     async def answer(text: str, times: int = 1) -> None:
         for _ in range(times):
+            before = chat.conversation.last_answer()
             chat.conversation.prompt.put(text)
             await pilot.press("enter")
-            await until(lambda: chat.conversation.answer)
+            await until(lambda old=before: chat.conversation.last_answer() is not old)
             await until(lambda: not chat.conversation.answer)
 
     async def screen(*keys: str) -> None:

@@ -25,6 +25,9 @@ from localmtp.tui.text import duration, plural, rate, share, visible
 INDENT = 2
 """Cells left of every text, where the mark of the user and of the cursor stands."""
 
+_KEYS = 8
+"""Cells for the keys that a beginning needs."""
+
 _ENDINGS = {
     FinishReason.CANCELLED: "stopped",
     FinishReason.LENGTH: "cut: no tokens left, /continue goes on",
@@ -99,14 +102,18 @@ class WelcomeEntry(Entry):
                 ("Ctrl+O", brush.accent),
                 ("\n\n", brush.muted),
             )
+        lines = [*brush.lines(said, width - INDENT), []]
         for key, what in (
             ("Enter", "sends; Ctrl+J breaks the line"),
             ("/", "lists the commands; F1 explains everything"),
             ("F3", "colours each token of an answer by how it came"),
             ("/race", "answers twice, without and with drafting"),
         ):
-            said.append(f"{key:<8}", brush.accent).append(f"{what}\n", brush.muted)
-        return [[Segment("  "), *line] for line in brush.lines(said, width - INDENT)]
+            lead = Segment(f"{key:<{_KEYS}}", brush.accent)
+            for line in brush.lines(Text(what, brush.muted), width - INDENT - _KEYS):
+                lines.append([lead, *line])
+                lead = Segment(" " * _KEYS)
+        return [[Segment("  "), *line] for line in lines]
 
 
 class NoticeEntry(Entry):

@@ -98,15 +98,15 @@ class ModelProcess:
         again = "/model NAME loads it again, or another"
         if code == -signal.SIGKILL:
             return LostError(
-                "the system ended the process with the model, as it does when memory runs out",
-                hint=f"{again}; smaller ones and less --ctx need less memory",
+                "the system ended the model's process, as it does when memory runs out",
+                hint=f"{again}; less --ctx needs less",
             )
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self._stderr.seek(max(0, os.fstat(self._stderr.fileno()).st_size - _LAST_WORDS))
         said = self._stderr.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(said) if line.strip()), "")
         why = f": {last}" if last else ""
-        return LostError(f"the process with the model ended ({how}){why}", hint=again)
+        return LostError(f"the model's process ended ({how}){why}", hint=again)
 
 
 def _spawn(connection: Connection, stderr: int) -> subprocess.Popen[bytes]:

@@ -10,6 +10,9 @@ from rich.text import Text
 
 GAP = 2
 
+LEAST = 20
+"""Cells that the text keeps; columns that would leave it less are left out."""
+
 
 class Columns:
     """Always one line, in whatever width there is.
@@ -19,19 +22,22 @@ class Columns:
 
     Args:
         text: at the left.
-        columns: at the right, each with the width that it has in all rows.
+        columns: at the right, each with the width that it has in all rows; the first matter most.
         muted: the colour of the columns.
     """
 
     def __init__(self, text: Text, columns: Sequence[tuple[str, int]], muted: str) -> None:
         self._text = text
-        cells = [f"{column:>{width}}" for column, width in columns]
-        self._right = Text((" " * GAP).join(cells), Style.parse(muted))
+        self._columns = columns
+        self._muted = Style.parse(muted)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """One line."""
-        left = self._text.copy()
-        width = options.max_width - self._right.cell_len - GAP
+        left, width, right = self._text.copy(), options.max_width, ""
+        for column, cells in self._columns:
+            if (rest := width - cells - GAP) < LEAST:
+                break
+            width, right = rest, f"{right}{' ' * GAP}{column:>{cells}}"
         left.truncate(max(1, width), overflow="ellipsis", pad=True)
-        line = Text.assemble(left, " " * GAP, self._right, no_wrap=True, overflow="crop")
-        yield from line.render(console)
+        line = Text.assemble(left, (right, self._muted), no_wrap=True, overflow="crop")
+        yield from line.render(console, end="\n")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from localmtp.models.listing import Row
 
 
-_WIDTHS = (len("no drafter"), len("14.2 GB"), len("fits 131,072 tokens"))
+_WIDTHS = (len("14.2 GB"), len("fits 131,072 tokens"), len("no drafter"))
 """Of the columns after the name: they are to stand under each other."""
 
 
@@ -93,13 +93,15 @@ class ModelsScreen(ModalScreen[str | None]):
                 found.add_option(Option(Text(title, muted), disabled=True))
                 found.add_options([Option(self._drawn(row), id=row.model) for row in rows])
         found.action_first()
+        # The heading above it too.
+        found.call_after_refresh(found.scroll_home, animate=False)
 
     def _drawn(self, row: Row) -> Columns:
         colours = self.app.theme_variables
         mark = ("● ", colours["draft"]) if row.model == self._answering else "  "
         fits = f"fits {row.context:,} tokens" if row.context else "does not fit"
         drafter = "drafter" if row.drafter else "no drafter"
-        columns = zip((drafter, size(row.bytes), fits), _WIDTHS, strict=True)
+        columns = zip((size(row.bytes), fits, drafter), _WIDTHS, strict=True)
         return Columns(Text.assemble(mark, visible(row.model)), tuple(columns), colours["muted"])
 
     @on(Input.Changed)

@@ -110,7 +110,7 @@ class SessionsScreen(ModalScreen[int | None]):
 
     def _row(self, saved: Saved) -> Columns:
         when = time.strftime("%d %b %H:%M", time.localtime(saved.updated))
-        columns = ((plural(saved.messages, "message"), 12), (when, 12))
+        columns = ((when, 12), (plural(saved.messages, "message"), 12))
         return Columns(Text(visible(saved.title)), columns, self.app.theme_variables["muted"])
 
     @on(Input.Changed)

@@ -78,7 +78,7 @@ class Statistics(ScrollView, can_focus=False):
             panel.memory(brush, shown),
         )
         self._drawn = [
-            (text, lines if text == same else brush.lines(text or "", panel.WIDTH))
+            (text, lines if text == same else self._paragraph(text))
             for text, (same, lines) in zip(sections, self._drawn, strict=True)
         ]
         paragraphs = [[*lines, []] for _, lines in self._drawn if lines]
@@ -89,6 +89,9 @@ class Statistics(ScrollView, can_focus=False):
         pairs = enumerate(zip(before, self._lines, strict=False))
         for y in (y for y, (was, now) in pairs if was != now):
             self.refresh(Region(0, y - self.scroll_offset.y, panel.WIDTH, 1))
+
+    def _paragraph(self, text: Text | None) -> list[Line]:
+        return self._brush.lines(text, panel.WIDTH, trimmed=False) if text else []
 
     def render_line(self, y: int) -> Strip:
         """One line, cut to the window."""
