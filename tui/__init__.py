@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["run_chat"]
 
 _SWITCH_INTERVAL_S = 0.0002
-"""The generating thread comes back from libllama many times per pass and each time waits for the
-interpreter while the screen is drawn: with Python's 5 ms a small model loses half of its speed."""
+"""Drawing comes back from the terminal many times and each time waits for the interpreter, while a
+thread imports or reads a history: with Python's 5 ms that is seen."""
 
 
 def run_chat(

@@ -37,8 +37,8 @@ from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.screens.sessions import SessionsScreen
 from localmtp.tui.screens.settings import SettingsScreen
-from localmtp.tui.text import plural, rate, share
-from localmtp.tui.widgets.activity import Activity
+from localmtp.tui.text import plural
+from localmtp.tui.widgets.activity import Activity, brief, doing
 from localmtp.tui.widgets.conversation import Conversation
 from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.top_bar import TopBar
@@ -46,6 +46,7 @@ from localmtp.tui.widgets.top_bar import TopBar
 if TYPE_CHECKING:
     from localmtp.engine.stats import Stats
     from localmtp.history import History
+    from localmtp.session import Session
 
 POLL_EVERY_S = 1 / 4
 
@@ -115,7 +116,8 @@ class ChatScreen(Screen[None]):
         self.query_one(Statistics).show(self._figures(self._stats()))
         if session:
             self.query_one(TopBar).show(session.name, session.drafter_name, session.drafting)
-        if self.loader.state or not self.conversation.answer:
+        answer = self.conversation.answer
+        if self.loader.state or self.conversation.waiting or not (answer and answer.rounds):
             self.show_activity()
 
     def show_activity(self) -> None:
@@ -126,26 +128,9 @@ class ChatScreen(Screen[None]):
         """
         conversation, stats = self.conversation, self._stats()
         answer = conversation.answer
-        prefilled = answer.prefilled if answer else None
-        if answer is None:
-            state = ""
-        elif stats and stats.completion_tokens:
-            state = f"writing · {plural(stats.completion_tokens, 'token')}"
-        elif prefilled and prefilled.total:
-            state = f"reading the prompt · {share(prefilled.done / prefilled.total)}"
-        else:
-            state = "reading the prompt"
-        if conversation.waiting and answer:
-            state += f" · {conversation.waiting} waiting"
-        if self.loader.state:
-            state = f"{state} · {self.loader.state}" if state else self.loader.state
-        summary = ""
-        if answer and stats and stats.decode_s > 0 and self.has_class("-narrow"):
-            summary = f"{rate(stats.decode_tokens_per_s)} tok/s"
-            if stats.drafted:
-                summary += f" · {share(stats.acceptance_rate)} accepted"
-                summary += f" · {stats.tokens_per_pass:.2f} per pass"
-        self.query_one(Activity).show(state, summary)
+        state = doing(answer, stats, conversation.waiting, self.loader.state)
+        narrow = answer and self.has_class("-narrow")
+        self.query_one(Activity).show(state, brief(stats) if stats and narrow else "")
 
     def _stats(self) -> Stats | None:
         """Of the running answer, or of the last one."""
@@ -242,6 +227,14 @@ class ChatScreen(Screen[None]):
             self.switch(chosen)
 
     @work
+    async def show_prompt(self, session: Session) -> None:
+        """Says what the model would be given; in a thread, as its template may be a long one."""
+        try:
+            self.conversation.say(await asyncio.to_thread(session.prompt))
+        except LocalmtpError as error:
+            self.conversation.say(error.message, error.hint, error=True)
+
+    @work
     async def action_settings(self) -> None:
         """Lets the user change how answers are generated."""
         session = self.conversation.session
@@ -250,6 +243,7 @@ class ChatScreen(Screen[None]):
         elif settings := await self.app.push_screen_wait(SettingsScreen(session.settings)):
             session.settings = settings
             self.note("set, from the next message")
+            self.set_timer(POLL_EVERY_S, self.show_state)
 
     def action_colours(self) -> None:
         """Colours the tokens of the last answer."""
