@@ -6,10 +6,11 @@ import asyncio
 from pathlib import Path
 
 from localmtp.engine.pair import LoadOptions
+from localmtp.local_session import open_session
+from localmtp.models import resolve
 from localmtp.session import Choices
 from localmtp.tui.app import ChatApp
 from localmtp.tui.entries import AnswerEntry
-from localmtp.tui.opening import opener
 from localmtp.tui.themes import PALETTES
 
 QUESTIONS = (
@@ -22,8 +23,9 @@ IMAGES = Path(__file__).with_name("images")
 
 async def picture(theme: str) -> None:
     """One conversation with nano, the tokens of its first answer coloured."""
-    choices = Choices(temperature=0.0, max_tokens=400)
-    app = ChatApp("nano", opener("nano", None, True, lambda: (choices, LoadOptions(threads=1))))
+    choices, options = Choices(temperature=0.0, max_tokens=400), LoadOptions(threads=1)
+    files = resolve("nano", offline=True)
+    app = ChatApp("nano", lambda name, tell: open_session(files, choices, options))
     async with app.run_test(size=(120, 46)) as pilot:
         app.theme = theme
         conversation = app.chat.conversation

@@ -116,11 +116,25 @@ class History:
             )
             return int(row.lastrowid or 0)
 
-    def save(self, conversation: int, messages: Sequence[Message], settings: Settings) -> None:
-        """Makes the saved messages and settings equal to these."""
+    def save(
+        self,
+        conversation: int,
+        messages: Sequence[Message],
+        settings: Settings,
+        *,
+        since: int = 0,
+    ) -> None:
+        """Makes the saved messages and settings equal to these.
+
+        Args:
+            conversation: its id.
+            messages: all of them.
+            settings: how answers are generated now.
+            since: the first message that may have changed.
+        """
         rows = [
             (conversation, position, message.role, message.text, message.thought, *_ending(message))
-            for position, message in enumerate(list(messages))
+            for position, message in enumerate(messages[since:], since)
         ]
         with self._transaction() as db:
             db.executemany(
@@ -131,7 +145,7 @@ class History:
             )
             db.execute(
                 "DELETE FROM message WHERE conversation = ? AND position >= ?",
-                (conversation, len(rows)),
+                (conversation, since + len(rows)),
             )
             db.execute(
                 "UPDATE conversation SET updated = ?, settings = ? WHERE id = ?",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from localmtp import machine
 from localmtp.engine.events import Channel, Event, Generated
@@ -22,11 +23,14 @@ from localmtp.errors import LocalmtpError
 from localmtp.experience import Experience
 from localmtp.loading import load_pair
 from localmtp.models import ModelFiles
-from localmtp.prompts import chat_template, prompt_tokens
-from localmtp.session import Choices, Message, OnFull, Role, Session
+from localmtp.prompts import chat_template, prompt_tokens, template_source
+from localmtp.session import Choices, Message, OnFull, Role, Session, render
 
 _FREE = 8
 """When less than this part of the context is free for an answer, it counts as full."""
+
+_CAUTION = 0.9
+"""Of the letters that seem to be too many: another part of them may be more tokens."""
 
 
 class LocalSession(Session):
@@ -67,6 +71,11 @@ class LocalSession(Session):
         if self._why_no_drafter:
             return f"off: {self._why_no_drafter}"
         return self._pacing().state
+
+    @property
+    def template_source(self) -> tuple[str, str]:
+        """See `prompts.template_source`."""
+        return template_source(self._pair)
 
     @property
     def plain_tokens_per_s(self) -> float:
@@ -122,21 +131,19 @@ class LocalSession(Session):
         n_ctx = self._pair.target.n_ctx
         most = n_ctx - n_ctx // _FREE
         vocab = self._pair.target.vocab
-        while len(spell(vocab, self._render(messages) + begun, self._known)) > most:
-            if not _drop_oldest(messages):
+        while True:
+            text = self._render(messages) + begun
+            used = len(spell(vocab, text, self._known))
+            if used <= most:
                 return
             most = n_ctx // 2
+            # By letters, and a little less: every look at a long conversation takes long.
+            spare = int(_CAUTION * len(text) * (used - most) / used)
+            if not _drop_oldest(messages, spare):
+                return
 
     def _render(self, messages: Sequence[Message]) -> str:
-        if self._template is None:
-            raise LocalmtpError(
-                f"{self.name} has no chat template (a base model?)", hint="prompt it with --raw"
-            )
-        roles = {Role.USER: "user", Role.MODEL: "assistant"}
-        turns = [{"role": roles[m.role], "content": m.text} for m in messages if not m.dropped]
-        if self.settings.system:
-            turns.insert(0, {"role": "system", "content": self.settings.system})
-        return self._template.render(turns, think=self.settings.think)
+        return render(self._template, self.name, messages, self.settings)
 
     def _generate(self, prompt: Sequence[int], channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
@@ -192,10 +199,12 @@ def default_sampling(pair: Pair) -> Sampling:
     )
 
 
-def _drop_oldest(messages: Sequence[Message]) -> bool:
-    """Drop the oldest exchange but the last, if there is one."""
+def _drop_oldest(messages: Sequence[Message], letters: int) -> bool:
+    """Drop the oldest exchanges, at least one and never the last, that together have no more."""
     kept = [m for m in messages if not m.dropped]
-    later = next((i for i, m in enumerate(kept) if i and m.role is Role.USER), 0)
+    starts = [i for i, m in enumerate(kept) if i and m.role is Role.USER]
+    lengths = list(accumulate(len(m.text) for m in kept))
+    later = max((i for i in starts if lengths[i - 1] <= letters), default=min(starts, default=0))
     for message in kept[:later]:
         message.dropped = True
     return later > 0

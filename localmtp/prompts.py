@@ -10,15 +10,20 @@ from localmtp.errors import LocalmtpError
 from localmtp.template import ChatTemplate
 
 
+def template_source(pair: Pair) -> tuple[str, str]:
+    """The target's own template, empty for a model that has none, and what it prints for BOS."""
+    vocab = pair.target.vocab
+    bos = vocab.piece(vocab.bos, special=True).decode()
+    return pair.target.model.metadata.get("tokenizer.chat_template", ""), bos
+
+
 def chat_template(pair: Pair) -> ChatTemplate | None:
     """The target's own; None for a model that has none.
 
     Raises:
         LocalmtpError: the template is not valid.
     """
-    source = pair.target.model.metadata.get("tokenizer.chat_template", "")
-    vocab = pair.target.vocab
-    bos = vocab.piece(vocab.bos, special=True).decode()
+    source, bos = template_source(pair)
     return ChatTemplate(source, bos=bos) if source else None
 
 

@@ -7,11 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
 from localmtp.engine.sampling import Sampling
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
+
+if TYPE_CHECKING:
+    from localmtp.template import ChatTemplate
 
 
 class Role(StrEnum):
@@ -178,6 +182,15 @@ class Session(ABC):
         """End the answer last asked for, begun or not, after its current pass; it is kept."""
         self._cancelled.set()
 
+    def abandon(self) -> None:
+        """As `cancel`, and sooner where that can be: the program ends."""
+        self.cancel()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing will answer any more."""
+        return False
+
     @abstractmethod
     def stats(self) -> Stats:
         """The running answer in numbers, or the last one."""
@@ -216,3 +229,28 @@ class Session(ABC):
         finally:
             if message.finish is None:
                 message.finish, message.stats = FinishReason.CANCELLED, self.stats()
+
+
+def render(
+    template: ChatTemplate | None, name: str, messages: Sequence[Message], settings: Settings
+) -> str:
+    """What a model is given to answer a conversation.
+
+    Args:
+        template: the model's own; None if it has none.
+        name: of the model.
+        messages: the conversation.
+        settings: for the system prompt, and whether to think.
+
+    Raises:
+        LocalmtpError: there is no template, or it refuses the conversation.
+    """
+    if template is None:
+        raise LocalmtpError(
+            f"{name} has no chat template (a base model?)", hint="prompt it with --raw"
+        )
+    roles = {Role.USER: "user", Role.MODEL: "assistant"}
+    turns = [{"role": roles[m.role], "content": m.text} for m in messages if not m.dropped]
+    if settings.system:
+        turns.insert(0, {"role": "system", "content": settings.system})
+    return template.render(turns, think=settings.think)

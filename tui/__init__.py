@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["run_chat"]
 
 _SWITCH_INTERVAL_S = 0.0002
-"""The generating thread comes back from libllama many times per pass and each time waits for the
-interpreter while the screen is drawn: with Python's 5 ms a small model loses half of its speed."""
+"""Drawing comes back from the terminal many times and each time waits for the interpreter, while a
+thread imports or reads a history: with Python's 5 ms that is seen."""
 
 
 def run_chat(
@@ -33,8 +33,8 @@ def run_chat(
         model: as `localmtp.models.resolve` takes it; resolved and loaded behind the open chat.
         drafter: a path, or `none`.
         offline: never download.
-        prepare: over the model's own settings, and how it is put on the machine; called when
-            the chat is open, as these import libllama.
+        prepare: over the model's own settings, and how it is put on the machine; called in the
+            process with the model: a function of a module, or a `partial` of one.
         connect: opens a server's model of a name, in place of all these.
         save: keep conversations in the user's data folder.
         mouse: take clicks and the wheel; else the terminal keeps them, to select and scroll.

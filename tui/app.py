@@ -17,6 +17,7 @@ from textual.screen import Screen
 from localmtp.errors import LocalmtpError
 from localmtp.tui.actions import CHAT_ACTIONS
 from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.garbage import Garbage
 from localmtp.tui.opening import Opener
 from localmtp.tui.preferences import remember_theme, remembered_theme
 from localmtp.tui.screens.chat import ChatScreen
@@ -24,6 +25,8 @@ from localmtp.tui.themes import PALETTES, theme
 
 if TYPE_CHECKING:
     from localmtp.history import History
+
+LOOK_EVERY_S = 5.0
 
 
 class ChatApp(App[None]):
@@ -54,6 +57,7 @@ class ChatApp(App[None]):
         remembered = remembered_theme(theme_kept_in) if theme_kept_in else ""
         self.theme = remembered if remembered in PALETTES else "localmtp-dark"
         self.history: History | None = None
+        self._garbage = Garbage()
         open_history = partial(self._open_history, history) if history else None
         self.chat = ChatScreen(model, opener, open_history, self._brush())
 
@@ -66,6 +70,16 @@ class ChatApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda _: self.chat.repaint(self._brush()))
         for name in (signal.SIGHUP, signal.SIGTERM):
             get_running_loop().add_signal_handler(name, self.leave)
+        self._garbage.tame()
+        self.set_interval(LOOK_EVERY_S, self._look_for_garbage)
+
+    def on_unmount(self) -> None:
+        """The process may go on without the chat."""
+        self._garbage.release()
+
+    def on_key(self) -> None:
+        """The user is here."""
+        self._garbage.moved()
 
     def action_theme(self) -> None:
         """Dark to light and back."""
@@ -94,6 +108,8 @@ class ChatApp(App[None]):
     def leave(self) -> None:
         """Ends; what is being written is stopped and kept, and so is what was not sent."""
         self.chat.conversation.stop()
+        if session := self.chat.conversation.session:
+            session.abandon()
         if self.history and (text := self.chat.conversation.unsent()):
             with suppress(LocalmtpError):
                 # The history has said before that it cannot write.
@@ -113,6 +129,11 @@ class ChatApp(App[None]):
 
     async def _act(self, name: str) -> None:
         await self.chat.run_action(name)
+
+    def _look_for_garbage(self) -> None:
+        if self.chat.conversation.answer or self.chat.loader.state or self.screen is not self.chat:
+            self._garbage.moved()
+        self._garbage.idle()
 
     def _open_history(self, path: Path) -> tuple[History, str]:
         from localmtp.history import History

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.segment import Segment
 from rich.text import Text
 
-from localmtp.engine.events import Channel, FinishReason, Generated, Origin, Prefilled
+from localmtp.engine.events import (
+    Channel,
+    Event,
+    Finished,
+    FinishReason,
+    Generated,
+    Origin,
+    Prefilled,
+)
 from localmtp.engine.stats import Stats
 from localmtp.tui.drawing.brush import Brush, Line
 from localmtp.tui.drawing.document import Document
@@ -15,10 +25,13 @@ from localmtp.tui.text import duration, plural, rate, share, visible
 INDENT = 2
 """Cells left of every text, where the mark of the user and of the cursor stands."""
 
+_KEYS = 8
+"""Cells for the keys that a beginning needs."""
+
 _ENDINGS = {
     FinishReason.CANCELLED: "stopped",
     FinishReason.LENGTH: "cut: no tokens left, /continue goes on",
-    FinishReason.LOST: "cut: the server was lost",
+    FinishReason.LOST: "cut: the model was lost, /continue goes on",
 }
 
 
@@ -89,14 +102,18 @@ class WelcomeEntry(Entry):
                 ("Ctrl+O", brush.accent),
                 ("\n\n", brush.muted),
             )
+        lines = [*brush.lines(said, width - INDENT), []]
         for key, what in (
             ("Enter", "sends; Ctrl+J breaks the line"),
             ("/", "lists the commands; F1 explains everything"),
             ("F3", "colours each token of an answer by how it came"),
             ("/race", "answers twice, without and with drafting"),
         ):
-            said.append(f"{key:<8}", brush.accent).append(f"{what}\n", brush.muted)
-        return [[Segment("  "), *line] for line in brush.lines(said, width - INDENT)]
+            lead = Segment(f"{key:<{_KEYS}}", brush.accent)
+            for line in brush.lines(Text(what, brush.muted), width - INDENT - _KEYS):
+                lines.append([lead, *line])
+                lead = Segment(" " * _KEYS)
+        return [[Segment("  "), *line] for line in lines]
 
 
 class NoticeEntry(Entry):
@@ -138,14 +155,25 @@ class AnswerEntry(Entry):
         """The answer as the model wrote it, without the thought."""
         return self.document.text
 
-    def extend(self, event: Generated) -> None:
-        """Adds what one pass produced."""
-        self.rounds.append(Round.of(event))
-        for piece in event.pieces:
-            if piece.channel is Channel.THOUGHT:
-                self.thought += visible(piece.text)
-                self.thought_tokens += 1
-        if more := "".join(p.text for p in event.pieces if p.channel is Channel.ANSWER):
+    def take(self, events: Sequence[Event]) -> None:
+        """Grows with what came from the session."""
+        if generated := [event for event in events if isinstance(event, Generated)]:
+            self.extend(*generated)
+        last = events[-1]
+        if isinstance(last, Prefilled):
+            self.prefilled = last
+            self.touch()
+        elif isinstance(last, Finished):
+            self.end(last.reason, last.stats)
+
+    def extend(self, *events: Generated) -> None:
+        """Adds what passes produced; several at once cost little more than one."""
+        self.rounds += map(Round.of, events)
+        pieces = [piece for event in events for piece in event.pieces]
+        thought = [piece.text for piece in pieces if piece.channel is Channel.THOUGHT]
+        self.thought += visible("".join(thought))
+        self.thought_tokens += len(thought)
+        if more := "".join(p.text for p in pieces if p.channel is Channel.ANSWER):
             self.document.append(visible(more))
         self.touch()
 

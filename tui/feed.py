@@ -39,25 +39,26 @@ class Feed:
         """What has come since the last time."""
         return [self._events.popleft() for _ in range(len(self._events))]
 
-    def pump(self, start: Callable[[], Iterator[Event]], keep: Callable[[], None]) -> None:
+    def pump(self, start: Callable[[], Iterator[Event]], keep: Callable[[bool], None]) -> None:
         """Passes events on until the last; runs in a thread.
 
         Args:
             start: begins an answer; called in the thread, as it may have to tokenize much.
             keep: stores the conversation as it stands: the question before it is answered,
-                the answer every now and then, and at its end.
+                the answer every now and then, and at its end. Told whether only the last
+                message may have changed since.
         """
         events = start()
         if self._stopped:
             # Beginning an answer forgets that an earlier one was cancelled.
             self._session.cancel()
-        keep()
+        keep(False)
         kept = monotonic()
         try:
             for event in events:
                 self._events.append(event)
                 if monotonic() - kept > KEEP_EVERY_S:
-                    keep()
+                    keep(True)
                     kept = monotonic()
         finally:
-            keep()
+            keep(True)

@@ -147,7 +147,7 @@ class Interpreter:
 
     def prompt(self, _: str) -> None:
         """Shows the rendered prompt."""
-        self._chat.conversation.say(self._session.prompt())
+        self._chat.show_prompt(self._session)
 
     def read(self, name: str) -> str:
         """Puts a file into the prompt."""

@@ -5,23 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.tui.text import gauge, share
 
 if TYPE_CHECKING:
+    from localmtp.apart.messages import Step
     from localmtp.engine.pair import LoadOptions
-    from localmtp.models.download import Progress
     from localmtp.session import Choices, Session
 
 BAR = 12
 """Cells of the bar in the line that tells how far it is."""
 
 LONGEST_WAIT_S = 5.0
-"""For a thread to notice that it was given up: libllama looks up several times a second, but a
-connection may hang for long; that one is left to end with the process."""
+"""For a thread to notice that it was given up; a connection to a server that hangs is left to end
+with the process."""
 
 Tell = Callable[[str], None]
 """Says in words how far it is; raises `AbandonedError` when nobody wants to know any more."""
@@ -40,35 +39,23 @@ def opener(
     offline: bool,
     prepare: Callable[[], tuple[Choices, LoadOptions]],
 ) -> Opener:
-    """Something that resolves, downloads if need be, and loads.
+    """Something that resolves, downloads if need be, and loads, in a process of its own.
 
     Args:
         first: the model that `drafter` is for; others take their own.
         drafter: a path; or `none`, for all models.
         offline: never download.
-        prepare: what was asked for; called in the thread, as it imports libllama.
+        prepare: what was asked for, see `localmtp.apart.messages.Open`.
     """
 
     def opening(model: str | None, tell: Tell) -> Session:
-        from localmtp.local_session import open_session
-        from localmtp.models import resolve
+        from localmtp.apart import open_apart
+        from localmtp.apart.messages import Open
         from localmtp.models.files import NO_DRAFTER
 
-        def downloading(progress: Progress) -> None:
-            tell(_downloaded(progress))
-
-        def loading(part: float) -> bool:
-            try:
-                tell(f"loading {files.name} {gauge(part, BAR)} {share(part)}")
-            except AbandonedError:
-                return False
-            return True
-
         own = drafter if model == first or drafter == NO_DRAFTER else None
-        files = resolve(model, drafter=own, offline=offline, progress=downloading)
-        tell(f"loading {files.name} …")
-        choices, options = prepare()
-        return open_session(files, choices, replace(options, progress=loading))
+        wanted = Open(model, own, offline, prepare)
+        return open_apart(wanted, lambda step: tell(_in_words(step)))
 
     return opening
 
@@ -83,11 +70,18 @@ def connecting(connect: Callable[[str | None], Session]) -> Opener:
     return opening
 
 
-def _downloaded(progress: Progress) -> str:
-    part = progress.done_in_all / max(1, progress.total_in_all)
-    done, total = progress.done_in_all / 1e9, progress.total_in_all / 1e9
-    name = progress.file.rpartition("/")[2]
-    return f"downloading {gauge(part, BAR)} {done:.2f} of {total:.2f} GB · {name}"
+def _in_words(step: Step) -> str:
+    from localmtp.apart.messages import Downloading, Loading
+
+    match step:
+        case Loading(model, part):
+            return f"loading {model} {gauge(part, BAR)} {share(part)}"
+        case Downloading():
+            part = step.done / max(1, step.total)
+            done, total = step.done / 1e9, step.total / 1e9
+            name = step.file.rpartition("/")[2]
+            return f"downloading {gauge(part, BAR)} {done:.2f} of {total:.2f} GB · {name}"
+    return f"loading {step.model} …"
 
 
 class Opening:

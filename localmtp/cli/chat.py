@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import click
 
 from localmtp.cli.options import (
     check_exact,
-    choices,
     exact_option,
     generation_options,
-    load_options,
     pair_options,
+    prepared,
 )
 from localmtp.cli.remote import check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
@@ -57,7 +57,7 @@ def command(model: str | None, no_save: bool, no_mouse: bool, **flags: Any) -> N
         model,
         drafter=flags["drafter"],
         offline=flags["offline"],
-        prepare=lambda: (choices(flags), load_options(flags)),
+        prepare=partial(prepared, flags),
         connect=(lambda name: connect(name, flags)) if flags["server"] else None,
         save=not no_save,
         mouse=not no_mouse,

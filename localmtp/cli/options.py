@@ -168,3 +168,8 @@ def load_options(flags: dict[str, Any]) -> LoadOptions:
         kv_type=flags["kv_type"] and KVType(flags["kv_type"]),
         batch=flags["batch"],
     )
+
+
+def prepared(flags: dict[str, Any]) -> tuple[Choices, LoadOptions]:
+    """Both; a function of a module, so that another process can be told to call it."""
+    return choices(flags), load_options(flags)

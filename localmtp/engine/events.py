@@ -37,7 +37,7 @@ class FinishReason(StrEnum):
     """`max_tokens` or the context was reached."""
     CANCELLED = "cancelled"
     LOST = "lost"
-    """The server that answered was lost, or failed."""
+    """What answered, a server or a process, was lost or failed."""
 
 
 @dataclass(frozen=True, slots=True)

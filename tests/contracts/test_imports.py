@@ -40,6 +40,11 @@ resolve("nano")
     assert not {"textual", "click", "huggingface_hub", "gguf"} & modules_after(code)
 
 
+def test_the_process_of_the_chat_loads_no_model() -> None:
+    loaded = modules_after("import localmtp.apart, localmtp.tui.app, localmtp.tui.opening")
+    assert not {"llama_cpp", "huggingface_hub", "jinja2"} & loaded
+
+
 def test_the_engine_loads_no_front_end() -> None:
     loaded = modules_after("import localmtp.engine.pair, localmtp.engine.generate")
     assert not {"textual", "click", "huggingface_hub", "rich", "jinja2"} & (

@@ -40,4 +40,4 @@ async def test_a_lost_server_leaves_what_came_and_says_so() -> None:
             screen = seen(app)
         app.close()
     assert "Once upon" in screen
-    assert "the server was lost" in screen
+    assert "the model was lost" in screen

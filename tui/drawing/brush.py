@@ -67,13 +67,19 @@ class Brush:
             theme=RichTheme(_markdown(palette)),
         )
 
-    def lines(self, renderable: RenderableType, width: int) -> list[Line]:
-        """Draws in `width` cells; empty lines around it are left out."""
+    def lines(self, renderable: RenderableType, width: int, *, trimmed: bool = True) -> list[Line]:
+        """Draws in `width` cells.
+
+        Args:
+            renderable: what to draw.
+            width: in cells.
+            trimmed: leave out empty lines around it.
+        """
         options = self._console.options.update(width=max(1, width), height=None)
         lines = self._console.render_lines(renderable, options, pad=False)
-        while lines and _is_empty(lines[-1]):
+        while trimmed and lines and _is_empty(lines[-1]):
             lines.pop()
-        while lines and _is_empty(lines[0]):
+        while trimmed and lines and _is_empty(lines[0]):
             lines.pop(0)
         return lines
 

@@ -7,6 +7,7 @@ of a hundred answers then costs seconds to lay out; here an answer is a list of 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -59,9 +60,15 @@ class _Markdown(Markdown):
         "list_item_open": _Item,
     }
 
-    def __init__(self, tokens: list[Token]) -> None:
-        super().__init__("", hyperlinks=False)
-        self.parsed = tokens
+    def of(self, tokens: list[Token]) -> _Markdown:
+        """What was parsed elsewhere, to be drawn."""
+        drawn = copy(self)
+        drawn.parsed = tokens
+        return drawn
+
+
+# Made once: Rich makes a parser for each, which takes longer than to draw a block.
+_EMPTY = _Markdown("", hyperlinks=False)
 
 
 @dataclass(slots=True)
@@ -91,7 +98,7 @@ class Block:
                     self.source, label, closed=self.closed, brush=brush, width=width
                 )
             else:
-                self.drawn = brush.lines(_Markdown(self.tokens), width)
+                self.drawn = brush.lines(_EMPTY.of(self.tokens), width)
             self.drawn_for = (brush, width)
         return self.drawn
 

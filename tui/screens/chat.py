@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -36,8 +37,8 @@ from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.screens.sessions import SessionsScreen
 from localmtp.tui.screens.settings import SettingsScreen
-from localmtp.tui.text import plural, rate, share
-from localmtp.tui.widgets.activity import Activity
+from localmtp.tui.text import plural
+from localmtp.tui.widgets.activity import Activity, brief, doing
 from localmtp.tui.widgets.conversation import Conversation
 from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.top_bar import TopBar
@@ -45,6 +46,7 @@ from localmtp.tui.widgets.top_bar import TopBar
 if TYPE_CHECKING:
     from localmtp.engine.stats import Stats
     from localmtp.history import History
+    from localmtp.session import Session
 
 POLL_EVERY_S = 1 / 4
 
@@ -76,13 +78,13 @@ class ChatScreen(Screen[None]):
         """Top bar; conversation beside statistics; keys."""
         yield TopBar(self._brush, id="top")
         with Horizontal(id="body"):
-            yield Conversation(self._brush, id="conversation")
+            yield Conversation(self._brush, self.show_activity, id="conversation")
             yield Statistics(self._brush, id="statistics")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Loads the model while one can already type."""
-        name = self._model or "the model"
+        name = PurePath(self._model).name if self._model else "the model"
         self.query_one(TopBar).show(name, "", "")
         self.conversation.prompt.placeholder = f"Message {name}"
         self._polling = self.set_interval(POLL_EVERY_S, self.show_state)
@@ -110,33 +112,30 @@ class ChatScreen(Screen[None]):
 
     def show_state(self) -> None:
         """Tells the statistics, and what happens, anew."""
-        conversation = self.conversation
-        session, answer = conversation.session, conversation.answer
-        stats = session.stats() if session and (answer or session.messages) else None
-        drafting = session.drafting if session else ""
-        prefilled = answer.prefilled if answer else None
-        self.query_one(Statistics).show(self._figures(stats))
-        if answer is None:
-            state = ""
-        elif stats and stats.completion_tokens:
-            state = f"writing · {plural(stats.completion_tokens, 'token')}"
-        elif prefilled and prefilled.total:
-            state = f"reading the prompt · {share(prefilled.done / prefilled.total)}"
-        else:
-            state = "reading the prompt"
-        if conversation.waiting and answer:
-            state += f" · {conversation.waiting} waiting"
-        if self.loader.state:
-            state = f"{state} · {self.loader.state}" if state else self.loader.state
-        summary = ""
-        if answer and stats and stats.decode_s > 0 and self.has_class("-narrow"):
-            summary = f"{rate(stats.decode_tokens_per_s)} tok/s"
-            if stats.drafted:
-                summary += f" · {share(stats.acceptance_rate)} accepted"
-                summary += f" · {stats.tokens_per_pass:.2f} per pass"
-        self.query_one(Activity).show(state, summary)
+        session = self.conversation.session
+        self.query_one(Statistics).show(self._figures(self._stats()))
         if session:
-            self.query_one(TopBar).show(session.name, session.drafter_name, drafting)
+            self.query_one(TopBar).show(session.name, session.drafter_name, session.drafting)
+        answer = self.conversation.answer
+        if self.loader.state or self.conversation.waiting or not (answer and answer.rounds):
+            self.show_activity()
+
+    def show_activity(self) -> None:
+        """Tells what happens, anew.
+
+        While an answer is written, together with what is drawn of it: what changes at two ends of
+        the screen at once makes Textual look at all that is between them.
+        """
+        conversation, stats = self.conversation, self._stats()
+        answer = conversation.answer
+        state = doing(answer, stats, conversation.waiting, self.loader.state)
+        narrow = answer and self.has_class("-narrow")
+        self.query_one(Activity).show(state, brief(stats) if stats and narrow else "")
+
+    def _stats(self) -> Stats | None:
+        """Of the running answer, or of the last one."""
+        session, answer = self.conversation.session, self.conversation.answer
+        return session.stats() if session and (answer or session.messages) else None
 
     def _figures(self, stats: Stats | None) -> Figures:
         conversation = self.conversation
@@ -224,8 +223,16 @@ class ChatScreen(Screen[None]):
         session = self.conversation.session
         running = session.name if session else ""
         chosen = await self.app.push_screen_wait(ModelsScreen(running, rows_here))
-        if chosen and chosen != running:
+        if chosen and (chosen != running or (session and session.is_lost)):
             self.switch(chosen)
+
+    @work
+    async def show_prompt(self, session: Session) -> None:
+        """Says what the model would be given; in a thread, as its template may be a long one."""
+        try:
+            self.conversation.say(await asyncio.to_thread(session.prompt))
+        except LocalmtpError as error:
+            self.conversation.say(error.message, error.hint, error=True)
 
     @work
     async def action_settings(self) -> None:
@@ -236,6 +243,7 @@ class ChatScreen(Screen[None]):
         elif settings := await self.app.push_screen_wait(SettingsScreen(session.settings)):
             session.settings = settings
             self.note("set, from the next message")
+            self.set_timer(POLL_EVERY_S, self.show_state)
 
     def action_colours(self) -> None:
         """Colours the tokens of the last answer."""

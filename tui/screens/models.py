@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -17,14 +16,15 @@ from textual.widgets import Footer, Input, OptionList
 from textual.widgets.option_list import Option
 
 from localmtp.errors import LocalmtpError
+from localmtp.tui.drawing.columns import Columns
 from localmtp.tui.text import size, visible
 
 if TYPE_CHECKING:
     from localmtp.models.listing import Row
 
 
-_WIDTHS = (len("no drafter"), len("14.2 GB"), len("fits 131,072 tokens"))
-"""Of the columns after the name: every row is a table of its own, and they are to be one."""
+_WIDTHS = (len("14.2 GB"), len("fits 131,072 tokens"), len("no drafter"))
+"""Of the columns after the name: they are to stand under each other."""
 
 
 class ModelsScreen(ModalScreen[str | None]):
@@ -93,19 +93,16 @@ class ModelsScreen(ModalScreen[str | None]):
                 found.add_option(Option(Text(title, muted), disabled=True))
                 found.add_options([Option(self._drawn(row), id=row.model) for row in rows])
         found.action_first()
+        # The heading above it too.
+        found.call_after_refresh(found.scroll_home, animate=False)
 
-    def _drawn(self, row: Row) -> Table:
+    def _drawn(self, row: Row) -> Columns:
         colours = self.app.theme_variables
-        table = Table.grid(expand=True, padding=(0, 2, 0, 0))
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        for width in _WIDTHS:
-            style = colours["muted"]
-            table.add_column(style=style, justify="right", no_wrap=True, min_width=width)
         mark = ("● ", colours["draft"]) if row.model == self._answering else "  "
         fits = f"fits {row.context:,} tokens" if row.context else "does not fit"
         drafter = "drafter" if row.drafter else "no drafter"
-        table.add_row(Text.assemble(mark, visible(row.model)), drafter, size(row.bytes), fits)
-        return table
+        columns = zip((size(row.bytes), fits, drafter), _WIDTHS, strict=True)
+        return Columns(Text.assemble(mark, visible(row.model)), tuple(columns), colours["muted"])
 
     @on(Input.Changed)
     def _words_changed(self) -> None:

@@ -17,7 +17,6 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 from textual.worker import Worker, WorkerState
 
-from localmtp.engine.events import Finished, Generated
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.entries import AnswerEntry, UserEntry
 from localmtp.tui.feed import Feed
@@ -115,16 +114,12 @@ class RaceScreen(Screen[float | None]):
                 )
                 session.messages = []
                 self._began.append(monotonic())
-                feed.pump(lambda: session.ask(self._prompt), lambda: None)
+                feed.pump(lambda: session.ask(self._prompt), lambda _: None)
 
     def _draw(self) -> None:
         for number, (feed, answer) in enumerate(zip(self._feeds, self._answers, strict=True)):
-            for event in (events := feed.take()):
-                if isinstance(event, Generated):
-                    answer.extend(event)
-                elif isinstance(event, Finished):
-                    answer.end(event.reason, event.stats)
-            if events:
+            if events := feed.take():
+                answer.take(events)
                 self.query_one(f"#lane{number}", Transcript).changed()
             self.query_one(f"#clock{number}", Static).update(self._clock(number, answer))
 

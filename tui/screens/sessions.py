@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -17,10 +17,14 @@ from textual.widgets import Footer, Input, OptionList
 from textual.widgets.option_list import Option
 
 from localmtp.tui import export
+from localmtp.tui.drawing.columns import Columns
 from localmtp.tui.text import plural, visible
 
 if TYPE_CHECKING:
     from localmtp.history import History, Saved
+
+AT_A_TIME = 25
+"""Rows, more than are in sight at once."""
 
 
 class SessionsScreen(ModalScreen[int | None]):
@@ -96,19 +100,18 @@ class SessionsScreen(ModalScreen[int | None]):
         self._found = await asyncio.to_thread(self._history.find, words)
         found = self.query_one(OptionList)
         found.clear_options()
-        found.add_options([Option(self._row(saved)) for saved in self._found])
-        if self._found:
-            found.highlighted = 0
+        for first in range(0, len(self._found), AT_A_TIME):
+            rows = self._found[first : first + AT_A_TIME]
+            found.add_options([Option(self._row(saved)) for saved in rows])
+            if not first:
+                found.highlighted = 0
+            # Many rows take longer to lay out than a key may wait.
+            await asyncio.sleep(0)
 
-    def _row(self, saved: Saved) -> Table:
-        muted = self.app.theme_variables["muted"]
-        row = Table.grid(expand=True, padding=(0, 2, 0, 0))
-        row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        row.add_column(style=muted, justify="right", no_wrap=True)
-        row.add_column(style=muted, justify="right", no_wrap=True)
+    def _row(self, saved: Saved) -> Columns:
         when = time.strftime("%d %b %H:%M", time.localtime(saved.updated))
-        row.add_row(visible(saved.title), plural(saved.messages, "message"), when)
-        return row
+        columns = ((when, 12), (plural(saved.messages, "message"), 12))
+        return Columns(Text(visible(saved.title)), columns, self.app.theme_variables["muted"])
 
     @on(Input.Changed)
     def _words_changed(self) -> None:

@@ -8,6 +8,10 @@ from textual.containers import Horizontal
 from textual.timer import Timer
 from textual.widgets import Static
 
+from localmtp.engine.stats import Stats
+from localmtp.tui.entries import AnswerEntry
+from localmtp.tui.text import plural, rate, share
+
 NOTE_S = 4.0
 """How long a note stands: long enough to read a line."""
 
@@ -45,3 +49,37 @@ class Activity(Horizontal):
     def _forget(self) -> None:
         self._timer = None
         self._aside.update(self._summary)
+
+
+def doing(answer: AnswerEntry | None, stats: Stats | None, waiting: int, loading: str) -> str:
+    """What happens, in words.
+
+    Args:
+        answer: being written.
+        stats: of it.
+        waiting: messages after it.
+        loading: how far a model on its way is.
+    """
+    prefilled = answer.prefilled if answer else None
+    if answer is None:
+        return loading
+    if stats and stats.completion_tokens:
+        states = [f"writing · {plural(stats.completion_tokens, 'token')}"]
+    elif prefilled and prefilled.total:
+        states = [f"reading the prompt · {share(prefilled.done / prefilled.total)}"]
+    else:
+        states = ["reading the prompt"]
+    if waiting:
+        states.append(f"{waiting} waiting")
+    return " · ".join([*states, loading] if loading else states)
+
+
+def brief(stats: Stats) -> str:
+    """The statistics where there is no room for them; empty before there is a speed."""
+    if stats.decode_s <= 0:
+        return ""
+    figures = [f"{rate(stats.decode_tokens_per_s)} tok/s"]
+    if stats.drafted:
+        figures.append(f"{share(stats.acceptance_rate)} accepted")
+        figures.append(f"{stats.tokens_per_pass:.2f} per pass")
+    return " · ".join(figures)

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.worker import Worker, WorkerState
 
-from localmtp.engine.events import Event, Finished, FinishReason, Generated, Prefilled
+from localmtp.engine.events import Event, FinishReason
 from localmtp.errors import LocalmtpError
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
@@ -40,7 +40,7 @@ DRAW_EVERY_S = 1 / 10
 """Smooth to read; faster is not seen, and taken from the model."""
 
 SLOWEST_DRAW_S = 0.5
-SHARE_OF_A_CORE = 0.1
+SHARE_OF_A_CORE = 0.05
 """Drawing waits until what it cost is this share of the time since."""
 
 
@@ -49,9 +49,20 @@ class Conversation(Vertical):
 
     The session works in a thread, one answer at a time; only this class starts one, and
     nothing else here touches the session while it works.
+
+    Args:
+        brush: for the colours.
+        drawn: called when more of an answer is drawn.
+        id: as of every widget.
     """
 
-    def __init__(self, brush: Brush, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        brush: Brush,
+        drawn: Callable[[], None],
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> None:
         super().__init__(id=id)
         self.session: Session | None = None
         self.answer: AnswerEntry | None = None
@@ -63,6 +74,7 @@ class Conversation(Vertical):
         self.editing: UserEntry | None = None
         """The earlier message that stands in the prompt to be changed."""
         self._brush = brush
+        self._drawn = drawn
         self._feed: Feed | None = None
         self._successor: Session | None = None
         self._default: Settings | None = None
@@ -275,7 +287,7 @@ class Conversation(Vertical):
         self.set_timer(DRAW_EVERY_S, self._draw_again)
         self.post_message(AnswerBegan())
 
-    def _keep(self) -> None:
+    def _keep(self, last_alone: bool = False) -> None:
         """Stores the conversation; in the thread that generates."""
         if not self.session or not self.history:
             return
@@ -284,7 +296,8 @@ class Conversation(Vertical):
             if self.saved is None and messages:
                 self.saved = self.history.begin(messages[0].text, self.session.name)
             if self.saved is not None:
-                self.history.save(self.saved, messages, self.session.settings)
+                since = max(0, len(messages) - 1) if last_alone else 0
+                self.history.save(self.saved, messages, self.session.settings, since=since)
         except LocalmtpError as error:
             self.history = None
             self.post_message(NotSaved(error))
@@ -303,16 +316,9 @@ class Conversation(Vertical):
         answer, feed = self.answer, self._feed
         if answer is None or feed is None or not (events := feed.take()):
             return
-        for event in events:
-            match event:
-                case Prefilled():
-                    answer.prefilled = event
-                    answer.touch()
-                case Generated():
-                    answer.extend(event)
-                case Finished():
-                    answer.end(event.reason, event.stats)
+        answer.take(events)
         self.transcript.changed()
+        self._drawn()
 
     @on(Worker.StateChanged)
     def _worker_changed(self, event: Worker.StateChanged) -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from rich.text import Text
-from textual.app import ComposeResult
-from textual.containers import VerticalScroll
-from textual.widgets import Static
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 
 from localmtp.tui.drawing import panel
-from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.drawing.brush import Brush, Line
 from localmtp.tui.drawing.panel import Figures
 from localmtp.tui.recent import RecentSpeed
 
+_SECTIONS = 7
 
-class Statistics(VerticalScroll, can_focus=False):
-    """What the last or running answer cost; told anew several times a second."""
+
+class Statistics(ScrollView, can_focus=False):
+    """What the last or running answer cost; told anew several times a second.
+
+    Only lines that changed are painted again: most of them stand still.
+    """
+
+    ALLOW_SELECT = False
 
     def __init__(self, brush: Brush, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -23,12 +32,8 @@ class Statistics(VerticalScroll, can_focus=False):
         self._shown = Figures()
         self._now = 0.0
         self._race_speed = 0.0
-        self._text = Static()
-        self._form = (0, "")
-
-    def compose(self) -> ComposeResult:
-        """One text: its lines change, its layout hardly ever."""
-        yield self._text
+        self._drawn: list[tuple[Text | None, list[Line]]] = [(None, [])] * _SECTIONS
+        self._lines: list[Line] = []
 
     def on_mount(self) -> None:
         """Shows that nothing was measured yet."""
@@ -72,8 +77,24 @@ class Statistics(VerticalScroll, can_focus=False):
             panel.context(brush, stats),
             panel.memory(brush, shown),
         )
-        text = Text("\n\n").join(filter(None, sections))
-        # The reason alone may be longer than a line.
-        form = (text.plain.count("\n"), shown.drafting)
-        self._text.update(text, layout=form != self._form)
-        self._form = form
+        self._drawn = [
+            (text, lines if text == same else self._paragraph(text))
+            for text, (same, lines) in zip(sections, self._drawn, strict=True)
+        ]
+        paragraphs = [[*lines, []] for _, lines in self._drawn if lines]
+        before, self._lines = self._lines, list(chain.from_iterable(paragraphs))
+        if len(before) != len(self._lines):
+            self.virtual_size = Size(panel.WIDTH, len(self._lines))
+            self.refresh()
+        pairs = enumerate(zip(before, self._lines, strict=False))
+        for y in (y for y, (was, now) in pairs if was != now):
+            self.refresh(Region(0, y - self.scroll_offset.y, panel.WIDTH, 1))
+
+    def _paragraph(self, text: Text | None) -> list[Line]:
+        return self._brush.lines(text, panel.WIDTH, trimmed=False) if text else []
+
+    def render_line(self, y: int) -> Strip:
+        """One line, cut to the window."""
+        y += self.scroll_offset.y
+        line = self._lines[y] if y < len(self._lines) else []
+        return Strip(line).adjust_cell_length(self.size.width).apply_style(self.rich_style)

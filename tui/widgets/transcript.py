@@ -229,11 +229,13 @@ class Transcript(ScrollView, can_focus=True):
     def _lines(self, entry: Entry) -> list[Line]:
         return entry.lines(self._brush, self._width)
 
-    def _height(self, entry: Entry) -> int:
-        return len(self._lines(entry)) if self._is_drawn(entry) else entry.guess(self._width)
-
     def _measure(self) -> None:
-        self._tops = [0, *accumulate(map(self._height, self.entries))]
+        brush, width = self._brush, self._width
+        heights = (
+            len(entry.lines(brush, width)) if entry.is_drawn(brush, width) else entry.guess(width)
+            for entry in self.entries
+        )
+        self._tops = [0, *accumulate(heights)]
         size = Size(self.size.width, self._tops[-1])
         overflowed = self.virtual_size.height > self.size.height
         overflows = size.height > self.size.height

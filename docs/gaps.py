@@ -1,0 +1,154 @@
+"""How long the chat's event loop is busy at a time, by what goes on: `python docs/gaps.py`.
+
+Each step of the loop is measured in CPU time of its thread, so that other programs do not count;
+waiting for a disk or a lock would not be seen, and tests/tui/test_loop.py looks for that. Nobody
+watches the terminal: what a terminal takes to show what it is sent is not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from asyncio.events import Handle
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic, thread_time
+
+from psutil import Process  # type: ignore[import-untyped]
+from textual.pilot import Pilot
+
+from localmtp.cli.options import prepared
+from localmtp.engine.sampling import Sampling
+from localmtp.history import History
+from localmtp.session import Message, OnFull, Role, Settings
+from localmtp.tui.app import ChatApp
+from localmtp.tui.opening import opener
+
+FLAGS = {
+    **dict.fromkeys(("ctx", "gpu_layers", "kv_type", "batch", "n_draft", "seed")),
+    **{"temp": 0.0, "max_tokens": 400, "threads": 1, "on_full": "drop"},
+}
+CODE = "```python\n" + "def f(x):\n    return [x, 'text', 1]  # note\n\n" * 40 + "```\n"
+PROSE = "Some *words* about `this` and **that**, as they come in answers.\n\n" * 20
+PATIENCE_S = 120.0
+
+
+class Watch:
+    """Times every step of the loop."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.steps = 0
+        run = Handle._run
+
+        def timed(handle: Handle) -> None:
+            began = thread_time()
+            run(handle)
+            self.longest = max(self.longest, thread_time() - began)
+            self.steps += 1
+
+        Handle._run = timed  # type: ignore[method-assign]
+
+    async def over(self, name: str, work: Awaitable[object]) -> None:
+        """Print the longest step while some work goes on."""
+        self.longest, self.steps = 0.0, 0
+        await work
+        await asyncio.sleep(0.3)
+        print(f"{name:<34} {1e3 * self.longest:6.1f} ms of {self.steps:5} steps", flush=True)
+
+
+async def until(done: Callable[[], object]) -> None:
+    """Wait for something to happen on the screen."""
+    give_up = monotonic() + PATIENCE_S
+    while not done():
+        if monotonic() > give_up:
+            raise SystemExit("it never came")
+        await asyncio.sleep(0.05)
+
+
+def remember(path: Path) -> None:
+    """A history of many conversations, one of them of 200 messages."""
+    history = History(path)
+    settings = Settings(Sampling(temperature=0.0), max_tokens=400, on_full=OnFull.DROP)
+    turns = [Message(Role.USER, "Tell me"), Message(Role.MODEL, PROSE + CODE)]
+    for number in range(200):
+        history.save(history.begin(f"question {number}", "nano"), turns, settings)
+    history.save(history.begin("a long one", "nano"), turns * 100, settings)
+    history.close()
+
+
+async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
+    """One kind of work after the other."""
+    chat = app.chat
+
+    async def answer(text: str, times: int = 1) -> None:
+        for _ in range(times):
+            before = chat.conversation.last_answer()
+            chat.conversation.prompt.put(text)
+            await pilot.press("enter")
+            await until(lambda old=before: chat.conversation.last_answer() is not old)
+            await until(lambda: not chat.conversation.answer)
+
+    async def screen(*keys: str) -> None:
+        await pilot.press(*keys)
+        await asyncio.sleep(1.0)
+        await pilot.press("down", "down", "escape")
+        await asyncio.sleep(0.2)
+
+    async def switch() -> None:
+        before = chat.conversation.session
+        chat.switch("nano")
+        await until(lambda: chat.conversation.session is not before)
+
+    async def long_one() -> None:
+        await pilot.press("ctrl+l", *"long")
+        await asyncio.sleep(1.0)
+        await pilot.press("enter")
+        await until(lambda: len(chat.conversation.transcript.entries) == 200)
+        await asyncio.sleep(3.0)
+        await pilot.press("alt+up", *["pageup"] * 5, "escape")
+
+    await watch.over("opening, loading", until(lambda: chat.conversation.session))
+    await watch.over("typing", pilot.press(*"some words that are typed", "escape"))
+    await watch.over("generating", answer("Count from 1 to 100.", 4))
+    await watch.over("a prompt of 1,500 tokens", answer("one two three four five six " * 60))
+    await watch.over("race", race(app, pilot))
+    await watch.over("switching models", switch())
+    await watch.over("list of models", screen("ctrl+o"))
+    await watch.over("list of conversations", screen("ctrl+l"))
+    await watch.over("help", screen("f1"))
+    await watch.over("settings", screen("f2"))
+    await watch.over("palette", screen("ctrl+p"))
+    await watch.over("rounds", screen("f4"))
+    await watch.over("colours of tokens", screen("f3"))
+    await watch.over("the other theme", screen("f5"))
+    await watch.over("the rendered prompt", screen(*"/prompt", "enter"))
+    await watch.over("a conversation of 200 messages", long_one())
+    await watch.over("another width", pilot.resize_terminal(80, 24))
+    await watch.over("generating, 200 messages before", answer("Count from 1 to 100."))
+    print(f"memory of the interface: {Process().memory_info().rss / 1e6:.0f} MB")
+
+
+async def race(app: ChatApp, pilot: Pilot[None]) -> None:
+    """A race to its end."""
+    app.chat.conversation.prompt.put("/race Count from 1 to 100.")
+    await pilot.press("enter")
+    await until(lambda: getattr(app.screen, "is_over", False))
+    await pilot.press("escape")
+
+
+async def main() -> None:
+    """Measure on `nano`."""
+    watch = Watch()
+    with tempfile.TemporaryDirectory() as folder:
+        history = Path(folder) / "history.sqlite3"
+        remember(history)
+        app = ChatApp("nano", opener("nano", None, True, partial(prepared, FLAGS)), history)
+        async with app.run_test(size=(120, 36)) as pilot:
+            await walk(app, pilot, watch)
+        app.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
