@@ -150,11 +150,9 @@ def _say(plan: Plan, found: Verification) -> None:
     )
     _part(
         "sampled",
-        sampled.passed,
+        None if sampled.undecided else sampled.passed,
         f"p = {sampled.p_value:.3g}; fails below 0.001"
-        + (
-            "" if sampled.enough else "; TOO FEW tokens to tell, more with --prompts or --n-draft 3"
-        ),
+        + ("" if sampled.enough else "; too few tokens to tell"),
         f"towards the drafter: {sampled.leaning:+.2f} standard deviations in {sampled.tokens} "
         f"tokens, worth {sampled.tosses:.0f} fair coin tosses (p = {sampled.leaning_p:.3g})",
         f"shape: chi-squared with 20 degrees of freedom for {sampled.open} open tokens "
@@ -164,11 +162,15 @@ def _say(plan: Plan, found: Verification) -> None:
         "target's sample equals it, as llama.cpp does",
     )
     verdict = "drafting leaves the output unchanged" if found.passed else "the output is CHANGED"
+    if found.undecided:
+        verdict = "undecided: too few tokens were sampled; more with --prompts, or --n-draft 3"
     output.line(f"\n{verdict}")
 
 
-def _part(name: str, passed: bool, *lines: str) -> None:
-    output.line(f"{'passed' if passed else 'FAILED'}  {name:8} {lines[0]}")
+def _part(name: str, passed: bool | None, *lines: str) -> None:
+    """A check and what it found; one that is neither passed nor failed is None."""
+    word = "unsure" if passed is None else "passed" if passed else "FAILED"
+    output.line(f"{word}  {name:8} {lines[0]}")
     for line in lines[1:]:
         output.line(f"{'':17}{line}")
 
@@ -188,6 +190,7 @@ def _as_json(files: ModelFiles, plan: Plan, found: Verification) -> dict[str, ob
         "model": files.name,
         "drafter": files.drafter_name,
         "passed": found.passed,
+        "undecided": found.undecided,
         "passes": {
             "passed": found.passes.passed,
             "margin_bound": found.passes.bound,

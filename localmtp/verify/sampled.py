@@ -84,6 +84,11 @@ class SampledAnswers:
         """Whether no change is seen."""
         return self.enough and self.p_value >= _SIGNIFICANCE
 
+    @property
+    def undecided(self) -> bool:
+        """Whether no change is seen, in too few tokens to see one."""
+        return not self.enough and self.p_value >= _SIGNIFICANCE
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingPlan:

@@ -45,6 +45,12 @@ class Verification:
         """Whether drafting left the output unchanged."""
         return self.passes.passed and self.greedy.passed(self.passes.bound) and self.sampled.passed
 
+    @property
+    def undecided(self) -> bool:
+        """Whether all that is missing is enough sampled tokens; nothing speaks against it then."""
+        rest = self.passes.passed and self.greedy.passed(self.passes.bound)
+        return rest and self.sampled.undecided
+
 
 def verify(
     pair: Pair,
