@@ -46,6 +46,8 @@ class Chat:
             stderr=slave,
             env=os.environ | {"XDG_DATA_HOME": str(home), "TERM": "xterm-256color"},
             start_new_session=True,
+            # Its terminal: it ends with this program, however that ends.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self._printed = b""
