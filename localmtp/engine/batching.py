@@ -7,22 +7,23 @@ up the same idle compute; pacing measures what is left of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 
 from localmtp.engine.drafter import Drafting, MTPDrafter
-from localmtp.engine.events import Event, Prefilled
+from localmtp.engine.events import Event
 from localmtp.engine.generate import Generation
 from localmtp.engine.llama import Floats
 from localmtp.engine.lookup import Lookup
 from localmtp.engine.pacing import Outcome, SharedPacing
+from localmtp.engine.prefill import Prefill
 from localmtp.engine.sampling import NO_DRAFT, Draft
 from localmtp.engine.stats import MAX_DRAFT
-from localmtp.engine.target import Target
+from localmtp.engine.target import FIRST_BATCH, Target
 from localmtp.errors import LocalmtpError
 
 _ALONE_S, _BESIDE_S = 0.5, 0.1
-"""Seconds of a prefill batch: alone, and while other answers wait for their next tokens."""
+"""Seconds of a pass over prompts: alone, and while answers wait for their next tokens."""
 
 Happened = tuple[Generation, Event | LocalmtpError]
 """Of one answer: what came of it, or what ended it."""
@@ -46,7 +47,9 @@ class Batching:
         self._lookups = [Lookup(target) for target in targets]
         self._free = list(targets)
         """Those without an answer, the one that was used last at the end."""
-        self._filling: dict[Generation, Iterator[Event]] = {}
+        self._filling: dict[Generation, Prefill] = {}
+        self._added: list[Happened] = []
+        self._rate = 0.0  # of the last prefill pass, in rows per second
         self._running: list[Generation] = []
 
     @property
@@ -73,16 +76,19 @@ class Batching:
 
     def add(self, generation: Generation, prompt: Sequence[int]) -> None:
         """Begin an answer, on a sequence from `sequence_for`."""
-        self._filling[generation] = generation.start(prompt, self._targets)
+        prefill = Prefill(generation.target, prompt, self._targets)
+        self._filling[generation] = prefill
+        self._added.append((generation, generation.begin(prefill.total, prefill.reused)))
 
     def step(self) -> list[Happened]:
-        """A part of one prompt, then a round of all answers that have begun.
+        """Parts of prompts, then a round of all answers that have begun.
 
         Returns:
             What happened, in order; after `Finished` or an error an answer has left.
         """
-        happened = self._fill() if self._filling else []
-        happened += self._part_with_ended()
+        happened, self._added = self._added + self._part_with_ended(), []
+        if self._filling:
+            happened += self._fill() + self._part_with_ended()
         if self._running:
             happened += self._round()
         return happened + self._part_with_ended()
@@ -96,31 +102,43 @@ class Batching:
         given_up = [*self._running, *self._filling]
         self._running.clear()
         self._filling.clear()
+        self._added.clear()
         self._free.extend(generation.target for generation in given_up)
         return given_up
 
     def _fill(self) -> list[Happened]:
-        """A part of the prompt that lacks least: a short one does not wait for a long one."""
-        generation = min(self._filling, key=_lacking)
-        events = self._filling[generation]
-        alone = not self._running and len(self._filling) == 1
-        generation.target.batch_s = _ALONE_S if alone else _BESIDE_S
+        """A pass over parts of prompts, those that lack least first, so that none waits for long.
+
+        A long prompt waits for short ones, not they for it.
+        """
+        seconds = _BESIDE_S if self._running else _ALONE_S
+        target, parts = self._targets[0], list[tuple[Generation, Prefill, Sequence[int]]]()
+        rows = target.batch_for(seconds, self._rate) if self._rate else FIRST_BATCH
+        for generation, prefill in sorted(self._filling.items(), key=lambda one: one[1].lacking):
+            if rows and len(parts) < target.most_rows:
+                part = prefill.part(rows)
+                parts.append((generation, prefill, part))
+                rows -= len(part)
+        began = perf_counter()
+        logits = target.read_together([(prefill.target, part) for _, prefill, part in parts])
+        self._rate = sum(len(part) for *_, part in parts) / (perf_counter() - began)
         happened: list[Happened] = []
+        for row, (generation, prefill, part) in enumerate(parts):
+            prefill.advance(len(part))
+            happened.append((generation, generation.progress(prefill.done)))
+            if not prefill.lacking:
+                del self._filling[generation]
+                happened.append(self._begun(generation, logits[row : row + 1]))
+        return happened
+
+    def _begun(self, generation: Generation, logits: Floats) -> Happened:
+        """The first token, or what its choice failed for."""
         try:
-            for event in events:
-                happened.append((generation, event))
-                if not isinstance(event, Prefilled):
-                    del self._filling[generation]
-                    self._running.append(generation)
-                    return happened
-                if event.done < event.total:
-                    return happened
-                # The first token must be chosen before anything else is decoded.
+            first = generation.first(logits)
         except LocalmtpError as error:
-            del self._filling[generation]
-            return [*happened, self._leave(generation, error)]
-        del self._filling[generation]  # cancelled
-        return [*happened, self._leave(generation, generation.finish())]
+            return self._leave(generation, error)
+        self._running.append(generation)
+        return generation, first
 
     def _round(self) -> list[Happened]:
         """Draft for all, verify in one pass, keep of each what the target accepts."""
@@ -203,19 +221,15 @@ class Batching:
         return happened + failed
 
     def _part_with_ended(self) -> list[Happened]:
-        ended = [generation for generation in self._running if generation.ended()]
-        self._running = [generation for generation in self._running if generation not in ended]
-        return [self._leave(generation, generation.finish()) for generation in ended]
+        ended = [one for one in (*self._running, *self._filling) if one.ended()]
+        self._running = [one for one in self._running if one not in ended]
+        self._filling = {one: prefill for one, prefill in self._filling.items() if one not in ended}
+        return [self._leave(one, one.finish()) for one in ended]
 
     def _leave(self, generation: Generation, what: Event | LocalmtpError) -> Happened:
         """Free the answer's sequence; its tokens stay, for a prompt that begins alike."""
         self._free.append(generation.target)
         return generation, what
-
-
-def _lacking(generation: Generation) -> int:
-    """Tokens of its prompt that are not in the cache; 0 before that is known."""
-    return generation.counters.prompt_tokens - generation.counters.context_used
 
 
 def _judge(generation: Generation, logits: Floats, draft: Draft) -> tuple[int, int] | LocalmtpError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from time import perf_counter
 
 from localmtp.engine.drafter import Drafter
@@ -18,6 +17,7 @@ from localmtp.engine.events import (
     Prefilled,
 )
 from localmtp.engine.exact import first_near_tie
+from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import Pacing
 from localmtp.engine.pieces import PieceReader
 from localmtp.engine.sampling import NO_DRAFT, Draft, Sampler
@@ -56,36 +56,47 @@ class Generation:
         Yields:
             `Prefilled` after each batch, `Generated` after each pass, `Finished` once.
         """
-        yield from self.start(prompt)
+        steps = self.target.prefill(prompt)
+        reused = next(steps)
+        yield self.begin(len(prompt), reused)
+        for done in () if self.ended() else steps:
+            yield self.progress(done)
+            if self.ended():
+                break
+        else:
+            if not self.ended():
+                yield self.first(self.target.logits())
         while not self.ended():
             yield self._round()
         yield self.finish()
 
-    def start(self, prompt: Sequence[int], others: Sequence[Target] = ()) -> Iterator[Event]:
-        """Prefill the prompt and choose the first token.
-
-        The event after the last `Prefilled` must be asked for before anything else is decoded.
+    def begin(self, total: int, reused: int) -> Prefilled:
+        """The prompt is about to be read.
 
         Args:
-            prompt: see `run`.
-            others: see `Target.prefill`.
+            total: tokens of it.
+            reused: those that are in the cache.
+        """
+        self.counters.prompt_tokens, self.counters.reused_tokens = total, reused
+        return self.progress(reused)
 
-        Yields:
-            `Prefilled` after each batch; `Generated`, unless the answer was cancelled.
+    def progress(self, done: int) -> Prefilled:
+        """So many tokens of the prompt are in the cache."""
+        counters = self.counters
+        counters.context_used = done
+        return Prefilled(done, counters.prompt_tokens, counters.reused_tokens)
+
+    def first(self, logits: Floats) -> Generated:
+        """Choose the first token.
+
+        Args:
+            logits: [1, n_vocab]: what follows the prompt.
         """
         counters = self.counters
-        counters.prompt_tokens = total = len(prompt)
-        steps = self.target.prefill(prompt, others)
-        counters.reused_tokens = reused = next(steps)
-        for done in chain((reused,), steps):
-            counters.context_used = done
-            yield Prefilled(done, total, reused)
-            if self.ended():
-                return
         counters.prefilled = perf_counter()
-        _, self.last = self.sampler.judge(self.target.logits(), NO_DRAFT)
+        _, self.last = self.sampler.judge(logits, NO_DRAFT)
         counters.first_token = counters.last_token = perf_counter()
-        yield self._read((self.last,), (Origin.PREFILL,), ())
+        return self._read((self.last,), (Origin.PREFILL,), ())
 
     def ended(self) -> bool:
         """Whether the answer is complete, cut or cancelled."""

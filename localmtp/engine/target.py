@@ -13,6 +13,7 @@ import numpy as np
 from localmtp.engine.checkpoints import Checkpoints
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model
+from localmtp.engine.prefill import Prefill
 from localmtp.engine.stats import MAX_DRAFT
 
 BATCH = 512
@@ -22,7 +23,7 @@ MOST_ROWS = 128
 """Rows of the largest verification pass of several sequences. Far below it passes cost what their
 arithmetic costs, and drafts no longer pay."""
 
-_FIRST_BATCH, _BATCH_S = 128, 0.5
+FIRST_BATCH, _BATCH_S = 128, 0.5
 """Prefill is cut into batches of about half a second, so that it can be stopped and followed."""
 
 _TURN = "<|turn>"
@@ -83,8 +84,7 @@ class Target:
         self.tokens: list[int] = []
         self.hidden: Floats = np.zeros(model.n_embd, np.float32)
         """[n_embd]: the hidden state that produced the token to come."""
-        self.batch_s = _BATCH_S
-        """Seconds that a prefill batch should take."""
+        self._most_prompt_rows = rows
         self._window = 0 if full_window else model.n_swa
         self._turn = self.vocab.tokenize(_TURN, special=True)
         self._checkpoints = Checkpoints(self.context, sequences=sequences)
@@ -110,42 +110,70 @@ class Target:
         self._prompt_batch.close()
         self.context.close()
 
-    def prefill(self, prompt: Sequence[int], others: Sequence[Target] = ()) -> Iterator[int]:
+    def prefill(self, prompt: Sequence[int]) -> Iterator[int]:
         """Bring the prompt into the cache, reusing what it shares with the one there.
-
-        Between two steps other sequences may be decoded; the last step's logits must be looked at
-        before that.
 
         Args:
             prompt: at least one token, and fewer than a sequence has positions.
-            others: sequences beside this one, whose beginnings may be shared.
 
         Yields:
             How many prompt tokens are in the cache: first the reused ones, then after each batch.
         """
+        prefill = Prefill(self, prompt)
+        yield prefill.done
+        rows = FIRST_BATCH
+        while prefill.lacking:
+            began = perf_counter()
+            part = prefill.part(rows)
+            self.read_together([(self, part)])
+            prefill.advance(len(part))
+            rows = self.batch_for(_BATCH_S, len(part) / (perf_counter() - began))
+            yield prefill.done
+
+    def batch_for(self, seconds: float, rate: float) -> int:
+        """Rows of a prefill batch that takes about so long, at so many rows per second."""
+        return min(self._most_prompt_rows, max(FIRST_BATCH // 4, int(rate * seconds)))
+
+    def reuse(self, prompt: Sequence[int], others: Sequence[Target] = ()) -> int:
+        """Keep what the cache, or that of another sequence, shares with a prompt.
+
+        Args:
+            prompt: see `prefill`.
+            others: sequences beside this one.
+
+        Returns:
+            How many of its tokens are in the cache; never all, as the last one's logits are needed.
+        """
         shared = self.shared_with(prompt)
         self._checkpoints.forget_after(shared)
-        done = self._go_back(min(shared, len(prompt) - 1))  # the last token's logits are needed
-        done = self._share(prompt, others, done)
-        yield done
-        most = len(self._prompt_batch.tokens)
-        rows = min(most, _FIRST_BATCH)
-        for end in (*self._turns_in(prompt), len(prompt)):
-            while done < end:
-                began = perf_counter()
-                part = prompt[done : min(end, done + rows)]
-                batch = self._prompt_batch
-                batch.fill(part, done, all_logits=False, sequence=self.sequence)
-                self.context.decode(batch)
-                self.logits()
-                self.tokens.extend(part)
-                done += len(part)
-                np.copyto(self.hidden, self.context.hidden()[0])
-                rate = len(part) / (perf_counter() - began)
-                rows = min(most, max(_FIRST_BATCH // 4, int(rate * self.batch_s)))
-                yield done
-            if self._window and end < len(prompt):
-                self._checkpoints.save(done)
+        done = self._go_back(min(shared, len(prompt) - 1))
+        return self._share(prompt, others, done)
+
+    def read_together(self, parts: Sequence[tuple[Target, Sequence[int]]]) -> Floats:
+        """One pass over parts of prompts, of several sequences of this context.
+
+        Args:
+            parts: of each sequence, itself and the tokens that come next.
+
+        Returns:
+            Logits [len(parts), n_vocab]: what follows each part.
+        """
+        batch = self._prompt_batch
+        batch.clear()
+        for target, part in parts:
+            position = len(target.tokens)
+            batch.add(part, position, all_logits=False, sequence=target.sequence)
+        self.context.decode(batch)
+        logits = self.logits()
+        for row, (target, part) in enumerate(parts):
+            target.tokens.extend(part)
+            np.copyto(target.hidden, self.context.hidden()[row])
+        return logits
+
+    def save_checkpoint(self) -> None:
+        """Make it possible to come back to the cache as it is now."""
+        if self._window:
+            self._checkpoints.save(len(self.tokens))
 
     def shared_with(self, prompt: Sequence[int]) -> int:
         """Tokens at the beginning of a prompt that the cache begins with too."""
@@ -210,7 +238,7 @@ class Target:
         self.context.forget_from(length, self.sequence)
         return taken
 
-    def _turns_in(self, prompt: Sequence[int]) -> list[int]:
+    def turns_in(self, prompt: Sequence[int]) -> list[int]:
         """Where the last question and its answer begin, in the part that is not in the cache.
 
         The next prompt may part from this one there: when the question is edited, when it is
