@@ -22,8 +22,12 @@ predictable text gains less than a miss costs."""
 LONGEST_COPY = 16
 """Longest copy from the context: what repeats often does so at length, and copying is free."""
 
-_WARM_UP = (2, 0, 1, 3)
-"""Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included."""
+_WARM_UP = (2, 0, 0, 1, 3)
+"""Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included.
+
+A plain pass counts after another one only: libllama builds its graph anew when the number of rows
+changes, which for small models takes as long as the pass. Without drafting it never changes; with
+drafts it does all the time, so there it belongs to what they cost."""
 
 _REMEMBER = 0.975
 """Decay per round of the sums behind the rate: about the last forty rounds count."""
@@ -45,6 +49,10 @@ plain pass: a drafter that has come to cost speed would not be found out otherwi
 drafted it is a short draft: passes may have become cheaper, as when the machine is idle again."""
 
 
+_CHECKS = 2
+"""Plain rounds of a check; see `_WARM_UP`."""
+
+
 class Rounds:
     """The rounds of one batch size."""
 
@@ -59,12 +67,18 @@ class Rounds:
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
         self._warm_up = list(_WARM_UP)
         self._done = self._idle = self._uncopied = 0
+        self._plain = False  # whether the round before was without a draft
         self._solved: dict[Learned, Thresholds] = {}
 
     @property
     def rate(self) -> float:
-        """Tokens per second of one answer."""
-        return self._tokens / self._seconds
+        """Tokens per second that time is worth to one answer.
+
+        What was achieved lately, but at least what passes without drafts would bring: a rule that
+        does worse than those would price time too low, and go on doing worse.
+        """
+        achieved = self._tokens / self._seconds
+        return max(achieved, 1.0 / self.curve[0]) if self.curve else achieved
 
     @property
     def plain_tokens_per_s(self) -> float:
@@ -77,7 +91,7 @@ class Rounds:
         self.looking = False
         if self._warm_up:
             self.forced = self._warm_up[0]
-        elif self._done % _RECHECK == 0:
+        elif self._done % _RECHECK < (_CHECKS if self._drafting() else 1):
             check = self._done // _RECHECK
             self.forced = 0 if self._drafting() else 1 + check % 3
         elif not self._drafting():
@@ -103,7 +117,9 @@ class Rounds:
             verify_s: seconds that the pass and its judgement took.
         """
         length = min(ceil(drafted), LONGEST_COPY)
-        self.costs.verified(length, self._had_all(verify_s, drafted, length))
+        if drafted or self._plain:
+            self.costs.verified(length, self._had_all(verify_s, drafted, length))
+        self._plain = not drafted
         if steps:
             self.costs.drafted(steps, draft_s)
         self._idle = 0 if steps else self._idle + 1
