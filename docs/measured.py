@@ -5,8 +5,9 @@ python docs/measured.py RESULT.json... > docs/measured.md
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +16,63 @@ from localmtp.bench.kept import Kept, read
 _HEAD = """# Measured
 
 Written by `docs/measured.py` from what `localmtp bench --json` printed; [bench](bench.md) says how
-it measures. Tokens per second of decoding, greedy; in brackets the speedup over no drafting.
+it measures. Tokens per second of decoding, greedy; in brackets the speedup over no drafting. The
+spread is half the range over repeats where it is largest: differences below it are none.
 """
 
 
 def main() -> None:
     """Print the page."""
     print(_HEAD)
-    for path in sys.argv[1:]:
-        print("\n".join(_section(read(Path(path)))))
+    for path in map(Path, sys.argv[1:]):
+        report = json.loads(path.read_text("utf-8"))
+        section = _together(report) if "concurrency" in report else _section(read(path))
+        print("\n".join(section))
+
+
+def _together(report: Mapping[str, Any]) -> Iterator[str]:
+    """Several answers at once."""
+    yield f"## {report['model']}, several answers at once\n"
+    yield f"{_machine(report)}; tokens per second of all answers together.\n"
+    runs = {(run["at_once"], run["n_draft"]): run for run in report["concurrency"]}
+    lengths = list(dict.fromkeys(n for _, n in runs))
+    yield _row("at once", *("none" if n == "0" else n for n in lengths), "spread")
+    yield _row("---", *("---:" for _ in lengths), "---:")
+    for size in dict.fromkeys(size for size, _ in runs):
+        of_size = [runs[size, n] for n in lengths]
+        yield _row(str(size), *map(_cell, of_size), _spread(of_size))
+    yield ""
+
+
+def _machine(report: Mapping[str, Any]) -> str:
+    machine = report["machine"]
+    return ", ".join([machine["cpu"], f"{machine['threads']} threads", *machine["devices"]])
+
+
+def _spread(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Half the range over repeats, relative to the median, where it is largest."""
+    ranges = ((run["decode_tokens_per_s_range"], run["decode_tokens_per_s"]) for run in runs)
+    return f"±{max((most - least) / 2 / rate for (least, most), rate in ranges):.0%}"
 
 
 def _section(result: Kept) -> Iterator[str]:
     """One model on one machine."""
     report = result.report
-    machine = report["machine"]
-    where = ", ".join([machine["cpu"], f"{machine['threads']} threads", *machine["devices"]])
     yield f"## {report['model']}\n"
     if report.get("synthetic"):
         yield "Expected, not measured: computed from what rounds of drafting cost.\n"
-    yield f"{where}; localmtp {result.name}.\n"
+    yield f"{_machine(report)}; localmtp {result.name}.\n"
     greedy = [run for run in report["runs"] if run["temp"] == 0]
     lengths = list(dict.fromkeys(run["n_draft"] for run in greedy))
-    yield _row("workload", *("none" if n == "0" else n for n in lengths), "accepted of 3")
-    yield _row("---", *("---:" for _ in lengths), "---:")
+    head = ["none" if n == "0" else n for n in lengths]
+    yield _row("workload", *head, "accepted of 3", "spread")
+    yield _row("---", *("---:" for _ in lengths), "---:", "---:")
     for workload in dict.fromkeys(run["workload"] for run in greedy):
         runs = {run["n_draft"]: run for run in greedy if run["workload"] == workload}
         accepted = f"{runs['3']['acceptance_rate']:.0%}" if "3" in runs else ""
-        yield _row(workload, *(_cell(runs[n]) for n in lengths), accepted)
+        measured = not report.get("synthetic") and runs["0"]["repeats"] > 1
+        spread = _spread(list(runs.values())) if measured else ""
+        yield _row(workload, *(_cell(runs[n]) for n in lengths), accepted, spread)
     yield ""
 
 

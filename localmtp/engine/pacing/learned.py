@@ -20,7 +20,7 @@ class Learned:
     def dump(self) -> dict[str, Any]:
         """What is worth keeping for the next run, as JSON has it.
 
-        Not what passes cost: the machine may be busy now and idle then, and four rounds show it.
+        Not what passes cost: the machine may be busy now and idle then, and five rounds show it.
         """
         return {
             "accepted": self.chances.accepted,
