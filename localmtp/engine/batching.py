@@ -19,7 +19,7 @@ from localmtp.engine.pacing import Outcome, SharedPacing
 from localmtp.engine.prefill import Prefill
 from localmtp.engine.sampling import NO_DRAFT, Draft
 from localmtp.engine.stats import MAX_DRAFT
-from localmtp.engine.target import FIRST_BATCH, Target
+from localmtp.engine.target import Target
 from localmtp.errors import LocalmtpError
 
 _ALONE_S, _BESIDE_S = 0.5, 0.1
@@ -113,7 +113,7 @@ class Batching:
         """
         seconds = _BESIDE_S if self._running else _ALONE_S
         target, parts = self._targets[0], list[tuple[Generation, Prefill, Sequence[int]]]()
-        rows = target.batch_for(seconds, self._rate) if self._rate else FIRST_BATCH
+        rows = target.batch_for(seconds, self._rate)
         for generation, prefill in sorted(self._filling.items(), key=lambda one: one[1].lacking):
             if rows and len(parts) < target.most_rows:
                 part = prefill.part(rows)

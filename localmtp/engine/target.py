@@ -23,7 +23,7 @@ MOST_ROWS = 128
 """Rows of the largest verification pass of several sequences. Far below it passes cost what their
 arithmetic costs, and drafts no longer pay."""
 
-FIRST_BATCH, _BATCH_S = 128, 0.5
+_FIRST_BATCH, _BATCH_S = 128, 0.5
 """Prefill is cut into batches of about half a second, so that it can be stopped and followed."""
 
 _TURN = "<|turn>"
@@ -121,7 +121,7 @@ class Target:
         """
         prefill = Prefill(self, prompt)
         yield prefill.done
-        rows = FIRST_BATCH
+        rows = self.batch_for(_BATCH_S, 0.0)
         while prefill.lacking:
             began = perf_counter()
             part = prefill.part(rows)
@@ -131,8 +131,14 @@ class Target:
             yield prefill.done
 
     def batch_for(self, seconds: float, rate: float) -> int:
-        """Rows of a prefill batch that takes about so long, at so many rows per second."""
-        return min(self._most_prompt_rows, max(FIRST_BATCH // 4, int(rate * seconds)))
+        """Rows of a prefill batch that takes about so long.
+
+        Args:
+            seconds: that it should take.
+            rate: rows per second of the batch before; 0 for the first.
+        """
+        rows = max(_FIRST_BATCH // 4, int(rate * seconds)) if rate else _FIRST_BATCH
+        return min(self._most_prompt_rows, rows)
 
     def reuse(self, prompt: Sequence[int], others: Sequence[Target] = ()) -> int:
         """Keep what the cache, or that of another sequence, shares with a prompt.

@@ -220,3 +220,16 @@ def test_every_sequence_has_the_whole_context(pair: Pair) -> None:
     used = [crowd.stats(generation).context_used for generation in asked]
     assert min(used) > full - 40 > pair.target.model.n_swa
     assert max(used) == full
+
+
+def test_prompts_longer_than_a_batch_are_read_in_parts() -> None:
+    files = resolve("nano")
+    options = LoadOptions(threads=1, context=512, parallel=3, batch=40)
+    with Pair.load(files.target, files.drafter, options) as pair:
+        crowd = Crowd(pair)
+        prompts = [prompt_of(pair, f"{question} " * 12)[:130] for question in QUESTIONS[:3]]
+        asked = [crowd.ask(prompt, FixedPacing(3), max_tokens=20) for prompt in prompts]
+        crowd.finish()
+        for generation, prompt in zip(asked, prompts, strict=True):
+            expected, _ = alone(pair, prompt, 0)
+            part_at_near_ties_only(pair.target, prompt, expected[:20], crowd.tokens[generation])
