@@ -57,15 +57,11 @@ class Generation:
             `Prefilled` after each batch, `Generated` after each pass, `Finished` once.
         """
         steps = self.target.prefill(prompt)
-        reused = next(steps)
-        yield self.begin(len(prompt), reused)
-        for done in () if self.ended() else steps:
+        yield self.begin(len(prompt), next(steps))
+        while not self.ended() and (done := next(steps, None)) is not None:
             yield self.progress(done)
-            if self.ended():
-                break
-        else:
-            if not self.ended():
-                yield self.first(self.target.logits())
+        if not self.ended():
+            yield self.first(self.target.logits())
         while not self.ended():
             yield self._round()
         yield self.finish()
