@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,10 @@ _OPEN = "/health"
 
 _BODY_S = 30.0
 """Longest wait for a body to arrive: loopback and any network deliver it in a fraction."""
+
+_LINGER_S = 2.0
+"""How long what comes after a refusal is read and dropped: closing a connection with unread bytes
+resets it, and a reset can overtake the refusal on its way to the client (RFC 9112, section 9.6)."""
 
 
 class AccessGuard:
@@ -110,9 +115,21 @@ class BodyGuard:
 
 
 async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with an error and close the connection: the rest of a body is not read."""
+    """Answer with an error and close the connection once the rest of the body is dropped."""
+
+    async def send_then_drop(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body"})
+
     error.headers["Connection"] = "close"
-    await error.response()(scope, receive, send)
+    await error.response()(scope, receive, send_then_drop)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
