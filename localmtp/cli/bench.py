@@ -103,7 +103,7 @@ def command(
     replay: Path | None,
     **flags: Any,
 ) -> int:
-    r"""Measure MODEL's speed at several draft lengths and on several kinds of text.
+    """Measure MODEL's speed at several draft lengths and on several kinds of text.
 
     Every prompt is answered at all lengths, one after the other in changing order. Ctrl-C ends
     the measurement and shows what there is.
@@ -116,7 +116,7 @@ def command(
     localmtp bench nano --concurrency 1,2,4,8 --n-draft 0,3,auto
     localmtp bench nano --compare
     localmtp bench nano --trace nano.jsonl; localmtp bench --replay nano.jsonl
-    """
+    """  # noqa: D301 - click reads the character
     from localmtp.bench.plot import check_plot_file, draw
     from localmtp.bench.report import as_json, tables
     from localmtp.bench.results import Results

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def command(model: str, source: Path | None, as_json: bool, **flags: Any) -> int:
-    r"""Show that drafting leaves MODEL's output unchanged, or exit with 1.
+    """Show that drafting leaves MODEL's output unchanged, or exit with 1.
 
     Greedy answers are compared token by token, sampled ones with the target's distributions by a
     statistical test, and the state after planted rejections with one that never saw them.
@@ -60,7 +60,7 @@ def command(model: str, source: Path | None, as_json: bool, **flags: Any) -> int
     localmtp verify nano
     localmtp verify gemma4-e4b --prompts 1
     localmtp verify my-model-Q4_K_M.gguf --source ./my-model
-    """
+    """  # noqa: D301 - click reads the character
     from localmtp.verify.verification import verify
 
     if source is not None:

@@ -23,7 +23,9 @@ from localmtp.engine.target import Target
 from localmtp.errors import LocalmtpError
 
 _ALONE_S, _BESIDE_S = 0.5, 0.1
-"""Seconds of a pass over prompts: alone, and while answers wait for their next tokens."""
+"""Seconds of a pass over prompts: alone, and at least while answers wait for their next tokens.
+Where their rounds take longer, prompts get as long: many short waits are better than a batch that
+fills up slowly."""
 
 Happened = tuple[Generation, Event | LocalmtpError]
 """Of one answer: what came of it, or what ended it."""
@@ -50,6 +52,7 @@ class Batching:
         self._filling: dict[Generation, Prefill] = {}
         self._added: list[Happened] = []
         self._rate = 0.0  # of the last prefill pass, in rows per second
+        self._round_s = 0.0  # of the last round
         self._running: list[Generation] = []
 
     @property
@@ -111,7 +114,7 @@ class Batching:
 
         A long prompt waits for short ones, not they for it.
         """
-        seconds = _BESIDE_S if self._running else _ALONE_S
+        seconds = max(_BESIDE_S, self._round_s) if self._running else _ALONE_S
         target, parts = self._targets[0], list[tuple[Generation, Prefill, Sequence[int]]]()
         rows = target.batch_for(seconds, self._rate)
         for generation, prefill in sorted(self._filling.items(), key=lambda one: one[1].lacking):
@@ -160,6 +163,7 @@ class Batching:
             verdicts.append(_judge(generation, logits[row : row + rows], draft))
             row += rows
         judged = perf_counter()
+        self._round_s = judged - began
         times = (proposed - began, verified - proposed, judged - verified)
         outcomes = [
             Outcome(generation.pacing, len(draft.tokens), draft.steps, verdict[0] + 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from localmtp.engine.pacing.rows import Rows
+
 _LEARN = 0.1
 """Weight of a new sample: the last ten count most, as a machine warms up or gets other work."""
 
@@ -28,6 +30,9 @@ _ENOUGH = 2
 """Samples after which a length's cost is taken at its word: the first may have met a stall, and
 what looks too dear is not tried again."""
 
+_ENOUGH_ELSEWHERE = 4
+"""Passes of about as many rows that do for one of this very number."""
+
 _LEAST_GROWTH = 0.02
 """No row is taken to be cheaper than this: two noisy samples can make a slope of nothing."""
 
@@ -37,11 +42,19 @@ class Costs:
 
     Args:
         longest: the longest draft.
+        answers: decoded together, with drafts of one length each.
+        rows: what passes took, for other numbers of answers too.
+        step_s: of a draft step, for another number of answers; 0 if nothing is known.
     """
 
-    def __init__(self, longest: int) -> None:
-        self.step_s = 0.0
-        """Of one draft step; 0 until one was taken."""
+    def __init__(
+        self, longest: int, answers: int = 1, rows: Rows | None = None, step_s: float = 0.0
+    ) -> None:
+        self.step_s = step_s
+        """Of one draft step; 0 until one was taken, here or elsewhere."""
+        self._answers = answers
+        self._rows = rows or Rows()
+        self._stepped = False
         self.pass_s = [0.0] * (longest + 1)
         """Measured, by draft length; 0 where none was."""
         self._samples = [0] * (longest + 1)
@@ -52,7 +65,8 @@ class Costs:
     def drafted(self, steps: int, seconds: float) -> None:
         """Learn from `steps` draft steps that took `seconds` together."""
         sample = seconds / steps
-        old = self._passes - self._latest_step > _OLD
+        old = not self._stepped or self._passes - self._latest_step > _OLD
+        self._stepped = True
         self._latest_step = self._passes
         self.step_s = _renewed(self.step_s, sample) if old else _blend(self.step_s, sample)
 
@@ -71,15 +85,36 @@ class Costs:
             self.step_s *= after / before
         self._samples[length] += 1
 
+    def is_new(self, length: int) -> bool:
+        """Whether the next samples of a length may change what is thought of it a lot."""
+        return self._samples[length] < _ENOUGH
+
+    def elsewhere(self, length: int) -> float:
+        """Seconds of passes of as many rows, for another number of answers; 0 if there were none.
+
+        As if the machine had been as fast then as it is now.
+        """
+        seconds, _ = self._rows.near(self._answers * (1 + length))
+        plain, _ = self._rows.near(self._answers)
+        return seconds * self.pass_s[0] / plain if self.pass_s[0] and plain else seconds
+
+    def is_sure(self, length: int) -> bool:
+        """Whether passes of as many rows were measured often enough, here or elsewhere."""
+        _, samples = self._rows.near(self._answers * (1 + length))
+        return self._samples[length] > 0 or samples >= _ENOUGH_ELSEWHERE
+
     def curve(self) -> list[float]:
         """Seconds of a pass for every draft length, measured or not.
 
-        What was not measured often enough is expected to cost the length below it and the smallest
-        growth seen, so that a length that may pay is tried, and then known; but never more than on
-        a straight line to the next one that is known, nor than decoding the rows one by one.
+        What was not measured often enough, here or elsewhere, is expected to cost the length below
+        it and the smallest growth seen, so that a length that may pay is tried, and then known; but
+        never more than on a straight line to the next one that is known, nor than decoding the rows
+        one by one. That is also what a length is taken to cost while nothing of at least half its
+        rows is known: trials of what is too long are dear, and get shorter so.
 
-        Needs at least one measured length.
+        Needs at least one length that was measured, here or elsewhere.
         """
+        elsewhere = [self.elsewhere(n) for n in range(len(self.pass_s))]
         recent = self._passes - _STALE
         known = [
             n
@@ -87,19 +122,23 @@ class Costs:
             if count >= _ENOUGH and latest >= recent
         ]
         if len(known) < _ENOUGH:  # warming up
-            known = [n for n, seconds in enumerate(self.pass_s) if seconds]
-        plain = self.pass_s[known[0]]
-        slopes = [(self.pass_s[n] - self.pass_s[m]) / (n - m) for m, n in pairwise(known)]
-        growth = max(min(slopes), _LEAST_GROWTH * plain) if slopes else _FIRST_GROWTH * plain
+            known = [n for n, seconds in enumerate(self.pass_s) if seconds or elsewhere[n]]
+        at = [self.pass_s[n] or elsewhere[n] for n in known]
+        plain = at[0]
+        slopes = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(zip(known, at, strict=True))]
+        growth = min(slopes) if slopes else self._rows.growth() * self._answers
+        growth = max(growth, _LEAST_GROWTH * plain) if growth else _FIRST_GROWTH * plain
         costs: list[float] = []
         below = 0
         for n, seconds in enumerate(self.pass_s):
             if n in known:
                 below = known.index(n)
-                costs.append(seconds)
+                costs.append(at[below])
                 continue
             slope = min([growth, *slopes[below : below + 1]])
-            expected = self.pass_s[known[below]] + slope * max(0, n - known[below])
+            expected = elsewhere[n] or at[below] + slope * max(0, n - known[below])
+            if n > 2 * known[-1] + 1 and not elsewhere[n]:
+                expected = plain * (n + 1)
             bounds = (expected, plain * (n + 1), seconds or expected)
             costs.append(min(bounds))
         return costs

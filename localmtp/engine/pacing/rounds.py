@@ -13,6 +13,7 @@ from math import ceil
 
 from localmtp.engine.pacing.costs import Costs
 from localmtp.engine.pacing.learned import Learned
+from localmtp.engine.pacing.rows import Rows
 from localmtp.engine.pacing.stopping import ALWAYS, NEVER, Thresholds, thresholds
 
 LONGEST = 8
@@ -28,6 +29,10 @@ _WARM_UP = (2, 0, 0, 1, 3)
 A plain pass counts after another one only: libllama builds its graph anew when the number of rows
 changes, which for small models takes as long as the pass. Without drafting it never changes; with
 drafts it does all the time, so there it belongs to what they cost."""
+
+_WARM_UP_BESIDE = (0, 0, 1)
+"""As above, for several answers: where they leave no idle compute, a draft for all of them costs as
+much as a pass."""
 
 _REMEMBER = 0.975
 """Decay per round of the sums behind the rate: about the last forty rounds count."""
@@ -49,15 +54,25 @@ plain pass: a drafter that has come to cost speed would not be found out otherwi
 drafted it is a short draft: passes may have become cheaper, as when the machine is idle again."""
 
 
+_FIRST_CHECK = 6
+"""Rounds after which a batch that drafts without having been measured without is; most sizes of a
+batch that grows last for less."""
+
 _CHECKS = 2
 """Plain rounds of a check; see `_WARM_UP`."""
 
 
 class Rounds:
-    """The rounds of one batch size."""
+    """The rounds of one batch size.
 
-    def __init__(self) -> None:
-        self.costs = Costs(LONGEST_COPY)
+    Args:
+        answers: decoded together.
+        rows: what passes took, for other sizes too.
+        step_s: of a draft step, for another size; 0 if nothing is known.
+    """
+
+    def __init__(self, answers: int = 1, rows: Rows | None = None, step_s: float = 0.0) -> None:
+        self.costs = Costs(LONGEST_COPY, answers, rows, step_s)
         self.curve: list[float] = []
         """Seconds of a pass, by drafts of each answer; empty until it was measured."""
         self.forced = -1
@@ -65,10 +80,13 @@ class Rounds:
         self.looking = False
         """Whether the running round takes a draft step only to see."""
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
-        self._warm_up = list(_WARM_UP)
+        warm_up = _WARM_UP if answers == 1 else _WARM_UP_BESIDE
+        self._warm_up = [n for n in warm_up if not self.costs.elsewhere(n)]
         self._done = self._idle = self._uncopied = 0
         self._plain = False  # whether the round before was without a draft
         self._solved: dict[Learned, Thresholds] = {}
+        if not self._warm_up:
+            self.curve = self.costs.curve()
 
     @property
     def rate(self) -> float:
@@ -77,7 +95,7 @@ class Rounds:
         What was achieved lately, but at least what passes without drafts would bring: a rule that
         does worse than those would price time too low, and go on doing worse.
         """
-        achieved = self._tokens / self._seconds
+        achieved = self._tokens / self._seconds if self._seconds else 0.0
         return max(achieved, 1.0 / self.curve[0]) if self.curve else achieved
 
     @property
@@ -91,11 +109,17 @@ class Rounds:
         self.looking = False
         if self._warm_up:
             self.forced = self._warm_up[0]
-        elif self._done % _RECHECK < (_CHECKS if self._drafting() else 1):
+        elif self._checks():
             check = self._done // _RECHECK
             self.forced = 0 if self._drafting() else 1 + check % 3
         elif not self._drafting():
-            self.looking = self._idle * _LOOK_SHARE * self.costs.pass_s[0] >= self.costs.step_s
+            self.looking = self._idle * _LOOK_SHARE * self.curve[0] > self.costs.step_s
+
+    def _checks(self) -> bool:
+        """Whether it is time for what is not done at present."""
+        if self._done < _RECHECK:
+            return self._drafting() and self._done >= _FIRST_CHECK and not self.costs.is_sure(0)
+        return self._done % _RECHECK < (_CHECKS if self._drafting() else 1)
 
     def thresholds(self, learned: Learned) -> Thresholds:
         """When drafting pays for who knows this."""
@@ -117,6 +141,7 @@ class Rounds:
             verify_s: seconds that the pass and its judgement took.
         """
         length = min(ceil(drafted), LONGEST_COPY)
+        new = self.costs.is_new(length)
         if drafted or self._plain:
             self.costs.verified(length, self._had_all(verify_s, drafted, length))
         self._plain = not drafted
@@ -131,7 +156,7 @@ class Rounds:
             del self._warm_up[0]
             if not self._warm_up:
                 self.curve = self.costs.curve()
-        elif self._done % _EVERY == 0 or self._done in _EARLY or self.looking:
+        elif new or self._done % _EVERY == 0 or self._done in _EARLY or self.looking:
             self._solve_all()
 
     def _had_all(self, verify_s: float, drafted: float, length: int) -> float:

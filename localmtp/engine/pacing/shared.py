@@ -10,6 +10,7 @@ from localmtp.engine.pacing.auto import PacedAnswer
 from localmtp.engine.pacing.learned import Learned
 from localmtp.engine.pacing.protocol import Pacing
 from localmtp.engine.pacing.rounds import Rounds
+from localmtp.engine.pacing.rows import Rows
 
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64)
 """Batch sizes that are told apart; a pass of thirteen is much like one of sixteen."""
@@ -32,11 +33,13 @@ class SharedPacing:
     """Draft lengths for a batch of answers, whose size changes as they come and go.
 
     Drafting fades out as the batch grows, where that is what the measured passes say, and comes
-    back as it shrinks: every size has measurements of its own.
+    back as it shrinks: every size has measurements of its own, and begins with those of others.
     """
 
     def __init__(self) -> None:
         self._rounds: dict[int, Rounds] = {}
+        self._rows = Rows()
+        self._latest = 0  # rows of the pass before
         self._running = self._of(1)
 
     def answer(self, learned: Learned) -> PacedAnswer:
@@ -60,6 +63,10 @@ class SharedPacing:
             draft_s: seconds that drafting took.
             verify_s: seconds that the pass and its judgement took.
         """
+        rows = len(outcomes) + sum(one.drafted for one in outcomes)
+        if rows > len(outcomes) or rows == self._latest:  # see `rounds._WARM_UP`
+            self._rows.saw(rows, verify_s)
+        self._latest = rows
         paced = [one for one in outcomes if isinstance(one.pacing, PacedAnswer)]
         if not paced:
             return
@@ -70,4 +77,9 @@ class SharedPacing:
 
     def _of(self, answers: int) -> Rounds:
         size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
-        return self._rounds.setdefault(size, Rounds())
+        if size not in self._rounds:
+            nearest = min(self._rounds, key=lambda other: abs(other - size), default=size)
+            near = self._rounds.get(nearest)
+            step_s = near.costs.step_s if near else 0.0
+            self._rounds[size] = Rounds(size, self._rows, step_s)
+        return self._rounds[size]
