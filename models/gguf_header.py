@@ -113,7 +113,9 @@ def read_header(path: Path, *, settings_only: bool = False) -> Header:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return parse_header(data, size, settings_only=settings_only)
     except FileNotFoundError as fault:
-        raise LocalmtpError(f"{path} does not exist") from fault
+        raise LocalmtpError(
+            f"{path} does not exist", hint="see what is installed: localmtp list"
+        ) from fault
     except OSError as fault:
         raise LocalmtpError(f"cannot read {path}: {fault.strerror}") from fault
     except BadHeaderError as fault:

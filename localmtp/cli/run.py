@@ -190,7 +190,7 @@ def statistics_line(finished: Finished) -> str:
     if s.drafted:
         parts += [
             f"{s.tokens_per_pass:.2f} per pass",
-            f"{s.acceptance_rate:.0%} of {s.draft_length_mean:.1f} drafts accepted",
+            f"{s.acceptance_rate:.0%} of {s.drafted} drafted tokens accepted",
         ]
     if s.drafting != "on":
         parts.append(f"drafting {s.drafting}")
