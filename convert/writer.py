@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -87,7 +88,8 @@ class GgufFile:
 
     def _remove(self) -> None:
         for file in self._writer.fout or ():
-            file.close()
+            with suppress(OSError):  # what a full disk did not take is written once more
+                file.close()
         remove_unfinished(self._destination)
 
     @property

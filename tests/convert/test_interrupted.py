@@ -30,6 +30,19 @@ def names(out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir())
 
 
+@pytest.mark.parametrize("missing", [1, 5_000, 500_000])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, missing: int) -> None:
+    source = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
+    [file] = convert(source, tmp_path, options=Options(["Q8_0"]))
+    size = file.path.stat().st_size - missing
+    command = ["convert", str(source), "--out", str(tmp_path / "out"), "--quant", "Q8_0"]
+    limited = [sys.executable, "-c", LIMITED, str(size), *command]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert names(tmp_path / "out") == []
+
+
 def test_a_disk_full_at_the_drafter_leaves_no_target(tmp_path: Path, command: list[str]) -> None:
     limited = [sys.executable, "-c", LIMITED, "2000000", *command]
     done = subprocess.run(limited, capture_output=True, text=True)
