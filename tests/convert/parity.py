@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from localmtp.convert import FILE_TYPES, Options, convert
@@ -26,7 +26,7 @@ _FOLDER_KEY = "quantize.imatrix.file"
 """Ours is without the folder, a difference that the documentation lists."""
 
 
-def compare(shape: str, folder: Path) -> list[tuple[str, str, str]]:
+def compare(shape: str, folder: Path) -> Iterator[tuple[str, str, str]]:
     """(type, without a matrix, with one): `same`, `refused` by both, or what differs."""
     name = official.folder_name(shape)
     theirs = write_checkpoint(folder / "old" / name, shape)
@@ -37,17 +37,15 @@ def compare(shape: str, folder: Path) -> list[tuple[str, str, str]]:
         draw(full, matrix)
     else:
         measure(full, matrix)
-    rows = []
     for quant in FILE_TYPES:
         if quant in official.OUTPUT_TYPES:
             reference = folder / "reference.gguf"
             official.convert(theirs, quant, reference)
             [file] = convert(ours, folder / "out", options=Options([quant], force=True))
-            rows.append((quant, _difference(file.path, reference), ""))
+            yield quant, _difference(file.path, reference), ""
         else:
             plain, weighted = (_quantized(ours, full, quant, m, folder) for m in (None, matrix))
-            rows.append((quant, plain, weighted))
-    return rows
+            yield quant, plain, weighted
 
 
 def _quantized(ours: Path, full: Path, quant: str, matrix: Path | None, folder: Path) -> str:
