@@ -17,7 +17,7 @@ MIXTURES = ("Q4_K_M", "Q3_K_L", "MXFP4_MOE")
 
 SIMPLE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q5_K_M", "Q6_K", "TQ1_0", "TQ2_0")
 
-WEIGHTED = ("IQ1_S", "IQ2_XS", "IQ3_M", "IQ4_NL", "Q2_K_S", "Q4_K_M")
+WEIGHTED = ("IQ2_XS", "IQ3_M", "IQ4_NL", "Q2_K_S", "Q4_K_M")
 """Types whose bytes depend on an importance matrix."""
 
 
