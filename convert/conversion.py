@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,18 @@ from localmtp.convert.quantize import Recipe, file_type
 from localmtp.convert.report import SUFFIX, DrafterScore, TargetScore
 from localmtp.convert.source import locate
 from localmtp.convert.stream import Output, stream
-from localmtp.convert.writer import GgufFile, WrittenFile, existing, require_room
+from localmtp.convert.writer import (
+    GgufFile,
+    WrittenFile,
+    existing,
+    remove_unfinished,
+    require_room,
+)
 from localmtp.errors import LocalmtpError
 from localmtp.machine import cores
+
+Scores = Mapping[str, TargetScore | DrafterScore]
+"""By the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +108,9 @@ def convert(
     """Convert a checkpoint, or a target and its drafter, to GGUF.
 
     Files are called `NAME-TYPE.gguf`, `mtp-NAME-TYPE.gguf` and `mmproj-NAME-TYPE.gguf`, a report
-    `NAME.report.json`. Each checkpoint is read once, whatever the number of quantizations, and a
-    file gets its name when it has been checked.
+    `NAME.report.json`. Each checkpoint is read once, whatever the number of quantizations. The
+    files get their names together, when all have been checked and measured; a run that ends before
+    leaves nothing.
 
     Args:
         source: a checkpoint's directory, or `USER/REPO` on the Hugging Face hub.
@@ -123,14 +133,17 @@ def convert(
         projectors = _plan_projectors(jobs[0], out, options)
         models = [file for job in jobs for file in job.files]
         _require_place([*models, *projectors], out, report, force=options.force)
-        converted: list[ConvertedFile] = []
-        for job in jobs:
-            smallest = min(converted, key=lambda file: file.bits_per_weight, default=None)
-            target = smallest.path if smallest else None
-            converted += _write(job, target, options.part_size, threads, progress)
-        converted += [_write_projector(planned, progress) for planned in projectors]
-        if report and text:
-            converted = _measure(converted, text, report, threads, progress)
+        with ExitStack() as unnamed:
+            finished: list[_Finished] = []
+            for job in jobs:
+                smallest = min(finished, key=lambda file: file.bits_per_weight, default=None)
+                target = smallest.path if smallest else None
+                finished += _write(job, target, options.part_size, threads, progress, unnamed)
+            finished += [_write_projector(planned, progress, unnamed) for planned in projectors]
+            scores: Scores = {}
+            if report and text:
+                scores = _measure(finished, text, report, threads, progress)
+            return [file.give_name(scores) for file in finished]
     except OSError as error:
         place = error.filename or out
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -138,7 +151,6 @@ def convert(
             f"cannot write {place}: {error.strerror or error}",
             hint="free some space or choose another --out" if full else "choose another --out",
         ) from error
-    return converted
 
 
 def _plan_jobs(
@@ -185,6 +197,32 @@ def _text_to_measure_on(target: Job, options: Options) -> Text:
 
 
 @dataclass(frozen=True, slots=True)
+class _Finished:
+    """A model that is whole and has not got its name yet."""
+
+    file: GgufFile
+    quant: str
+    drafter: bool
+    bits_per_weight: float
+    projector: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where it is until then."""
+        return self.file.parts[0]
+
+    def give_name(self, scores: Scores) -> ConvertedFile:
+        return ConvertedFile(
+            self.file.commit(),
+            self.quant,
+            self.drafter,
+            self.bits_per_weight,
+            self.projector,
+            scores.get(self.path.name),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _PlannedProjector:
     projector: Projector
     quant: str
@@ -206,17 +244,17 @@ def _plan_projectors(target: Job, out: Path, options: Options) -> list[_PlannedP
 
 
 def _write_projector(
-    planned: _PlannedProjector, progress: Callable[[Progress], None]
-) -> ConvertedFile:
+    planned: _PlannedProjector, progress: Callable[[Progress], None], unnamed: ExitStack
+) -> _Finished:
     done = 0
-    with GgufFile(planned.path, planned.projector.writer(planned.quant)) as file:
-        for data in planned.projector.data(planned.quant):
-            file.write(data)
-            done += data.nbytes
-            progress(Progress(planned.path, done, planned.size))
-        file.flush()
-        bits = planned.size * 8 / planned.projector.weights
-        return ConvertedFile(file.commit(), planned.quant, False, bits, projector=True)
+    file = unnamed.enter_context(GgufFile(planned.path, planned.projector.writer(planned.quant)))
+    for data in planned.projector.data(planned.quant):
+        file.write(data)
+        done += data.nbytes
+        progress(Progress(planned.path, done, planned.size))
+    file.finish()
+    bits = planned.size * 8 / planned.projector.weights
+    return _Finished(file, planned.quant, False, bits, projector=True)
 
 
 def _require_place(
@@ -232,6 +270,8 @@ def _require_place(
     for path in in_the_way:
         if not force:
             raise LocalmtpError(f"{path} exists already", hint="--force replaces it")
+    for file in files:
+        remove_unfinished(file.path)
     require_room(out, [file.size for file in files])
     out.mkdir(parents=True, exist_ok=True)
 
@@ -242,42 +282,44 @@ def _write(
     part_size: int,
     threads: int,
     progress: Callable[[Progress], None],
-) -> list[ConvertedFile]:
+    unnamed: ExitStack,
+) -> list[_Finished]:
     """Write and check the files of one checkpoint, all in one pass."""
-    with ExitStack() as stack:
-        models = [GgufFile(file.path, job.writer(file, part_size)) for file in job.files]
-        outputs = [
-            Output(stack.enter_context(model), file.types, file.recipe.importance)
-            for model, file in zip(models, job.files, strict=True)
-        ]
-        done = 0
-        with closing(stream(job.tensors, outputs, threads)) as sizes:
-            for size in sizes:
-                done += size
-                progress(Progress(job.checkpoint.directory, done, job.size))
-        converted = []
-        for model, file in zip(models, job.files, strict=True):
-            model.flush()
-            progress(Progress(file.path, 0, 0))
-            check(model.parts[0], threads, target)
-            drafter = job.spec.backbone is not None
-            bits = file.size * 8 / job.weights
-            converted.append(ConvertedFile(model.commit(), file.recipe.name, drafter, bits))
-        return converted
+    models = [
+        unnamed.enter_context(GgufFile(file.path, job.writer(file, part_size)))
+        for file in job.files
+    ]
+    outputs = [
+        Output(model, file.types, file.recipe.importance)
+        for model, file in zip(models, job.files, strict=True)
+    ]
+    done = 0
+    with closing(stream(job.tensors, outputs, threads)) as sizes:
+        for size in sizes:
+            done += size
+            progress(Progress(job.checkpoint.directory, done, job.size))
+    finished = []
+    for model, file in zip(models, job.files, strict=True):
+        model.finish()
+        progress(Progress(file.path, 0, 0))
+        check(model.parts[0], threads, target)
+        bits = file.size * 8 / job.weights
+        finished.append(_Finished(model, file.recipe.name, job.spec.backbone is not None, bits))
+    return finished
 
 
 def _measure(
-    converted: Sequence[ConvertedFile],
+    finished: Sequence[_Finished],
     text: Text,
     path: Path,
     threads: int,
     progress: Callable[[Progress], None],
-) -> list[ConvertedFile]:
-    """The files with their scores, which are written to `path` as well."""
+) -> Scores:
+    """The files' scores, which are written to `path` as well."""
     measured = [
         file
-        for file in converted
-        if not file.projector and fits_memory(sum(part.size for part in file.parts))
+        for file in finished
+        if not file.projector and fits_memory(sum(part.stat().st_size for part in file.file.parts))
     ]
     measured.sort(key=lambda file: file.bits_per_weight, reverse=True)
     report = measure(
@@ -290,5 +332,4 @@ def _measure(
     )
     report.save(path)
     scores: list[TargetScore | DrafterScore] = [*report.targets, *report.drafters]
-    by_file = {score.file: score for score in scores}
-    return [replace(file, score=by_file.get(file.path.name)) for file in converted]
+    return {score.file: score for score in scores}

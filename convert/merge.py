@@ -82,6 +82,7 @@ def merge(
     partial = destination.with_name(f".{destination.name}.partial")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
         require_room(out, [part.path.stat().st_size for part in parts])
         digest = hashlib.sha256()
         total = sum(size for part in parts for _, _, size in part.tensors)

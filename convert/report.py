@@ -78,8 +78,11 @@ class Report:
     def save(self, path: Path) -> None:
         """Write it beside `path` and rename."""
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_report(path: Path) -> Report:

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -45,7 +46,7 @@ class GgufFile:
 
     def __init__(self, destination: Path, writer: GGUFWriter) -> None:
         self._destination = destination
-        self._folder = destination.with_name(f".{destination.name}.partial")
+        self._folder = _folder(destination)
         self._writer = writer
         self._tensors = [
             (part, name) for part, names in enumerate(writer.tensors) for name in names
@@ -55,7 +56,7 @@ class GgufFile:
         self._hashes: list[hashlib._Hash] = []
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_unfinished(self._destination)
         self._folder.mkdir(parents=True)
         try:
             self._write_header()
@@ -87,8 +88,9 @@ class GgufFile:
 
     def _remove(self) -> None:
         for file in self._writer.fout or ():
-            file.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(OSError):  # what a full disk did not take is written once more
+                file.close()
+        remove_unfinished(self._destination)
 
     @property
     def parts(self) -> list[Path]:
@@ -106,12 +108,13 @@ class GgufFile:
             self._append(part, memoryview(bytes(padding)))
             self._next, self._written = self._next + 1, 0
 
-    def flush(self) -> None:
-        """Hand everything to the disk, so that the parts can be opened by name."""
+    def finish(self) -> None:
+        """Hand everything to the disk; nothing more is written."""
         assert self._next == len(self._tensors)
         for file in self._writer.fout or ():
             file.flush()
             os.fsync(file.fileno())
+            file.close()
 
     def commit(self) -> list[WrittenFile]:
         """Give the parts their names, in place of what had them."""
@@ -129,6 +132,16 @@ class GgufFile:
         assert self._writer.fout is not None
         self._writer.fout[part].write(data)
         self._hashes[part].update(data)
+
+
+def _folder(destination: Path) -> Path:
+    """Where a model's files are until they are whole."""
+    return destination.with_name(f".{destination.name}.partial")
+
+
+def remove_unfinished(destination: Path) -> None:
+    """Remove what a run that was killed has left of a model."""
+    shutil.rmtree(_folder(destination), ignore_errors=True)
 
 
 def existing(destination: Path) -> list[Path]:

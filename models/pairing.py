@@ -56,12 +56,14 @@ class Described:
     def traits(self) -> Traits:
         """What decides about pairing."""
         header = self.header
+        pattern = header.setting("attention.sliding_window_pattern")
         return Traits(
             name=self.name,
             architecture=header.architecture,
             embedding_length=header.number("embedding_length"),
             embedding_length_out=header.number("embedding_length_out"),
             n_vocab=header.n_vocab,
+            sliding=any(pattern) if isinstance(pattern, tuple) else True,
         )
 
 

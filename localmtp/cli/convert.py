@@ -119,8 +119,9 @@ def command(
 ) -> None:
     """Convert SOURCE, a checkpoint directory or hub repository, and its drafter.
 
-    Writes NAME-TYPE.gguf for a target and mtp-NAME-TYPE.gguf for a drafter, each checked by
-    running it before it gets its name, and mmproj-NAME-TYPE.gguf where asked for.
+    Writes NAME-TYPE.gguf for a target, mtp-NAME-TYPE.gguf for a drafter, and
+    mmproj-NAME-TYPE.gguf where asked for. Models are checked by running them; the files of a run
+    get their names together.
 
     \b
     localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf

@@ -30,13 +30,15 @@ class Traits:
     embedding_length_out: int
     """What a drafter gives back to its target."""
     n_vocab: int
+    sliding: bool = True
+    """Whether some layers have a sliding window; True where that is not known."""
 
 
 def check_target(target: Traits) -> None:
     """Refuse what cannot be a target.
 
     Raises:
-        LocalmtpError: a drafter, or a model of another architecture.
+        LocalmtpError: a drafter, a model of another architecture, or one that libllama cannot run.
     """
     if target.architecture in (DRAFTER, *FORKS):
         raise LocalmtpError(
@@ -49,13 +51,15 @@ def check_target(target: Traits) -> None:
             f"localmtp runs `{TARGET}`",
             hint="try `localmtp list` for the models that it knows",
         )
+    _require_sliding(target)
 
 
 def check_pair(target: Traits, drafter: Traits) -> None:
     """Refuse a drafter that cannot draft for the target.
 
     Raises:
-        LocalmtpError: not a drafter, of a fork's format, or made for another target.
+        LocalmtpError: not a drafter, of a fork's format, made for another target, or one that
+            libllama cannot run.
     """
     if drafter.architecture in FORKS:
         raise fork_format(drafter.name, drafter.architecture)
@@ -76,6 +80,15 @@ def check_pair(target: Traits, drafter: Traits) -> None:
             f"{drafter.name} has a vocabulary of {drafter.n_vocab} tokens; "
             f"{target.name} has {target.n_vocab}",
             hint=_WITHOUT,
+        )
+    _require_sliding(drafter)
+
+
+def _require_sliding(model: Traits) -> None:
+    """Where libllama finds none, in a target or a drafter, it ends the process."""
+    if not model.sliding:
+        raise LocalmtpError(
+            f"{model.name} has no layer with a sliding window; libllama runs no such Gemma 4"
         )
 
 

@@ -1,12 +1,14 @@
 """Files are what llama.cpp's own converter and quantizer make of the same checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from localmtp.convert import FILE_TYPES, ConvertedFile, Options, convert
+from localmtp.convert.imatrix import read_imatrix
 from localmtp.engine import ggml
-from tests.convert import official
+from tests.convert import importance, official
 from tests.convert.checkpoints import SHAPES, write_checkpoint
 from tests.convert.gguf_files import digest, metadata, tensors
 
@@ -14,6 +16,9 @@ MIXTURES = ("Q4_K_M", "Q3_K_L", "MXFP4_MOE")
 """Where the type of a tensor depends on its place, the number of layers and experts."""
 
 SIMPLE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q5_K_M", "Q6_K", "TQ1_0", "TQ2_0")
+
+WEIGHTED = ("IQ2_XS", "IQ3_M", "IQ4_NL", "Q2_K_S", "Q4_K_M")
+"""Types whose bytes depend on an importance matrix."""
 
 
 def convert_shape(tmp_path: Path, shape: str, *quants: str, **checkpoint: object) -> list[Path]:
@@ -45,6 +50,23 @@ def test_equals_what_libllama_makes_of_the_whole_file(tmp_path: Path, shape: str
         ggml.quantize_file(full, whole, FILE_TYPES[quant], importance={}, overrides=[])
         assert tensors(path) == tensors(whole), quant
         assert metadata(path) == metadata(whole), quant
+
+
+@pytest.mark.parametrize(
+    ("shape", "quants"), [("26B-A4B", WEIGHTED[-3:]), ("E2B-assistant", WEIGHTED)]
+)
+def test_importance_counts_as_it_does_for_libllama(
+    tmp_path: Path, shape: str, quants: Sequence[str]
+) -> None:
+    [full] = convert_shape(tmp_path, shape, "BF16")
+    matrix, whole = tmp_path / "imatrix.gguf", tmp_path / "whole.gguf"
+    importance.draw(full, matrix)
+    options = Options(quants, imatrix=matrix)
+    weighted = convert(tmp_path / official.folder_name(shape), tmp_path, options=options)
+    weights = read_imatrix(matrix).weights
+    for quant, file in zip(quants, weighted, strict=True):
+        ggml.quantize_file(full, whole, FILE_TYPES[quant], importance=weights, overrides=[])
+        assert tensors(file.path) == tensors(whole), quant
 
 
 @pytest.mark.parametrize("dtype", ["F16", "F32"])
@@ -114,3 +136,16 @@ def test_equals_the_official_two_steps(tmp_path: Path, shape: str) -> None:
         official.quantize(full, quant, theirs)
         assert tensors(path) == tensors(theirs), quant
         assert metadata(path) == metadata(theirs), quant
+
+
+@official.needs_llama_cpp
+@pytest.mark.parametrize("shape", ["E2B", "26B-A4B"])
+def test_importance_counts_as_it_does_officially(tmp_path: Path, shape: str) -> None:
+    [full] = convert_shape(tmp_path, shape, "BF16")
+    matrix, theirs = tmp_path / "imatrix.gguf", tmp_path / "theirs.gguf"
+    importance.measure(full, matrix)
+    options = Options(WEIGHTED, imatrix=matrix)
+    weighted = convert(tmp_path / official.folder_name(shape), tmp_path, options=options)
+    for quant, file in zip(WEIGHTED, weighted, strict=True):
+        official.quantize(full, quant, theirs, "--imatrix", matrix)
+        assert tensors(file.path) == tensors(theirs), quant

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from localmtp.convert import Options, convert
@@ -68,6 +68,9 @@ def convert_or_refuse(checkpoint: Path) -> None:
         convert(checkpoint, checkpoint.parent / "out", options=Options(["Q8_0"], force=True))
     except LocalmtpError as error:
         assert error.message
+        event("refused")
+    else:
+        event("converted")
     assert not list((checkpoint.parent / "out").glob(".*"))
 
 

@@ -73,6 +73,31 @@ def test_a_drafter_asked_for_must_fit(
             resolve(str(target), drafter=str(offered))
 
 
+def without_windows(model: bytes) -> bytes:
+    """The same file, in which no layer has a sliding window."""
+    key = b".attention.sliding_window_pattern"
+    start = model.index(key) + len(key) + 8  # the types of the value and of its elements
+    count = int.from_bytes(model[start : start + 8], "little")
+    pattern = slice(start + 8, start + 8 + count)
+    assert set(model[pattern]) == {0, 1}
+    return model[: pattern.start] + bytes(count) + model[pattern.stop :]
+
+
+def test_what_would_end_libllama_is_refused(target: Path, pair: Pair) -> None:
+    drafter = target.parent / "mtp-gemma-4-tiny.gguf"
+    drafter.write_bytes(without_windows(pair.drafter))
+    command = [sys.executable, "-m", "localmtp", "run", str(target), "Hi"]
+    command += ["--temp", "0", "--max-tokens", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    refusal = "has no layer with a sliding window; libllama runs no such Gemma 4\n"
+    done = subprocess.run([*command, "--drafter", str(drafter)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"error: {drafter.name} {refusal}")
+    target.write_bytes(without_windows(pair.target))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"error: {target.name} {refusal}")
+
+
 def test_bad_paths_are_named(target: Path, pair: Pair, tmp_path: Path) -> None:
     drafter = tmp_path / "drafter.gguf"
     drafter.write_bytes(pair.drafter)
