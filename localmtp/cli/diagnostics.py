@@ -15,6 +15,11 @@ from localmtp.errors import LocalmtpError
 
 INTERRUPTED = 130
 
+VISIBLE = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+"""How control characters that are not ours, of a model or in a file's name, are shown."""
+
 
 class ReaderGoneError(Exception):
     """Whoever read our standard output has closed it; nothing is wrong."""
@@ -47,14 +52,15 @@ def guarded(command: click.Command, arguments: list[str]) -> int:
 def _fail(message: str, hint: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {_one_line(message)}", err=True)
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {_shown(message)}", err=True)
     if hint:
-        click.echo(f"{click.style('hint', fg='cyan')}: {hint}", err=True)
+        click.echo(f"{click.style('hint', fg='cyan')}: {_shown(hint)}", err=True)
     return 1
 
 
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
+def _shown(words: str) -> str:
+    """On one line, and nothing that a terminal would obey."""
+    return " ".join(words.split()).translate(VISIBLE)
 
 
 def _silence_stdout() -> None:

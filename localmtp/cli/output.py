@@ -6,11 +6,7 @@ import sys
 
 import click
 
-from localmtp.cli.diagnostics import ReaderGoneError
-
-_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_VISIBLE.pop(ord("\n"))
-_VISIBLE.pop(ord("\t"))
+from localmtp.cli.diagnostics import VISIBLE, ReaderGoneError
 
 
 def text(said: str) -> None:
@@ -20,7 +16,7 @@ def text(said: str) -> None:
         ReaderGoneError: standard output was closed by its reader.
     """
     if said:
-        _write(said.translate(_VISIBLE) if sys.stdout.isatty() else said)
+        _write(said.translate(VISIBLE) if sys.stdout.isatty() else said)
 
 
 def line(words: str = "") -> None:
@@ -35,7 +31,7 @@ def line(words: str = "") -> None:
 def aside(said: str) -> None:
     """Show a model's thoughts on the terminal, dimmed; they are not part of the answer."""
     if said and sys.stderr.isatty():
-        click.echo(dim(said.translate(_VISIBLE)), err=True, nl=False)
+        click.echo(dim(said.translate(VISIBLE)), err=True, nl=False)
 
 
 def dim(words: str) -> str:

@@ -224,3 +224,9 @@ def test_works_where_the_locale_knows_only_ascii() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = localmtp(*RUN, "Repeat this: café 🙂", "--temp", "0", env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_name_that_would_colour_the_terminal_is_shown_instead() -> None:
+    said = error_of(localmtp("run", "\x1b[31mred.gguf", "Hello"))
+    assert "\x1b" not in said
+    assert "\\x1b[31mred.gguf" in said
