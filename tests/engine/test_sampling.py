@@ -44,7 +44,7 @@ def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: Sampli
     found = distribution(logits, sampling)
     dense = np.zeros(vocabulary)
     dense[found.ids] = found.probs
-    np.testing.assert_allclose(dense, plain_probabilities(logits, sampling), atol=1e-12)
+    np.testing.assert_allclose(dense, plain_probabilities(logits, sampling), atol=1e-6)
     assert (np.diff(found.probs) <= 0).all()
 
 
@@ -61,13 +61,13 @@ def test_greedy_draft_is_the_argmax_wherever_it_lies(vocabulary: int) -> None:
 
 
 def test_residual_is_what_the_drafter_left() -> None:
-    p = Distribution(np.array([7, 3, 9], np.int32), np.array([0.5, 0.3, 0.2]))
-    q = Distribution(np.array([3, 7, 1], np.int32), np.array([0.6, 0.3, 0.1]))
+    p = Distribution([7, 3, 9], [0.5, 0.3, 0.2])
+    q = Distribution([3, 7, 1], [0.6, 0.3, 0.1])
     rest = p.minus(q)
     assert rest.of(7) == pytest.approx(0.5)
     assert rest.of(9) == pytest.approx(0.5)
     assert rest.of(3) == 0.0
-    assert p.minus(p).probs.tolist() == p.probs.tolist()
+    assert p.minus(p).probs == p.probs
 
 
 @pytest.mark.parametrize("likeness", [0.0, 0.5, 0.95, 1.0])
@@ -127,4 +127,4 @@ def test_what_is_masked_out_is_never_sampled(vocabulary: int) -> None:
     logits = np.full(vocabulary, -np.inf, np.float32)
     logits[[7, vocabulary - 2]] = 1.0, 2.0
     found = distribution(logits, Sampling(top_p=1.0))
-    assert found.ids.tolist() == [vocabulary - 2, 7]
+    assert found.ids == [vocabulary - 2, 7]
