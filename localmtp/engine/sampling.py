@@ -30,6 +30,11 @@ _BLOCKS = 256
 are looked at as rows of this length."""
 
 
+_COLDEST = 1e-6
+"""Temperatures below this change nothing but the range of numbers: logits that differ at all differ
+by more than this, and divided by less they leave the range of 32 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen; the defaults are Gemma 4's own.
@@ -247,9 +252,12 @@ class Truncation:
         # Settings are read where libllama is not: `localmtp --help`, the chat.
         from localmtp.engine.llama import Ranking
 
-        self._k = sampling.top_k
+        self._sampling = sampling
         self._rank = Ranking(
-            sampling.top_k, sampling.temperature, sampling.top_p, sampling.min_p
+            max(1, sampling.top_k),
+            max(_COLDEST, sampling.temperature),
+            sampling.top_p,
+            sampling.min_p,
         ).rank
 
     def of(self, logits: Floats) -> Distribution:
@@ -258,10 +266,13 @@ class Truncation:
         Args:
             logits: [n_vocab], at least one of them finite.
         """
-        if logits.size < _SMALL or not 0 < 2 * self._k <= _BLOCKS:
+        k = self._sampling.top_k
+        if k <= 0:
+            return _of_all(logits, self._sampling)
+        if logits.size < _SMALL:
             ids, top = self._rank(logits)
         else:
-            few = _top_ids(logits, self._k)
+            few = _top_ids(logits, k)
             ids, top = self._rank(logits[few], few)
         first = top[0]
         weights = [exp(logit - first) for logit in top]
@@ -277,23 +288,36 @@ def distribution(logits: Floats, sampling: Sampling) -> Distribution:
     return Truncation(sampling).of(logits)
 
 
+def _of_all(logits: Floats, sampling: Sampling) -> Distribution:
+    """Without top-k: libllama's sums in 32 bits would miss top-p by half a percent here."""
+    ids = (-logits).argsort(kind="stable")[: np.count_nonzero(logits > -np.inf)]
+    top = logits[ids].astype(np.float64)
+    probs = np.exp((top - top[0]) / sampling.temperature)
+    cumulative = probs.cumsum()
+    keep = probs.size
+    if sampling.top_p < 1.0:
+        keep = int(cumulative.searchsorted(sampling.top_p * cumulative[-1])) + 1
+    if sampling.min_p > 0.0:  # relative to the first, which is 1
+        keep = min(keep, max(1, int((probs >= sampling.min_p).sum())))
+    return Distribution(ids[:keep].tolist(), (probs[:keep] / cumulative[keep - 1]).tolist())
+
+
 def _top_ids(logits: Floats, k: int) -> TokenIds:
-    """Ids of the k largest logits in ascending order, perhaps with some of the next ones.
+    """Ids of the k largest logits of a large vocabulary, perhaps with some of the next ones.
 
     At least k logits reach the k-th largest of the maxima of disjoint columns, so those that do are
-    all that matter; of a large vocabulary only the few columns are looked into that hold one.
-
-    Args:
-        logits: [n_vocab], at least `_SMALL`.
-        k: half of `_BLOCKS` at most.
+    all that matter; only the few columns are looked into that hold one.
     """
     n = logits.size
     width = _BLOCKS if n % _COLUMNS else _COLUMNS
+    if 2 * k > width:
+        return np.argpartition(logits, max(0, n - k))[max(0, n - k) :].astype(np.int32)
     table = logits[: n - n % width].reshape(-1, width)
     maxima = table.max(axis=0)
     if width == _BLOCKS:
         return (logits >= _bound(maxima, k)).nonzero()[0].astype(np.int32)
-    bound = _bound(maxima.reshape(-1, _BLOCKS).max(axis=0), k)
+    few = maxima.reshape(-1, _BLOCKS).max(axis=0) if 2 * k <= _BLOCKS else maxima
+    bound = _bound(few, k)
     columns = (maxima >= bound).nonzero()[0]
     rows, at = (table.take(columns, axis=1) >= bound).nonzero()
     ids: TokenIds = (rows * _COLUMNS + columns[at]).astype(np.int32)

@@ -10,6 +10,7 @@ from localmtp.engine.sampling import (
     Greedy,
     Sampling,
     Stochastic,
+    Truncation,
     distribution,
 )
 
@@ -36,7 +37,10 @@ def plain_probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDAr
         Sampling(temperature=0.3, top_k=5, top_p=0.7),
         Sampling(temperature=1.7, top_k=0, top_p=0.9, min_p=0.02),
         Sampling(top_k=1),
+        Sampling(temperature=1e-40),
         Sampling(top_k=600, top_p=1.0, min_p=0.1),
+        Sampling(temperature=0.8, top_k=0, top_p=0.6),
+        Sampling(temperature=0.5, top_k=0, top_p=1.0, min_p=0.01),
     ],
 )
 def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: Sampling) -> None:
@@ -46,6 +50,40 @@ def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: Sampli
     dense[found.ids] = found.probs
     np.testing.assert_allclose(dense, plain_probabilities(logits, sampling), atol=1e-6)
     assert (np.diff(found.probs) <= 0).all()
+
+
+def test_one_truncation_serves_vocabularies_of_any_size() -> None:
+    """Target and drafter need not have the same."""
+    random = np.random.default_rng(8)
+    sampling = Sampling()
+    truncation = Truncation(sampling)
+    for size in (300, 262_144, 40, 5000, 262_144, 300):
+        logits = random.normal(0, 3, size).astype(np.float32)
+        before = logits.copy()
+        assert truncation.of(logits) == distribution(logits, sampling)
+        assert (logits == before).all()
+
+
+def test_tokens_lie_side_by_side_in_the_cumulated_probabilities() -> None:
+    spread = Distribution([7, 3, 9, 4], [0.5, 0.0, 0.375, 0.125])
+    drawn = [spread.at(place) for place in (0.0, 0.49, 0.5, 0.874, 0.875, 0.99, 1.0)]
+    assert drawn == [7, 7, 9, 9, 4, 4, 7]
+
+
+def test_a_seed_gives_the_same_tokens_again() -> None:
+    logits = np.random.default_rng(4).normal(0, 1, (4, 5000)).astype(np.float32)
+
+    def tokens(seed: int) -> list[int]:
+        sampler, found = Stochastic(Sampling(seed=seed)), list[int]()
+        for _ in range(30):
+            draft = Draft()
+            for row in logits[:3]:
+                sampler.draw(sampler.propose(row[::-1]), draft)
+            accepted, follower = sampler.judge(logits, draft)
+            found += [*draft.tokens[:accepted], follower]
+        return found
+
+    assert tokens(1) == tokens(1) != tokens(2)
 
 
 @pytest.mark.parametrize("vocabulary", [100, 5000, 262_144, 262_147])

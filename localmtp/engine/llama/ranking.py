@@ -19,9 +19,6 @@ from localmtp.engine.llama.vocab import TokenIds
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """`llama_token_data`."""
 
-_EVERYTHING = 2**31 - 1
-"""A top-k that sorts and drops nothing."""
-
 _FEW = 256
 """Candidates that there is room for at first."""
 
@@ -30,7 +27,7 @@ class Ranking(Owned):
     """Truncates logits: top-k, temperature, top-p and min-p, in this order.
 
     Args:
-        top_k: 0 for no limit.
+        top_k: at least 1.
         temperature: above 0.
         top_p: 1 for no limit.
         min_p: 0 for no limit.
@@ -41,8 +38,6 @@ class Ranking(Owned):
     def __init__(self, top_k: int, temperature: float, top_p: float, min_p: float) -> None:
         self._chain = capi.llama_sampler_chain_init(capi.llama_sampler_chain_default_params())
         self._finalizer = weakref.finalize(self, capi.llama_sampler_free, self._chain)
-        if top_k <= 0 and top_p >= 1.0:
-            top_k = _EVERYTHING  # top-p sorts, and as far as it must; without it nothing would
         for sampler in (
             capi.llama_sampler_init_top_k(top_k),
             capi.llama_sampler_init_temp(temperature),
