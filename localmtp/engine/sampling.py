@@ -14,9 +14,10 @@ from math import exp
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from localmtp.engine.llama import Floats, TokenIds
+    from localmtp.engine.llama import Floats
 
 _COLUMNS = 4096
 """Logits are looked at as rows of this length, whose column maxima take one pass of wide vector
@@ -29,6 +30,8 @@ _BLOCKS = 256
 """As many maxima of columns are enough to find a bound in. Vocabularies of sizes that no Gemma has
 are looked at as rows of this length."""
 
+
+_LOWEST = np.finfo(np.float32).min
 
 _COLDEST = 1e-6
 """Temperatures below this change nothing but the range of numbers: logits that differ at all differ
@@ -302,7 +305,7 @@ def _of_all(logits: Floats, sampling: Sampling) -> Distribution:
     return Distribution(ids[:keep].tolist(), (probs[:keep] / cumulative[keep - 1]).tolist())
 
 
-def _top_ids(logits: Floats, k: int) -> TokenIds:
+def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
     """Ids of the k largest logits of a large vocabulary, perhaps with some of the next ones.
 
     At least k logits reach the k-th largest of the maxima of disjoint columns, so those that do are
@@ -311,19 +314,19 @@ def _top_ids(logits: Floats, k: int) -> TokenIds:
     n = logits.size
     width = _BLOCKS if n % _COLUMNS else _COLUMNS
     if 2 * k > width:
-        return np.argpartition(logits, max(0, n - k))[max(0, n - k) :].astype(np.int32)
+        return np.argpartition(logits, max(0, n - k))[max(0, n - k) :]
     table = logits[: n - n % width].reshape(-1, width)
-    maxima = table.max(axis=0)
+    maxima = np.maximum.reduce(table, axis=0)
     if width == _BLOCKS:
-        return (logits >= _bound(maxima, k)).nonzero()[0].astype(np.int32)
-    few = maxima.reshape(-1, _BLOCKS).max(axis=0) if 2 * k <= _BLOCKS else maxima
+        return (logits >= _bound(maxima, k)).nonzero()[0]
+    few = np.maximum.reduce(maxima.reshape(-1, _BLOCKS)) if 2 * k <= _BLOCKS else maxima
     bound = _bound(few, k)
     columns = (maxima >= bound).nonzero()[0]
     rows, at = (table.take(columns, axis=1) >= bound).nonzero()
-    ids: TokenIds = (rows * _COLUMNS + columns[at]).astype(np.int32)
+    ids: NDArray[np.intp] = rows * _COLUMNS + columns[at]
     return ids
 
 
 def _bound(maxima: Floats, k: int) -> np.float32:
     """The k-th largest, or the lowest number where that was masked out."""
-    return max(np.partition(maxima, -k)[-k], np.finfo(np.float32).min)
+    return max(np.partition(maxima, -k)[-k], _LOWEST)

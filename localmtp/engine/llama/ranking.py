@@ -11,10 +11,10 @@ import weakref
 
 import numpy as np
 from llama_cpp import llama_cpp as capi
+from numpy.typing import NDArray
 
 from localmtp.engine.llama.context import Floats
 from localmtp.engine.llama.library import Owned
-from localmtp.engine.llama.vocab import TokenIds
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """`llama_token_data`."""
@@ -47,7 +47,9 @@ class Ranking(Owned):
             capi.llama_sampler_chain_add(self._chain, sampler)
         self._make_room(_FEW)
 
-    def rank(self, logits: Floats, ids: TokenIds | None = None) -> tuple[list[int], list[float]]:
+    def rank(
+        self, logits: Floats, ids: NDArray[np.intp] | None = None
+    ) -> tuple[list[int], list[float]]:
         """What is left, most probable first: token ids, and logits divided by the temperature.
 
         Args:
