@@ -12,7 +12,7 @@ import weakref
 import numpy as np
 
 from localmtp.engine.llama import Floats, Model, TokenIds, library, log_lines
-from localmtp.engine.sampling import Draft, Proposal, Sampler, Sampling, distribution
+from localmtp.engine.sampling import Draft, Proposal, Sampler, Sampling, Truncation
 from localmtp.errors import LocalmtpError
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -104,7 +104,8 @@ class ConstrainedSampler:
     def __init__(self, inner: Sampler, sampling: Sampling, grammar: Grammar) -> None:
         self._inner = inner
         greedy = Sampling(1.0, top_k=_LIKELY, top_p=1.0)
-        self._truncation = sampling if sampling.temperature > 0 else greedy
+        truncation = Truncation(sampling if sampling.temperature > 0 else greedy)
+        self._truncated = truncation.of
         self._grammar = grammar
 
     def propose(self, logits: Floats) -> Proposal:
@@ -135,7 +136,7 @@ class ConstrainedSampler:
         return accepted, follower
 
     def _allowed(self, logits: Floats, state: Grammar) -> TokenIds:
-        ids = state.allowed(distribution(logits, self._truncation).ids)
+        ids = state.allowed(np.array(self._truncated(logits).ids, np.int32))
         if not ids.size:
             everything = np.arange(logits.size, dtype=np.int32)
             ids = state.allowed(everything[np.isfinite(logits)])

@@ -5,8 +5,6 @@ Prompt look-up decoding (Saxena 2023), with the length decided by pacing.
 
 from __future__ import annotations
 
-import numpy as np
-
 from localmtp.engine.drafter import Drafter
 from localmtp.engine.pacing import Pacing
 from localmtp.engine.sampling import Distribution, Draft, Proposal, Sampler
@@ -51,7 +49,7 @@ class Lookup:
             if length:
                 draft = Draft()
                 for token in tokens[at : at + length]:
-                    certain = Distribution(np.array([token], np.int32), np.ones(1))
+                    certain = Distribution([token], [1.0])
                     sampler.draw(Proposal(1.0, token, certain), draft)
                 return draft
         return None

@@ -8,24 +8,34 @@ from the residual max(0, p - q); what comes out is distributed exactly as p, wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import exp
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from localmtp.engine.llama import Floats, TokenIds
+    from localmtp.engine.llama import Floats
 
 _COLUMNS = 4096
 """Logits are looked at as rows of this length, whose column maxima take one pass of wide vector
 instructions; the k-th largest of the maxima bounds the k-th largest logit from below."""
 
 _SMALL = 8 * _COLUMNS
-"""Vocabularies below this, and of sizes no Gemma has, are looked at as shorter rows."""
+"""Vocabularies below this are ranked as a whole."""
 
 _BLOCKS = 256
-"""The length of those; and as many maxima of columns are enough to find a bound in."""
+"""As many maxima of columns are enough to find a bound in. Vocabularies of sizes that no Gemma has
+are looked at as rows of this length."""
+
+
+_LOWEST = np.finfo(np.float32).min
+
+_COLDEST = 1e-6
+"""Temperatures below this change nothing but the range of numbers: logits that differ at all differ
+by more than this, and divided by less they leave the range of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +56,49 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Token probabilities after temperature and truncation, most probable first."""
+    """Token probabilities after temperature and truncation, most probable first.
 
-    ids: TokenIds
-    probs: NDArray[np.float64]
+    Few, as a rule, and touched once each: plain numbers are faster here than arrays.
+    """
+
+    ids: list[int]
+    probs: list[float]
     """[len(ids)], adding up to 1."""
 
     def of(self, token_id: int) -> float:
         """The probability of one token; 0 if it was truncated away."""
-        return float(self.probs @ (self.ids == token_id))
+        return self.probs[self.ids.index(token_id)] if token_id in self.ids else 0.0
 
     def minus(self, other: Distribution) -> Distribution:
         """The residual max(0, self - other), normalised; self where nothing is left."""
-        rest = np.maximum(self.probs - self._in(other), 0.0)
-        total = rest.sum()
-        return Distribution(self.ids, rest / total) if total > 0 else self
+        given = other.by_id()
+        rest = [max(0.0, p - given.get(i, 0.0)) for i, p in zip(self.ids, self.probs, strict=True)]
+        total = sum(rest)
+        return Distribution(self.ids, [p / total for p in rest]) if total > 0 else self
 
     def overlap(self, other: Distribution) -> float:
         """The sum of min(self, other): how often a token drawn from `other` is accepted."""
-        return float(np.minimum(self.probs, self._in(other)).sum())
+        given = other.by_id()
+        return sum(
+            min(p, given[i]) for i, p in zip(self.ids, self.probs, strict=True) if i in given
+        )
 
     def favourite(self) -> Distribution:
         """All probability on the most probable token."""
-        return Distribution(self.ids[:1], np.ones(1))
+        return Distribution(self.ids[:1], [1.0])
 
-    def _in(self, other: Distribution) -> NDArray[np.float64]:
-        """The probabilities that `other` gives to the tokens of this one."""
-        order = other.ids.argsort()
-        ids, probs = other.ids[order], other.probs[order]
-        nearest = ids.searchsorted(self.ids)
-        nearest[nearest == ids.size] = 0
-        shared: NDArray[np.float64] = probs[nearest] * (ids[nearest] == self.ids)
-        return shared
+    def at(self, place: float) -> int:
+        """The token that lies at a place, 0..1, of the cumulated probabilities."""
+        for token_id, p in zip(self.ids, self.probs, strict=True):
+            place -= p
+            if place < 0.0:
+                return token_id
+        # Rounding: they add up to a little less than 1.
+        return self.ids[self.probs.index(max(self.probs))]
+
+    def by_id(self) -> Mapping[int, float]:
+        """Probabilities by token id."""
+        return dict(zip(self.ids, self.probs, strict=True))
 
 
 @dataclass(slots=True)
@@ -180,14 +201,14 @@ class Stochastic:
     """
 
     def __init__(self, sampling: Sampling) -> None:
-        self._sampling = sampling
+        self._truncated = Truncation(sampling).of
         self._random = np.random.default_rng(sampling.seed).random
         self._by_chance = self._by_favourite = 0.0
 
     def propose(self, logits: Floats) -> Proposal:
         """The drafter's distribution under the target's own temperature and truncation."""
-        q = distribution(logits, self._sampling)
-        return Proposal(float(q.probs[0]), distribution=q)
+        q = self._truncated(logits)
+        return Proposal(q.probs[0], distribution=q)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Draw from the drafter's distribution, or take its favourite."""
@@ -196,7 +217,7 @@ class Stochastic:
         draft.offered.append(q)
         if self._by_favourite > self._by_chance:
             q = q.favourite()
-        token = self._sample(q)
+        token = q.at(self._random())
         draft.tokens.append(token)
         draft.distributions.append(q)
         return token
@@ -204,21 +225,16 @@ class Stochastic:
     def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Accept each token with probability min(1, p/q), or replace it from the residual."""
         for row, (drafted, q) in enumerate(zip(draft.tokens, draft.distributions, strict=True)):
-            p = distribution(logits[row], self._sampling)
+            p = self._truncated(logits[row])
             self._compare(p, draft.offered[row])
             if self._random() * q.of(drafted) >= p.of(drafted):
-                return row, self._sample(p.minus(q))
-        bonus = distribution(logits[len(draft.tokens)], self._sampling)
-        return len(draft.tokens), self._sample(bonus)
+                return row, p.minus(q).at(self._random())
+        bonus = self._truncated(logits[len(draft.tokens)])
+        return len(draft.tokens), bonus.at(self._random())
 
     def _compare(self, p: Distribution, offered: Distribution) -> None:
         self._by_chance = _RULE_MEMORY * self._by_chance + p.overlap(offered)
-        self._by_favourite = _RULE_MEMORY * self._by_favourite + p.of(int(offered.ids[0]))
-
-    def _sample(self, source: Distribution) -> int:
-        cumulative = source.probs.cumsum()
-        at = cumulative.searchsorted(self._random() * cumulative[-1], side="right")
-        return int(source.ids[min(int(at), source.ids.size - 1)])
+        self._by_favourite = _RULE_MEMORY * self._by_favourite + p.of(offered.ids[0])
 
 
 def make_sampler(sampling: Sampling) -> Sampler:
@@ -226,51 +242,91 @@ def make_sampler(sampling: Sampling) -> Sampler:
     return Stochastic(sampling) if sampling.temperature > 0 else Greedy()
 
 
-def distribution(logits: Floats, sampling: Sampling) -> Distribution:
-    """What is sampled from: temperature, then top-k, top-p and min-p, normalised.
+class Truncation:
+    """Turns logits into what is sampled from: temperature, then top-k, top-p and min-p.
 
     Args:
-        logits: [n_vocab].
         sampling: with a temperature above 0.
+
+    Serves one thread at a time.
     """
-    ids = _top_ids(logits, sampling.top_k)
+
+    def __init__(self, sampling: Sampling) -> None:
+        # Settings are read where libllama is not: `localmtp --help`, the chat.
+        from localmtp.engine.llama import Ranking
+
+        self._sampling = sampling
+        self._rank = Ranking(
+            max(1, sampling.top_k),
+            max(_COLDEST, sampling.temperature),
+            sampling.top_p,
+            sampling.min_p,
+        ).rank
+
+    def of(self, logits: Floats) -> Distribution:
+        """The distribution.
+
+        Args:
+            logits: [n_vocab], at least one of them finite.
+        """
+        k = self._sampling.top_k
+        if k <= 0:
+            return _of_all(logits, self._sampling)
+        if logits.size < _SMALL:
+            ids, top = self._rank(logits)
+        else:
+            few = _top_ids(logits, k)
+            ids, top = self._rank(logits[few], few)
+        first = top[0]
+        weights = [exp(logit - first) for logit in top]
+        if not weights[-1]:  # masked out
+            weights = weights[: weights.index(0.0)]
+            del ids[len(weights) :]
+        total = sum(weights)
+        return Distribution(ids, [weight / total for weight in weights])
+
+
+def distribution(logits: Floats, sampling: Sampling) -> Distribution:
+    """What is sampled from once; see `Truncation`."""
+    return Truncation(sampling).of(logits)
+
+
+def _of_all(logits: Floats, sampling: Sampling) -> Distribution:
+    """Without top-k: libllama's sums in 32 bits would miss top-p by half a percent here."""
+    ids = (-logits).argsort(kind="stable")[: np.count_nonzero(logits > -np.inf)]
     top = logits[ids].astype(np.float64)
-    order = (-top).argsort(kind="stable")[: sampling.top_k or None]
-    ids, top = ids[order], top[order]
     probs = np.exp((top - top[0]) / sampling.temperature)
     cumulative = probs.cumsum()
     keep = probs.size
     if sampling.top_p < 1.0:
         keep = int(cumulative.searchsorted(sampling.top_p * cumulative[-1])) + 1
     if sampling.min_p > 0.0:  # relative to the first, which is 1
-        keep = min(keep, int((probs >= sampling.min_p).sum()))
-    return Distribution(ids[:keep], probs[:keep] / cumulative[keep - 1])
+        keep = min(keep, max(1, int((probs >= sampling.min_p).sum())))
+    return Distribution(ids[:keep].tolist(), (probs[:keep] / cumulative[keep - 1]).tolist())
 
 
-def _top_ids(logits: Floats, k: int) -> TokenIds:
-    """Ids of the k largest logits in ascending order, perhaps with some of the next ones.
+def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
+    """Ids of the k largest logits of a large vocabulary, perhaps with some of the next ones.
 
     At least k logits reach the k-th largest of the maxima of disjoint columns, so those that do are
-    all that matter; of a large vocabulary only the few columns are looked into that hold one.
+    all that matter; only the few columns are looked into that hold one.
     """
     n = logits.size
-    if k <= 0 or k >= n:
-        return np.arange(n, dtype=np.int32)
-    width = _BLOCKS if n % _COLUMNS or n < _SMALL else _COLUMNS
-    if n < width or 2 * k > width:
-        return np.sort(np.argpartition(logits, n - k)[n - k :]).astype(np.int32)
+    width = _BLOCKS if n % _COLUMNS else _COLUMNS
+    if 2 * k > width:
+        return np.argpartition(logits, max(0, n - k))[max(0, n - k) :]
     table = logits[: n - n % width].reshape(-1, width)
-    maxima = table.max(axis=0)
+    maxima = np.maximum.reduce(table, axis=0)
     if width == _BLOCKS:
-        return (logits >= _bound(maxima, k)).nonzero()[0].astype(np.int32)
-    few = maxima.reshape(-1, _BLOCKS).max(axis=0) if 2 * k <= _BLOCKS else maxima
+        return (logits >= _bound(maxima, k)).nonzero()[0]
+    few = np.maximum.reduce(maxima.reshape(-1, _BLOCKS)) if 2 * k <= _BLOCKS else maxima
     bound = _bound(few, k)
     columns = (maxima >= bound).nonzero()[0]
     rows, at = (table.take(columns, axis=1) >= bound).nonzero()
-    ids: TokenIds = (rows * _COLUMNS + columns[at]).astype(np.int32)
+    ids: NDArray[np.intp] = rows * _COLUMNS + columns[at]
     return ids
 
 
 def _bound(maxima: Floats, k: int) -> np.float32:
     """The k-th largest, or the lowest number where that was masked out."""
-    return max(np.partition(maxima, -k)[-k], np.finfo(np.float32).min)
+    return max(np.partition(maxima, -k)[-k], _LOWEST)

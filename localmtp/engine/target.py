@@ -306,7 +306,7 @@ class Target:
         """
         self.tokens.append(last)
         self.tokens.extend(accepted)
-        np.copyto(self.hidden, self.context.hidden()[row + len(accepted)])
+        self.hidden[:] = self.context.hidden()[row + len(accepted)]
         if len(accepted) < drafted:
             self.context.forget_from(len(self.tokens), self.sequence)
 

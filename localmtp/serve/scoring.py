@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 from localmtp.engine.llama import Floats, Vocab
-from localmtp.engine.sampling import Draft, Proposal, Sampler, Sampling, distribution
+from localmtp.engine.sampling import Draft, Proposal, Sampler, Sampling, Truncation
 from localmtp.serve.tasks import Choice, Scored
 
 _FLOOR = -9999.0
@@ -27,6 +27,7 @@ class ScoringSampler:
         self._inner = inner
         self._vocab = vocab
         self._top = top
+        self._best = Truncation(Sampling(1.0, top_k=max(1, top), top_p=1.0)).of
         self.scores: deque[Scored] = deque()
         """One per chosen token, in order; the reader takes them off."""
 
@@ -46,7 +47,7 @@ class ScoringSampler:
         return accepted, follower
 
     def _score(self, row: Floats, token: int) -> Scored:
-        top = distribution(row, Sampling(1.0, top_k=max(1, self._top), top_p=1.0)).ids
+        top = self._best(row).ids
         highest = row[top[0]]
         total = highest + np.log(np.exp(row - highest).sum())
 
@@ -54,4 +55,4 @@ class ScoringSampler:
             data = self._vocab.piece(token_id, special=True)
             return Choice(data, max(_FLOOR, float(row[token_id] - total)))
 
-        return Scored(choice(token), tuple(choice(int(i)) for i in top[: self._top]))
+        return Scored(choice(token), tuple(choice(i) for i in top[: self._top]))

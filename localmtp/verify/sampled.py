@@ -149,12 +149,12 @@ class _Evidence:
             self._places.append(_place(token, p, self._random.random()))
         if q is None:
             return
-        offered = _at(q, p)
-        preferred = float(p.probs[offered > p.probs].sum())
+        probs, offered = np.array(p.probs), _at(q, p)
+        preferred = float(probs[offered > probs].sum())
         self._excess += (q.of(token) > p.of(token)) - preferred
         self.variance += preferred * (1 - preferred)
-        self._kept.append(float(np.minimum(p.probs, offered).sum()))
-        self._kept_if_equal.append(p.of(int(q.ids[0])))
+        self._kept.append(p.overlap(q))
+        self._kept_if_equal.append(p.of(q.ids[0]))
 
     def answers(self) -> SampledAnswers:
         """The tests' outcome."""
@@ -200,13 +200,13 @@ def _plain_distributions(
 
 def _at(q: Distribution, p: Distribution) -> NDArray[np.float64]:
     """Probabilities that q gives to the tokens of p."""
-    probs = dict(zip(q.ids.tolist(), q.probs.tolist(), strict=True))
-    return np.array([probs.get(token, 0.0) for token in p.ids.tolist()])
+    probs = q.by_id()
+    return np.array([probs.get(token, 0.0) for token in p.ids])
 
 
 def _place(token: int, p: Distribution, within: float) -> float:
     """u: where the token lies in the cumulated p; at its end if p excludes it."""
-    (found,) = np.nonzero(p.ids == token)
-    if not found.size:
+    if token not in p.ids:
         return 1.0
-    return float(p.probs[: found[0]].sum() + within * p.probs[found[0]])
+    found = p.ids.index(token)
+    return sum(p.probs[:found]) + within * p.probs[found]

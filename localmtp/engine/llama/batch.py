@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as capi
-from numpy.typing import NDArray
 
 from localmtp.engine.llama.library import Owned
-from localmtp.engine.llama.vocab import TokenIds
 
 
 class Batch(Owned):
@@ -30,14 +29,14 @@ class Batch(Owned):
             self.hidden = np.ctypeslib.as_array(self.c.embd, (rows, n_embd))
             self.c.token = ctypes.cast(self._tokens, ctypes.POINTER(capi.llama_token))
         self._finalizer = weakref.finalize(self, _free_batch, self.c, bool(n_embd))
-        self.tokens: TokenIds = np.ctypeslib.as_array(self.c.token, (rows,))
-        self.positions: TokenIds = np.ctypeslib.as_array(self.c.pos, (rows,))
-        self.wants_logits: NDArray[np.int8] = np.ctypeslib.as_array(self.c.logits, (rows,))
+        # Filled row by row: numpy takes longer to begin than the few rows of most passes take.
+        self.tokens = _numbers(self.c.token, rows, "i")
+        self.positions = _numbers(self.c.pos, rows, "i")
+        self.wants_logits = _numbers(self.c.logits, rows, "b")
         np.ctypeslib.as_array(self.c.n_seq_id, (rows,))[:] = 1
         # libllama has allocated each row's list of sequences apart.
         self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
         self._sequences = [-1] * rows
-        self._counting = np.arange(rows, dtype=np.int32)
         self.n_outputs = 0
         """Rows that ask for logits."""
 
@@ -65,14 +64,27 @@ class Batch(Owned):
         """Lay out consecutive tokens of one sequence behind what is there; see `fill`."""
         begin = self.c.n_tokens
         end = self.c.n_tokens = begin + len(tokens)
-        self.tokens[begin:end] = tokens
-        np.add(self._counting[: end - begin], position, out=self.positions[begin:end])
-        self.wants_logits[begin:end] = all_logits
-        self.wants_logits[end - 1] = True
+        in_row, at, wants_logits, sequences = (
+            self.tokens,
+            self.positions,
+            self.wants_logits,
+            self._sequences,
+        )
+        for row, token in enumerate(tokens, begin):
+            in_row[row] = token
+            at[row] = position
+            position += 1
+            wants_logits[row] = all_logits
+            if sequences[row] != sequence:
+                sequences[row] = self._sequence_of[row][0] = sequence
+        wants_logits[end - 1] = True
         self.n_outputs += end - begin if all_logits else 1
-        for row in range(begin, end):
-            if self._sequences[row] != sequence:
-                self._sequences[row] = self._sequence_of[row][0] = sequence
+
+
+def _numbers(pointer: Any, rows: int, kind: str) -> memoryview:
+    """What lies at a pointer of libllama's, by `kind` of struct."""
+    array = ctypes.cast(pointer, ctypes.POINTER(pointer._type_ * rows)).contents
+    return memoryview(array).cast("B").cast(kind)  # type: ignore[call-overload, no-any-return]
 
 
 def _free_batch(batch: capi.llama_batch, borrowed_tokens: bool) -> None:

@@ -167,9 +167,9 @@ class _RowView:
         self._address = 0
         self._view: Floats = np.empty((0, width), np.float32)
 
-    def at(self, pointer: ctypes.c_void_p) -> Floats:
+    def at(self, pointer: Any) -> Floats:
         """[rows, width] at `pointer`."""
-        address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+        address = ctypes.addressof(pointer.contents)
         if address != self._address:
             size = self._rows * self._width
             buffer = memoryview((ctypes.c_float * size).from_address(address)).cast("B")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from localmtp.engine.llama.model import Model
 
 TokenIds = NDArray[np.int32]
+
+_REMEMBERED = 8192
+"""Tokens: more than most conversations use; about a megabyte."""
 
 
 class _PieceBuffer(threading.local):
@@ -33,6 +37,9 @@ class Vocab:
         self.adds_bos: bool = capi.llama_vocab_get_add_bos(self._handle)
         self.suppressed = self._read_suppressed()
         self._piece = _PieceBuffer()
+        # An answer repeats its tokens, and asking libllama takes several times as long.
+        self._pieces = lru_cache(_REMEMBERED)(self._read_piece)
+        self._ends = lru_cache(_REMEMBERED)(self._read_end)
 
     def _read_suppressed(self) -> TokenIds:
         count = ctypes.c_int32()
@@ -54,6 +61,9 @@ class Vocab:
 
     def piece(self, token_id: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for: perhaps part of a character; none for control tokens."""
+        return self._pieces(token_id, special)
+
+    def _read_piece(self, token_id: int, special: bool) -> bytes:
         buffer = self._piece.buffer
         n = capi.llama_token_to_piece(self._handle, token_id, buffer, len(buffer), 0, special)
         return ctypes.string_at(buffer, max(0, n))
@@ -67,4 +77,7 @@ class Vocab:
 
     def ends_generation(self, token_id: int) -> bool:
         """Whether the model ends its turn with this token."""
+        return self._ends(token_id)
+
+    def _read_end(self, token_id: int) -> bool:
         return bool(capi.llama_vocab_is_eog(self._handle, token_id))

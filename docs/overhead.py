@@ -1,0 +1,185 @@
+"""What a round of drafting costs outside libllama: `PYTHONPATH=. python docs/overhead.py`.
+
+python docs/overhead.py [--vocabulary 262144] [--drafts 3] [--rounds 300] [--model nano]
+
+The engine's own loop runs on a tiny pair of random weights with a vocabulary of this size, or on a
+model that is named. What counts is the time from one event to the next less the time in which
+libllama decodes or synchronises; ctypes, pacing, sampling, reading the text and rolling back are
+all in it. Random weights agree on nothing, so on the tiny pair a few tokens are lifted in all
+logits, by as much for both models: every draft is accepted, and all rows are judged. The time
+taken by that does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp as capi
+
+from localmtp.engine.events import Generated
+from localmtp.engine.generate import Generation
+from localmtp.engine.llama import Floats
+from localmtp.engine.pacing import AutoPacing
+from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.engine.pieces import PieceReader
+from localmtp.engine.sampling import Draft, Proposal, Sampler, Sampling, make_sampler
+from localmtp.engine.stats import Counters
+from localmtp.models import resolve
+from tests.pairs import TINY, write_pair
+
+LIFTED = np.arange(1000, 4000, 50)
+HEIGHTS = (60.0 - 1.2 * np.log1p(np.arange(LIFTED.size))).astype(np.float32)
+"""The tail of a rank-frequency law, as the logits of text have: some 40 tokens within top-p."""
+
+CONTEXT, PROMPT = 2048, 64
+
+
+class Inside:
+    """Seconds spent where they do not count."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its time noted."""
+
+        def call(*arguments: Any) -> Any:
+            began = perf_counter()
+            result = function(*arguments)
+            self.seconds += perf_counter() - began
+            return result
+
+        return call
+
+
+class Lifted:
+    """Samples from logits in which the same tokens stand out."""
+
+    def __init__(self, sampler: Sampler, inside: Inside) -> None:
+        self._sampler = sampler
+        self._lift = inside.timed(self._lift_all)
+
+    def propose(self, logits: Floats) -> Proposal:
+        """As the other, on lifted logits."""
+        self._lift(logits)
+        return self._sampler.propose(logits)
+
+    def draw(self, proposal: Proposal, draft: Draft) -> int:
+        """As the other."""
+        return self._sampler.draw(proposal, draft)
+
+    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """As the other, on lifted logits."""
+        self._lift(logits)
+        return self._sampler.judge(logits, draft)
+
+    @staticmethod
+    def _lift_all(logits: Floats) -> None:
+        logits[..., LIFTED] = HEIGHTS
+
+
+class AtLength(AutoPacing):
+    """Does automatic pacing's arithmetic, and then drafts as many as it was told."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._wanted, self._made = length, 0
+
+    def begin(self, limit: int) -> None:
+        """A new round."""
+        self._made = 0
+        super().begin(limit)
+
+    def copy(self, match: int, available: int) -> int:
+        """Never."""
+        super().copy(match, available)
+        return 0
+
+    def go_on(self) -> bool:
+        """Until the length is reached."""
+        super().go_on()
+        return self._made < self._wanted
+
+    def keep(self, confidence: float) -> bool:
+        """Always."""
+        super().keep(confidence)
+        self._made += 1
+        return True
+
+
+def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, inside: Inside) -> None:
+    """Print medians of the rounds of one answer after the other."""
+    outside: list[float] = []
+    whole: list[float] = []
+    tokens = 0
+    random = np.random.default_rng(0)
+    while len(outside) < rounds:
+        prompt = [pair.target.vocab.bos, *random.integers(300, 500, PROMPT).tolist()]
+        generation = Generation(
+            target=pair.target,
+            drafter=pair.drafter,
+            sampler=sampler,
+            pacing=AtLength(drafts),
+            reader=PieceReader(pair.target.vocab),
+            counters=Counters(),
+            max_tokens=CONTEXT - 2 * PROMPT,
+            cancelled=lambda: len(outside) >= rounds,
+        )
+        began = perf_counter()
+        for event in generation.run(prompt):
+            now = perf_counter()
+            if isinstance(event, Generated) and len(event.drafted) == drafts:
+                whole.append(now - began)
+                outside.append(whole[-1] - inside.seconds)
+                tokens += len(event.pieces)
+            inside.seconds, began = 0.0, perf_counter()
+    low, _, high = quantiles(outside, n=4)
+    print(
+        f"{1e6 * median(outside):6.0f} us outside libllama (quartiles {1e6 * low:.0f} to"
+        f" {1e6 * high:.0f}) of {1e6 * median(whole):.0f} a round,"
+        f" {tokens / len(outside):.2f} tokens in each of {len(outside)}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure greedy decoding and sampling."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--vocabulary", type=int, default=262_144)
+    parser.add_argument("--drafts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--model", help="instead of the tiny pair")
+    asked = parser.parse_args()
+    inside = Inside()
+    for name in ("llama_decode", "llama_get_logits"):
+        setattr(capi, name, inside.timed(getattr(capi, name)))
+    with TemporaryDirectory(prefix="localmtp-") as folder:
+        if asked.model:
+            found = resolve(asked.model)
+            paths = found.target, found.drafter
+        else:
+            paths = Path(folder, "target.gguf"), Path(folder, "drafter.gguf")
+            size = replace(TINY["dense"], vocab=asked.vocabulary, context=CONTEXT)
+            write_pair(size, *paths)
+        with Pair.load(*paths, LoadOptions(threads=1, context=CONTEXT)) as pair:
+            print(f"vocabulary of {pair.target.vocab.size}, {asked.drafts} drafts")
+            for temperature in (0.0, 1.0):
+                sampler = make_sampler(Sampling(temperature=temperature, seed=1))
+                if not asked.model:
+                    sampler = Lifted(sampler, inside)
+                print(f"temperature {temperature:g}:", end=" ")
+                measure(pair, sampler, asked.drafts, asked.rounds, inside)
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+
+
+if __name__ == "__main__":
+    main()
