@@ -1,5 +1,8 @@
 """How long the chat's event loop is busy at a time, by what goes on: `python docs/gaps.py`.
 
+Run from the root of the repository, with it on PYTHONPATH: what is downloaded comes from the tests'
+hub on loopback.
+
 Each step of the loop is measured in CPU time of its thread, so that other programs do not count;
 waiting for a disk or a lock would not be seen, and tests/tui/test_loop.py looks for that. Nobody
 watches the terminal: what a terminal takes to show what it is sent is not in it.
@@ -8,6 +11,7 @@ watches the terminal: what a terminal takes to show what it is sent is not in it
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from asyncio.events import Handle
 from collections.abc import Awaitable, Callable
@@ -24,6 +28,8 @@ from localmtp.history import History
 from localmtp.session import Message, OnFull, Role, Settings
 from localmtp.tui.app import ChatApp
 from localmtp.tui.opening import opener
+from tests.hub import Hub
+from tests.pairs import TINY, write_pair
 
 FLAGS = {
     **dict.fromkeys(("ctx", "gpu_layers", "kv_type", "batch", "n_draft", "seed")),
@@ -32,6 +38,8 @@ FLAGS = {
 CODE = "```python\n" + "def f(x):\n    return [x, 'text', 1]  # note\n\n" * 40 + "```\n"
 PROSE = "Some *words* about `this` and **that**, as they come in answers.\n\n" * 20
 PATIENCE_S = 120.0
+DOWNLOADED = "someone/tiny"
+BYTES_PER_S = 4e6
 
 
 class Watch:
@@ -48,7 +56,7 @@ class Watch:
             self.longest = max(self.longest, thread_time() - began)
             self.steps += 1
 
-        Handle._run = timed  # type: ignore[method-assign]
+        Handle._run = timed  # type: ignore[method-assign, assignment]
 
     async def over(self, name: str, work: Awaitable[object]) -> None:
         """Print the longest step while some work goes on."""
@@ -96,9 +104,9 @@ async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
         await pilot.press("down", "down", "escape")
         await asyncio.sleep(0.2)
 
-    async def switch() -> None:
+    async def switch(model: str) -> None:
         before = chat.conversation.session
-        chat.switch("nano")
+        chat.switch(model)
         await until(lambda: chat.conversation.session is not before)
 
     async def long_one() -> None:
@@ -114,7 +122,8 @@ async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
     await watch.over("generating", answer("Count from 1 to 100.", 4))
     await watch.over("a prompt of 1,500 tokens", answer("one two three four five six " * 60))
     await watch.over("race", race(app, pilot))
-    await watch.over("switching models", switch())
+    await watch.over("downloading", switch(DOWNLOADED))
+    await watch.over("switching models", switch("nano"))
     await watch.over("list of models", screen("ctrl+o"))
     await watch.over("list of conversations", screen("ctrl+l"))
     await watch.over("help", screen("f1"))
@@ -138,13 +147,24 @@ async def race(app: ChatApp, pilot: Pilot[None]) -> None:
     await pilot.press("escape")
 
 
+def publish(folder: Path) -> Hub:
+    """A hub with a tiny pair, in a file that takes some seconds to download."""
+    target = folder / "tiny.gguf"
+    write_pair(TINY["dense"], target, folder / "mtp-tiny.gguf")
+    hub = Hub()
+    hub.publish(DOWNLOADED, {"tiny-Q8_0.gguf": target.read_bytes() + bytes(16 << 20)})
+    hub.faults.bytes_per_second = BYTES_PER_S
+    return hub
+
+
 async def main() -> None:
     """Measure on `nano`."""
     watch = Watch()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, publish(Path(folder)).running() as hub:
+        os.environ |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": folder, "XDG_CACHE_HOME": folder}
         history = Path(folder) / "history.sqlite3"
         remember(history)
-        app = ChatApp("nano", opener("nano", None, True, partial(prepared, FLAGS)), history)
+        app = ChatApp("nano", opener("nano", None, False, partial(prepared, FLAGS)), history)
         async with app.run_test(size=(120, 36)) as pilot:
             await walk(app, pilot, watch)
         app.close()

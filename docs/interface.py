@@ -2,8 +2,12 @@
 
 python docs/interface.py [--model nano] [--threads 1] [--turns 8] [--prompt TEXT]
 
-Both answer greedily with drafts of one length, so that every answer is the same work. The chat runs
-in a pseudo-terminal of 120 by 36 cells; its speeds are the engine's, as it saved them.
+All answer greedily with drafts of one length, so that every answer is the same work. The chat runs
+in a pseudo-terminal of 120 by 36 cells; its speeds are the engine's, as it saved them. In each turn
+`run` answers alone, and once more beside a program that takes as much of a core as the interface
+did, and does nothing else: what that costs is the machine's share of the loss, not the chat's.
+
+How the thread that generates spent its time comes from Linux: on a core, waiting for one, asleep.
 """
 
 from __future__ import annotations
@@ -19,17 +23,43 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from time import monotonic
+from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
+from localmtp.engine.stats import Stats
 from localmtp.history import History
 
 PATIENCE_S = 300.0
 QUIT = b"\x11"
+BURSTS_PER_S = 10
+BURN = """
+import sys, time
+pause, burst = 1 / float(sys.argv[1]), float(sys.argv[2]) / float(sys.argv[1])
+while True:
+    until = time.thread_time() + burst
+    while time.thread_time() < until:
+        pass
+    time.sleep(pause - burst)
+"""
+"""Takes a share of a core, in so many bursts a second."""
+
+
+class Answer(NamedTuple):
+    """One answer in the chat; all but the first are shares of the time that it took."""
+
+    tokens_per_s: float
+    interface: float
+    """Of a core, by the interface: from the question on, until the answer is saved."""
+    model: float
+    """On a core: the thread that generates."""
+    queued: float
+    """The same, waiting for a core that others have."""
 
 
 class Chat:
@@ -53,23 +83,24 @@ class Chat:
         self._printed = b""
         self._wait(lambda: b"drafting on" in self._printed)
 
-    def ask(self, prompt: str) -> tuple[float, float, float]:
-        """Tokens per second, and the shares of a core that interface and model took meanwhile."""
-        answered = len(self._speeds())
+    def ask(self, prompt: str) -> Answer:
+        """Ask, and measure until the answer is saved."""
+        answered = len(self._answers())
         os.write(self._terminal, b"/new\r")
-        began, before = monotonic(), self._cpu()
+        before = self._spent()
         os.write(self._terminal, prompt.encode() + b"\r")
-        self._wait(lambda: len(self._speeds()) > answered)
-        seconds = monotonic() - began
-        interface, model = (now - then for now, then in zip(self._cpu(), before, strict=True))
-        return self._speeds()[-1], interface / seconds, model / seconds
+        self._wait(lambda: len(self._answers()) > answered)
+        spent = [now - then for now, then in zip(self._spent(), before, strict=True)]
+        stats = self._answers()[-1]
+        seconds = stats.ttft_s + stats.decode_s
+        return Answer(stats.decode_tokens_per_s, *(part / seconds for part in spent))
 
     def quit(self) -> None:
         """Leave as a user does."""
         os.write(self._terminal, QUIT)
         self._wait(lambda: self._process.poll() is not None)
 
-    def _speeds(self) -> list[float]:
+    def _answers(self) -> list[Stats]:
         if not self._history.exists():
             return []
         history = History(self._history)
@@ -78,13 +109,14 @@ class Chat:
             answers = [m for c in saved for m in history.load(c.id) if m.role == "model"]
         finally:
             history.close()
-        return [m.stats.decode_tokens_per_s for m in answers if m.finish and m.stats]
+        return [m.stats for m in answers if m.finish and m.stats]
 
-    def _cpu(self) -> tuple[float, float]:
-        processes = [self._process, *self._process.children()]
-        times = [process.cpu_times() for process in processes]
-        own, *others = (spent.user + spent.system for spent in times)
-        return own, sum(others)
+    def _spent(self) -> tuple[float, float, float]:
+        """Seconds: of the interface, of the thread that generates, of it waiting for a core."""
+        model = self._process.children()[0].pid
+        times = self._process.cpu_times()
+        on_core, queued, _ = Path(f"/proc/{model}/task/{model}/schedstat").read_text().split()
+        return times.user + times.system, int(on_core) / 1e9, int(queued) / 1e9
 
     def _wait(self, done: Callable[[], bool]) -> None:
         give_up = monotonic() + PATIENCE_S
@@ -111,6 +143,17 @@ def run(arguments: list[str], prompt: str) -> float:
     return float(json.loads(done.stdout)["stats"]["decode_tokens_per_s"])
 
 
+@contextmanager
+def beside(share: float) -> Iterator[None]:
+    """Another program takes a share of a core meanwhile."""
+    command = [sys.executable, "-c", BURN, str(BURSTS_PER_S), str(share)]
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def main() -> None:
     """Measure, and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,7 +164,8 @@ def main() -> None:
     asked = parser.parse_args()
     flags = [asked.model, "--threads", asked.threads, "--temp", "0", "--n-draft", "3", "--offline"]
     alone: list[float] = []
-    chatting: list[tuple[float, float, float]] = []
+    burdened: list[float] = []
+    answers: list[Answer] = []
     with tempfile.TemporaryDirectory() as home:
         chat = Chat(flags, Path(home))
         # The first of each finds the files and the code cold.
@@ -129,18 +173,34 @@ def main() -> None:
         chat.ask(asked.prompt)
         for _ in range(asked.turns):
             alone.append(run(flags, asked.prompt))
-            chatting.append(chat.ask(asked.prompt))
+            answers.append(chat.ask(asked.prompt))
+            with beside(min(0.9, answers[-1].interface)):
+                burdened.append(run(flags, asked.prompt))
         chat.quit()
-    speeds = [speed for speed, _, _ in chatting]
-    for name, values in (("run", alone), ("chat", speeds)):
+    report(alone, burdened, answers)
+
+
+def report(alone: list[float], burdened: list[float], answers: list[Answer]) -> None:
+    """Print medians, and ratios of the pairs."""
+    speeds = [answer.tokens_per_s for answer in answers]
+    rows = {"run": alone, "chat": speeds, "run beside": burdened}
+    for name, values in rows.items():
         spread = f"{min(values):.1f} to {max(values):.1f}"
-        print(f"{name:<5} {median(values):8.1f} tokens/s (median of {len(values)}, {spread})")
-    ratios = sorted(ours / theirs for ours, theirs in zip(speeds, alone, strict=True))
+        print(f"{name:<10} {median(values):8.1f} tokens/s (median of {len(values)}, {spread})")
+    for name in ("chat", "run beside"):
+        ratios = sorted(ours / theirs for ours, theirs in zip(rows[name], alone, strict=True))
+        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        # Where neighbours on the same machine come and go, only the fastest answers compare.
+        fastest = max(rows[name]) / max(alone)
+        print(
+            f"{name} / run: {median(ratios):.3f} (median of pairs, {spread}); "
+            f"of the fastest of each: {fastest:.3f}"
+        )
+    _, interface, model, queued = (median(column) for column in zip(*answers, strict=True))
     print(
-        f"chat / run: {median(ratios):.3f} (median of pairs, {ratios[0]:.3f} to {ratios[-1]:.3f})"
+        f"while answering: interface {interface:.0%} of a core; "
+        f"the thread that generates {model:.0%} on a core, {queued:.0%} waiting for one"
     )
-    shares = [median(values) for values in list(zip(*chatting, strict=True))[1:]]
-    print(f"of a core, while answering: interface {shares[0]:.0%}, model {shares[1]:.0%}")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import signal
+import sys
 from asyncio import get_running_loop
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from localmtp.history import History
 
 LOOK_EVERY_S = 5.0
+"""For garbage."""
+
+WATCH_EVERY_S = 1.0
+"""Whether the terminal is still there."""
 
 
 class ChatApp(App[None]):
@@ -72,6 +78,10 @@ class ChatApp(App[None]):
             get_running_loop().add_signal_handler(name, self.leave)
         self._garbage.tame()
         self.set_interval(LOOK_EVERY_S, self._look_for_garbage)
+        if not self.is_headless and sys.__stdin__ and sys.__stdin__.isatty():
+            terminal = select.poll()
+            terminal.register(sys.__stdin__, 0)
+            self.set_interval(WATCH_EVERY_S, partial(self._look_for_terminal, terminal))
 
     def on_unmount(self) -> None:
         """The process may go on without the chat."""
@@ -134,6 +144,11 @@ class ChatApp(App[None]):
         if self.chat.conversation.answer or self.chat.loader.state or self.screen is not self.chat:
             self._garbage.moved()
         self._garbage.idle()
+
+    def _look_for_terminal(self, terminal: select.poll) -> None:
+        """Leaves if it is gone: one that does not control this process goes without a signal."""
+        if any(happened & select.POLLHUP for _, happened in terminal.poll(0)):
+            self.leave()
 
     def _open_history(self, path: Path) -> tuple[History, str]:
         from localmtp.history import History

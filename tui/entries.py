@@ -195,7 +195,7 @@ class AnswerEntry(Entry):
         lines = self._thought(brush, inner) if self.thought else []
         if self.coloured and self.rounds:
             lines += self._tokens(Channel.ANSWER, brush, inner)
-            lines += [[], self._legend(brush)]
+            lines += [[], self._legend(brush, width)]
         else:
             lines += self.document.lines(brush, inner)
         if self.finish:
@@ -233,15 +233,17 @@ class AnswerEntry(Entry):
                 text.append(visible(piece), brush.corrected if corrects else brush.origins[origin])
         return brush.lines(text, width)
 
-    def _legend(self, brush: Brush) -> Line:
+    def _legend(self, brush: Brush, width: int) -> Line:
         parts = (
             ("accepted draft", brush.origins[Origin.DRAFT]),
             ("target", brush.origins[Origin.TARGET]),
             ("corrected", brush.corrected),
             ("first token", brush.origins[Origin.PREFILL]),
         )
-        gap = Segment("   ")
-        return [s for name, style in parts for s in (Segment(f"■ {name}", style), gap)]
+        words = sum(len(f"■ {name}") for name, _ in parts)
+        gap = Segment(" " * max(1, min(3, (width - words) // (len(parts) - 1))))
+        legend = [s for name, style in parts for s in (Segment(f"■ {name}", style), gap)]
+        return legend[:-1]
 
     def _footer(self, brush: Brush, width: int) -> list[Line]:
         parts = [(figure, brush.muted) for figure in (_figures(self.stats) if self.stats else ())]

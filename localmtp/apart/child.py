@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from localmtp.models.download import Progress
 
 EVERY_S = 1 / 20
-"""Passes are told together: more often than is drawn, seldom enough to cost neither side."""
+"""Passes are told together, and so is progress: more often than is drawn."""
+
+SHARE = 0.005
+"""Telling waits until what it took is this share of the time since: the model waits for it."""
 
 
 class Child:
@@ -159,7 +162,8 @@ class Child:
             if now >= due or not begun or isinstance(event, Finished):
                 self._tell(Passed(number, tuple(gathered), _status(session)))
                 gathered.clear()
-                begun, due = begun or isinstance(event, Generated), now + EVERY_S
+                begun = begun or isinstance(event, Generated)
+                due = now + max(EVERY_S, (monotonic() - now) / SHARE)
 
     def _tell(self, report: Report) -> None:
         try:

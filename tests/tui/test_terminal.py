@@ -27,9 +27,18 @@ LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 
 
 class Terminal:
-    """A program on a pseudo-terminal of 100 by 30 cells."""
+    """A program on a pseudo-terminal of 100 by 30 cells.
 
-    def __init__(self, arguments: list[str], home: Path, environment: dict[str, str]) -> None:
+    Args:
+        arguments: of `localmtp`.
+        home: where it keeps what it keeps.
+        environment: more of it.
+        controls: it is the program's controlling terminal, so that closing it sends SIGHUP.
+    """
+
+    def __init__(
+        self, arguments: list[str], home: Path, environment: dict[str, str], *, controls: bool
+    ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         places = {"XDG_DATA_HOME": str(home), "XDG_STATE_HOME": str(home), "HF_HOME": str(home)}
@@ -40,8 +49,7 @@ class Terminal:
             stderr=slave,
             env=os.environ | places | environment | {"TERM": "xterm-256color"},
             start_new_session=True,
-            # Its terminal, so that closing it hangs the program up.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if controls else None,
         )
         os.close(slave)
         self.output = b""
@@ -76,8 +84,10 @@ class Terminal:
 
 
 @contextmanager
-def terminal(home: Path, *arguments: str, **environment: str) -> Iterator[Terminal]:
-    opened = Terminal(list(arguments), home, environment)
+def terminal(
+    home: Path, *arguments: str, controls: bool = True, **environment: str
+) -> Iterator[Terminal]:
+    opened = Terminal(list(arguments), home, environment, controls=controls)
     try:
         yield opened
     finally:
@@ -127,8 +137,9 @@ def test_a_lost_rpc_server_leaves_the_terminal_and_what_was_said(tmp_path: Path)
     assert answer.text
 
 
-def test_a_terminal_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
-    with terminal(tmp_path, *CHAT) as chat:
+@pytest.mark.parametrize("controls", [True, False])
+def test_a_terminal_that_goes_away_leaves_nothing_behind(tmp_path: Path, controls: bool) -> None:
+    with terminal(tmp_path, *CHAT, controls=controls) as chat:
         chat.until(b"drafting on")
         os.close(chat.master)
         assert chat.process.wait(PATIENCE_S) is not None

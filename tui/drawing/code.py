@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+
+from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
+from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.syntax import Syntax
 from rich.text import Text
 
 from localmtp.tui.drawing.brush import Brush, Line
+
+_FENCE = re.compile(r"^ *(?:```|~~~)([\w+#-]+)", re.MULTILINE)
+
+
+def prepare(text: str) -> None:
+    """Makes the lexers of the languages in a text, which takes long for the first of each.
+
+    For a thread other than the one that draws.
+    """
+    for language in set(_FENCE.findall(text)):
+        with suppress(ClassNotFound):
+            get_lexer_by_name(language)
 
 
 class CodeDrawing:

@@ -19,6 +19,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.tui.actions import CHAT_ACTIONS, bindings
 from localmtp.tui.commands import parse
 from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.drawing.code import prepare
 from localmtp.tui.drawing.panel import Figures
 from localmtp.tui.entries import AnswerEntry, Entry, UserEntry
 from localmtp.tui.interpreter import Interpreter
@@ -214,6 +215,7 @@ class ChatScreen(Screen[None]):
         if chosen is not None:
             messages = await asyncio.to_thread(history.load, chosen)
             settings = await asyncio.to_thread(history.settings, chosen)
+            await asyncio.to_thread(prepare, "\n".join(m.text for m in messages))
             if not self.conversation.show(messages, chosen, settings):
                 self.note("stop the answer first")
 

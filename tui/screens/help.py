@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
@@ -20,6 +22,12 @@ _PROMPT_KEYS = (
     ("tab", "Complete a command"),
 )
 
+KEYS_WIDTH = 20
+"""Cells, in every section alike."""
+
+NEXT_S = 0.02
+"""After one section."""
+
 
 class HelpScreen(ModalScreen[None]):
     """A page over the chat; any of its keys closes it."""
@@ -28,24 +36,33 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """One scrolling page."""
-        with VerticalScroll(id="page"):
-            yield Static(self._page())
+        yield VerticalScroll(id="page")
 
-    def _page(self) -> Table:
+    def on_mount(self) -> None:
+        """Fills the page section by section, so that the chat is not kept waiting."""
+        self._fill(
+            [
+                ("In the prompt", list(_PROMPT_KEYS)),
+                ("Anywhere", [(action.keys, action.help) for action in CHAT_ACTIONS]),
+                ("On a message", [(action.keys, action.help) for action in ENTRY_ACTIONS]),
+                ("Commands", [(f"/{c.name} {c.argument}", c.help) for c in COMMANDS]),
+            ]
+        )
+
+    def _fill(self, sections: list[tuple[str, list[tuple[str, str]]]]) -> None:
+        (title, rows), *others = sections
+        self.query_one("#page").mount(Static(self._section(title, rows)))
+        if others:
+            self.set_timer(NEXT_S, partial(self._fill, others))
+
+    def _section(self, title: str, rows: list[tuple[str, str]]) -> Table:
         colours = self.app.theme_variables
         table = Table.grid(padding=(0, 3, 0, 0), expand=True)
-        table.add_column(no_wrap=True, style=colours["primary"])
+        table.add_column(no_wrap=True, style=colours["primary"], width=KEYS_WIDTH)
         table.add_column(style=colours["foreground"], ratio=1)
-        sections = {
-            "In the prompt": _PROMPT_KEYS,
-            "Anywhere": [(action.keys, action.help) for action in CHAT_ACTIONS],
-            "On a message": [(action.keys, action.help) for action in ENTRY_ACTIONS],
-            "Commands": [(f"/{c.name} {c.argument}", c.help) for c in COMMANDS],
-        }
-        for title, rows in sections.items():
-            table.add_row(Text(title, f"bold {colours['foreground']}"))
-            for keys, text in rows:
-                # Not markup: the brackets of optional arguments are to be seen.
-                table.add_row(Text(keys.replace(", ", ",").replace(",", ", ")), Text(text))
-            table.add_row()
+        table.add_row(Text(title, f"bold {colours['foreground']}"))
+        for keys, text in rows:
+            # Not markup: the brackets of optional arguments are to be seen.
+            table.add_row(Text(keys.replace(", ", ",").replace(",", ", ")), Text(text))
+        table.add_row()
         return table

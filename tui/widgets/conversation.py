@@ -284,6 +284,8 @@ class Conversation(Vertical):
         pumping = partial(self._feed.pump, events, self._keep)
         self.run_worker(pumping, group="answer", thread=True, exit_on_error=False)
         self._drawn_at_cpu = thread_time()
+        # Each blink draws a part of the screen, which costs as much as more of the answer.
+        self.prompt.cursor_blink = False
         self.set_timer(DRAW_EVERY_S, self._draw_again)
         self.post_message(AnswerBegan())
 
@@ -330,6 +332,7 @@ class Conversation(Vertical):
     def _ended(self, error: BaseException | None) -> None:
         self._draw()
         answer, self.answer = self.answer, None
+        self.prompt.cursor_blink = True
         if error and answer:
             self._failed(answer, error)
         self._asked_at = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+from rich.style import Style
 from rich.text import Text
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -34,6 +35,7 @@ class Statistics(ScrollView, can_focus=False):
         self._race_speed = 0.0
         self._drawn: list[tuple[Text | None, list[Line]]] = [(None, [])] * _SECTIONS
         self._lines: list[Line] = []
+        self._beneath = Style()
 
     def on_mount(self) -> None:
         """Shows that nothing was measured yet."""
@@ -93,8 +95,13 @@ class Statistics(ScrollView, can_focus=False):
     def _paragraph(self, text: Text | None) -> list[Line]:
         return self._brush.lines(text, panel.WIDTH, trimmed=False) if text else []
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Some lines; the style beneath them is worked out once."""
+        self._beneath = self.rich_style
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """One line, cut to the window."""
         y += self.scroll_offset.y
         line = self._lines[y] if y < len(self._lines) else []
-        return Strip(line).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+        return Strip(line).adjust_cell_length(self.size.width).apply_style(self._beneath)
