@@ -65,13 +65,16 @@ class PacedAnswer:
         copies, rounds = self.learned.copies, self.rounds
         level = copies.level(match)
         accepted = copies.accepted[level]
-        curve, rate = rounds.curve, rounds.rate
+        curve, rate, usual = rounds.curve, rounds.rate, self._thresholds.usual
+        # A change of length is all answers' loss, and likely for this one's copy alone.
+        away = 2.0 * rounds.change_s * rounds.answers if usual >= 0 else 0.0
         most, length, worth, reach = self._thresholds.worth, 0, rate * curve[0], 1.0
         for n in range(1, min(available, self._room, LONGEST_COPY) + 1):
             reach *= accepted
             worth += reach
-            if worth - rate * curve[n] > most:
-                most, length = worth - rate * curve[n], n
+            net = worth - rate * (curve[n] + (0.0 if n == usual else away))
+            if net > most:
+                most, length = net, n
         self._copied = [level] * length
         return length
 
@@ -116,6 +119,7 @@ class AutoPacing(PacedAnswer):
 
     def __init__(self, learned: Learned | None = None) -> None:
         super().__init__(learned or Learned(), Rounds())
+        self._latest = -1  # tokens drafted in the round before
 
     @property
     def plain_tokens_per_s(self) -> float:
@@ -131,4 +135,5 @@ class AutoPacing(PacedAnswer):
         """Learn what was right, and what it took."""
         super().settle(accepted, draft_s, verify_s)
         drafted = self._length or len(self._copied)
-        self.rounds.settle(drafted, self.steps, accepted + 1, draft_s, verify_s)
+        same, self._latest = drafted == self._latest, drafted
+        self.rounds.settle(drafted, self.steps, accepted + 1, draft_s, verify_s, same=same)

@@ -44,20 +44,26 @@ class Costs:
         longest: the longest draft.
         answers: decoded together, with drafts of one length each.
         rows: what passes took, for other numbers of answers too.
-        step_s: of a draft step, for another number of answers; 0 if nothing is known.
+        near: what was measured for another number of answers, to begin with.
     """
 
     def __init__(
-        self, longest: int, answers: int = 1, rows: Rows | None = None, step_s: float = 0.0
+        self, longest: int, answers: int = 1, rows: Rows | None = None, near: Costs | None = None
     ) -> None:
-        self.step_s = step_s
+        self.step_s: float = near.step_s if near else 0.0
         """Of one draft step; 0 until one was taken, here or elsewhere."""
+        self.change_s: float = near.change_s if near else 0.0
+        """That a pass takes longer when the one before had another number of rows: libllama builds
+        its graph anew then. Small models feel that; so do fast devices."""
+        self._changes = 0
+        self._changed = 0.0  # seconds of the pass before, if its rows were new
         self._answers = answers
         self._rows = rows or Rows()
         self._stepped = False
         self.pass_s = [0.0] * (longest + 1)
         """Measured, by draft length; 0 where none was."""
         self._samples = [0] * (longest + 1)
+        self._steady = [False] * (longest + 1)  # measured after a pass of as many rows
         self._passes = 0
         self._latest_step = 0
         self._latest = [0] * (longest + 1)  # pass in which each length was measured last
@@ -70,13 +76,37 @@ class Costs:
         self._latest_step = self._passes
         self.step_s = _renewed(self.step_s, sample) if old else _blend(self.step_s, sample)
 
-    def verified(self, length: int, seconds: float) -> None:
-        """Learn from the verification of `length` tokens."""
+    def steady(self, seconds: float, *, same: bool) -> float:
+        """What a pass would have taken after one of as many rows; learns what a change takes.
+
+        Args:
+            seconds: that it took.
+            same: whether it was after one of as many rows.
+        """
+        changed, self._changed = self._changed, 0.0 if same else seconds
+        if not same:
+            return max(seconds - self.change_s, seconds / 2)
+        if changed:
+            self._changes += 1
+            weight = max(_LEARN, 1 / self._changes)
+            self.change_s += weight * (max(0.0, min(changed - seconds, seconds)) - self.change_s)
+        return seconds
+
+    @property
+    def knows_change(self) -> bool:
+        """Whether a pass that is not steady says what a steady one takes."""
+        return self._changes > 0 or self.change_s > 0
+
+    def verified(self, length: int, seconds: float, *, same: bool = True) -> None:
+        """Learn from the verification of `length` tokens; see `steady`."""
         before = self.pass_s[length]
         self._passes += 1
         old = self._passes - self._latest[length] > _OLD
         self._latest[length] = self._passes
         after = _renewed(before, seconds) if old else _blend(before, seconds)
+        if same and not self._steady[length]:
+            after = seconds
+            self._steady[length] = True
         self.pass_s[length] = after
         if length == 0 and before:
             # A machine that gets busy or idle does so for all lengths, and those that are not
@@ -84,6 +114,11 @@ class Costs:
             self.pass_s[1:] = [known * after / before for known in self.pass_s[1:]]
             self.step_s *= after / before
         self._samples[length] += 1
+
+    @property
+    def knows_step(self) -> bool:
+        """Whether a draft step was measured here."""
+        return self._stepped
 
     def is_new(self, length: int) -> bool:
         """Whether the next samples of a length may change what is thought of it a lot."""

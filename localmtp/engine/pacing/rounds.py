@@ -14,7 +14,16 @@ from math import ceil
 from localmtp.engine.pacing.costs import Costs
 from localmtp.engine.pacing.learned import Learned
 from localmtp.engine.pacing.rows import Rows
-from localmtp.engine.pacing.stopping import ALWAYS, NEVER, Thresholds, thresholds
+from localmtp.engine.pacing.stopping import (
+    ALWAYS,
+    FREE,
+    NEVER,
+    Policies,
+    Thresholds,
+    alone,
+    beside,
+    thresholds,
+)
 
 LONGEST = 8
 """Longest automatic draft: the drafters are trained for about as many steps, and beyond it even
@@ -23,12 +32,9 @@ predictable text gains less than a miss costs."""
 LONGEST_COPY = 16
 """Longest copy from the context: what repeats often does so at length, and copying is free."""
 
-_WARM_UP = (2, 0, 0, 1, 3)
-"""Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included.
-
-A plain pass counts after another one only: libllama builds its graph anew when the number of rows
-changes, which for small models takes as long as the pass. Without drafting it never changes; with
-drafts it does all the time, so there it belongs to what they cost."""
+_WARM_UP = (3, 3, 0, 0, 1)
+"""Lengths of the first rounds, so that the cost of a pass is measured at several, 0 included, and
+what it takes to change the number of rows: the first of two alike pays for that."""
 
 _WARM_UP_BESIDE = (0, 0, 1)
 """As above, for several answers: where they leave no idle compute, a draft for all of them costs as
@@ -59,7 +65,11 @@ _FIRST_CHECK = 6
 batch that grows last for less."""
 
 _CHECKS = 2
-"""Plain rounds of a check; see `_WARM_UP`."""
+"""Rounds of a check, as the first pays for the change; where none is felt, one draft is enough."""
+
+_FELT = 0.05
+"""Changes of length that take less than this part of a plain pass are taken to be free: that much
+is seen where there is nothing but noise."""
 
 
 class Rounds:
@@ -68,11 +78,14 @@ class Rounds:
     Args:
         answers: decoded together.
         rows: what passes took, for other sizes too.
-        step_s: of a draft step, for another size; 0 if nothing is known.
+        near: what was measured for another size, to begin with.
     """
 
-    def __init__(self, answers: int = 1, rows: Rows | None = None, step_s: float = 0.0) -> None:
-        self.costs = Costs(LONGEST_COPY, answers, rows, step_s)
+    def __init__(
+        self, answers: int = 1, rows: Rows | None = None, near: Costs | None = None
+    ) -> None:
+        self.answers = answers
+        self.costs = Costs(LONGEST_COPY, answers, rows, near)
         self.curve: list[float] = []
         """Seconds of a pass, by drafts of each answer; empty until it was measured."""
         self.forced = -1
@@ -83,7 +96,6 @@ class Rounds:
         warm_up = _WARM_UP if answers == 1 else _WARM_UP_BESIDE
         self._warm_up = [n for n in warm_up if not self.costs.elsewhere(n)]
         self._done = self._idle = self._uncopied = 0
-        self._plain = False  # whether the round before was without a draft
         self._solved: dict[Learned, Thresholds] = {}
         if not self._warm_up:
             self.curve = self.costs.curve()
@@ -119,7 +131,7 @@ class Rounds:
         """Whether it is time for what is not done at present."""
         if self._done < _RECHECK:
             return self._drafting() and self._done >= _FIRST_CHECK and not self.costs.is_sure(0)
-        return self._done % _RECHECK < (_CHECKS if self._drafting() else 1)
+        return self._done % _RECHECK < (_CHECKS if self._drafting() or self.change_s else 1)
 
     def thresholds(self, learned: Learned) -> Thresholds:
         """When drafting pays for who knows this."""
@@ -128,8 +140,21 @@ class Rounds:
             known = self._solve(learned) if self.curve else ALWAYS
         return known
 
+    @property
+    def change_s(self) -> float:
+        """Seconds that a pass takes longer after one of another number of rows; 0 if not felt."""
+        felt = bool(self.curve) and self.costs.change_s > _FELT * self.curve[0]
+        return self.costs.change_s if felt else 0.0
+
     def settle(
-        self, drafted: float, steps: int, tokens: float, draft_s: float, verify_s: float
+        self,
+        drafted: float,
+        steps: int,
+        tokens: float,
+        draft_s: float,
+        verify_s: float,
+        *,
+        same: bool,
     ) -> None:
         """Learn from a finished round.
 
@@ -139,14 +164,16 @@ class Rounds:
             tokens: that came of it for each answer; a mean.
             draft_s: seconds that drafting took.
             verify_s: seconds that the pass and its judgement took.
+            same: whether the pass had as many rows as the one before.
         """
-        length = min(ceil(drafted), LONGEST_COPY)
-        new = self.costs.is_new(length)
-        if drafted or self._plain:
-            self.costs.verified(length, self._had_all(verify_s, drafted, length))
-        self._plain = not drafted
-        if steps:
-            self.costs.drafted(steps, draft_s)
+        costs, length = self.costs, min(ceil(drafted), LONGEST_COPY)
+        new = costs.is_new(length)
+        steady_s = costs.steady(verify_s, same=same)
+        if drafted or same or costs.knows_change:
+            costs.verified(length, self._had_all(steady_s, drafted, length), same=same)
+        # After rounds without, a step finds the caches cold; most steps do not.
+        if steps and not (self._idle and costs.knows_step):
+            costs.drafted(steps, draft_s)
         self._idle = 0 if steps else self._idle + 1
         self._uncopied = 0 if drafted and not steps else self._uncopied + 1
         self._tokens = self._tokens * _REMEMBER + tokens
@@ -196,5 +223,11 @@ class Rounds:
             self.rate,
             chances.accepted,
             chances.share,
+            self._policies(),
         )
         return solved
+
+    def _policies(self) -> Policies:
+        if not self.change_s:
+            return FREE
+        return (alone if self.answers == 1 else beside)(self.change_s, LONGEST)

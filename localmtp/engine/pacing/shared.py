@@ -64,22 +64,21 @@ class SharedPacing:
             verify_s: seconds that the pass and its judgement took.
         """
         rows = len(outcomes) + sum(one.drafted for one in outcomes)
-        if rows > len(outcomes) or rows == self._latest:  # see `rounds._WARM_UP`
-            self._rows.saw(rows, verify_s)
-        self._latest = rows
+        same, self._latest = rows == self._latest, rows
+        if same or rows > len(outcomes):
+            self._rows.saw(rows, verify_s - (0.0 if same else self._running.change_s))
         paced = [one for one in outcomes if isinstance(one.pacing, PacedAnswer)]
         if not paced:
             return
         drafted = sum(one.drafted for one in paced) / len(paced)
         tokens = sum(one.tokens for one in paced) / len(paced)
         steps = max(one.steps for one in paced)
-        self._running.settle(drafted, steps, tokens, draft_s, verify_s)
+        self._running.settle(drafted, steps, tokens, draft_s, verify_s, same=same)
 
     def _of(self, answers: int) -> Rounds:
         size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
         if size not in self._rounds:
             nearest = min(self._rounds, key=lambda other: abs(other - size), default=size)
             near = self._rounds.get(nearest)
-            step_s = near.costs.step_s if near else 0.0
-            self._rounds[size] = Rounds(size, self._rows, step_s)
+            self._rounds[size] = Rounds(size, self._rows, near.costs if near else None)
         return self._rounds[size]
