@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import httpx
@@ -285,7 +285,8 @@ def _table(setting: dict[str, Any], bursts: Sequence[Burst]) -> Iterator[str]:
     yield (
         f"{setting['model']} on {setting['processor']}, {setting['threads']} threads, "
         f"--parallel {setting['parallel']}, at most {setting['max_tokens']} tokens, median of "
-        f"{setting['rounds']} rounds; auto / best: of the throughput without drafting and with 3.\n"
+        f"{setting['rounds']} rounds; auto / best: throughput against the better of no drafting "
+        "and 3, in the same round, with quartiles.\n"
     )
     head = ("server", "drafting", "at once", "tokens/s", "first token, ms", "per token, ms")
     yield _row(*head, "CPU s / 1000 tokens", "auto / best", "failed")
@@ -295,8 +296,10 @@ def _table(setting: dict[str, Any], bursts: Sequence[Burst]) -> Iterator[str]:
         groups.setdefault((burst.load, burst.server, burst.drafting), []).append(burst)
     rates = {key: _median(b.tokens_per_s for b in group) for key, group in groups.items()}
     for (load, server, drafting), group in groups.items():
-        best = max(rates[load, server, "off"], rates[load, server, "3"])
-        share = f"{rates[load, server, drafting] / best:.2f}" if drafting == "auto" else ""
+        better = max(("off", "3"), key=lambda other: rates[load, server, other])
+        rounds = zip(group, groups[load, server, better], strict=True)
+        shares = [ours.tokens_per_s / other.tokens_per_s for ours, other in rounds]
+        share = _with_quartiles(shares) if drafting == "auto" else ""
         yield _row(
             *(server, drafting, str(load), f"{rates[load, server, drafting]:.0f}"),
             f"{1000 * _median(b.ttft_s for b in group):.0f}",
@@ -304,6 +307,13 @@ def _table(setting: dict[str, Any], bursts: Sequence[Burst]) -> Iterator[str]:
             f"{_median(b.cpu_s_per_1000 for b in group):.2f}",
             *(share, str(sum(b.failed for b in group))),
         )
+
+
+def _with_quartiles(values: Sequence[float]) -> str:
+    if len(values) < 4:
+        return f"{median(values):.2f}"
+    low, middle, high = quantiles(values, n=4)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _median(values: Iterable[float]) -> float:

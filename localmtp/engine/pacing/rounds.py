@@ -50,9 +50,12 @@ as long as ten rounds of everything else here."""
 _EARLY = (6, 8, 12, 16, 24)
 """Rounds of a first answer after which it is done too: much is learned there."""
 
-_LOOK_SHARE = 0.01
+_SOLVE_SHARE, _SOLVE_S = 0.005, 0.0003
+"""A solution takes about so many seconds, and all of them at most half a percent of the time."""
+
+_LOOK_SHARE = 0.005
 """While nothing is drafted, a draft step is taken now and then to see whether the text has become
-predictable; so seldom that all of them together cost a hundredth of the time."""
+predictable; so seldom that all of them together cost half a percent of the time."""
 
 _RECHECK = 256
 """Rounds between two checks of what was not tried lately, 0.4 % of them. While drafting it is a
@@ -96,6 +99,7 @@ class Rounds:
         warm_up = _WARM_UP if answers == 1 else _WARM_UP_BESIDE
         self._warm_up = [n for n in warm_up if not self.costs.elsewhere(n)]
         self._done = self._idle = self._uncopied = 0
+        self._unsolved_s = 0.0  # since thresholds were solved
         self._solved: dict[Learned, Thresholds] = {}
         if not self._warm_up:
             self.curve = self.costs.curve()
@@ -179,11 +183,12 @@ class Rounds:
         self._tokens = self._tokens * _REMEMBER + tokens
         self._seconds = self._seconds * _REMEMBER + draft_s + verify_s
         self._done += 1
+        self._unsolved_s += draft_s + verify_s
         if self._warm_up:
             del self._warm_up[0]
             if not self._warm_up:
                 self.curve = self.costs.curve()
-        elif new or self._done % _EVERY == 0 or self._done in _EARLY or self.looking:
+        elif new or (self._is_due() and self._unsolved_s * _SOLVE_SHARE > _SOLVE_S):
             self._solve_all()
 
     def _had_all(self, verify_s: float, drafted: float, length: int) -> float:
@@ -211,6 +216,10 @@ class Rounds:
             if self._uncopied:
                 learned.copies.paused(min(_EVERY, self._uncopied))
             self._solve(learned)
+        self._unsolved_s = 0.0
+
+    def _is_due(self) -> bool:
+        return self._done % _EVERY == 0 or self._done in _EARLY or self.looking
 
     def _solve(self, learned: Learned) -> Thresholds:
         chances = learned.chances
