@@ -16,8 +16,10 @@ from localmtp.bench.kept import Kept, read
 _HEAD = """# Measured
 
 Written by `docs/measured.py` from what `localmtp bench --json` printed; [bench](bench.md) says how
-it measures. Tokens per second of decoding, greedy; in brackets the speedup over no drafting. The
-spread is half the range over repeats where it is largest: differences below it are none.
+it measures. Tokens per second of decoding, greedy unless it is said; in brackets the speedup over
+no drafting. The spread is half the range over repeats where it is largest. The machine behind these
+figures flips between speeds that are a factor of up to two apart; medians of nine repeats say more
+than the spread does.
 """
 
 
@@ -62,16 +64,22 @@ def _section(result: Kept) -> Iterator[str]:
     if report.get("synthetic"):
         yield "Expected, not measured: computed from what rounds of drafting cost.\n"
     yield f"{_machine(report)}; localmtp {result.name}.\n"
-    greedy = [run for run in report["runs"] if run["temp"] == 0]
-    lengths = list(dict.fromkeys(run["n_draft"] for run in greedy))
+    for temperature in dict.fromkeys(run["temp"] for run in report["runs"]):
+        if temperature:
+            yield f"At temperature {temperature:g}:\n"
+        runs = [run for run in report["runs"] if run["temp"] == temperature]
+        yield from _by_workload(runs, measured=not report.get("synthetic"))
+
+
+def _by_workload(found: Sequence[Mapping[str, Any]], *, measured: bool) -> Iterator[str]:
+    lengths = list(dict.fromkeys(run["n_draft"] for run in found))
     head = ["none" if n == "0" else n for n in lengths]
     yield _row("workload", *head, "accepted of 3", "spread")
     yield _row("---", *("---:" for _ in lengths), "---:", "---:")
-    for workload in dict.fromkeys(run["workload"] for run in greedy):
-        runs = {run["n_draft"]: run for run in greedy if run["workload"] == workload}
+    for workload in dict.fromkeys(run["workload"] for run in found):
+        runs = {run["n_draft"]: run for run in found if run["workload"] == workload}
         accepted = f"{runs['3']['acceptance_rate']:.0%}" if "3" in runs else ""
-        measured = not report.get("synthetic") and runs["0"]["repeats"] > 1
-        spread = _spread(list(runs.values())) if measured else ""
+        spread = _spread(list(runs.values())) if measured and runs["0"]["repeats"] > 1 else ""
         yield _row(workload, *(_cell(runs[n]) for n in lengths), accepted, spread)
     yield ""
 
