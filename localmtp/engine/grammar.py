@@ -11,12 +11,9 @@ import weakref
 
 import numpy as np
 
-from localmtp.engine.llama import Floats, Model, TokenIds, library, log_lines
+from localmtp.engine.llama import CANDIDATE, Floats, Model, TokenIds, library, log_lines
 from localmtp.engine.sampling import Draft, Proposal, Sampler, Sampling, Truncation
 from localmtp.errors import LocalmtpError
-
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-"""`llama_token_data`."""
 
 _LIKELY = 64
 """Tokens that are tried before the whole vocabulary is: asking about 262,144 takes longer than a
@@ -76,7 +73,7 @@ class Grammar:
 
     def allowed(self, ids: TokenIds) -> TokenIds:
         """Those of the tokens that may come next, in the same order."""
-        rows = np.zeros(ids.size, _CANDIDATE)
+        rows = np.zeros(ids.size, CANDIDATE)
         rows["id"] = ids
         array = _Candidates(rows.ctypes.data, ids.size, -1, False)
         _LIB.llama_sampler_apply(self._handle, ctypes.byref(array))

@@ -166,3 +166,24 @@ def test_an_answer_of_fixed_length_keeps_it_beside_automatic_ones() -> None:
     answers: list[Pacing] = [FixedPacing(2), *(shared.answer(learned) for _ in range(7))]
     _, mean = simulate(answers, shared, steep, 0.3, 400)
     assert mean == pytest.approx(2 / 8, abs=0.05)
+
+
+class Rebuilding:
+    """A machine that needs more than half a pass to get ready for another number of rows."""
+
+    def __init__(self) -> None:
+        self._before = 0
+
+    def __call__(self, rows: int) -> float:
+        change = 0.006 if rows != self._before else 0.0
+        self._before = rows
+        return 0.010 + 0.0008 * (rows - 1) + change
+
+
+@pytest.mark.parametrize("acceptance", [0.7, 0.9])
+def test_drafts_keep_to_a_length_where_changing_it_takes_long(acceptance: float) -> None:
+    def steady(rows: int) -> float:
+        return 0.010 + 0.0008 * (rows - 1)
+
+    speed, _ = auto(1, Rebuilding(), acceptance)
+    assert speed > 0.95 * max(fixed(1, n, steady, acceptance) for n in range(9))

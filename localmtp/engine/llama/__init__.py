@@ -10,11 +10,12 @@ from localmtp.engine.llama.batch import Batch
 from localmtp.engine.llama.context import Context, Floats, StateBytes
 from localmtp.engine.llama.library import gbnf, library, log_lines, system_info
 from localmtp.engine.llama.model import ALL_LAYERS, Model
-from localmtp.engine.llama.ranking import Ranking
+from localmtp.engine.llama.ranking import CANDIDATE, Ranking
 from localmtp.engine.llama.vocab import TokenIds, Vocab
 
 __all__ = [
     "ALL_LAYERS",
+    "CANDIDATE",
     "Batch",
     "Context",
     "Floats",

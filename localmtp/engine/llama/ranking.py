@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from localmtp.engine.llama.context import Floats
 from localmtp.engine.llama.library import Owned
 
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """`llama_token_data`."""
 
 _FEW = 256
@@ -68,7 +68,7 @@ class Ranking(Owned):
         return self._ids[:kept].tolist(), self._logits[:kept].tolist()
 
     def _make_room(self, n: int) -> None:
-        rows = np.zeros(n, _CANDIDATE)
+        rows = np.zeros(n, CANDIDATE)
         self._ids, self._logits = rows["id"], rows["logit"]
         self._numbers = np.arange(n, dtype=np.int32)
         data = rows.ctypes.data_as(capi.llama_token_data_p)

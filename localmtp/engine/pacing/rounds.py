@@ -58,10 +58,11 @@ _LOOK_SHARE = 0.005
 predictable; so seldom that all of them together cost half a percent of the time."""
 
 _RECHECK = 256
-"""Rounds between two checks of what was not tried lately, 0.4 % of them. While drafting it is a
-plain pass: a drafter that has come to cost speed would not be found out otherwise. While nothing is
-drafted it is a short draft: passes may have become cheaper, as when the machine is idle again."""
+"""Rounds between two checks of what was not tried lately, each of two rounds at most.
 
+While drafting these are plain: a drafter that has come to cost speed would not be found out
+otherwise. While nothing is drafted they have short drafts: passes may have become cheaper, as when
+the machine is idle again."""
 
 _FIRST_CHECK = 6
 """Rounds after which a batch that drafts without having been measured without is; most sizes of a
