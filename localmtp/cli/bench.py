@@ -13,7 +13,7 @@ from localmtp.cli.comparing import LATEST, compared, earlier, show_history
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.following import follow, say_what_is_missing
 from localmtp.cli.laboratory import record_trace, show_replay
-from localmtp.cli.measuring import DraftLengths, chosen_workloads, load
+from localmtp.cli.measuring import DraftLengths, PromptsFile, chosen_workloads, load
 from localmtp.cli.options import choices, pair_options, prompt_options, sampling_options
 from localmtp.cli.reporting import setting, show
 from localmtp.cli.synthetic import MEANINGLESS, Shares, expect
@@ -49,6 +49,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--prompts", type=click.IntRange(min=1), default=2, show_default=True, help="Per workload."
+)
+@click.option(
+    "--prompts-file",
+    type=PromptsFile(),
+    help="Your own prompts: TOML or JSON, lists of them by workload.",
 )
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option(
@@ -112,6 +117,7 @@ def command(
     localmtp bench nano
     localmtp bench gemma4-e4b --budget 20
     localmtp bench nano --workload code --n-draft 0,3,auto --json
+    localmtp bench gemma4-e4b --prompts-file mine.toml
     localmtp bench gemma4-12b --synthetic
     localmtp bench nano --concurrency 1,2,4,8 --n-draft 0,3,auto
     localmtp bench nano --compare

@@ -30,6 +30,24 @@ class DraftLengths(click.ParamType[list[int | None]]):
         return list(dict.fromkeys(DraftLength().convert(part, param, ctx) for part in parts))
 
 
+class PromptsFile(click.ParamType["Workloads"]):
+    """A file of prompts, read before anything is loaded."""
+
+    name = "file"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Workloads:
+        """What it holds.
+
+        Raises:
+            LocalmtpError: see `workloads_in`.
+        """
+        from localmtp.bench.workloads import workloads_in
+
+        return workloads_in(str(value))
+
+
 def load(model: str, flags: dict[str, Any], *, parallel: int = 1) -> tuple[ModelFiles, Pair]:
     """Find a pair, downloading what is missing, check that it fits, and load it.
 
@@ -57,14 +75,14 @@ def load(model: str, flags: dict[str, Any], *, parallel: int = 1) -> tuple[Model
 
 
 def chosen_workloads(model: str, flags: dict[str, Any]) -> Workloads:
-    """The workloads of a model, or those of `--workload`.
+    """The workloads of a model or of `--prompts-file`, all or those of `--workload`.
 
     Raises:
         LocalmtpError: there is none of that name.
     """
     from localmtp.bench.workloads import workloads_for
 
-    workloads = workloads_for(model, flags["prompts"])
+    workloads = workloads_for(model, flags["prompts"], flags["prompts_file"])
     for name in flags["workloads"]:
         if name not in workloads:
             raise LocalmtpError(

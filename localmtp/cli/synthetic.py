@@ -35,7 +35,7 @@ _VOCABULARY = 1 << 24
 """Bytes that come to the weights of each file, at most."""
 
 MEANINGLESS = (
-    *("trace", "plot", "history", "compare", "workloads", "prompts", "repeats"),
+    *("trace", "plot", "history", "compare", "workloads", "prompts", "prompts_file", "repeats"),
     *("sampled", "temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "system", "think"),
 )
 """Flags of `bench` that say nothing where no model answers."""

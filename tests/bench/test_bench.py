@@ -26,6 +26,21 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_own_prompts_are_measured(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text('numbers = ["Count from 1 to 20."]\nhellos = ["Hello!"]\n', "utf-8")
+    done = bench("--prompts-file", str(own), "--n-draft", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {run["workload"] for run in json.loads(done.stdout)["runs"]} == {"numbers", "hellos"}
+
+
+def test_a_file_without_prompts_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    done = bench("--prompts-file", str(tmp_path / "none.toml"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot read")
+    assert done.stdout == ""
+
+
 def test_json_holds_the_contract() -> None:
     done = bench(
         "--workload", "count", "--workload", "story", "--n-draft", "2,auto", "--json"

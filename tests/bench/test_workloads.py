@@ -1,6 +1,12 @@
-"""Prompts: several of every kind, and order of measuring that favours no length."""
+"""Prompts: several of every kind, and those of a user's own."""
 
-from localmtp.bench.workloads import workloads_for
+import json
+from pathlib import Path
+
+import pytest
+
+from localmtp.bench.workloads import workloads_for, workloads_in
+from localmtp.errors import LocalmtpError
 
 KINDS = {"code", "json", "rewrite", "questions", "summary", "mathematics", "story", "language"}
 
@@ -15,3 +21,29 @@ def test_nano_is_asked_what_it_knows() -> None:
     workloads = workloads_for("nano", 3)
     assert {"count", "json", "code"} <= set(workloads)
     assert all(len(prompts) == 3 for prompts in workloads.values())
+
+
+@pytest.mark.parametrize("name", ["mine.toml", "mine.json"])
+def test_a_file_of_prompts_takes_their_place(tmp_path: Path, name: str) -> None:
+    own = {"letters": ["Write to the landlord.", "Thank aunt Ines."], "tests": ["Test it."]}
+    toml = "".join(f"{kind} = {json.dumps(prompts)}\n" for kind, prompts in own.items())
+    file = tmp_path / name
+    file.write_text(json.dumps(own) if file.suffix == ".json" else toml, "utf-8")
+    workloads = workloads_for("nano", 1, workloads_in(file))
+    assert workloads == {"letters": ("Write to the landlord.",), "tests": ("Test it.",)}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "letters = 1", "letters = []", 'letters = [""]', "letters = [1]", "letters ="]
+)
+def test_a_file_of_something_else_is_refused_with_its_form(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(LocalmtpError, match=r"mine\.toml") as refused:
+        workloads_for("nano", 1, workloads_in(file))
+    assert "prompts by workload" in (refused.value.hint or "")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LocalmtpError, match=r"none\.toml"):
+        workloads_in(tmp_path / "none.toml")

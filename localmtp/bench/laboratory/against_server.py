@@ -24,7 +24,7 @@ from time import monotonic, sleep
 
 import httpx
 
-from localmtp.bench.workloads import workloads_for
+from localmtp.bench.workloads import workloads_for, workloads_in
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.errors import LocalmtpError
 from localmtp.local_session import LocalSession
@@ -232,7 +232,9 @@ def compare(wanted: argparse.Namespace) -> list[Timed]:
             url = resources.enter_context(running(command))
             ways[name] = server_way(name, url, session, pair, wanted.tokens)
         known = pair.target.model.metadata.get("general.name", "")
-        workloads = workloads_for(known if known == NANO else files.name, wanted.prompts)
+        workloads = workloads_for(
+            known if known == NANO else files.name, wanted.prompts, wanted.prompts_file
+        )
         prompts = [prompt for listed in workloads.values() for prompt in listed]
         for answer in ways.values():  # warm up
             answer(prompts[0], wanted.temperatures[0])
@@ -251,6 +253,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("drafter", type=Path)
     parser.add_argument("--prompts", type=int, default=2, help="of each workload [%(default)s]")
+    parser.add_argument("--prompts-file", type=workloads_in, help="as of `bench`")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=200, help="of an answer [%(default)s]")
     parser.add_argument("--threads", type=int, default=cores())
