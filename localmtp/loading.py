@@ -7,6 +7,7 @@ from dataclasses import replace
 from localmtp import machine
 from localmtp.engine.ggml import devices
 from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.engine.threads import Threads
 from localmtp.models import ModelFiles
 from localmtp.models.fit import Load
 from localmtp.models.room import memory_of, place_here
@@ -35,11 +36,14 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
             batch=load.batch,
             gpu_layers=load.gpu_layers,
         )
-    options = replace(options, threads=options.threads or machine.cores())
-    pair = Pair.load(files.target, files.drafter, options)
+    threads = Threads(
+        options.threads or machine.cores(), None if options.threads else machine.usage
+    )
+    pair = Pair.load(files.target, files.drafter, options, threads)
+    threads.look()  # reading large files takes long enough to see what else goes on
     pair.placed = placement.words if placement else ""
     load = placement.load if placement else Load(pair.target.n_ctx, parallel=options.parallel)
-    pair.device = _device(options.gpu_layers, options.threads or 1)
+    pair.device = _device(options.gpu_layers, threads.most)
     pair.memory = memory_of(files, load)
     return pair
 

@@ -181,11 +181,17 @@ class LocalSession(Session):
         if greedy not in self._auto:
             # Confidence means something else in each.
             kept = self._experience and self._experience.recall(greedy=greedy)
-            self._auto[greedy] = AutoPacing(kept or None)
+            self._auto[greedy] = AutoPacing(kept or None, self._pair.target.threads.now)
         return self._auto[greedy]
 
     def _new_counters(self) -> Counters:
-        return Counters(load_s=self._pair.load_s, context_size=self._pair.target.n_ctx)
+        target = self._pair.target
+        return Counters(
+            load_s=self._pair.load_s,
+            context_size=target.n_ctx,
+            threads=target.threads.count,
+            most_threads=target.threads.most,
+        )
 
 
 def default_sampling(pair: Pair) -> Sampling:

@@ -8,7 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -74,6 +74,20 @@ def cores() -> int:
     usable = len(affinity(0)) if affinity else os.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or usable
     return int(min(usable, physical))
+
+
+def usage() -> tuple[float, float]:
+    """Seconds of computing: by this process, and left idle by the cores that it may use.
+
+    Both count from some moment in the past, all threads and all cores together.
+    """
+    import psutil
+
+    times = psutil.cpu_times(percpu=True)
+    affinity = getattr(os, "sched_getaffinity", None)
+    mine = affinity(0) if affinity else range(len(times))
+    idle = sum(times[i].idle + getattr(times[i], "iowait", 0.0) for i in mine if i < len(times))
+    return process_time(), idle
 
 
 def instructions() -> tuple[str, ...]:

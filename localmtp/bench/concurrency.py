@@ -87,7 +87,7 @@ class _Place:
     def __init__(self, pair: Pair, crowds: Crowds) -> None:
         self._pair = pair
         self._crowds = crowds
-        self._pacing, self._learned = SharedPacing(), Learned()
+        self._pacing, self._learned = SharedPacing(pair.target.threads.now), Learned()
         self._batching = Batching(pair.targets, pair.mtp, self._pacing)
 
     def decode(self, size: int, n_draft: int | None, repeat: int) -> Crowd:

@@ -35,7 +35,11 @@ class DraftLength(click.ParamType[int | None]):
 _PAIR = (
     click.option("--drafter", metavar="PATH|none", help="Drafter GGUF; `none`: no drafting."),
     click.option("--ctx", type=click.IntRange(min=16), help="Context, in tokens."),
-    click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]"),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="CPU threads.  [default: as many as cores that others leave free]",
+    ),
     click.option(
         "--gpu-layers", type=click.IntRange(min=0), help="Layers on GPUs.  [default: all that fit]"
     ),

@@ -195,6 +195,8 @@ def statistics_line(finished: Finished) -> str:
     if s.drafting != "on":
         parts.append(f"drafting {s.drafting}")
     parts.append(f"first token after {s.ttft_s:.2f} s")
+    if s.threads < s.most_threads:
+        parts.append(f"{s.threads} of {s.most_threads} threads: the processor is busy")
     if finished.reason in _ENDINGS:
         parts.append(_ENDINGS[finished.reason])
     return " · ".join(parts)

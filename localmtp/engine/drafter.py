@@ -60,7 +60,6 @@ class MTPDrafter:
     Args:
         model: a `gemma4-assistant` made for the target.
         target: whose cache it reads; closed after it.
-        threads: CPU threads.
         sequences: of the target's context.
 
     Each step takes a token and a hidden row and gives logits and the next hidden row: first the
@@ -69,17 +68,18 @@ class MTPDrafter:
     trained; it writes nothing to the cache, so rejected drafts leave no trace in it.
     """
 
-    def __init__(self, model: Model, target: Target, *, threads: int, sequences: int = 1) -> None:
+    def __init__(self, model: Model, target: Target, *, sequences: int = 1) -> None:
         self._target = target
         self._context = Context(
             model,
             n_ctx=target.context.n_ctx,
             n_batch=sequences,
             n_outputs=sequences,
-            threads=threads,
+            threads=target.threads.most,
             sequences=sequences,
             target=target.context,
         )
+        target.threads.follow(self._context.set_threads)
         self._batch = Batch(sequences, n_embd=target.model.n_embd)
 
     def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:

@@ -118,6 +118,7 @@ class Generation:
         target.commit(self.last, draft.tokens[:accepted], len(draft.tokens), row)
         counters.count_round(draft.steps, len(draft.tokens), accepted)
         counters.context_used = len(target.tokens)
+        counters.threads = target.threads.count
 
     def say(self, draft: Draft, accepted: int, follower: int) -> Generated:
         """What the round brought: the accepted tokens, and the target's own that follows."""

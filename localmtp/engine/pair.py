@@ -17,6 +17,7 @@ from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
 from localmtp.engine.lookup import LookupDrafter
 from localmtp.engine.target import BATCH, Target
+from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 
 _DEFAULT_CONTEXT = 8192
@@ -73,20 +74,27 @@ class Pair:
         """Bytes by what takes them; empty where that is not known."""
 
     @classmethod
-    def load(cls, target: Path, drafter: Path | None, options: LoadOptions) -> Pair:
+    def load(
+        cls,
+        target: Path,
+        drafter: Path | None,
+        options: LoadOptions,
+        threads: Threads | None = None,
+    ) -> Pair:
         """Load GGUF files.
 
         Args:
             target: a Gemma 4 model.
             drafter: its `gemma4-assistant`; None to decode plainly.
             options: context, threads, offload.
+            threads: how many compute; None: as `options` says, else all that there are.
 
         Raises:
             LocalmtpError: a file is missing, damaged, of another kind, or not made for the other;
                 or there is not enough memory.
         """
         began = perf_counter()
-        threads = options.threads or os.cpu_count() or 1
+        threads = threads or Threads(options.threads or os.cpu_count() or 1)
         layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
         with ExitStack() as resources:
             model = resources.enter_context(_load_model(target, layers, options.progress))
@@ -109,7 +117,7 @@ class Pair:
             resources.callback(loaded.close)
             mtp = None
             if draft_model is not None:
-                mtp = MTPDrafter(draft_model, loaded, threads=threads, sequences=options.parallel)
+                mtp = MTPDrafter(draft_model, loaded, sequences=options.parallel)
                 resources.callback(mtp.close)
             drafter_of_one = LookupDrafter(loaded, mtp) if mtp else NoDrafter()
             pair = cls(

@@ -18,6 +18,8 @@ class Counters:
 
     load_s: float = 0.0
     context_size: int = 0
+    threads: int = 0
+    most_threads: int = 0
     drafting: str = "on"
     context_used: int = 0
     prompt_tokens: int = 0
@@ -75,6 +77,8 @@ class Counters:
             completion_tokens=self.completion_tokens,
             context_used=self.context_used,
             context_size=self.context_size,
+            threads=self.threads,
+            most_threads=self.most_threads,
         )
 
 
@@ -127,6 +131,10 @@ class Stats:
     completion_tokens: int
     context_used: int
     context_size: int
+    threads: int = 0
+    """That computed the last pass; 0 where that is not known."""
+    most_threads: int = 0
+    """That compute where no other program needs the cores."""
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready, with the names of the command line's contract."""

@@ -15,6 +15,7 @@ from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.engine.prefill import Prefill
 from localmtp.engine.stats import MAX_DRAFT
+from localmtp.engine.threads import Threads
 
 BATCH = 512
 """Rows of the largest prefill batch: libllama's own default, where GPUs are near their peak."""
@@ -43,7 +44,7 @@ class Target:
         model: a Gemma 4 target; stays the caller's to close.
         n_ctx: positions of a sequence.
         batch: rows of the largest prefill batch.
-        threads: CPU threads.
+        threads: how many compute.
         full_window: see `Context`.
         kv_type: of the KV cache.
         sequences: that the context has room for; `beside` gives those after the first.
@@ -58,7 +59,7 @@ class Target:
         *,
         n_ctx: int,
         batch: int = BATCH,
-        threads: int,
+        threads: Threads,
         full_window: bool,
         kv_type: KVType = KVType.F16,
         sequences: int = 1,
@@ -73,11 +74,13 @@ class Target:
             n_ctx=n_ctx * sequences,
             n_batch=rows,
             n_outputs=self.most_rows,
-            threads=threads,
+            threads=threads.most,
             full_window=full_window,
             kv_type=kv_type,
             sequences=sequences,
         )
+        self.threads = threads
+        threads.follow(self.context.set_threads)
         self.n_ctx = self.context.n_ctx // sequences
         """Tokens that prompt and answer may have together."""
         self.sequence = 0
@@ -150,6 +153,7 @@ class Target:
         Returns:
             How many of its tokens are in the cache; never all, as the last one's logits are needed.
         """
+        self.threads.restart()
         shared = self.shared_with(prompt)
         self._checkpoints.forget_after(shared)
         done = self._go_back(min(shared, len(prompt) - 1))
@@ -169,7 +173,7 @@ class Target:
         for target, part in parts:
             position = len(target.tokens)
             batch.add(part, position, all_logits=False, sequence=target.sequence)
-        self.context.decode(batch)
+        self._decode(batch)
         logits = self.logits()
         for row, (target, part) in enumerate(parts):
             target.tokens.extend(part)
@@ -274,7 +278,7 @@ class Target:
         """
         batch, position = self._pass_batch, len(self.tokens)
         batch.fill((last, *draft), position, all_logits=True, sequence=self.sequence)
-        self.context.decode(batch)
+        self._decode(batch)
         return self.logits()
 
     def verify_together(self, passes: Sequence[tuple[Target, int, Sequence[int]]]) -> Floats:
@@ -292,8 +296,12 @@ class Target:
         for target, last, draft in passes:
             position = len(target.tokens)
             batch.add((last, *draft), position, all_logits=True, sequence=target.sequence)
-        self.context.decode(batch)
+        self._decode(batch)
         return self.logits()
+
+    def _decode(self, batch: Batch) -> None:
+        self.context.decode(batch)
+        self.threads.look()
 
     def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         """Keep the pending token and the accepted drafts of the pass, roll the others back.

@@ -60,7 +60,7 @@ class ServedModel:
         self._learned = {
             greedy: self._experience.recall(greedy=greedy) or Learned() for greedy in (False, True)
         }
-        self._shared = SharedPacing()
+        self._shared = SharedPacing(self._pair.target.threads.now)
         self._batching = Batching(self._pair.targets, self._pair.mtp, self._shared)
         self._answers: dict[Generation, Answer] = {}
         self._spelled: list[Sequence[int]] = [()] * len(self._pair.targets)

@@ -11,6 +11,7 @@ from localmtp.engine.llama import Model
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling import Greedy, Sampler, Sampling, make_sampler
 from localmtp.engine.target import Target
+from localmtp.engine.threads import Threads
 from localmtp.models import resolve
 from localmtp.verify.greedy import check_greedy
 from localmtp.verify.passes import Passes, check_passes
@@ -56,7 +57,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def target_of(stack: ExitStack, model: Model, kind: type[Target] = Target) -> Target:
-    target = kind(model, n_ctx=512, threads=1, full_window=False)
+    target = kind(model, n_ctx=512, threads=Threads(1), full_window=False)
     stack.callback(target.close)
     return target
 
@@ -89,7 +90,7 @@ def test_a_sound_pair_passes_every_check(
     stack: ExitStack, model: Model, drafter_model: Model
 ) -> None:
     target = target_of(stack, model)
-    drafter = MTPDrafter(drafter_model, target, threads=1)
+    drafter = MTPDrafter(drafter_model, target)
     stack.callback(drafter.close)
     passes = passes_of(stack, model, target, drafter)
     assert passes.passed, passes
@@ -156,7 +157,7 @@ def test_a_drafter_that_ignores_the_hidden_row_is_found(
     stack: ExitStack, model: Model, drafter_model: Model
 ) -> None:
     target = target_of(stack, model)
-    drafter = DeafDrafter(drafter_model, target, threads=1)
+    drafter = DeafDrafter(drafter_model, target)
     stack.callback(drafter.close)
     passes = passes_of(stack, model, target, drafter)
     assert not passes.drafter_listens

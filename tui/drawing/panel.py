@@ -188,7 +188,14 @@ def memory(brush: Brush, figures: Figures) -> Text | None:
         between = " " * max(1, WIDTH // 2 - 1 - len(name) - len(taken))
         text.append("\n" if number % 2 == 0 else "  ")
         text.append(f"{name}{between}", brush.muted).append(taken, brush.plain)
-    return text.append(f"\n{figures.device[:WIDTH]}", brush.muted)
+    return text.append(f"\n{_device(figures)[:WIDTH]}", brush.muted)
+
+
+def _device(figures: Figures) -> str:
+    stats = figures.stats
+    if stats and stats.threads < stats.most_threads:
+        return f"busy: {stats.threads} of {stats.most_threads} threads"
+    return figures.device
 
 
 def _plain(stats: Stats, passes_per_s: float) -> float:

@@ -100,6 +100,10 @@ class Context(Owned):
         if status:
             raise LocalmtpError(f"libllama could not decode (code {status}): {reason()}")
 
+    def set_threads(self, threads: int) -> None:
+        """Compute with so many from the next decode on."""
+        capi.llama_set_n_threads(self.handle, threads, threads)
+
     def logits(self) -> Floats:
         """[rows that asked for logits, n_vocab]: a view, valid until the next decode."""
         return self._logits.at(capi.llama_get_logits(self.handle))[: self._n_outputs]

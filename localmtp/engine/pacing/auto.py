@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from localmtp.engine.pacing.learned import Learned
 from localmtp.engine.pacing.rounds import LONGEST, LONGEST_COPY, Rounds
 from localmtp.engine.pacing.stopping import ALWAYS, NEVER
@@ -115,10 +117,15 @@ class AutoPacing(PacedAnswer):
 
     Args:
         learned: to begin with.
+        threads: how many compute now. With another number all costs are others.
     """
 
-    def __init__(self, learned: Learned | None = None) -> None:
+    def __init__(
+        self, learned: Learned | None = None, threads: Callable[[], int] = lambda: 1
+    ) -> None:
         super().__init__(learned or Learned(), Rounds())
+        self._threads = threads
+        self._count = threads()
         self._latest = -1  # tokens drafted in the round before
 
     @property
@@ -128,6 +135,9 @@ class AutoPacing(PacedAnswer):
 
     def begin(self, limit: int) -> None:
         """A new round of the batch, and of its only answer."""
+        count = self._threads()
+        if count != self._count:
+            self._count, self.rounds = count, Rounds()
         self.rounds.begin()
         super().begin(limit)
 

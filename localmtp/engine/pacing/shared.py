@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from localmtp.engine.pacing.auto import PacedAnswer
@@ -34,9 +34,14 @@ class SharedPacing:
 
     Drafting fades out as the batch grows, where that is what the measured passes say, and comes
     back as it shrinks: every size has measurements of its own, and begins with those of others.
+
+    Args:
+        threads: see `AutoPacing`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Callable[[], int] = lambda: 1) -> None:
+        self._threads = threads
+        self._count = threads()
         self._rounds: dict[int, Rounds] = {}
         self._rows = Rows()
         self._latest = 0  # rows of the pass before
@@ -48,6 +53,9 @@ class SharedPacing:
 
     def begin(self, answers: Sequence[Pacing]) -> None:
         """A new round of so many answers; some may have draft lengths of their own."""
+        count = self._threads()
+        if count != self._count:
+            self._count, self._rounds, self._rows = count, {}, Rows()
         self._running = self._of(len(answers))
         self._running.begin()
         for answer in answers:

@@ -1,0 +1,130 @@
+"""How many threads compute, on simulated processors and on this one."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+
+from localmtp.engine.pacing import AutoPacing, Learned, SharedPacing
+from localmtp.engine.threads import Threads
+from localmtp.machine import cores
+
+
+@dataclass
+class Processor:
+    """Cores shared fairly between this program's threads and others that want so many of them."""
+
+    cores: int
+    others: float = 0.0
+    now: float = 0.0
+    own: float = 0.0
+    idle: float = 0.0
+    threads: Threads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.threads = Threads(self.cores, lambda: (self.own, self.idle), lambda: self.now)
+
+    def compute(self, seconds: float, pass_s: float = 0.05) -> int:
+        """Passes for so long; the number of threads after them."""
+        end = self.now + seconds
+        while self.now < end:
+            count = self.threads.count
+            wanted = count + self.others
+            self.now += pass_s
+            self.own += pass_s * count * min(1.0, self.cores / wanted)
+            self.idle += pass_s * max(0.0, self.cores - wanted)
+            self.threads.look()
+        return self.threads.count
+
+    def rest(self, seconds: float) -> None:
+        self.now += seconds
+        self.idle += seconds * max(0.0, self.cores - self.others)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 64])
+def test_an_idle_machine_computes_with_all_cores(count: int) -> None:
+    assert Processor(count).compute(5.0) == count
+
+
+@pytest.mark.parametrize(("count", "others"), [(2, 1), (2, 2), (2, 8), (8, 1), (8, 4), (8, 16)])
+def test_where_others_compute_it_is_with_no_more_threads_than_cores_left(
+    count: int, others: int
+) -> None:
+    threads = Processor(count, others).compute(10.0)
+    assert 1 <= threads <= max(1, count - others)
+
+
+def test_a_program_that_computes_now_and_then_takes_no_core() -> None:
+    assert Processor(8, others=0.2).compute(10.0) == 8
+
+
+def test_the_first_slow_pass_is_enough() -> None:
+    processor = Processor(2, others=2)
+    assert processor.compute(0.9, pass_s=0.9) == 1
+
+
+def test_cores_come_back_when_others_are_done() -> None:
+    processor = Processor(8, others=8)
+    assert processor.compute(5.0) < 8
+    processor.others = 0
+    assert processor.compute(5.0) == 8
+
+
+def test_a_pause_between_answers_says_nothing() -> None:
+    processor = Processor(2, others=2)
+    assert processor.compute(5.0) == 1
+    processor.others = 0
+    processor.rest(60.0)
+    processor.others = 2
+    processor.threads.restart()
+    assert processor.compute(5.0) == 1
+
+
+def test_a_number_that_was_asked_for_stays() -> None:
+    threads = Threads(3)
+    counts: list[int] = []
+    threads.follow(counts.append)
+    threads.look()
+    assert counts == [3]
+
+
+def test_pacing_measures_anew_with_another_number_of_threads() -> None:
+    count = 2
+    auto, shared = AutoPacing(threads=lambda: count), SharedPacing(lambda: count)
+    learned = Learned()
+    answer = shared.answer(learned)
+    for _ in range(50):
+        auto.begin(4)
+        auto.settle(0, 0.0, 1.0)
+        shared.begin([answer])
+        shared.settle([], 0.0, 1.0)
+    assert auto.plain_tokens_per_s == pytest.approx(1.0, rel=0.5)
+    before = answer.rounds
+    count = 1
+    auto.begin(4)
+    shared.begin([answer])
+    assert not auto.plain_tokens_per_s
+    assert answer.rounds is not before
+
+
+@pytest.mark.skipif(cores() < 2, reason="one core has one thread")
+def test_beside_programs_that_take_all_cores_an_answer_takes_fewer_threads() -> None:
+    burn = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(burn) for _ in range(cores())]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "localmtp", "run", "nano", "Count from 1 to 50.", "--json"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    stats = json.loads(done.stdout)["stats"]
+    assert stats["most_threads"] == cores()
+    assert stats["threads"] < cores()
