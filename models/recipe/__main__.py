@@ -1,17 +1,19 @@
 """Makes nano from nothing: text, tokenizer, target, drafter, GGUF.
 
-    python -m localmtp.models.recipe --out DIRECTORY [--minutes 60]
+    python -m localmtp.models.recipe --out DIRECTORY [--minutes 60] [--text FOLDER]
 
 Needs torch and transformers besides localmtp.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from localmtp.convert import Options, convert
 from localmtp.models.recipe import corpus, distillation, drafter, target, tokenizer
+from localmtp.models.recipe.continuation import Continuations
 
 CONVERSATIONS = 12_000
 """What the tokenizer is trained on."""
@@ -20,19 +22,15 @@ TARGET_SHARE = 0.6
 """Of the time; the drafter gets the rest."""
 
 
-def make(out: Path, minutes: float) -> None:
-    """Writes hf-target, hf-drafter, prompts.json and two GGUF files to out."""
+def make(draw: corpus.Draw, out: Path, minutes: float, options: Options) -> None:
+    """Writes hf-target, hf-drafter and two GGUF files to out."""
     target_directory, drafter_directory = out / "hf-target", out / "hf-drafter"
-    tokenizer.train(corpus.texts(CONVERSATIONS), VOCABULARY, target_directory)
+    tokenizer.train(corpus.texts(draw, CONVERSATIONS), VOCABULARY, target_directory)
     tokenizer.copy(target_directory, drafter_directory)
-    corpus.write_prompts(out / "prompts.json")
     model = target.begin(target_directory)
-    target.train(model, target_directory, TARGET_SHARE * minutes)
+    target.train(model, draw, target_directory, TARGET_SHARE * minutes)
     assistant = drafter.begin(model)
-    distillation.train(model, assistant, drafter_directory, (1 - TARGET_SHARE) * minutes)
-    options = Options(
-        quants=["Q8_0"], drafter_quants=["Q8_0"], name="nano", license="apache-2.0", force=True
-    )
+    distillation.train(model, assistant, draw, drafter_directory, (1 - TARGET_SHARE) * minutes)
     convert(target_directory, out, drafter_source=drafter_directory, options=options)
 
 
@@ -42,10 +40,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory for everything made")
     parser.add_argument("--minutes", type=float, default=60, help="training time [%(default)s]")
     parser.add_argument("--threads", type=int, help="CPU threads [all]")
+    parser.add_argument(
+        "--text", type=Path, help="instead of nano, a pair that goes on with Python files in here"
+    )
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    make(arguments.out, arguments.minutes)
+    out, minutes = arguments.out, arguments.minutes
+    options = Options(quants=["Q8_0"], drafter_quants=["Q8_0"], force=True)
+    draw: corpus.Draw
+    if arguments.text:
+        text = Continuations(arguments.text)
+        draw, prompts = text.draw, text.held_out()
+        options = replace(options, name=arguments.text.name)
+    else:
+        draw, prompts = corpus.generated(), corpus.held_out()
+        options = replace(options, name="nano", license="apache-2.0")
+    corpus.write_prompts(prompts, out / "prompts.json")
+    make(draw, out, minutes, options)
 
 
 if __name__ == "__main__":

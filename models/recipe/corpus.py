@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -10,12 +10,15 @@ from random import Random
 import numpy as np
 from tokenizers import Tokenizer
 
-from localmtp.models.recipe.conversation import conversation
+from localmtp.models.recipe.conversation import Part, conversation
 from localmtp.models.recipe.tasks import TASKS
 
 HELD_OUT_SEED, TOKENIZER_SEED, TRAINING_SEED, DISTILLATION_SEED = 7, 1, 2, 4
 HELD_OUT_PER_KIND = 16
 HELD_OUT_DRAWS = 1500
+
+Draw = Callable[[Random], list[Part]]
+"""Draws a conversation to train on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +52,41 @@ def held_out() -> dict[str, list[str]]:
     return prompts
 
 
-def texts(count: int) -> Iterator[str]:
+def generated() -> Draw:
+    """Conversations of the tasks, without the prompts that are held out."""
+    withheld = frozenset(prompt for prompts in held_out().values() for prompt in prompts)
+    return lambda rng: conversation(rng, withheld)
+
+
+def texts(draw: Draw, count: int) -> Iterator[str]:
     """Yields conversations without control tokens, to train the tokenizer on."""
     rng = Random(TOKENIZER_SEED)
     for _ in range(count):
-        parts = conversation(rng, frozenset())
+        parts = draw(rng)
         text = "".join(part.text for part in parts)
         for token in ("<bos>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>"):
             text = text.replace(token, "\n")
         yield text
 
 
-def batches(directory: Path, rows: int, length: int, seed: int) -> Iterator[Rows]:
+def batches(draw: Draw, directory: Path, rows: int, length: int, seed: int) -> Iterator[Rows]:
     """Yields batches without end; each row starts with a conversation and packs several."""
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    withheld = frozenset(prompt for prompts in held_out().values() for prompt in prompts)
     rng = Random(seed)
     while True:
-        packed = [_row(tokenizer, rng, withheld, length) for _ in range(rows)]
+        packed = [_row(tokenizer, rng, draw, length) for _ in range(rows)]
         yield Rows(*(np.stack(column) for column in zip(*packed, strict=True)))
 
 
 def _row(
-    tokenizer: Tokenizer, rng: Random, withheld: frozenset[str], length: int
+    tokenizer: Tokenizer, rng: Random, draw: Draw, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ids: list[int] = []
     weight: list[float] = []
     document: list[int] = []
     number = 0
     while len(ids) < length + 1:
-        for part in conversation(rng, withheld):
+        for part in draw(rng):
             encoded = tokenizer.encode(part.text, add_special_tokens=False).ids
             ids += encoded
             weight += [part.learned / len(encoded) ** 0.5] * (len(encoded) - 1) + [part.learned]
@@ -91,8 +99,9 @@ def _row(
     )
 
 
-def write_prompts(path: Path) -> None:
-    """Writes the held-out prompts, beside and renamed."""
+def write_prompts(prompts: Mapping[str, Sequence[str]], path: Path) -> None:
+    """Writes held-out prompts, beside and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(held_out(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    beside.write_text(json.dumps(prompts, indent=1, ensure_ascii=False) + "\n", "utf-8")
     beside.replace(path)

@@ -131,19 +131,23 @@ def divergences(
 def train(
     target: Gemma4ForCausalLM,
     drafter: Gemma4AssistantForCausalLM,
+    draw: corpus.Draw,
     directory: Path,
     minutes: float,
 ) -> None:
     """Distils for the given minutes beside the tokenizer in directory."""
     target.eval().requires_grad_(False)
     clock = Clock(minutes)
-    fit(drafter, _losses(target, drafter, directory), clock, directory)
+    fit(drafter, _losses(target, drafter, draw, directory), clock, directory)
 
 
 def _losses(
-    target: Gemma4ForCausalLM, drafter: Gemma4AssistantForCausalLM, directory: Path
+    target: Gemma4ForCausalLM,
+    drafter: Gemma4AssistantForCausalLM,
+    draw: corpus.Draw,
+    directory: Path,
 ) -> Iterator[tuple[Tensor, str]]:
-    for batch in corpus.batches(directory, ROWS, LENGTH, corpus.DISTILLATION_SEED):
+    for batch in corpus.batches(draw, directory, ROWS, LENGTH, corpus.DISTILLATION_SEED):
         losses, agreed = divergences(target, drafter, observe(target, batch))
         shares = " ".join(f"{share:.2f}" for share in agreed.tolist())
         yield losses.mean(), f"agreed {shares}"

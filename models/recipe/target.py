@@ -113,17 +113,17 @@ def begin(directory: Path) -> Gemma4ForCausalLM:
     return model
 
 
-def train(model: Gemma4ForCausalLM, directory: Path, minutes: float) -> None:
+def train(model: Gemma4ForCausalLM, draw: corpus.Draw, directory: Path, minutes: float) -> None:
     """Trains for the given minutes beside the tokenizer in directory."""
     clock = Clock(minutes)
-    fit(model, _losses(model, directory, clock), clock, directory)
+    fit(model, _losses(model, draw, directory, clock), clock, directory)
 
 
 def _losses(
-    model: Gemma4ForCausalLM, directory: Path, clock: Clock
+    model: Gemma4ForCausalLM, draw: corpus.Draw, directory: Path, clock: Clock
 ) -> Iterator[tuple[Tensor, str]]:
-    short = corpus.batches(directory, ROWS, LENGTH, corpus.TRAINING_SEED)
-    long = corpus.batches(directory, LONG_ROWS, LONG_LENGTH, corpus.TRAINING_SEED + 1)
+    short = corpus.batches(draw, directory, ROWS, LENGTH, corpus.TRAINING_SEED)
+    long = corpus.batches(draw, directory, LONG_ROWS, LONG_LENGTH, corpus.TRAINING_SEED + 1)
     seen = 0
     while True:
         batch = next(short if clock.share() < LONG_SHARE else long)
