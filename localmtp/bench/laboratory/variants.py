@@ -1,4 +1,4 @@
-"""Other pairs made of nano, without training: heavier, less sure, with a weaker drafter.
+"""Other pairs made of nano or of another, without training: heavier, less sure, a weaker drafter.
 
 nano fits into a processor's caches and its drafter is mostly right. Most pairs are otherwise, and
 whether a change to pacing or sampling pays depends on both. These are judged on too:
@@ -121,13 +121,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and write a pair."""
     parser = argparse.ArgumentParser(description="Make another pair of nano.")
     parser.add_argument("out", type=Path, help="directory for the two files")
+    parser.add_argument(
+        "--pair", type=Path, nargs=2, metavar=("TARGET", "DRAFTER"), help="instead of nano's"
+    )
     parser.add_argument("--megabytes", type=float, default=0, help="more weights in the target")
     parser.add_argument("--drafter-megabytes", type=float, default=0, help="and in the drafter")
     parser.add_argument("--vague", type=float, default=1, help="what the logits are divided by")
     parser.add_argument("--noise", type=float, default=0, help="in the drafter, about 0.1 to 1")
     wanted = parser.parse_args(arguments)
     with as_file(resources("localmtp.models") / NANO) as shipped:
-        target, drafter = _File(shipped / "nano-Q8_0.gguf"), _File(shipped / "mtp-nano-Q8_0.gguf")
+        paths = wanted.pair or (shipped / "nano-Q8_0.gguf", shipped / "mtp-nano-Q8_0.gguf")
+        target, drafter = map(_File, paths)
         widen(target, wanted.megabytes)
         widen(drafter, wanted.drafter_megabytes)
         if wanted.noise:
@@ -135,8 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if wanted.vague != 1:
             flatten(target, drafter, wanted.vague)
         wanted.out.mkdir(parents=True, exist_ok=True)
-        target.write(wanted.out / "nano-Q8_0.gguf")
-        drafter.write(wanted.out / "mtp-nano-Q8_0.gguf")
+        for file, path in zip((target, drafter), paths, strict=True):
+            file.write(wanted.out / path.name)
 
 
 if __name__ == "__main__":
