@@ -103,3 +103,23 @@ def test_a_fixed_length_is_kept_and_limited() -> None:
             kept += 1
         assert kept == expected
     assert FixedPacing(0).state == "off: --n-draft 0"
+
+
+def test_a_drafter_that_is_better_than_its_word_is_used_where_it_nearly_does_not_pay() -> None:
+    # One draft gains 5 % if 0.96 are accepted, and loses as much at the drafter's own word.
+    cost, step_s, random = [0.315, 0.464, 0.657, 0.802], 0.122, np.random.default_rng(0)
+    pacing, tokens, seconds = AutoPacing(), 0, 0.0
+    for _ in range(6000):
+        pacing.begin(3)
+        kept = steps = 0
+        while pacing.go_on():
+            steps += 1
+            if not pacing.keep(float(random.choice([0.4, 0.6, 0.7, 0.85, 0.93, 0.98]))):
+                break
+            kept += 1
+        missed = random.random(kept) >= 0.96
+        accepted = int(missed.argmax()) if missed.any() else kept
+        pacing.settle(accepted, steps * step_s, cost[kept])
+        tokens += accepted + 1
+        seconds += steps * step_s + cost[kept]
+    assert tokens / seconds > 1.02 / cost[0]

@@ -9,7 +9,7 @@ drafts each, an answer pays the B-th part, and brings the B-th part of the token
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, inf
 
 from localmtp.engine.pacing.costs import Costs
 from localmtp.engine.pacing.learned import Learned
@@ -55,7 +55,12 @@ _SOLVE_SHARE, _SOLVE_S = 0.005, 0.0003
 
 _LOOK_SHARE = 0.005
 """While nothing is drafted, a draft step is taken now and then to see whether the text has become
-predictable; so seldom that all of them together cost half a percent of the time."""
+predictable; so seldom that all of them together cost half a percent of the time. Its token is
+verified as well as often as that is expected to lose no more: the nearer drafting comes to paying,
+the sooner it is known whether it does."""
+
+_LEAST_TRIAL = 0.02
+"""Of a plain pass, what a draft of one token loses at least, be it as likely as it may."""
 
 _RECHECK = 256
 """Rounds between two checks of what was not tried lately, each of two rounds at most.
@@ -99,7 +104,8 @@ class Rounds:
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
         warm_up = _WARM_UP if answers == 1 else _WARM_UP_BESIDE
         self._warm_up = [n for n in warm_up if not self.costs.elsewhere(n)]
-        self._done = self._idle = self._uncopied = 0
+        self._done = self._idle = self._uncopied = self._unjudged = 0
+        self._trial_s = inf  # that a draft of one token is expected to lose
         self._unsolved_s = 0.0  # since thresholds were solved
         self._solved: dict[Learned, Thresholds] = {}
         if not self._warm_up:
@@ -130,6 +136,8 @@ class Rounds:
             check = self._done // _RECHECK
             self.forced = 0 if self._drafting() else 1 + check % 3
         elif not self._drafting():
+            if self._unjudged * _LOOK_SHARE * self.curve[0] > self._trial_s:
+                self.forced = 1
             self.looking = self._idle * _LOOK_SHARE * self.curve[0] > self.costs.step_s
 
     def _checks(self) -> bool:
@@ -181,6 +189,7 @@ class Rounds:
             costs.drafted(steps, draft_s)
         self._idle = 0 if steps else self._idle + 1
         self._uncopied = 0 if drafted and not steps else self._uncopied + 1
+        self._unjudged = 0 if drafted and steps else self._unjudged + 1
         self._tokens = self._tokens * _REMEMBER + tokens
         self._seconds = self._seconds * _REMEMBER + draft_s + verify_s
         self._done += 1
@@ -218,6 +227,10 @@ class Rounds:
                 learned.copies.paused(min(_EVERY, self._uncopied))
             self._solve(learned)
         self._unsolved_s = 0.0
+        best = max((learned.chances.mean for learned in self._solved), default=0.0)
+        costs, (plain, one) = self.costs, self.curve[:2]
+        loss = costs.step_s + one - (1.0 + best) * plain + 2.0 * self.change_s
+        self._trial_s = max(_LEAST_TRIAL * plain, loss)
 
     def _is_due(self) -> bool:
         return self._done % _EVERY == 0 or self._done in _EARLY or self.looking
