@@ -123,3 +123,12 @@ def test_a_drafter_that_is_better_than_its_word_is_used_where_it_nearly_does_not
         tokens += accepted + 1
         seconds += steps * step_s + cost[kept]
     assert tokens / seconds > 1.02 / cost[0]
+
+
+def test_a_paused_drafter_still_learns_what_passes_take() -> None:
+    pacing = AutoPacing()
+    simulate(pacing, STEEP, 0.004, 0.3, 1000)
+    assert pacing.plain_tokens_per_s == pytest.approx(1 / STEEP[0], rel=0.05)
+    simulate(pacing, [3 * seconds for seconds in STEEP], 0.012, 0.3, 400)
+    assert pacing.plain_tokens_per_s == pytest.approx(1 / (3 * STEEP[0]), rel=0.05)
+    assert pacing.state.startswith("off")

@@ -109,22 +109,22 @@ def test_pacing_measures_anew_with_another_number_of_threads() -> None:
     assert answer.rounds is not before
 
 
+def answer(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "localmtp", "run", "nano", "Count from 1 to 50.", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+
+
 @pytest.mark.skipif(cores() < 2, reason="one core has one thread")
 def test_beside_programs_that_take_all_cores_an_answer_takes_fewer_threads() -> None:
     burn = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(burn) for _ in range(cores())]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "localmtp", "run", "nano", "Count from 1 to 50.", "--json"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=True,
-        )
+        in_json, in_words = answer("--json"), answer()
     finally:
         for other in others:
             other.kill()
             other.wait()
-    stats = json.loads(done.stdout)["stats"]
+    stats = json.loads(in_json.stdout)["stats"]
     assert stats["most_threads"] == cores()
     assert stats["threads"] < cores()
+    assert f"of {cores()} threads: the processor is busy" in in_words.stderr

@@ -127,6 +127,9 @@ class AutoPacing(PacedAnswer):
         self._threads = threads
         self._count = threads()
         self._latest = -1  # tokens drafted in the round before
+        self._resting = 0  # rounds to come without a draft, and without thinking about one
+        self._rested = 0
+        self._rested_s = 0.0
 
     @property
     def plain_tokens_per_s(self) -> float:
@@ -137,13 +140,36 @@ class AutoPacing(PacedAnswer):
         """A new round of the batch, and of its only answer."""
         count = self._threads()
         if count != self._count:
-            self._count, self.rounds = count, Rounds()
+            self._count, self.rounds, self._resting = count, Rounds(), 0
+        if self._resting:
+            self._room, self._limit, self._forced = limit, 0, -1
+            return
         self.rounds.begin()
         super().begin(limit)
 
     def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Learn what was right, and what it took."""
+        if self._resting:
+            if not self._copied:
+                self._rest(draft_s + verify_s)
+                return
+            self._wake()
         super().settle(accepted, draft_s, verify_s)
         drafted = self._length or len(self._copied)
         same, self._latest = drafted == self._latest, drafted
         self.rounds.settle(drafted, self.steps, accepted + 1, draft_s, verify_s, same=same)
+        self._resting = self.rounds.rest if same and not drafted and not self._levels else 0
+
+    def _rest(self, seconds: float) -> None:
+        """Note a plain round; a small model would feel more."""
+        self._rested += 1
+        self._rested_s += seconds
+        self._resting -= 1
+        if not self._resting:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._rested:
+            self.rounds.rested(self._rested, self._rested_s)
+        self._resting = self._rested = 0
+        self._rested_s = 0.0

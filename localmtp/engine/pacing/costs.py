@@ -97,13 +97,15 @@ class Costs:
         """Whether a pass that is not steady says what a steady one takes."""
         return self._changes > 0 or self.change_s > 0
 
-    def verified(self, length: int, seconds: float, *, same: bool = True) -> None:
-        """Learn from the verification of `length` tokens; see `steady`."""
+    def verified(self, length: int, seconds: float, *, same: bool = True, passes: int = 1) -> None:
+        """Learn from passes in a row that verified `length` tokens; see `steady`."""
         before = self.pass_s[length]
-        self._passes += 1
+        self._passes += passes
         old = self._passes - self._latest[length] > _OLD
         self._latest[length] = self._passes
-        after = _renewed(before, seconds) if old else _blend(before, seconds)
+        after = _renewed(before, seconds) if old else before
+        for _ in range(0 if old else passes):
+            after = _blend(after, seconds)
         if same and not self._steady[length]:
             after = seconds
             self._steady[length] = True
@@ -113,7 +115,7 @@ class Costs:
             # tried would keep what they cost before.
             self.pass_s[1:] = [known * after / before for known in self.pass_s[1:]]
             self.step_s *= after / before
-        self._samples[length] += 1
+        self._samples[length] += passes
 
     @property
     def knows_step(self) -> bool:

@@ -62,6 +62,10 @@ the sooner it is known whether it does."""
 _LEAST_TRIAL = 0.02
 """Of a plain pass, what a draft of one token loses at least, be it as likely as it may."""
 
+_REST = 8
+"""While nothing is drafted, all of this is done in one of so many rounds: it takes ten microseconds
+of the 300 that a pass of nano takes. Not where trials are that frequent."""
+
 _RECHECK = 256
 """Rounds between two checks of what was not tried lately, each of two rounds at most.
 
@@ -199,6 +203,35 @@ class Rounds:
             if not self._warm_up:
                 self.curve = self.costs.curve()
         elif new or (self._is_due() and self._unsolved_s * _SOLVE_SHARE > _SOLVE_S):
+            self._solve_all()
+
+    @property
+    def rest(self) -> int:
+        """How many rounds can follow without a draft and without asking, after a plain one."""
+        if not self.curve or self._drafting() or self._done < _RECHECK:
+            return 0
+        if self._trial_s < 2 * _REST * _LOOK_SHARE * self.curve[0]:
+            return 0
+        return -self._done % _REST
+
+    def rested(self, rounds: int, seconds: float) -> None:
+        """Learn from plain rounds of an answer, all at once.
+
+        Args:
+            rounds: how many.
+            seconds: that they took together.
+        """
+        self.costs.verified(0, seconds / rounds, passes=rounds)
+        self._idle += rounds
+        self._uncopied += rounds
+        self._unjudged += rounds
+        kept = _REMEMBER**rounds
+        mean = (1.0 - kept) / (1.0 - _REMEMBER)
+        self._tokens = self._tokens * kept + mean
+        self._seconds = self._seconds * kept + mean * seconds / rounds
+        self._done += rounds
+        self._unsolved_s += seconds
+        if self._is_due() and self._unsolved_s * _SOLVE_SHARE > _SOLVE_S:
             self._solve_all()
 
     def _had_all(self, verify_s: float, drafted: float, length: int) -> float:
