@@ -1,6 +1,7 @@
-"""What every test needs: user directories of its own."""
+"""What every test needs: user directories of its own, and programs that can be interrupted."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,3 +16,7 @@ def own_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for kind in ("CONFIG", "DATA", "STATE"):
             patch.setitem(os.environ, f"XDG_{kind}_HOME", str(home / kind.lower()))
         yield home
+
+
+# Who runs the tests in the background may ignore SIGINT, and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
