@@ -52,7 +52,9 @@ def workloads_in(path: str | Path) -> Workloads:
         found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise LocalmtpError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
+    except UnicodeDecodeError as error:
+        raise LocalmtpError(f"{file} is not text in UTF-8", hint=_FORM) from error
+    except (ValueError, RecursionError) as error:
         raise LocalmtpError(f"{file}: {error}", hint=_FORM) from error
     if not (isinstance(found, dict) and found and all(map(_are_prompts, found.values()))):
         raise LocalmtpError(f"{file} does not hold lists of prompts", hint=_FORM)

@@ -50,7 +50,10 @@ def main() -> None:
     options = Options(quants=["Q8_0"], drafter_quants=["Q8_0"], force=True)
     draw: corpus.Draw
     if arguments.text:
-        text = Continuations(arguments.text)
+        try:
+            text = Continuations(arguments.text)
+        except ValueError as error:
+            parser.error(str(error))
         draw, prompts = text.draw, text.held_out()
         options = replace(options, name=arguments.text.name)
     else:

@@ -44,6 +44,14 @@ def test_a_file_of_something_else_is_refused_with_its_form(tmp_path: Path, text:
     assert "prompts by workload" in (refused.value.hint or "")
 
 
+@pytest.mark.parametrize("content", [b"\x80GGUF", b"[" * 100_000])
+def test_a_json_file_of_anything_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "mine.json"
+    file.write_bytes(content)
+    with pytest.raises(LocalmtpError, match=r"mine\.json"):
+        workloads_in(file)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalmtpError, match=r"none\.toml"):
         workloads_in(tmp_path / "none.toml")

@@ -129,6 +129,6 @@ def test_a_paused_drafter_still_learns_what_passes_take() -> None:
     pacing = AutoPacing()
     simulate(pacing, STEEP, 0.004, 0.3, 1000)
     assert pacing.plain_tokens_per_s == pytest.approx(1 / STEEP[0], rel=0.05)
-    simulate(pacing, [3 * seconds for seconds in STEEP], 0.012, 0.3, 400)
+    simulate(pacing, [3 * seconds for seconds in STEEP], 0.012, 0.3, 120)
     assert pacing.plain_tokens_per_s == pytest.approx(1 / (3 * STEEP[0]), rel=0.05)
     assert pacing.state.startswith("off")

@@ -79,14 +79,14 @@ def test_cores_come_back_when_others_are_done() -> None:
     assert processor.compute(5.0) == 8
 
 
-def test_a_pause_between_answers_says_nothing() -> None:
-    processor = Processor(2, others=2)
-    assert processor.compute(5.0) == 1
-    processor.others = 0
-    processor.rest(60.0)
+def test_what_others_did_between_answers_says_nothing() -> None:
+    processor = Processor(2)
+    assert processor.compute(5.0) == 2
     processor.others = 2
+    processor.rest(60.0)
+    processor.others = 0
     processor.threads.restart()
-    assert processor.compute(5.0) == 1
+    assert processor.compute(0.5) == 2
 
 
 def test_a_number_that_was_asked_for_stays() -> None:

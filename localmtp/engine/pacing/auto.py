@@ -140,7 +140,9 @@ class AutoPacing(PacedAnswer):
         """A new round of the batch, and of its only answer."""
         count = self._threads()
         if count != self._count:
-            self._count, self.rounds, self._resting = count, Rounds(), 0
+            self._count, self.rounds = count, Rounds()
+            self._resting = self._rested = 0
+            self._rested_s = 0.0
         if self._resting:
             self._room, self._limit, self._forced = limit, 0, -1
             return
