@@ -194,7 +194,7 @@ def memory(brush: Brush, figures: Figures) -> Text | None:
 def _device(figures: Figures) -> str:
     stats = figures.stats
     if stats and stats.threads < stats.most_threads:
-        return f"busy: {stats.threads} of {stats.most_threads} threads"
+        return f"CPU busy: {stats.threads} of {stats.most_threads} threads"
     return figures.device
 
 
