@@ -8,25 +8,25 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from localmtp.convert.check import check
-from localmtp.convert.imatrix import read_imatrix
-from localmtp.convert.measure import Text, fits_memory, measure, read_text
-from localmtp.convert.metadata import Origin
-from localmtp.convert.plan import Job, PlannedFile, plan
-from localmtp.convert.projector import TYPES, Projector
-from localmtp.convert.quantize import Recipe, file_type
-from localmtp.convert.report import SUFFIX, DrafterScore, TargetScore
-from localmtp.convert.source import locate
-from localmtp.convert.stream import Output, stream
-from localmtp.convert.writer import (
+from localmtp.convert.huggingface.metadata import Origin
+from localmtp.convert.huggingface.source import locate
+from localmtp.convert.output.quantize import Recipe, file_type
+from localmtp.convert.output.stream import Output, stream
+from localmtp.convert.output.writer import (
     GgufFile,
     WrittenFile,
     existing,
     remove_unfinished,
     require_room,
 )
+from localmtp.convert.plan import Job, PlannedFile, plan
+from localmtp.convert.projector import TYPES, Projector
+from localmtp.convert.quality.check import check
+from localmtp.convert.quality.imatrix import read_imatrix
+from localmtp.convert.quality.measure import Text, fits_memory, measure, read_text
+from localmtp.convert.quality.report import SUFFIX, DrafterScore, TargetScore
 from localmtp.errors import LocalmtpError
-from localmtp.machine import cores
+from localmtp.hardware.machine import cores
 
 Scores = Mapping[str, TargetScore | DrafterScore]
 """By the file's name."""

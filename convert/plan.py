@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from localmtp.convert.architecture import Spec, read_spec
-from localmtp.convert.checkpoint import Checkpoint, StoredTensor, open_checkpoint
-from localmtp.convert.metadata import (
+from localmtp.convert.huggingface.architecture import Spec, read_spec
+from localmtp.convert.huggingface.checkpoint import Checkpoint, StoredTensor, open_checkpoint
+from localmtp.convert.huggingface.metadata import (
     Origin,
     write_architecture,
     write_origin,
     write_quantization,
     write_suppressed,
 )
-from localmtp.convert.quantize import Recipe, file_type, tensor_types
-from localmtp.convert.tensors import Tensor, plan_tensors, source_kind
-from localmtp.convert.tokenizer import Tokenizer
-from localmtp.engine import ggml
+from localmtp.convert.huggingface.tensors import Tensor, plan_tensors, source_kind
+from localmtp.convert.huggingface.tokenizer import Tokenizer
+from localmtp.convert.output.quantize import Recipe, file_type, tensor_types
+from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
 
 

@@ -23,10 +23,10 @@ from gguf import (
     get_tensor_name_map,
 )
 
-from localmtp.convert.checkpoint import KINDS, Checkpoint, Json, StoredTensor, read_json
-from localmtp.convert.metadata import Origin, write_origin, write_quantization
-from localmtp.convert.quantize import encode, file_type
-from localmtp.engine import ggml
+from localmtp.convert.huggingface.checkpoint import KINDS, Checkpoint, Json, StoredTensor, read_json
+from localmtp.convert.huggingface.metadata import Origin, write_origin, write_quantization
+from localmtp.convert.output.quantize import encode, file_type
+from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
 
 TYPES = {

@@ -23,7 +23,7 @@ from psutil import Process  # type: ignore[import-untyped]
 from textual.pilot import Pilot
 
 from localmtp.cli.options import prepared
-from localmtp.engine.sampling import Sampling
+from localmtp.engine.sampling.params import SamplingParams
 from localmtp.history import History
 from localmtp.session import Message, OnFull, Role, Settings
 from localmtp.tui.app import ChatApp
@@ -78,7 +78,7 @@ async def until(done: Callable[[], object]) -> None:
 def remember(path: Path) -> None:
     """A history of many conversations, one of them of 200 messages."""
     history = History(path)
-    settings = Settings(Sampling(temperature=0.0), max_tokens=400, on_full=OnFull.DROP)
+    settings = Settings(SamplingParams(temperature=0.0), max_tokens=400, on_full=OnFull.DROP)
     turns = [Message(Role.USER, "Tell me"), Message(Role.MODEL, PROSE + CODE)]
     for number in range(200):
         history.save(history.begin(f"question {number}", "nano"), turns, settings)

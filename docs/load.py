@@ -31,8 +31,8 @@ from typing import Any
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from localmtp import machine
 from localmtp.bench.workloads import workloads_for
+from localmtp.hardware import machine
 from localmtp.models import resolve
 
 _CONTEXT = 2048

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from localmtp.bench.kept import Kept, read
+from localmtp.bench.result_store import Kept, read
 
 _HEAD = """# Measured
 

@@ -25,14 +25,15 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as capi
 
+from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.events import Generated
-from localmtp.engine.generate import Generation
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import AutoPacing
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import Draft, Proposal, Sampler, Sampling, make_sampler
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, make_sampler
 from localmtp.engine.stats import Counters
+from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.models import resolve
 from tests.pairs import TINY, write_pair
 
@@ -129,7 +130,7 @@ def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, inside: Insi
             drafter=pair.drafter,
             sampler=sampler,
             pacing=AtLength(drafts),
-            reader=PieceReader(pair.target.vocab),
+            reader=Detokenizer(pair.target.vocab),
             counters=Counters(),
             max_tokens=CONTEXT - 2 * PROMPT,
             cancelled=lambda: len(outside) >= rounds,
@@ -173,7 +174,7 @@ def main() -> None:
         with Pair.load(*paths, LoadOptions(threads=1, context=CONTEXT)) as pair:
             print(f"vocabulary of {pair.target.vocab.size}, {asked.drafts} drafts")
             for temperature in (0.0, 1.0):
-                sampler = make_sampler(Sampling(temperature=temperature, seed=1))
+                sampler = make_sampler(SamplingParams(temperature=temperature, seed=1))
                 if not asked.model:
                     sampler = Lifted(sampler, inside)
                 print(f"temperature {temperature:g}:", end=" ")

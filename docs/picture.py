@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 from localmtp.engine.pair import LoadOptions
-from localmtp.local_session import open_session
 from localmtp.models import resolve
 from localmtp.session import Choices
+from localmtp.session.local import open_session
 from localmtp.tui.app import ChatApp
-from localmtp.tui.entries import AnswerEntry
+from localmtp.tui.drawing.entries import AnswerEntry
 from localmtp.tui.themes import PALETTES
 
 QUESTIONS = (

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from localmtp.models.cache import cached
-from localmtp.models.fit import Weights
-from localmtp.models.installed import Installed
-from localmtp.models.placement import Room, largest_context
-from localmtp.models.registry import Entry, Quant, entries
+from localmtp.models.memory.estimate import Weights
+from localmtp.models.memory.placement import Room, largest_context
+from localmtp.models.naming.registry import Entry, Quant, entries
+from localmtp.models.store.cache import cached
+from localmtp.models.store.installed import Installed
 
 
 @dataclass(frozen=True, slots=True)

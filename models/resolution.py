@@ -11,8 +11,8 @@ from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER, ModelFiles
 
 if TYPE_CHECKING:
-    from localmtp.models.download import Report
-    from localmtp.models.wanted import Wanted
+    from localmtp.models.naming.reference import Wanted
+    from localmtp.models.store.download import Report
 
 NANO = "nano"
 _NANO_FOLDER = Path(__file__).with_name("nano")
@@ -38,17 +38,17 @@ def resolve(
             download that failed.
     """
     if model is None:
-        from localmtp.models.default import default_model
+        from localmtp.models.naming.default import default_model
 
         model = default_model()
     if model == NANO:
         return _embedded(drafter)
     if not is_on_hub(model):
-        from localmtp.models.local import resolve_path
+        from localmtp.models.store.local import resolve_path
 
         return resolve_path(Path(model).expanduser(), drafter)
 
-    from localmtp.models.wanted import wanted
+    from localmtp.models.naming.reference import wanted
 
     named = wanted(model)
     files = _from_hub(named, drafter, offline, progress)
@@ -59,7 +59,7 @@ def is_on_hub(model: str) -> bool:
     """Whether a name is one of the hub, not of the embedded pair or of a file."""
     if model == NANO or _names_a_file(model):
         return False
-    from localmtp.models.wanted import is_registered
+    from localmtp.models.naming.reference import is_registered
 
     return is_registered(model) or not _exists(model)
 
@@ -80,7 +80,7 @@ def _embedded(drafter: str | None) -> ModelFiles:
         return ModelFiles(NANO, target, own, NANO, "", "trained for this target")
     if drafter == NO_DRAFTER:
         return ModelFiles(NANO, target, None, "", f"--drafter {NO_DRAFTER}")
-    from localmtp.models.local import pair
+    from localmtp.models.store.local import pair
 
     return pair(NANO, target, Path(drafter).expanduser())
 
@@ -88,9 +88,9 @@ def _embedded(drafter: str | None) -> ModelFiles:
 def _from_hub(
     model: Wanted, drafter: str | None, offline: bool, progress: Report | None
 ) -> ModelFiles:
-    from localmtp.models.local import pair, paired
-    from localmtp.models.on_disk import drafter_on_disk, target_on_disk
-    from localmtp.models.pairing import Found
+    from localmtp.models.naming.pairing import Found
+    from localmtp.models.store.local import pair, paired
+    from localmtp.models.store.on_disk import drafter_on_disk, target_on_disk
 
     target = target_on_disk(model)
     if target is None:
@@ -118,7 +118,7 @@ def _from_hub(
 
 
 def _pull(model: Wanted, with_drafter: bool, progress: Report | None) -> ModelFiles:
-    from localmtp.models.pull import carry_out, plan
+    from localmtp.models.store.pull import carry_out, plan
 
     found = plan(model, with_drafter=with_drafter)
     if found.shortage:

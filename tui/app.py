@@ -17,9 +17,9 @@ from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.screen import Screen
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.actions import CHAT_ACTIONS
+from localmtp.tui.commands.actions import CHAT_ACTIONS
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.garbage import Garbage
+from localmtp.tui.gc_pause import Garbage
 from localmtp.tui.opening import Opener
 from localmtp.tui.preferences import remember_theme, remembered_theme
 from localmtp.tui.screens.chat import ChatScreen

@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.text import gauge, share
+from localmtp.tui.drawing.text import gauge, share
 
 if TYPE_CHECKING:
-    from localmtp.apart.messages import Step
     from localmtp.engine.pair import LoadOptions
+    from localmtp.isolation.messages import Step
     from localmtp.session import Choices, Session
 
 BAR = 12
@@ -45,12 +45,12 @@ def opener(
         first: the model that `drafter` is for; others take their own.
         drafter: a path; or `none`, for all models.
         offline: never download.
-        prepare: what was asked for, see `localmtp.apart.messages.Open`.
+        prepare: what was asked for, see `localmtp.isolation.messages.Open`.
     """
 
     def opening(model: str | None, tell: Tell) -> Session:
-        from localmtp.apart import open_apart
-        from localmtp.apart.messages import Open
+        from localmtp.isolation import open_apart
+        from localmtp.isolation.messages import Open
         from localmtp.models.files import NO_DRAFTER
 
         own = drafter if model == first or drafter == NO_DRAFTER else None
@@ -71,7 +71,7 @@ def connecting(connect: Callable[[str | None], Session]) -> Opener:
 
 
 def _in_words(step: Step) -> str:
-    from localmtp.apart.messages import Downloading, Loading
+    from localmtp.isolation.messages import Downloading, Loading
 
     match step:
         case Loading(model, part):

@@ -11,15 +11,16 @@ from time import perf_counter
 
 from localmtp.bench.report import Setting, Table, machine_as_json
 from localmtp.bench.results import label
-from localmtp.engine.batching import Batching
-from localmtp.engine.drafter import NoDrafter
+from localmtp.engine.decoding.batching import Batching
+from localmtp.engine.decoding.drafter import NoDrafter
+from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.events import Generated, Origin
-from localmtp.engine.generate import Generation
 from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
 from localmtp.engine.pair import Pair
-from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import Sampling, make_sampler
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import make_sampler
 from localmtp.engine.stats import Counters
+from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.errors import LocalmtpError
 
 _ANSWERS = 2
@@ -36,7 +37,7 @@ class Crowds:
     """How many answers are decoded at once."""
     lengths: Sequence[int | None]
     """Draft lengths; None is automatic pacing, 0 is no drafting."""
-    sampling: Sampling
+    sampling: SamplingParams
     max_tokens: int
     repeats: int
 
@@ -127,7 +128,7 @@ class _Place:
             drafter=NoDrafter(),  # the batch drafts for all
             sampler=make_sampler(self._crowds.sampling),
             pacing=pacing,
-            reader=PieceReader(self._pair.target.vocab),
+            reader=Detokenizer(self._pair.target.vocab),
             counters=Counters(),
             max_tokens=self._crowds.max_tokens,
             cancelled=lambda: False,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from localmtp import machine
-from localmtp.engine.ggml import devices
+from localmtp.engine.llama.ggml import devices
+from localmtp.hardware import machine
 from localmtp.models import ModelFiles
 from localmtp.models.gguf_header import read_header
-from localmtp.models.shape import Shape, shape_of
+from localmtp.models.memory.shape import Shape, shape_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from localmtp.bench.workloads import Workloads
 from localmtp.engine.events import Finished, Generated, Origin
 from localmtp.engine.pair import Pair
 from localmtp.engine.stats import Stats
-from localmtp.local_session import LocalSession
 from localmtp.models import ModelFiles
 from localmtp.session import Choices
+from localmtp.session.local import LocalSession
 
 _WARM_UP_TOKENS = 32
 """Enough to touch all weights and to let automatic pacing try its first lengths."""

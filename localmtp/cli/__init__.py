@@ -12,19 +12,19 @@ from localmtp import __version__
 from localmtp.cli.diagnostics import guarded
 
 _COMMANDS = {
-    "chat": "localmtp.cli.chat:command",
-    "run": "localmtp.cli.run:command",
-    "pull": "localmtp.cli.models:pull",
-    "list": "localmtp.cli.models:list_",
-    "show": "localmtp.cli.models:show",
-    "rm": "localmtp.cli.models:rm",
-    "convert": "localmtp.cli.convert:command",
-    "share": "localmtp.cli.share:command",
-    "bench": "localmtp.cli.bench:command",
-    "verify": "localmtp.cli.verify:command",
-    "serve": "localmtp.cli.serve:command",
-    "plan": "localmtp.cli.plan:command",
-    "doctor": "localmtp.cli.doctor:command",
+    "chat": "localmtp.cli.commands.chat:command",
+    "run": "localmtp.cli.commands.run:command",
+    "pull": "localmtp.cli.commands.models:pull",
+    "list": "localmtp.cli.commands.models:list_",
+    "show": "localmtp.cli.commands.models:show",
+    "rm": "localmtp.cli.commands.models:rm",
+    "convert": "localmtp.cli.commands.convert:command",
+    "share": "localmtp.cli.commands.share:command",
+    "bench": "localmtp.cli.bench.run:command",
+    "verify": "localmtp.cli.commands.verify:command",
+    "serve": "localmtp.cli.commands.serve:command",
+    "plan": "localmtp.cli.commands.plan:command",
+    "doctor": "localmtp.cli.commands.doctor:command",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from localmtp.cli.rpc import rpc_option
+from localmtp.cli.rpc_options import rpc_option
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from localmtp.models.download import Progress
+    from localmtp.models.store.download import Progress
 
 
 class Downloads:

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Self
 
 from localmtp.engine.compatibility import FORKS, Traits, check_pair, check_target, fork_format
-from localmtp.engine.drafter import Drafter, MTPDrafter, NoDrafter
+from localmtp.engine.decoding.drafter import Drafter, MTPDrafter, NoDrafter
+from localmtp.engine.decoding.prompt_lookup import LookupDrafter
+from localmtp.engine.decoding.target import BATCH, Target
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
-from localmtp.engine.lookup import LookupDrafter
-from localmtp.engine.target import BATCH, Target
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 

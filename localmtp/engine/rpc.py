@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from importlib.metadata import version
 
-from localmtp.engine.ggml import add_rpc_server, has_rpc
+from localmtp.engine.llama.ggml import add_rpc_server, has_rpc
 from localmtp.errors import LocalmtpError
 
 _VERSION = (7, 0)

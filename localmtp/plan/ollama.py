@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-from localmtp.engine.sampling import Sampling
+from localmtp.engine.sampling.params import SamplingParams
 from localmtp.plan.recipe import Pair, Recipe, fetched
 
 
 def recipe(pair: Pair) -> Recipe:
     """The same files as a model of Ollama's."""
     files, downloads = fetched(pair)
-    sampling = Sampling()
+    sampling = SamplingParams()
     lines = [f"FROM {_quoted(files.target)}"]
     if pair.n_draft:
         lines += [f"DRAFT {_quoted(files.drafter)}", f"PARAMETER draft_num_predict {pair.n_draft}"]

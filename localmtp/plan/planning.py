@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from localmtp.bench.kept import Kept, default_folder, kept, read
+from localmtp.bench.result_store import Kept, default_folder, kept, read
 from localmtp.errors import LocalmtpError
-from localmtp.models.about import About, about
-from localmtp.models.cache import cached
-from localmtp.models.registry import Entry, entries, find
+from localmtp.models.details import About, about
+from localmtp.models.naming.registry import Entry, entries, find
+from localmtp.models.store.cache import cached
 from localmtp.plan import llama_cpp, ollama, vllm
 from localmtp.plan.recipe import Pair, Recipe
 

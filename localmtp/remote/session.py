@@ -10,7 +10,7 @@ from time import sleep
 from typing import Any
 
 from localmtp.engine.events import Event, Finished, FinishReason
-from localmtp.engine.sampling import Sampling
+from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Counters, Stats
 from localmtp.errors import LocalmtpError
 from localmtp.remote.dialects import dialect
@@ -37,7 +37,7 @@ class RemoteSession(Session):
     """
 
     def __init__(self, server: Server, model: ServedModel, choices: Choices) -> None:
-        name, settings = PurePath(model.id).name, choices.settings(Sampling())
+        name, settings = PurePath(model.id).name, choices.settings(SamplingParams())
         super().__init__(name, "", settings, f"at {server.host}")
         self._server = server
         self._model = model
@@ -107,7 +107,7 @@ class RemoteSession(Session):
         return self._answer(path, self._request() | body)
 
     def _request(self) -> dict[str, object]:
-        settings, sampling, usual = self.settings, self.settings.sampling, Sampling()
+        settings, sampling, usual = self.settings, self.settings.sampling, SamplingParams()
         request: dict[str, object] = {
             "model": self._model.id,
             "stream": True,

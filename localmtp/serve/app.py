@@ -21,8 +21,8 @@ from localmtp import __version__
 from localmtp.serve.errors import APIError
 from localmtp.serve.guards import AccessGuard, BodyGuard
 from localmtp.serve.metrics import Metrics
-from localmtp.serve.requests import ChatRequest, CompletionRequest
 from localmtp.serve.service import Service
+from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 
 _SMALLEST_BODY_LIMIT = 1 << 20
 _BYTES_PER_TOKEN = 64

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from localmtp.serve.errors import APIError
-from localmtp.serve.shapes import Answer, Json, Shape, usage_of
-from localmtp.serve.tasks import Task
-from localmtp.serve.tickets import Ticket
-from localmtp.serve.worker import Worker
+from localmtp.serve.generation.tasks import Task
+from localmtp.serve.generation.tickets import Ticket
+from localmtp.serve.generation.worker import Worker
+from localmtp.serve.wire.shapes import Answer, Json, Shape, usage_of
 
 _GATHER_S = 0.02
 """Between two events of a stream: fifty a second read as one flow, and fast models make hundreds of

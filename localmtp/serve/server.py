@@ -15,10 +15,10 @@ from localmtp.engine.pair import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles
 from localmtp.serve.app import Access, create_app
+from localmtp.serve.generation.model import ServedModel
+from localmtp.serve.generation.worker import Worker
 from localmtp.serve.metrics import Metrics
-from localmtp.serve.model import ServedModel
 from localmtp.serve.service import Service
-from localmtp.serve.worker import Worker
 from localmtp.session import Choices
 
 _GRACE_S = 5

@@ -11,18 +11,19 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from localmtp.engine.grammar import Grammar
+from localmtp.engine.llama import Grammar
 from localmtp.errors import LocalmtpError
-from localmtp.serve import conversation, responses
+from localmtp.serve import responses
 from localmtp.serve.errors import APIError
+from localmtp.serve.generation.model import ServedModel
+from localmtp.serve.generation.tasks import Task
+from localmtp.serve.generation.worker import Worker
 from localmtp.serve.metrics import Metrics
-from localmtp.serve.model import ServedModel
-from localmtp.serve.requests import ChatRequest, CompletionRequest
-from localmtp.serve.schemas import grammar_of
-from localmtp.serve.shapes import ChatShape, Json, Shape, TextShape
-from localmtp.serve.tasks import Task
-from localmtp.serve.tools import CallScanner
-from localmtp.serve.worker import Worker
+from localmtp.serve.wire import conversation
+from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
+from localmtp.serve.wire.schemas import grammar_of
+from localmtp.serve.wire.shapes import ChatShape, Json, Shape, TextShape
+from localmtp.serve.wire.tools import CallScanner
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default length of `/v1/completions`; chats go on until the model ends them."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from huggingface_hub import ModelCardData
 
-from localmtp.convert.report import TARGET_COLUMNS, Report, drafter_columns
-from localmtp.models.choice import pick_target, quant_label
+from localmtp.convert.quality.report import TARGET_COLUMNS, Report, drafter_columns
+from localmtp.models.naming.quant import pick_target, quant_label
 from localmtp.share.contents import Contents, SharedModel
 
 _HUB = "https://huggingface.co/"

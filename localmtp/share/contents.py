@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from localmtp.convert.report import SUFFIX, Report, read_report
+from localmtp.convert.quality.report import SUFFIX, Report, read_report
 from localmtp.engine.compatibility import DRAFTER, FORKS, TARGET
 from localmtp.errors import LocalmtpError
-from localmtp.models.choice import quant_label
 from localmtp.models.gguf_header import Header, Value, read_header
+from localmtp.models.naming.quant import quant_label
 
 CARD = "README.md"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.events import Finished, FinishReason, Generated
-from localmtp.engine.generate import Generation
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.engine.pair import Pair
-from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import Distribution, Draft, Proposal, Sampler
+from localmtp.engine.sampling.sampler import Distribution, Draft, Proposal, Sampler
 from localmtp.engine.stats import Counters
+from localmtp.engine.text.detokenizer import Detokenizer
 
 
 class Recorder:
@@ -65,7 +65,7 @@ def answer(
         drafter=pair.drafter,
         sampler=recorder,
         pacing=pacing,
-        reader=PieceReader(pair.target.vocab),
+        reader=Detokenizer(pair.target.vocab),
         counters=Counters(),
         max_tokens=max_tokens,
         cancelled=lambda: False,

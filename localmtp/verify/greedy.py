@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling import Sampler
+from localmtp.engine.sampling.sampler import Sampler
 from localmtp.verify.answers import Recorder, answer, pacing_for
 
 

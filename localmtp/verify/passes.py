@@ -13,12 +13,12 @@ from itertools import cycle
 
 import numpy as np
 
-from localmtp.engine.drafter import MTPDrafter
+from localmtp.engine.decoding.drafter import MTPDrafter
+from localmtp.engine.decoding.target import Target
 from localmtp.engine.llama import Floats, TokenIds
 from localmtp.engine.pacing import FixedPacing
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling import Draft, Greedy, Proposal
-from localmtp.engine.target import Target
+from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
 
 _TOP = 8
 """Logits compared at each position: those that can become the next token."""

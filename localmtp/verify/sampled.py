@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling import Distribution, Sampler, Sampling, distribution
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Distribution, Sampler, distribution
 from localmtp.verify.answers import Recorder, answer, pacing_for
 
 _BINS = 21
@@ -94,7 +95,7 @@ class SampledAnswers:
 class SamplingPlan:
     """How much is sampled, and how."""
 
-    sampling: Sampling
+    sampling: SamplingParams
     lengths: Sequence[int | None]
     """Draft lengths, taken in turn; None is automatic pacing."""
     max_tokens: int
@@ -106,7 +107,7 @@ def check_sampled(
     pair: Pair,
     prompts: Sequence[Sequence[int]],
     plan: SamplingPlan,
-    make_sampler: Callable[[Sampling], Sampler],
+    make_sampler: Callable[[SamplingParams], Sampler],
 ) -> SampledAnswers:
     """Sample answers with drafting until there are enough tokens to judge.
 
@@ -186,7 +187,7 @@ def uniformity(places: Sequence[float]) -> float:
 
 
 def _plain_distributions(
-    pair: Pair, prompt: Sequence[int], tokens: Sequence[int], sampling: Sampling
+    pair: Pair, prompt: Sequence[int], tokens: Sequence[int], sampling: SamplingParams
 ) -> list[Distribution]:
     """The target's distribution for each token, decoded row by row."""
     target = pair.target

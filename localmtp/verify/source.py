@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from localmtp.engine.decoding.target import Target
 from localmtp.engine.llama import Floats, TokenIds
 from localmtp.engine.stats import MAX_DRAFT
-from localmtp.engine.target import Target
 from localmtp.errors import LocalmtpError
 
 _IMPOSSIBLE = -1e9

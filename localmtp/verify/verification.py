@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling import Sampler, Sampling, make_sampler
-from localmtp.local_session import LocalSession
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.models import ModelFiles
 from localmtp.session import Choices, Message, Role
+from localmtp.session.local import LocalSession
 from localmtp.verify.greedy import GreedyAnswers, check_greedy
 from localmtp.verify.passes import Passes, check_passes
 from localmtp.verify.sampled import SampledAnswers, SamplingPlan, check_sampled
@@ -25,7 +26,7 @@ class Plan:
     prompts: Sequence[str]
     lengths: Sequence[int | None]
     """Draft lengths to hold against no drafting; None is automatic pacing."""
-    sampling: Sampling
+    sampling: SamplingParams
     """Of the sampled answers; with a temperature above 0."""
     max_tokens: int
     tosses: float = 400.0
@@ -56,7 +57,7 @@ def verify(
     pair: Pair,
     files: ModelFiles,
     plan: Plan,
-    make: Callable[[Sampling], Sampler] = make_sampler,
+    make: Callable[[SamplingParams], Sampler] = make_sampler,
 ) -> Verification:
     """Hold drafting against no drafting.
 

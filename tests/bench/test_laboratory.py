@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localmtp.bench.laboratory.records import Answer, Curve
-from localmtp.bench.laboratory.replay import CURVES, compare, oracle, replay
+from localmtp.bench.lab.records import Answer, Curve
+from localmtp.bench.lab.replay import CURVES, compare, oracle, replay
+from localmtp.engine.decoding.trace import FULL_LENGTH, Round
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Learned
-from localmtp.engine.trace import FULL_LENGTH, Round
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

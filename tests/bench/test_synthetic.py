@@ -12,8 +12,8 @@ import pytest
 from localmtp.bench.synthetic.files import synthetic_file
 from localmtp.bench.synthetic.forecast import forecast, published
 from localmtp.bench.synthetic.survey import Costs, survey
+from localmtp.engine.decoding.target import Target
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.target import Target
 
 FLAT = Costs((0.0, *(0.01 * n for n in range(1, 9))), (0.1,) * 9, (0.0,) * 9, 5)
 """A GPU's: passes cost the same however long, draft steps a tenth of one."""

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from localmtp.bench.laboratory import variants
+from localmtp.bench.lab import variants
 from localmtp.engine.events import Generated
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.local_session import LocalSession
 from localmtp.models import ModelFiles
 from localmtp.models.resolution import resolve
 from localmtp.session import Choices
+from localmtp.session.local import LocalSession
 
 PROMPT = "Count from 7 to 30 in steps of 1."
 

@@ -34,19 +34,19 @@ except SystemExit:
 def test_running_nano_needs_no_terminal_interface_and_no_hub() -> None:
     code = """
 from localmtp.models import resolve
-import localmtp.local_session
+import localmtp.session.local
 resolve("nano")
 """
     assert not {"textual", "click", "huggingface_hub", "gguf"} & modules_after(code)
 
 
 def test_the_process_of_the_chat_loads_no_model() -> None:
-    loaded = modules_after("import localmtp.apart, localmtp.tui.app, localmtp.tui.opening")
+    loaded = modules_after("import localmtp.isolation, localmtp.tui.app, localmtp.tui.opening")
     assert not {"llama_cpp", "huggingface_hub", "jinja2"} & loaded
 
 
 def test_the_engine_loads_no_front_end() -> None:
-    loaded = modules_after("import localmtp.engine.pair, localmtp.engine.generate")
+    loaded = modules_after("import localmtp.engine.pair, localmtp.engine.decoding.generate")
     assert not {"textual", "click", "huggingface_hub", "rich", "jinja2"} & (
         loaded - modules_after("import llama_cpp")
     )

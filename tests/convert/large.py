@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from localmtp.convert.architecture import read_spec
-from localmtp.convert.checkpoint import Checkpoint
-from localmtp.convert.tensors import shapes
+from localmtp.convert.huggingface.architecture import read_spec
+from localmtp.convert.huggingface.checkpoint import Checkpoint
+from localmtp.convert.huggingface.tensors import shapes
 from tests.convert.checkpoints import CARD, write_json, write_tokenizer
 
 _VOCAB = 262_144

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from localmtp.convert import Options, convert
-from localmtp.convert.writer import require_room
+from localmtp.convert.output.writer import require_room
 from localmtp.errors import LocalmtpError
 from tests.convert.checkpoints import (
     model_tensors,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from localmtp.convert import FILE_TYPES, ConvertedFile, Options, convert
-from localmtp.convert.imatrix import read_imatrix
-from localmtp.engine import ggml
+from localmtp.convert.quality.imatrix import read_imatrix
+from localmtp.engine.llama import ggml
 from tests.convert import importance, official
 from tests.convert.checkpoints import SHAPES, write_checkpoint
 from tests.convert.gguf_files import digest, metadata, tensors

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localmtp.convert import Options, convert
-from localmtp.convert.merge import merge
+from localmtp.convert.output.merge import merge
 from localmtp.errors import LocalmtpError
 from tests.convert import official
 from tests.convert.checkpoints import write_checkpoint

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from localmtp.convert import Options, convert
-from localmtp.convert.acceptance import score_drafter
-from localmtp.convert.report import TargetScore, read_report
+from localmtp.convert.quality.acceptance import score_drafter
+from localmtp.convert.quality.report import TargetScore, read_report
 from localmtp.engine.llama import Batch, Context, Model
 from localmtp.errors import LocalmtpError
 from tests.convert.checkpoints import VOCAB, write_checkpoint

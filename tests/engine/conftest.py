@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.local_session import LocalSession
 from localmtp.models import resolve
 from localmtp.session import Choices, Session
+from localmtp.session.local import LocalSession
 
 ONE_THREAD = LoadOptions(threads=1, context=1024)
 """Tests run beside each other; threads that wait for a busy core would wait for each other."""

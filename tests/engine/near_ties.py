@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from localmtp.engine.target import Target
+from localmtp.engine.decoding.target import Target
 
 ROUNDING = 0.6
 """More than any two ways of computing a logit were seen to differ by, on any machine."""

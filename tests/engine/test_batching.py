@@ -4,22 +4,23 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from localmtp.engine.batching import Batching
-from localmtp.engine.drafter import NoDrafter
+from localmtp.engine.decoding.batching import Batching
+from localmtp.engine.decoding.drafter import NoDrafter
+from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.events import Finished, FinishReason, Generated, Prefilled
-from localmtp.engine.generate import Generation
-from localmtp.engine.grammar import ConstrainedSampler, Grammar, UnsatisfiableError
-from localmtp.engine.llama import gbnf
+from localmtp.engine.llama import Grammar, gbnf
 from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import Sampler, Sampling, make_sampler
+from localmtp.engine.sampling.grammar import ConstrainedSampler, UnsatisfiableError
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.engine.stats import Counters, Stats
+from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.errors import LocalmtpError
 from localmtp.models import resolve
 from tests.engine.near_ties import part_at_near_ties_only
 
-GREEDY = Sampling(temperature=0.0)
+GREEDY = SamplingParams(temperature=0.0)
 QUESTIONS = (
     "Count from 1 to 20.",
     "Tell me a story about a fox.",
@@ -61,7 +62,7 @@ class Crowd:
             drafter=NoDrafter(),
             sampler=sampler or make_sampler(GREEDY),
             pacing=pacing,
-            reader=PieceReader(self.pair.target.vocab),
+            reader=Detokenizer(self.pair.target.vocab),
             counters=Counters(),
             max_tokens=max_tokens,
             cancelled=cancelled,
@@ -205,7 +206,7 @@ def test_what_conversations_begin_with_is_prefilled_once(pair: Pair) -> None:
 def test_every_sequence_has_the_whole_context(pair: Pair) -> None:
     """Conversations far longer than the window, all as long as the context, beside each other."""
     crowd = Crowd(pair)
-    hot = Sampling(temperature=3.0, top_k=0, top_p=1.0, seed=5)
+    hot = SamplingParams(temperature=3.0, top_k=0, top_p=1.0, seed=5)
     full = pair.target.n_ctx
     asked = [
         crowd.ask(

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localmtp.engine.checkpoints import Checkpoints
+from localmtp.engine.decoding.checkpoints import Checkpoints
+from localmtp.engine.decoding.target import Target
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import FixedPacing
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.sampling import Greedy
-from localmtp.engine.target import Target
+from localmtp.engine.sampling.sampler import Greedy
 from tests.pairs import TINY, write_pair
 
 ROUNDING = 0.4

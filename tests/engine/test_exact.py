@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.events import Finished, Generated
-from localmtp.engine.exact import first_near_tie
-from localmtp.engine.generate import Generation
 from localmtp.engine.pacing import FixedPacing
 from localmtp.engine.pair import Pair
-from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import Greedy
+from localmtp.engine.sampling.near_ties import first_near_tie
+from localmtp.engine.sampling.sampler import Greedy
 from localmtp.engine.stats import Counters, Stats
+from localmtp.engine.text.detokenizer import Detokenizer
 
 NEVER, ALWAYS = 0.0, 1e6
 
@@ -23,7 +23,7 @@ def greedy(pair: Pair, question: str, n_draft: int, near_tie: float) -> tuple[li
         drafter=pair.drafter,
         sampler=Greedy(),
         pacing=FixedPacing(n_draft),
-        reader=PieceReader(vocab),
+        reader=Detokenizer(vocab),
         counters=Counters(),
         max_tokens=60,
         cancelled=lambda: False,

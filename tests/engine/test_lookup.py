@@ -2,15 +2,16 @@
 
 import pytest
 
+from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.events import Generated
-from localmtp.engine.generate import Generation
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.engine.pair import Pair
-from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import Sampling, make_sampler
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import make_sampler
 from localmtp.engine.stats import Counters
+from localmtp.engine.text.detokenizer import Detokenizer
 
-GREEDY = Sampling(temperature=0.0)
+GREEDY = SamplingParams(temperature=0.0)
 LINE = "The blue wagon belongs to Oscar. My mouse is very tired. "
 
 
@@ -34,7 +35,7 @@ def generate(pair: Pair, text: str, pacing: Pacing) -> tuple[list[int], Counters
         drafter=pair.drafter,
         sampler=make_sampler(GREEDY),
         pacing=pacing,
-        reader=PieceReader(pair.target.vocab),
+        reader=Detokenizer(pair.target.vocab),
         counters=counters,
         max_tokens=48,
         cancelled=lambda: False,

@@ -4,11 +4,11 @@ import pytest
 
 from localmtp.engine.events import Channel, Origin
 from localmtp.engine.pair import Pair
-from localmtp.engine.pieces import PieceReader, as_written
+from localmtp.engine.text.detokenizer import Detokenizer, as_written
 
 
 def read(pair: Pair, text: str) -> list[tuple[str, Channel]]:
-    reader = PieceReader(pair.target.vocab)
+    reader = Detokenizer(pair.target.vocab)
     ids = pair.target.vocab.tokenize(text, special=True)
     return [(p.text, p.channel) for p in (reader.read(i, Origin.TARGET) for i in ids)]
 
@@ -35,7 +35,7 @@ def test_a_thought_that_was_cut_is_gone_on_with(pair: Pair) -> None:
     assert as_written("I add.\n", "It is 5.") == whole
     assert whole.startswith(as_written("I add.\n", ""))
     assert as_written("", "It is 5.") == "It is 5."
-    reader = PieceReader(pair.target.vocab, Channel.THOUGHT)
+    reader = Detokenizer(pair.target.vocab, Channel.THOUGHT)
     rest = pair.target.vocab.tokenize(" Yes.\n<channel|>It is 5.", special=True)
     pieces = [reader.read(i, Origin.TARGET) for i in rest]
     assert "".join(p.text for p in pieces if p.channel is Channel.THOUGHT) == " Yes.\n"
@@ -48,5 +48,5 @@ def test_no_marker_is_ever_text(pair: Pair) -> None:
         i for i in range(vocab.size) if b"|>" in (p := vocab.piece(i, special=True)) or b"<|" in p
     ]
     assert len(markers) > 15
-    reader = PieceReader(vocab)
+    reader = Detokenizer(vocab)
     assert not any(reader.read(i, Origin.TARGET).text for i in markers)

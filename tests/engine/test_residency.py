@@ -8,7 +8,7 @@ from time import monotonic, sleep
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from localmtp.engine.residency import few_pages_resident
+from localmtp.engine.llama.residency import few_pages_resident
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from localmtp.engine.ggml import Device, has_rpc
-from localmtp.models.placement import Room
-from localmtp.models.room import room_with
+from localmtp.engine.llama.ggml import Device, has_rpc
+from localmtp.models.memory.available import room_with
+from localmtp.models.memory.placement import Room
 from tests.remote.processes import localmtp
 from tests.rpc import FOLDER, needs_rpc, rpc_server
 
@@ -83,7 +83,7 @@ def test_a_second_turn_goes_on_from_what_the_server_holds() -> None:
 import sys
 from localmtp.engine.rpc import add_servers
 from localmtp.engine.pair import LoadOptions
-from localmtp.local_session import open_session
+from localmtp.session.local import open_session
 from localmtp.models import resolve
 from localmtp.session import Choices
 if sys.argv[1:]:

@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from localmtp.engine.sampling import (
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import (
     Distribution,
     Draft,
     Greedy,
-    Sampling,
     Stochastic,
     Truncation,
     distribution,
 )
 
 
-def plain_probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.float64]:
+def plain_probabilities(
+    logits: NDArray[np.float32], sampling: SamplingParams
+) -> NDArray[np.float64]:
     """Temperature, top-k, top-p, min-p over the whole vocabulary, each step spelled out."""
     probs = np.exp((logits.astype(np.float64) - logits.max()) / sampling.temperature)
     order = np.argsort(-probs, kind="stable")
@@ -33,17 +35,17 @@ def plain_probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDAr
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(),
-        Sampling(temperature=0.3, top_k=5, top_p=0.7),
-        Sampling(temperature=1.7, top_k=0, top_p=0.9, min_p=0.02),
-        Sampling(top_k=1),
-        Sampling(temperature=1e-40),
-        Sampling(top_k=600, top_p=1.0, min_p=0.1),
-        Sampling(temperature=0.8, top_k=0, top_p=0.6),
-        Sampling(temperature=0.5, top_k=0, top_p=1.0, min_p=0.01),
+        SamplingParams(),
+        SamplingParams(temperature=0.3, top_k=5, top_p=0.7),
+        SamplingParams(temperature=1.7, top_k=0, top_p=0.9, min_p=0.02),
+        SamplingParams(top_k=1),
+        SamplingParams(temperature=1e-40),
+        SamplingParams(top_k=600, top_p=1.0, min_p=0.1),
+        SamplingParams(temperature=0.8, top_k=0, top_p=0.6),
+        SamplingParams(temperature=0.5, top_k=0, top_p=1.0, min_p=0.01),
     ],
 )
-def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: Sampling) -> None:
+def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: SamplingParams) -> None:
     logits = np.random.default_rng(vocabulary).normal(0, 3, vocabulary).astype(np.float32)
     found = distribution(logits, sampling)
     dense = np.zeros(vocabulary)
@@ -55,7 +57,7 @@ def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: Sampli
 def test_one_truncation_serves_vocabularies_of_any_size() -> None:
     """Target and drafter need not have the same."""
     random = np.random.default_rng(8)
-    sampling = Sampling()
+    sampling = SamplingParams()
     truncation = Truncation(sampling)
     for size in (300, 262_144, 40, 5000, 262_144, 300):
         logits = random.normal(0, 3, size).astype(np.float32)
@@ -74,7 +76,7 @@ def test_a_seed_gives_the_same_tokens_again() -> None:
     logits = np.random.default_rng(4).normal(0, 1, (4, 5000)).astype(np.float32)
 
     def tokens(seed: int) -> list[int]:
-        sampler, found = Stochastic(Sampling(seed=seed)), list[int]()
+        sampler, found = Stochastic(SamplingParams(seed=seed)), list[int]()
         for _ in range(30):
             draft = Draft()
             for row in logits[:3]:
@@ -114,7 +116,7 @@ def test_speculative_sampling_leaves_the_targets_distribution(likeness: float) -
     random = np.random.default_rng(11)
     target = random.normal(0, 1.5, 12).astype(np.float32)
     drafter = likeness * target + (1 - likeness) * random.normal(0, 1.5, 12).astype(np.float32)
-    sampling = Sampling(top_k=10, top_p=0.98, seed=5)
+    sampling = SamplingParams(top_k=10, top_p=0.98, seed=5)
     sampler = Stochastic(sampling)
     expected = plain_probabilities(target, sampling)
     rows = np.stack([target, target])
@@ -135,7 +137,7 @@ def test_a_vague_drafter_with_the_right_favourite_is_followed() -> None:
     """Its favourite has 0.9 of the target's probability, its distribution overlaps far less."""
     target = np.array([5.0, 0, 0, 0, 0, 0, 0, 0], np.float32) + np.float32(0.1)
     drafter = np.array([1.5, 1, 1, 1, 1, 1, 1, 1], np.float32)
-    sampling = Sampling(top_p=1.0, seed=9)
+    sampling = SamplingParams(top_p=1.0, seed=9)
     p, q = distribution(target, sampling), distribution(drafter, sampling)
     assert p.overlap(q) < 0.4 < 0.9 < p.of(0)
     sampler = Stochastic(sampling)
@@ -152,7 +154,7 @@ def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
     # Flat, so that drawing beats always taking the favourite.
     logits = np.random.default_rng(2).normal(0, 0.1, (2, 300)).astype(np.float32)
     logits[1] = logits[0]
-    sampler = Stochastic(Sampling(seed=1))
+    sampler = Stochastic(SamplingParams(seed=1))
     for _ in range(500):
         draft = Draft()
         sampler.draw(sampler.propose(logits[0]), draft)
@@ -164,5 +166,5 @@ def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
 def test_what_is_masked_out_is_never_sampled(vocabulary: int) -> None:
     logits = np.full(vocabulary, -np.inf, np.float32)
     logits[[7, vocabulary - 2]] = 1.0, 2.0
-    found = distribution(logits, Sampling(top_p=1.0))
+    found = distribution(logits, SamplingParams(top_p=1.0))
     assert found.ids == [vocabulary - 2, 7]

@@ -3,7 +3,7 @@
 import pytest
 
 from localmtp.engine.pair import Pair
-from localmtp.engine.spelling import spell
+from localmtp.engine.text.retokenize import retokenize
 
 ASKED = "<bos><|turn>user\nHello, naïve world<turn|>\n<|turn>model\n"
 ANSWER = "The cat sat on the mat."
@@ -25,13 +25,13 @@ def text_of(pair: Pair, tokens: list[int]) -> str:
 
 def test_nothing_known_is_the_tokenizers_own(pair: Pair) -> None:
     text = ASKED + ANSWER + NEXT
-    assert spell(pair.target.vocab, text, []) == canonical(pair, text)
-    assert spell(pair.target.vocab, text.removeprefix("<bos>"), []) == canonical(pair, text)
+    assert retokenize(pair.target.vocab, text, []) == canonical(pair, text)
+    assert retokenize(pair.target.vocab, text.removeprefix("<bos>"), []) == canonical(pair, text)
 
 
 def test_an_answer_keeps_its_tokens(pair: Pair) -> None:
     known = canonical(pair, ASKED) + letter_by_letter(pair, ANSWER)
-    found = spell(pair.target.vocab, ASKED + ANSWER + NEXT, known)
+    found = retokenize(pair.target.vocab, ASKED + ANSWER + NEXT, known)
     assert found == known + canonical(pair, NEXT)
     assert text_of(pair, found) == ASKED + ANSWER + NEXT
 
@@ -47,10 +47,10 @@ def test_an_answer_keeps_its_tokens(pair: Pair) -> None:
 )
 def test_another_text_is_tokenised_anew(pair: Pair, text: str) -> None:
     known = canonical(pair, ASKED) + letter_by_letter(pair, ANSWER)
-    assert spell(pair.target.vocab, text, known) == canonical(pair, text)
+    assert retokenize(pair.target.vocab, text, known) == canonical(pair, text)
 
 
 def test_a_removed_thought_leaves_no_seam(pair: Pair) -> None:
     known = canonical(pair, f"{ASKED}<|channel>thought\nA cat?\n<channel|>{ANSWER}")
     text = ASKED + ANSWER + NEXT
-    assert spell(pair.target.vocab, text, known) == canonical(pair, text)
+    assert retokenize(pair.target.vocab, text, known) == canonical(pair, text)

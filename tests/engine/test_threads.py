@@ -9,14 +9,14 @@ from time import monotonic
 
 import pytest
 
-from localmtp.cli.run import statistics_line
+from localmtp.cli.commands.run import statistics_line
 from localmtp.engine.events import Finished
 from localmtp.engine.pacing import AutoPacing, Learned, SharedPacing
 from localmtp.engine.threads import Threads
-from localmtp.local_session import open_session
-from localmtp.machine import cores
+from localmtp.hardware.machine import cores
 from localmtp.models import resolve
 from localmtp.session import Choices
+from localmtp.session.local import open_session
 
 
 @dataclass

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from localmtp.engine.kv_type import KVType
-from localmtp.models.fit import Load, Weights, need
 from localmtp.models.gguf_header import read_header
-from localmtp.models.placement import Room, largest_context
-from localmtp.models.registry import entries
-from localmtp.models.shape import shape_of
+from localmtp.models.memory.estimate import Load, Weights, need
+from localmtp.models.memory.placement import Room, largest_context
+from localmtp.models.memory.shape import shape_of
+from localmtp.models.naming.registry import entries
 from tests.pairs import REAL, TINY, write_pair
 
 ROOT = Path(__file__).parents[2]

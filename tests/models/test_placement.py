@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localmtp.engine.ggml import Device
 from localmtp.engine.kv_type import KVType
+from localmtp.engine.llama.ggml import Device
 from localmtp.engine.pair import LoadOptions
 from localmtp.errors import LocalmtpError
-from localmtp.models.fit import Load, Weights, need
-from localmtp.models.placement import Placement, Room, place
-from localmtp.models.registry import Entry, entries
-from localmtp.models.room import room_with
-from localmtp.models.shape import Shape
+from localmtp.models.memory.available import room_with
+from localmtp.models.memory.estimate import Load, Weights, need
+from localmtp.models.memory.placement import Placement, Room, place
+from localmtp.models.memory.shape import Shape
+from localmtp.models.naming.registry import Entry, entries
 
 GB = 10**9
 PLENTY = 64 * GB

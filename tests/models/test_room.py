@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from localmtp import machine
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.pair import LoadOptions
 from localmtp.errors import LocalmtpError
+from localmtp.hardware import machine
 from localmtp.models import resolve
-from localmtp.models.placement import Placement
-from localmtp.models.room import place_here
+from localmtp.models.memory.available import place_here
+from localmtp.models.memory.placement import Placement
 from tests.models.conftest import Program
 from tests.pairs import REAL, TINY, write_pair
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from localmtp.models.registry import entries
+from localmtp.models.naming.registry import entries
 from localmtp.plan.planning import ENGINES, Plan, make_plan
 from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
 

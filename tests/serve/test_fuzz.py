@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from localmtp.serve.requests import ChatRequest, CompletionRequest
+from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 from tests.serve.servers import Server
 
 SCALARS = (

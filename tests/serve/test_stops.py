@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmtp.serve.stops import StopScanner
+from localmtp.serve.generation.stops import StopScanner
 
 LETTERS = st.text("ab", max_size=12)
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionToolParam
 
 from localmtp.engine.stats import Counters
+from localmtp.engine.text.chat_template import ChatTemplate
 from localmtp.models import resolve
-from localmtp.serve.shapes import Answer, ChatShape
-from localmtp.serve.tasks import Ended, Said
-from localmtp.serve.tools import Call, CallScanner, parse_call
-from localmtp.template import ChatTemplate
+from localmtp.serve.generation.tasks import Ended, Said
+from localmtp.serve.wire.shapes import Answer, ChatShape
+from localmtp.serve.wire.tools import Call, CallScanner, parse_call
 from tests.serve.servers import Server, serving
 
 TEMPLATE = """{%- macro write(v) -%}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from localmtp.convert.report import DrafterScore, Report, TargetScore
+from localmtp.convert.quality.report import DrafterScore, Report, TargetScore
 from tests.hub import Hub
 from tests.models.conftest import Program
 

@@ -12,8 +12,8 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from localmtp.engine.pair import LoadOptions
-from localmtp.local_session import open_session
 from localmtp.session import Choices, Session
+from localmtp.session.local import open_session
 from localmtp.tui.app import ChatApp
 from localmtp.tui.widgets.conversation import Conversation
 

@@ -10,8 +10,8 @@ from textual.widgets import Input
 from localmtp.history import History
 from localmtp.session import Choices
 from localmtp.tui.app import ChatApp
-from localmtp.tui.commands import COMMANDS, find, matching, nearest, parse
-from localmtp.tui.interpreter import Interpreter
+from localmtp.tui.commands.interpreter import Interpreter
+from localmtp.tui.commands.table import COMMANDS, find, matching, nearest, parse
 from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.sessions import SessionsScreen
 from localmtp.tui.screens.settings import SettingsScreen

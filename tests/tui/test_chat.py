@@ -11,13 +11,13 @@ from textual import events
 from localmtp.engine.events import FinishReason
 from localmtp.engine.pair import LoadOptions
 from localmtp.errors import LocalmtpError
-from localmtp.local_session import open_session
 from localmtp.models import resolve
 from localmtp.session import Choices, Role, Session
+from localmtp.session.local import open_session
 from localmtp.tui.app import ChatApp
-from localmtp.tui.entries import AnswerEntry, UserEntry
+from localmtp.tui.drawing.entries import AnswerEntry, UserEntry
+from localmtp.tui.drawing.text import plural
 from localmtp.tui.opening import opener
-from localmtp.tui.text import plural
 from tests.tui.screen import answered, chat, nano, prepared, ready, seen, wait_until
 
 

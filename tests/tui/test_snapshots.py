@@ -12,8 +12,8 @@ from textual.containers import Horizontal, Vertical
 import localmtp.tui
 from localmtp.engine.events import FinishReason, Generated, Origin, Piece
 from localmtp.tui.drawing.brush import Brush
+from localmtp.tui.drawing.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
 from localmtp.tui.drawing.panel import Figures
-from localmtp.tui.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
 from localmtp.tui.screens.help import HelpScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.themes import PALETTES, theme

@@ -7,7 +7,7 @@ from textual.app import App, ComposeResult
 from localmtp.engine.events import Channel, FinishReason, Generated, Origin, Piece
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.drawing.document import Document
-from localmtp.tui.entries import AnswerEntry, Entry, UserEntry
+from localmtp.tui.drawing.entries import AnswerEntry, Entry, UserEntry
 from localmtp.tui.themes import DARK
 from localmtp.tui.widgets.transcript import Transcript
 from tests.tui.screen import seen, wait_until

@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from localmtp.engine.drafter import MTPDrafter
+from localmtp.engine.decoding.drafter import MTPDrafter
+from localmtp.engine.decoding.target import Target
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import Pacing
-from localmtp.engine.sampling import (
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import (
     NO_DRAFT,
     Draft,
     Greedy,
     Sampler,
-    Sampling,
     Stochastic,
     distribution,
 )
-from localmtp.engine.target import Target
 
 
 class NoisyTwin:
@@ -68,7 +68,7 @@ class GreedyOneRowOff(Greedy):
 class _Faulty(Stochastic):
     """Random numbers of its own, for rules of its own."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: SamplingParams) -> None:
         super().__init__(sampling)
         self.sampling = sampling
         self.random = np.random.default_rng(sampling.seed)
@@ -110,7 +110,7 @@ class NoResidual(_Faulty):
 class Cold(Stochastic):
     """Samples at half the temperature, drafting or not."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: SamplingParams) -> None:
         super().__init__(replace(sampling, temperature=sampling.temperature / 2))
 
 

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from localmtp.engine.drafter import Drafter, MTPDrafter, NoDrafter
+from localmtp.engine.decoding.drafter import Drafter, MTPDrafter, NoDrafter
+from localmtp.engine.decoding.target import Target
 from localmtp.engine.llama import Model
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling import Greedy, Sampler, Sampling, make_sampler
-from localmtp.engine.target import Target
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Greedy, Sampler, make_sampler
 from localmtp.engine.threads import Threads
 from localmtp.models import resolve
 from localmtp.verify.greedy import check_greedy
@@ -33,7 +34,7 @@ from tests.verify.faulty import (
 
 FILES = resolve("nano")
 PROMPTS = ("Tell me a story about a fox.", "Tell me about the sun.", "Tell me a long story.")
-HOT = Sampling(temperature=3.0, top_k=20, seed=7)
+HOT = SamplingParams(temperature=3.0, top_k=20, seed=7)
 """Warm enough that target and drafter disagree, whatever they were trained on."""
 
 
@@ -80,7 +81,7 @@ def passes_of(stack: ExitStack, model: Model, target: Target, drafter: Drafter) 
 
 
 def sampled_of(
-    stack: ExitStack, model: Model, make: Callable[[Sampling], Sampler]
+    stack: ExitStack, model: Model, make: Callable[[SamplingParams], Sampler]
 ) -> SampledAnswers:
     plan = SamplingPlan(HOT, [3], max_tokens=64, tosses=300)
     return check_sampled(drafting_twin(stack, model), prompts(model), plan, make)
@@ -121,7 +122,7 @@ def test_a_broken_greedy_acceptance_rule_is_found(
 
 @pytest.mark.parametrize("make", [Gullible, AcceptsByTargetAlone, NoResidual])
 def test_a_broken_sampling_rule_is_found(
-    stack: ExitStack, model: Model, make: Callable[[Sampling], Sampler]
+    stack: ExitStack, model: Model, make: Callable[[SamplingParams], Sampler]
 ) -> None:
     found = sampled_of(stack, model, make)
     assert found.enough

@@ -10,7 +10,7 @@ from rich.text import Text
 from localmtp.engine.events import Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.text import bar, duration, rate, share, size
+from localmtp.tui.drawing.text import bar, duration, rate, share, size
 
 WIDTH = 30
 """Cells inside the panel; the style sheet adds the margins."""

@@ -16,13 +16,14 @@ from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.actions import CHAT_ACTIONS, bindings
-from localmtp.tui.commands import parse
+from localmtp.tui.commands.actions import CHAT_ACTIONS, bindings
+from localmtp.tui.commands.interpreter import Interpreter
+from localmtp.tui.commands.table import parse
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.drawing.code import prepare
+from localmtp.tui.drawing.entries import AnswerEntry, Entry, UserEntry
 from localmtp.tui.drawing.panel import Figures
-from localmtp.tui.entries import AnswerEntry, Entry, UserEntry
-from localmtp.tui.interpreter import Interpreter
+from localmtp.tui.drawing.text import plural
 from localmtp.tui.messages import (
     AnswerBegan,
     AnswerEnded,
@@ -38,7 +39,6 @@ from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.screens.sessions import SessionsScreen
 from localmtp.tui.screens.settings import SettingsScreen
-from localmtp.tui.text import plural
 from localmtp.tui.widgets.activity import Activity, brief, doing
 from localmtp.tui.widgets.conversation import Conversation
 from localmtp.tui.widgets.statistics import Statistics

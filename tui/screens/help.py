@@ -12,8 +12,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from localmtp.tui.actions import CHAT_ACTIONS, ENTRY_ACTIONS
-from localmtp.tui.commands import COMMANDS
+from localmtp.tui.commands.actions import CHAT_ACTIONS, ENTRY_ACTIONS
+from localmtp.tui.commands.table import COMMANDS
 
 _PROMPT_KEYS = (
     ("enter", "Send; while an answer is written, wait for one's turn"),

@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 
 from localmtp.errors import LocalmtpError
 from localmtp.tui.drawing.columns import Columns
-from localmtp.tui.text import size, visible
+from localmtp.tui.drawing.text import size, visible
 
 if TYPE_CHECKING:
     from localmtp.models.listing import Row
@@ -115,9 +115,9 @@ class ModelsScreen(ModalScreen[str | None]):
 
 def rows_here() -> list[Row]:
     """The models on this machine, small ones first, and those to download."""
-    from localmtp.models.installed import embedded, installed
     from localmtp.models.listing import row, rows_to_pull
-    from localmtp.models.room import room_here
+    from localmtp.models.memory.available import room_here
+    from localmtp.models.store.installed import embedded, installed
 
     room = room_here()
     here = sorted([embedded(), *installed()], key=lambda model: model.weights)

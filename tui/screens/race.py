@@ -18,9 +18,9 @@ from textual.widgets import Footer, Static
 from textual.worker import Worker, WorkerState
 
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.entries import AnswerEntry, UserEntry
+from localmtp.tui.drawing.entries import AnswerEntry, UserEntry
+from localmtp.tui.drawing.text import duration, rate
 from localmtp.tui.feed import Feed
-from localmtp.tui.text import duration, rate
 from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from textual.widgets import Footer, Static
 
 from localmtp.engine.events import Origin
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.rounds import Round
-from localmtp.tui.text import plural, visible
+from localmtp.tui.drawing.rounds import Round
+from localmtp.tui.drawing.text import plural, visible
 
 BEFORE = 400
 """Characters of the answer shown before a round."""

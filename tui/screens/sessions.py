@@ -16,9 +16,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, OptionList
 from textual.widgets.option_list import Option
 
-from localmtp.tui import export
+from localmtp.tui.commands import export
 from localmtp.tui.drawing.columns import Columns
-from localmtp.tui.text import plural, visible
+from localmtp.tui.drawing.text import plural, visible
 
 if TYPE_CHECKING:
     from localmtp.history import History, Saved

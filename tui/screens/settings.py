@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, Static, Switch
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.settings import KEYS, changed, shown
+from localmtp.tui.commands.settings import KEYS, changed, shown
 
 if TYPE_CHECKING:
     from localmtp.session import Settings

@@ -9,8 +9,8 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from localmtp.engine.stats import Stats
-from localmtp.tui.entries import AnswerEntry
-from localmtp.tui.text import plural, rate, share
+from localmtp.tui.drawing.entries import AnswerEntry
+from localmtp.tui.drawing.text import plural, rate, share
 
 NOTE_S = 4.0
 """How long a note stands: long enough to read a line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.widgets import Static
 
-from localmtp.tui.commands import Command, matching
+from localmtp.tui.commands.table import Command, matching
 
 MOST_SHOWN = 8
 

@@ -14,8 +14,9 @@ from textual.worker import Worker, WorkerState
 
 from localmtp.engine.events import Event, FinishReason
 from localmtp.errors import LocalmtpError
+from localmtp.tui.commands.settings import carried
 from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
+from localmtp.tui.drawing.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
 from localmtp.tui.feed import Feed
 from localmtp.tui.messages import (
     AnswerBegan,
@@ -26,7 +27,6 @@ from localmtp.tui.messages import (
     TakeBack,
     TypedElsewhere,
 )
-from localmtp.tui.settings import carried
 from localmtp.tui.widgets.activity import Activity
 from localmtp.tui.widgets.completion import Completion
 from localmtp.tui.widgets.prompt import Prompt

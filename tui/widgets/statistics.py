@@ -13,7 +13,7 @@ from textual.strip import Strip
 from localmtp.tui.drawing import panel
 from localmtp.tui.drawing.brush import Brush, Line
 from localmtp.tui.drawing.panel import Figures
-from localmtp.tui.recent import RecentSpeed
+from localmtp.tui.drawing.recent import RecentSpeed
 
 _SECTIONS = 7
 

@@ -16,9 +16,9 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.widget import Widget
 
-from localmtp.tui.actions import ENTRY_ACTIONS, bindings
+from localmtp.tui.commands.actions import ENTRY_ACTIONS, bindings
 from localmtp.tui.drawing.brush import Brush, Line
-from localmtp.tui.entries import AnswerEntry, Entry
+from localmtp.tui.drawing.entries import AnswerEntry, Entry
 from localmtp.tui.messages import TypedElsewhere
 
 WIDEST_TEXT = 96

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter, TokenType
 
-from localmtp.convert.architecture import Spec, read_spec
-from localmtp.convert.checkpoint import Checkpoint, StoredTensor
-from localmtp.convert.metadata import write_architecture, write_quantization
-from localmtp.convert.quantize import Recipe, file_type, tensor_types
-from localmtp.convert.tensors import Tensor, plan_tensors, shapes, source_kind
-from localmtp.engine import ggml
+from localmtp.convert.huggingface.architecture import Spec, read_spec
+from localmtp.convert.huggingface.checkpoint import Checkpoint, StoredTensor
+from localmtp.convert.huggingface.metadata import write_architecture, write_quantization
+from localmtp.convert.huggingface.tensors import Tensor, plan_tensors, shapes, source_kind
+from localmtp.convert.output.quantize import Recipe, file_type, tensor_types
+from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
 
 _POOL_ROWS, _POOL_WIDTH = 512, 2048

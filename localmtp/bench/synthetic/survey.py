@@ -13,12 +13,12 @@ from time import perf_counter
 
 import numpy as np
 
-from localmtp.engine.generate import Generation
+from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.llama import Floats, Vocab
 from localmtp.engine.pair import Pair
-from localmtp.engine.pieces import PieceReader
-from localmtp.engine.sampling import Draft, Greedy, Proposal
+from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
 from localmtp.engine.stats import Counters
+from localmtp.engine.text.detokenizer import Detokenizer
 
 _PROMPT = 128
 """Tokens: about as many as a question with its template."""
@@ -165,7 +165,7 @@ def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> Costs:
             drafter=pair.drafter,
             sampler=sampler,
             pacing=rotation,
-            reader=PieceReader(pair.target.vocab),
+            reader=Detokenizer(pair.target.vocab),
             counters=Counters(),
             max_tokens=_ANSWER,
             cancelled=lambda: rotation.done,

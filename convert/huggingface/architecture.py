@@ -1,0 +1,290 @@
+"""What a Gemma 4 configuration says about the model, in either generation of its keys.
+
+Older files state `global_head_dim` and `num_global_key_value_heads`; newer ones a
+`per_layer_config` with the layers that differ. Keys that a file leaves out have the defaults of
+transformers' configuration classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localmtp.convert.huggingface.checkpoint import Checkpoint
+from localmtp.errors import LocalmtpError
+
+TARGETS = (
+    "Gemma4ForCausalLM",
+    "Gemma4ForConditionalGeneration",
+    "Gemma4UnifiedForCausalLM",
+    "Gemma4UnifiedForConditionalGeneration",
+)
+DRAFTERS = ("Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM")
+
+_MAX_LAYERS = 512
+"""libllama's limit (LLAMA_MAX_LAYERS)."""
+
+_MAX_EXPERTS = 1024
+"""libllama's limit (LLAMA_MAX_EXPERTS)."""
+
+_LAYER_TYPES = {"sliding_attention": True, "full_attention": False}
+_ROPE = {
+    "full_attention": {
+        "rope_type": "proportional",
+        "partial_rotary_factor": 0.25,
+        "rope_theta": 1e6,
+    },
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A Gemma 4 target or drafter: the sizes that its tensors and metadata follow from."""
+
+    hf_class: str
+    vocab: int
+    hidden: int
+    context: int
+    sliding: tuple[bool, ...]
+    """Per layer: sliding-window attention, or full."""
+    window: int
+    heads: int
+    kv_heads: int
+    global_kv_heads: int | None
+    """On full-attention layers, where stated apart."""
+    head_dim: int
+    global_head_dim: int
+    ffn: int
+    double_wide: bool
+    """The layers that share keys and values have an MLP of twice the width."""
+    shared_kv: int
+    """How many last layers read the keys and values of earlier ones."""
+    keys_are_values: bool
+    """Full-attention layers have no value projection."""
+    ple: int
+    """Width of the per-layer embeddings; 0: none."""
+    moe: bool
+    experts: int | None
+    experts_used: int | None
+    expert_ffn: int | None
+    softcap: float | None
+    epsilon: float
+    rope_theta: float
+    rope_theta_sliding: float
+    rotary_factor: float
+    """Part of a full-attention head that is rotated."""
+    tied: bool
+    backbone: int | None
+    """Hidden size of the target that a drafter belongs to; None for a target."""
+
+    @property
+    def architecture(self) -> str:
+        """`general.architecture` of the GGUF file."""
+        return "gemma4" if self.backbone is None else "gemma4-assistant"
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self.sliding)
+
+    def head_dim_at(self, layer: int) -> int:
+        """Width of an attention head."""
+        return self.head_dim if self.sliding[layer] else self.global_head_dim
+
+    def kv_heads_at(self, layer: int) -> int:
+        """Number of key and value heads."""
+        return self.kv_heads if self.sliding[layer] else self.global_kv_heads or self.kv_heads
+
+    def ffn_at(self, layer: int) -> int:
+        """Width of the MLP."""
+        return self.ffn * 2 if self.double_wide and self.shares_kv(layer) else self.ffn
+
+    def shares_kv(self, layer: int) -> bool:
+        """Whether a layer reads the keys and values of an earlier one."""
+        return layer >= self.layers - self.shared_kv
+
+
+def read_spec(checkpoint: Checkpoint) -> Spec:
+    """Understand a checkpoint's configuration.
+
+    Raises:
+        LocalmtpError: another architecture, a quantized checkpoint, or values that make no sense.
+    """
+    path = checkpoint.directory / "config.json"
+    hf_class = _hf_class(checkpoint)
+    if hf_class not in TARGETS + DRAFTERS:
+        raise LocalmtpError(
+            f"{checkpoint.directory} is a {hf_class}, not a Gemma 4",
+            hint=f"classes that are converted: {', '.join(TARGETS + DRAFTERS)}",
+        )
+    top = _Fields(path, checkpoint.config)
+    if quantized := checkpoint.config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        raise LocalmtpError(
+            f"{checkpoint.directory} is already quantized ({method})",
+            hint="convert the BF16, F16 or F32 checkpoint that it was made from",
+        )
+    text = top.section("text_config") if "text_config" in checkpoint.config else top
+    _refuse_what_llama_cpp_lacks(text)
+    drafter = hf_class in DRAFTERS
+    sliding = _layer_types(text)
+    head_dim = text.count("head_dim", 256)
+    global_head_dim, global_kv_heads = _full_attention(text, sliding, head_dim)
+    stated = text.section("rope_parameters").raw if text.raw.get("rope_parameters") else {}
+    rope = _Fields(path, {**_ROPE, **stated})
+    full, local = rope.section("full_attention"), rope.section("sliding_attention")
+    shared_kv = text.count("num_kv_shared_layers", 0, at_least=0)
+    if shared_kv > len(sliding):
+        raise text.wrong("num_kv_shared_layers")
+    spec = Spec(
+        hf_class=hf_class,
+        vocab=text.count("vocab_size", 262_144),
+        hidden=text.count("hidden_size", 2304),
+        context=text.count("max_position_embeddings", 262_144 if _unified(hf_class) else 131_072),
+        sliding=sliding,
+        window=text.count("sliding_window", 1024 if _unified(hf_class) else 512),
+        heads=text.count("num_attention_heads", 8),
+        kv_heads=text.count("num_key_value_heads", 4),
+        global_kv_heads=global_kv_heads,
+        head_dim=head_dim,
+        global_head_dim=global_head_dim,
+        ffn=text.count("intermediate_size", 9216),
+        double_wide=bool(text.raw.get("use_double_wide_mlp")),
+        shared_kv=shared_kv or (len(sliding) if drafter else 0),
+        keys_are_values=bool(text.raw.get("attention_k_eq_v")),
+        ple=text.count(
+            "hidden_size_per_layer_input", 0 if drafter or _unified(hf_class) else 256, at_least=0
+        ),
+        moe=bool(text.raw.get("enable_moe_block")),
+        experts=text.optional_count("num_experts"),
+        experts_used=text.optional_count("top_k_experts"),
+        expert_ffn=text.optional_count("moe_intermediate_size"),
+        softcap=text.number("final_logit_softcapping", 0.0) or None,
+        epsilon=text.number("rms_norm_eps", 1e-6),
+        rope_theta=full.number("rope_theta", 1e6),
+        rope_theta_sliding=local.number("rope_theta", 1e4),
+        rotary_factor=full.number("partial_rotary_factor", 0.25),
+        tied=checkpoint.config.get("tie_word_embeddings", text.raw.get("tie_word_embeddings", True))
+        is not False,
+        backbone=top.count("backbone_hidden_size", 1536) if drafter else None,
+    )
+    _refuse_what_ends_libllama(text, spec)
+    return spec
+
+
+def _hf_class(checkpoint: Checkpoint) -> str:
+    match checkpoint.config.get("architectures"):
+        case [str(name), *_]:
+            return name
+    raise LocalmtpError(f"{checkpoint.directory / 'config.json'} names no architecture")
+
+
+def _unified(hf_class: str) -> bool:
+    return hf_class.startswith("Gemma4Unified")
+
+
+class _Fields:
+    """Typed look-ups in a configuration, with the file named in every complaint."""
+
+    def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
+        self._path = path
+        self.raw = raw
+
+    def section(self, key: str) -> _Fields:
+        value = self.raw.get(key)
+        if not isinstance(value, dict):
+            raise self.wrong(key)
+        return _Fields(self._path, value)
+
+    def count(self, key: str, default: int, *, at_least: int = 1) -> int:
+        value = self.raw.get(key)
+        if value is None:
+            return default
+        if type(value) is not int or not at_least <= value < 1 << 31:
+            raise self.wrong(key)
+        return value
+
+    def optional_count(self, key: str) -> int | None:
+        return None if self.raw.get(key) is None else self.count(key, 0)
+
+    def number(self, key: str, default: float) -> float:
+        value = self.raw.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, int | float) or not 0 <= value < 1e30:
+            raise self.wrong(key)
+        return float(value)
+
+    def wrong(self, key: str) -> LocalmtpError:
+        return LocalmtpError(f"{self._path} has no usable {key}: {str(self.raw.get(key))[:60]}")
+
+
+def _refuse_what_llama_cpp_lacks(text: _Fields) -> None:
+    expected = {
+        "hidden_activation": (None, "gelu_pytorch_tanh"),
+        "attention_bias": (None, False),
+        "use_bidirectional_attention": (None, "vision"),
+    }
+    for key, values in expected.items():
+        if text.raw.get(key) not in values:
+            raise text.wrong(key)
+
+
+def _refuse_what_ends_libllama(text: _Fields, spec: Spec) -> None:
+    """Numbers that contradict each other, at which libllama would abort the process."""
+    experts, used = spec.experts or 0, spec.experts_used or 0
+    if experts > _MAX_EXPERTS:
+        raise text.wrong("num_experts")
+    if used > experts or (experts and not used):
+        raise text.wrong("top_k_experts")
+    if spec.backbone is None and spec.shared_kv:
+        # libllama lets sliding layers share with the last but one that has keys and values of its
+        # own, full ones with the last.
+        own = spec.sliding[: -spec.shared_kv]
+        shared = spec.sliding[-spec.shared_kv :]
+        if (True in shared and own[-2:-1] != (True,)) or (False in shared and own[-1:] != (False,)):
+            raise text.wrong("num_kv_shared_layers")
+
+
+def _layer_types(text: _Fields) -> tuple[bool, ...]:
+    """Per layer whether it slides; by default five sliding ones before each full one."""
+    layers = text.count("num_hidden_layers", 30)
+    if layers > _MAX_LAYERS:
+        raise text.wrong("num_hidden_layers")
+    names = text.raw.get("layer_types")
+    if names is None:
+        return (*(bool((i + 1) % 6) for i in range(layers - 1)), False)
+    if (
+        not isinstance(names, list)
+        or len(names) != layers
+        or any(not isinstance(name, str) or name not in _LAYER_TYPES for name in names)
+    ):
+        raise text.wrong("layer_types")
+    return tuple(_LAYER_TYPES[name] for name in names)
+
+
+def _full_attention(
+    text: _Fields, sliding: tuple[bool, ...], head_dim: int
+) -> tuple[int, int | None]:
+    """Head width, and key-value heads where they are stated apart, of full-attention layers."""
+    if text.raw.get("per_layer_config") is None:
+        # As in transformers: the number of heads counts only where keys serve as values.
+        apart = text.optional_count("num_global_key_value_heads")
+        return (
+            text.count("global_head_dim", 512),
+            apart if text.raw.get("attention_k_eq_v") else None,
+        )
+    layers = text.section("per_layer_config")
+    for key in layers.raw:
+        if not key.isdecimal() or int(key) >= len(sliding):
+            raise text.wrong("per_layer_config")
+        if not sliding[int(key)]:
+            layer = layers.section(key)
+            return (
+                text.count("global_head_dim", layer.count("head_dim", head_dim)),
+                layer.optional_count("num_key_value_heads"),
+            )
+    return text.count("global_head_dim", head_dim), None

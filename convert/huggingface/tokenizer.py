@@ -1,0 +1,139 @@
+"""Gemma 4's tokenizer: byte-fallback BPE, from tokenizer.json to GGUF's `tokenizer.ggml.*` keys."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFWriter, SpecialVocab, TokenType
+
+from localmtp.convert.huggingface.checkpoint import Json, read_json
+from localmtp.errors import LocalmtpError
+
+# gguf reports its progress as log warnings; whoever wants them can still listen.
+logging.getLogger("gguf").addHandler(logging.NullHandler())
+
+_SHOWN = frozenset(
+    (
+        "<|channel>",
+        "<channel|>",
+        "<|tool_call>",
+        "<tool_call|>",
+        "<|tool_response>",
+        "<tool_response|>",
+        '<|"|>',
+    )
+)
+"""Special tokens that a chat parser must see in the text: user-defined, not control tokens."""
+
+_SCORE = -1000.0
+"""BPE has no scores; this is what llama.cpp's converter writes for every token."""
+
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer, read and checked.
+
+    Args:
+        directory: of the checkpoint.
+        vocab: rows of the model's embedding, which must have a token each.
+
+    Raises:
+        LocalmtpError: it is missing, of another kind, malformed, or of another size.
+    """
+
+    def __init__(self, directory: Path, vocab: int) -> None:
+        self._directory = directory
+        path = directory / "tokenizer.json"
+        if not path.exists():
+            raise LocalmtpError(
+                f"{directory} has no tokenizer.json",
+                hint="copy the tokenizer files of the original model into it",
+            )
+        data = read_json(path)
+        model = data.get("model")
+        if not isinstance(model, dict) or not model.get("byte_fallback"):
+            raise LocalmtpError(f"{path} is not Gemma's tokenizer (BPE with byte fallback)")
+        self._added = _added_tokens(data, path)
+        base = model.get("vocab")
+        if not isinstance(base, dict) or not all(type(i) is int for i in base.values()):
+            raise LocalmtpError(f"{path} has no usable vocabulary")
+        ids = base | {token["content"]: token["id"] for token in self._added}
+        if sorted(ids.values()) != list(range(vocab)):
+            raise LocalmtpError(f"{path} has {len(ids)} tokens, the model's embedding {vocab}")
+        self._base_size = len(base)
+        self._tokens = sorted(ids, key=ids.__getitem__)
+
+    def write(self, writer: GGUFWriter) -> None:
+        """Add the tokens, their types, merges, special ids and chat template.
+
+        Raises:
+            LocalmtpError: tokenizer_config.json or the merges are malformed.
+        """
+        writer.add_tokenizer_model("gemma4")
+        writer.add_token_list(self._tokens)
+        writer.add_token_scores([_SCORE] * len(self._tokens))
+        writer.add_token_types(self._types())
+        try:
+            SpecialVocab(self._directory, load_merges=True).add_to_gguf(writer, quiet=True)
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+            raise LocalmtpError(
+                f"the tokenizer files in {self._directory} are malformed: {error}"
+            ) from error
+        writer.add_add_space_prefix(False)
+        writer.add_add_bos_token(True)
+
+    def _types(self) -> list[TokenType]:
+        special = self._special()
+        added = {token["content"] for token in self._added}
+        types = []
+        for index, token in enumerate(self._tokens):
+            if token in _SHOWN:
+                kind = TokenType.USER_DEFINED
+            elif _BYTE.fullmatch(token):
+                kind = TokenType.BYTE
+            elif token in special:
+                kind = TokenType.CONTROL
+            elif token in added and index >= self._base_size:
+                kind = TokenType.USER_DEFINED
+            else:
+                kind = TokenType.NORMAL
+            types.append(kind)
+        return types
+
+    def _special(self) -> set[str]:
+        """Tokens that tokenizer_config.json names, and those marked special in tokenizer.json."""
+        path = self._directory / "tokenizer_config.json"
+        named = set(_named_tokens(read_json(path))) if path.exists() else set()
+        return named | {token["content"] for token in self._added if token.get("special")}
+
+
+def _added_tokens(data: Json, path: Path) -> list[dict[str, Any]]:
+    added = data.get("added_tokens") or []
+    for token in added if isinstance(added, list) else [added]:
+        match token:
+            case {"id": int(), "content": str()}:
+                continue
+            case _:
+                raise LocalmtpError(f"{path} has a malformed added token")
+    return list(added)
+
+
+def _named_tokens(config: Json) -> Iterator[str]:
+    for key, value in config.items():
+        if key.endswith("_token"):
+            yield from _texts(value)
+        elif key in ("extra_special_tokens", "additional_special_tokens"):
+            values = value.values() if isinstance(value, dict) else value
+            for each in values if isinstance(values, Iterable) else ():
+                yield from _texts(each)
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str(text) | {"content": str(text)}:
+            yield text

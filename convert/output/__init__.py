@@ -1,0 +1,1 @@
+"""Quantized GGUF, written in one pass over the checkpoint."""

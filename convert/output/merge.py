@@ -1,0 +1,230 @@
+"""A model in parts, made one file again.
+
+Parts are named as llama.cpp's gguf-split names them, `NAME-00001-of-00003.gguf`. The first has the
+metadata, each its own tensors. Entries and data are copied as they are; only the keys that say
+how the model was split (`split.*`) are left out, and offsets are counted anew. The layout is that
+of the GGUF specification, versions 2 and 3
+(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from localmtp.convert.output.writer import WrittenFile, require_room
+from localmtp.convert.quality.check import check
+from localmtp.errors import LocalmtpError
+
+_NAME = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
+_SPLIT = "split."
+_ALIGNMENT = "general.alignment"
+_BLOCK = 16 << 20
+_MOST_ALIGNMENT = 1 << 16
+
+_STRING, _ARRAY = 8, 9
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Bytes of a value by its `gguf_metadata_value_type`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    path: Path
+    version: int
+    values: Mapping[str, bytes]
+    """Key → its whole entry."""
+    tensors: Sequence[tuple[bytes, int, int]]
+    """Name, shape and type as they stand; where the data is in the file, and its bytes."""
+
+    @property
+    def alignment(self) -> int:
+        return self.number(_ALIGNMENT, 4) or 32
+
+    def number(self, key: str, size: int) -> int:
+        """An integer of `size` bytes, which ends its entry; 0 where there is none."""
+        return int.from_bytes(self.values.get(key, b"")[-size:], "little")
+
+
+def merge(
+    first: Path,
+    out: Path,
+    *,
+    force: bool = False,
+    threads: int = 1,
+    progress: Callable[[Path, int, int], None] = lambda *_: None,
+) -> WrittenFile:
+    """Write `NAME.gguf` from `NAME-00001-of-0000N.gguf` and its sisters, which stay.
+
+    Args:
+        first: the first part; the others are beside it.
+        out: the directory for the file; made when missing.
+        force: replace a file that is there already.
+        threads: to check the result on.
+        progress: is told the file, and how many of how many bytes are written.
+
+    Raises:
+        LocalmtpError: a part is missing or damaged, they are not of one model, the file is in
+            the way or cannot be written, or libllama cannot run it.
+    """
+    parts = [_read(path) for path in _sisters(first)]
+    _require_one_model(parts)
+    destination = out / f"{first.name[: -len('-00001-of-00001.gguf')]}.gguf"
+    if destination.exists() and not force:
+        raise LocalmtpError(f"{destination} exists already", hint="--force replaces it")
+    partial = destination.with_name(f".{destination.name}.partial")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        require_room(out, [part.path.stat().st_size for part in parts])
+        digest = hashlib.sha256()
+        total = sum(size for part in parts for _, _, size in part.tensors)
+        done = 0
+        with partial.open("wb") as file:
+            for block in _whole(parts):
+                file.write(block)
+                digest.update(block)
+                done += len(block)
+                progress(destination, min(done, total), total)
+        check(partial, threads)
+        partial.replace(destination)
+    except OSError as error:
+        raise LocalmtpError(
+            f"cannot write {destination}: {error.strerror}", hint="choose another --out"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return WrittenFile(destination, destination.stat().st_size, digest.hexdigest())
+
+
+def _sisters(first: Path) -> list[Path]:
+    """All parts in order."""
+    match = _NAME.fullmatch(first.name)
+    if match is None:
+        raise LocalmtpError(
+            f"{first} is not the first part of a model",
+            hint="that is called NAME-00001-of-00003.gguf, with as many as there are",
+        )
+    count = int(match[2])
+    paths = [first.with_name(f"{match[1]}-{i + 1:05}-of-{count:05}.gguf") for i in range(count)]
+    for path in paths:
+        if not path.is_file():
+            raise LocalmtpError(f"{path} is missing", hint="all parts must be in one directory")
+    return paths
+
+
+def _require_one_model(parts: Sequence[_Part]) -> None:
+    total = sum(len(part.tensors) for part in parts)
+    for i, part in enumerate(parts):
+        numbers = part.number("split.no", 2), part.number("split.count", 2)
+        if numbers != (i, len(parts)) or part.number("split.tensors.count", 4) != total:
+            raise LocalmtpError(
+                f"{part.path} does not belong to the parts beside it",
+                hint="download all parts of one model",
+            )
+
+
+def _whole(parts: Sequence[_Part]) -> Iterator[bytes]:
+    """The bytes of the one file."""
+    values = [entry for key, entry in parts[0].values.items() if not key.startswith(_SPLIT)]
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    alignment = parts[0].alignment
+    header = bytearray(struct.pack("<4sIQQ", b"GGUF", parts[0].version, len(tensors), len(values)))
+    header += b"".join(values)
+    offset = 0
+    for described, _, size in tensors:
+        header += described + struct.pack("<Q", offset)
+        offset += size + -size % alignment
+    yield bytes(header) + bytes(-len(header) % alignment)
+    for part in parts:
+        with part.path.open("rb") as file:
+            for _, start, size in part.tensors:
+                file.seek(start)
+                for at in range(0, size, _BLOCK):
+                    yield file.read(min(_BLOCK, size - at))
+                yield bytes(-size % alignment)
+
+
+def _read(path: Path) -> _Part:
+    """The header of a part, every length checked against the file's."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Cursor(data).part(path)
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, struct.error) as error:
+        raise LocalmtpError(
+            f"{path} is not a whole GGUF file: {error}", hint="download or copy it again"
+        ) from error
+
+
+class _Cursor:
+    """A place in a file; going past its end is a ValueError."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data, self._at = data, 0
+
+    def part(self, path: Path) -> _Part:
+        if self._take(4) != b"GGUF":
+            raise ValueError("it does not begin as one")
+        version, n_tensors, n_values = self._number("I"), self._number("Q"), self._number("Q")
+        if version not in (2, 3):
+            raise ValueError(f"version {version}")
+        values = dict(self._entry() for _ in range(n_values))
+        tensors = [self._tensor() for _ in range(n_tensors)]
+        alignment = _Part(path, version, values, []).alignment
+        if alignment > _MOST_ALIGNMENT:
+            raise ValueError(f"alignment {alignment}")
+        base = self._at + -self._at % alignment
+        if any(base + offset + size > len(self._data) for _, offset, size in tensors):
+            raise ValueError("it ends before its tensors do")
+        placed = [(entry, base + offset, size) for entry, offset, size in tensors]
+        return _Part(path, version, values, placed)
+
+    def _entry(self) -> tuple[str, bytes]:
+        start = self._at
+        key = self._take(self._number("Q")).decode()
+        self._skip_value(self._number("I"))
+        return key, self._data[start : self._at]
+
+    def _skip_value(self, kind: int) -> None:
+        if kind == _STRING:
+            self._skip(self._number("Q"))
+        elif kind == _ARRAY:
+            kind, count = self._number("I"), self._number("Q")
+            if kind == _STRING:
+                for _ in range(count):
+                    self._skip(self._number("Q"))
+            else:
+                self._skip(_SIZES.get(kind, len(self._data)) * count)
+        else:
+            self._skip(_SIZES.get(kind, len(self._data)))
+
+    def _tensor(self) -> tuple[bytes, int, int]:
+        """An entry of the tensor table without its offset, the offset, and the data's length."""
+        start = self._at
+        self._skip(self._number("Q"))
+        shape = [self._number("Q") for _ in range(self._number("I"))]
+        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(self._number("I"))]
+        described = self._data[start : self._at]
+        return described, self._number("Q"), prod(shape) // block * size
+
+    def _number(self, code: str) -> int:
+        form = struct.Struct(f"<{code}")
+        return int(form.unpack(self._take(form.size))[0])
+
+    def _take(self, size: int) -> bytes:
+        self._skip(size)
+        return self._data[self._at - size : self._at]
+
+    def _skip(self, size: int) -> None:
+        if size > len(self._data) - self._at:
+            raise ValueError("it ends inside its header")
+        self._at += size

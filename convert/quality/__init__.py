@@ -1,0 +1,1 @@
+"""Checks of converted files: they load, and how much quality quantization costs."""

@@ -1,0 +1,273 @@
+"""This runner and llama.cpp's own server on the same files, answer by answer in turns.
+
+    python -m localmtp.bench.lab.against_server llama-server TARGET DRAFTER --json FILE
+
+The server runs twice, without drafting and with drafts of its default length; both get the same
+token ids as prompts, the same threads and the same sampling as this runner, which answers at
+several draft lengths. Every prompt is answered by all of them, one directly after the other, in an
+order that is rotated. Timed are the tokens after the first, by each side's own clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import quantiles
+from time import monotonic, sleep
+
+import httpx
+
+from localmtp.bench.workloads import workloads_for, workloads_in
+from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.errors import LocalmtpError
+from localmtp.hardware.machine import cores
+from localmtp.models import ModelFiles
+from localmtp.models.resolution import NANO
+from localmtp.session import Choices, Message, Role
+from localmtp.session.local import LocalSession
+from localmtp.session.prompts import prompt_tokens
+
+_SERVER_LENGTH = 3
+"""llama.cpp's default."""
+
+_DRAFTING = f"server {_SERVER_LENGTH}"
+
+_LENGTHS = (0, 1, 2, 3, 4, None)
+"""Of this runner; None is automatic pacing."""
+
+_START_S = 120.0
+"""For a server to load a model."""
+
+_ANSWER_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One answer."""
+
+    way: str
+    temperature: float
+    prompt: str
+    tokens: int
+    """After the first."""
+    seconds: float
+    drafted: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All answers of one way at one temperature."""
+
+    way: str
+    temperature: float
+    tokens_per_s: float
+    """All tokens by all seconds."""
+    quartiles: tuple[float, ...]
+    """Of the tokens per second of single answers."""
+    acceptance: float | None
+
+
+Way = Callable[[str, float], Timed]
+"""Answers a prompt at a temperature."""
+
+
+def own_way(name: str, length: int | None, session: LocalSession, longest: int) -> Way:
+    """This runner at a draft length; automatic pacing keeps what it learns."""
+
+    def answer(prompt: str, temperature: float) -> Timed:
+        sampling = replace(session.settings.sampling, temperature=temperature)
+        session.settings = replace(
+            session.settings, sampling=sampling, n_draft=length, max_tokens=longest
+        )
+        session.messages.clear()
+        for _ in session.ask(prompt):
+            pass
+        made = session.stats()
+        return Timed(
+            name,
+            temperature,
+            prompt,
+            max(0, made.completion_tokens - 1),
+            made.decode_s,
+            made.drafted,
+            made.accepted,
+        )
+
+    return answer
+
+
+def server_way(name: str, url: str, session: LocalSession, pair: Pair, longest: int) -> Way:
+    """A server of llama.cpp."""
+    client = httpx.Client(base_url=url, timeout=_ANSWER_S)
+
+    def answer(prompt: str, temperature: float) -> Timed:
+        session.messages[:] = [Message(Role.USER, prompt)]
+        sampling = session.settings.sampling
+        wanted = {
+            "prompt": prompt_tokens(pair, session.prompt()),
+            "n_predict": longest,
+            "temperature": temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "min_p": sampling.min_p,
+            "samplers": ["top_k", "top_p", "min_p", "temperature"],
+        }
+        reply = client.post("/completion", json=wanted)
+        reply.raise_for_status()
+        timings = reply.json()["timings"]
+        return Timed(
+            name,
+            temperature,
+            prompt,
+            max(0, timings["predicted_n"] - 1),
+            timings["predicted_ms"] / 1000,
+            timings.get("draft_n", 0),
+            timings.get("draft_n_accepted", 0),
+        )
+
+    return answer
+
+
+@contextmanager
+def running(command: Sequence[str]) -> Iterator[str]:
+    """A server on a free port, stopped at the end; its URL.
+
+    Raises:
+        LocalmtpError: it does not start.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    ends = monotonic() + _START_S
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not _healthy(url):
+            if process.poll() is not None or monotonic() > ends:
+                raise LocalmtpError(f"{command[0]} does not start", hint=" ".join(command))
+            sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+def summary(answers: Sequence[Timed]) -> list[Row]:
+    """One row for each way and temperature."""
+    rows = []
+    for temperature, way in dict.fromkeys((a.temperature, a.way) for a in answers):
+        part = [a for a in answers if (a.temperature, a.way) == (temperature, way) and a.tokens]
+        drafted = sum(a.drafted for a in part)
+        rows.append(
+            Row(
+                way,
+                temperature,
+                sum(a.tokens for a in part) / sum(a.seconds for a in part),
+                tuple(quantiles([a.tokens / a.seconds for a in part] * 2, n=4)),
+                sum(a.accepted for a in part) / drafted if drafted else None,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.temperature, row.way))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table, and under it what is promised."""
+    lines = [
+        "| temperature | | tokens/s | median (quartiles) of answers | accepted |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, middle, high = row.quartiles
+        accepted = "" if row.acceptance is None else f"{row.acceptance:.2f}"
+        spread = f"{middle:.1f} ({low:.1f} to {high:.1f})"
+        cells = (f"{row.temperature:g}", row.way, f"{row.tokens_per_s:.1f}", spread, accepted)
+        lines.append(f"| {' | '.join(cells)} |")
+    for temperature in dict.fromkeys(row.temperature for row in rows):
+        speed = {r.way: r.tokens_per_s for r in rows if r.temperature == temperature}
+        auto, none = speed["localmtp auto"], speed["localmtp 0"]
+        fixed = max(s for w, s in speed.items() if w.startswith("localmtp") and w[-1].isdigit())
+        lines.append(
+            f"\nTemperature {temperature:g}: auto is {auto / fixed:.2f} of the best fixed length, "
+            f"{auto / none:.2f} of none, {auto / speed[_DRAFTING]:.2f} of the server's drafting."
+        )
+    return "\n".join(lines)
+
+
+def compare(wanted: argparse.Namespace) -> list[Timed]:
+    """Let all of them answer all prompts."""
+    files = ModelFiles("pair", wanted.target, wanted.drafter, wanted.drafter.name)
+    threads = str(wanted.threads)
+    plain = [str(wanted.server), "-m", str(wanted.target), "-t", threads, "-np", "1"]
+    plain += ["-c", str(wanted.ctx), "--no-webui"]
+    drafting = [*plain, "-md", str(wanted.drafter), "-td", threads]
+    drafting += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(_SERVER_LENGTH)]
+    options = LoadOptions(context=wanted.ctx, threads=wanted.threads)
+    with ExitStack() as resources:
+        pair = resources.enter_context(Pair.load(files.target, files.drafter, options))
+        session = LocalSession(pair, files, Choices(min_p=0.0))
+        ways: dict[str, Way] = {}
+        for length in _LENGTHS:
+            name = "localmtp auto" if length is None else f"localmtp {length}"
+            ways[name] = own_way(name, length, session, wanted.tokens)
+        for name, command in (("server 0", plain), (_DRAFTING, drafting)):
+            url = resources.enter_context(running(command))
+            ways[name] = server_way(name, url, session, pair, wanted.tokens)
+        known = pair.target.model.metadata.get("general.name", "")
+        workloads = workloads_for(
+            known if known == NANO else files.name, wanted.prompts, wanted.prompts_file
+        )
+        prompts = [prompt for listed in workloads.values() for prompt in listed]
+        for answer in ways.values():  # warm up
+            answer(prompts[0], wanted.temperatures[0])
+        rounds = product(range(wanted.repeats), wanted.temperatures, prompts)
+        order, answers = list(ways.values()), []
+        for _, temperature, prompt in rounds:
+            order.append(order.pop(0))
+            answers += [answer(prompt, temperature) for answer in order]
+    return answers
+
+
+def main() -> None:
+    """Read the command line, compare, and print a table."""
+    parser = argparse.ArgumentParser(description="Compare with llama.cpp's own server.")
+    parser.add_argument("server", type=Path, help="llama-server")
+    parser.add_argument("target", type=Path)
+    parser.add_argument("drafter", type=Path)
+    parser.add_argument("--prompts", type=int, default=2, help="of each workload [%(default)s]")
+    parser.add_argument("--prompts-file", type=workloads_in, help="as of `bench`")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=200, help="of an answer [%(default)s]")
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--ctx", type=int, default=2048)
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 1.0])
+    parser.add_argument("--json", type=Path, help="every answer and the table, as JSON")
+    wanted = parser.parse_args()
+    answers = compare(wanted)
+    rows = summary(answers)
+    if wanted.json:
+        found = {"rows": [*map(asdict, rows)], "answers": [*map(asdict, answers)]}
+        wanted.json.write_text(json.dumps(found, indent=1), "utf-8")
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Recording a full trace of a pair on its workloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from statistics import median
+
+from localmtp.bench.lab.records import Answer, Curve
+from localmtp.bench.workloads import Workloads
+from localmtp.engine.decoding.trace import FULL_LENGTH, Round, Trace
+from localmtp.session.local import LocalSession
+
+_CURVE_TOKENS = 96
+"""Length of the answers that passes are timed on: enough rounds for a median at every length."""
+
+
+def record(session: LocalSession, workloads: Workloads) -> Iterator[Answer]:
+    """Answer every prompt, drafting at full length at every position.
+
+    Args:
+        session: with the sampling that is to be recorded.
+        workloads: what is asked.
+    """
+    rounds: list[Round] = []
+    session.trace = Trace(rounds.append, full=True)
+    for name, prompts in workloads.items():
+        for prompt in prompts:
+            _answer(session, prompt)
+            yield Answer(name, tuple(rounds))
+            rounds.clear()
+    session.trace = None
+
+
+def measured_curve(session: LocalSession, prompt: str) -> Curve:
+    """What passes cost here, by draft length: medians over the rounds of one answer each."""
+    rounds: list[Round] = []
+    session.trace = Trace(rounds.append)
+    settings = session.settings
+    for length in range(FULL_LENGTH + 1):
+        session.settings = replace(settings, n_draft=length, max_tokens=_CURVE_TOKENS)
+        _answer(session, prompt)
+    session.settings, session.trace = settings, None
+
+    def seconds(pick: Callable[[Round], float], length: int) -> float:
+        return median(pick(r) for r in rounds if r.drafted == length)
+
+    return Curve(
+        "this machine",
+        tuple(seconds(lambda r: r.verify_s, n) for n in range(FULL_LENGTH + 1)),
+        median(r.draft_s / r.drafted for r in rounds if r.drafted),
+    )
+
+
+def _answer(session: LocalSession, prompt: str) -> None:
+    session.messages.clear()
+    for _ in session.ask(prompt):
+        pass

@@ -1,0 +1,103 @@
+"""Traces on disk: JSON lines, one for each round, after one that says what a pass costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+
+from localmtp.engine.decoding.trace import Round
+from localmtp.errors import LocalmtpError
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What drafting and verifying cost; only ratios matter."""
+
+    name: str
+    pass_s: tuple[float, ...]
+    """Seconds of a verification pass, by draft length from 0."""
+    step_s: float
+    """Seconds of a draft step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The rounds of one answer; of a full trace, one for each of its tokens."""
+
+    workload: str
+    rounds: tuple[Round, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A full trace."""
+
+    model: str
+    curve: Curve
+    """Measured where it was recorded."""
+    answers: tuple[Answer, ...]
+
+
+def write(path: Path, record: Record) -> None:
+    """Write a full trace, beside and renamed.
+
+    Raises:
+        LocalmtpError: it cannot be written.
+    """
+    head = {"model": record.model, "full": True, **asdict(record.curve)}
+    rows = (
+        {"answer": number, "workload": answer.workload, **asdict(made)}
+        for number, answer in enumerate(record.answers)
+        for made in answer.rounds
+    )
+    _write_lines(path, chain([head], rows))
+
+
+def write_rounds(path: Path, rounds: Iterable[Round]) -> None:
+    """Write the rounds of one answer as they were, beside and renamed.
+
+    Raises:
+        LocalmtpError: they cannot be written.
+    """
+    _write_lines(path, map(asdict, rounds))
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    beside = path.with_name(path.name + ".part")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise LocalmtpError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read(path: Path) -> Record:
+    """Read a full trace.
+
+    Raises:
+        LocalmtpError: it is missing, damaged, or not one to replay on.
+    """
+    try:
+        head, *rows = map(json.loads, path.read_text("utf-8").splitlines())
+        full = head.get("full", False)
+        curve = Curve(str(head["name"]), tuple(map(float, head["pass_s"])), float(head["step_s"]))
+        answers: dict[int, tuple[str, list[Round]]] = {}
+        for row in rows:
+            _, rounds = answers.setdefault(row.pop("answer"), (row.pop("workload"), []))
+            row.pop("workload", None)
+            rounds.append(Round(**{**row, "confidence": tuple(row["confidence"])}))
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LocalmtpError(
+            f"{path} is not a trace to replay on",
+            hint=f"record one: localmtp bench MODEL --trace {path.name}",
+        ) from error
+    if not full or not answers:
+        raise LocalmtpError(f"{path} holds no full trace", hint="record it with bench, not run")
+    return Record(head["model"], curve, tuple(Answer(w, tuple(r)) for w, r in answers.values()))

@@ -1,0 +1,118 @@
+"""What a policy would have achieved on a full trace.
+
+A full trace holds, for every position of every answer, a draft of full length with the drafter's
+confidence at each step, and how much of it the target accepts. A policy walks over it: at each
+position it decides step by step on what it would have seen, pays what the cost curve says, and
+goes on behind the tokens it would have got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from localmtp.bench.lab.policies import PerRound, Threshold
+from localmtp.bench.lab.records import Answer, Curve
+from localmtp.engine.decoding.trace import FULL_LENGTH, Round
+from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+
+CURVES = (
+    # A pass over more rows is almost free where weights are fetched faster than they are used.
+    Curve("GPU-like, flat", tuple(1 + 0.04 * n for n in range(9)), 0.06),
+    Curve("medium", tuple(1 + 0.15 * n for n in range(9)), 0.08),
+    # Gemma 4 E2B's shape at Q4_0 on two cores; seven rows are interpolated.
+    Curve("E2B on two cores", (47, 88, 118, 118, 165, 196, 216, 236, 281), 1.6),
+    # Each row fetches experts of its own, later ones fewer new ones.
+    Curve("mixture of experts", (1, 1.5, 1.85, 2.1, 2.35, 2.6, 2.8, 3, 3.2), 0.08),
+)
+
+_LEASTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A policy on a curve."""
+
+    policy: str
+    speed: float
+    """Tokens per time, relative to no drafting."""
+    draft_length: float | None
+    """Mean; the oracle's is not known."""
+
+
+def replay(answers: Iterable[Answer], pacing: Pacing, curve: Curve) -> tuple[float, float]:
+    """Let a policy decide.
+
+    Returns:
+        Tokens per second, and the mean draft length.
+    """
+    tokens = rounds = drafted = 0
+    seconds = 0.0
+    for answer in answers:
+        at = 0
+        while at < len(answer.rounds):
+            length, steps = _draft(answer.rounds[at], len(answer.rounds) - at - 1, pacing)
+            accepted = min(length, answer.rounds[at].accepted)
+            draft_s, verify_s = steps * curve.step_s, curve.pass_s[length]
+            pacing.settle(accepted, draft_s, verify_s)
+            at += accepted + 1
+            tokens += accepted + 1
+            seconds += draft_s + verify_s
+            rounds += 1
+            drafted += length
+    return tokens / seconds, drafted / rounds
+
+
+def _draft(seen: Round, left: int, pacing: Pacing) -> tuple[int, int]:
+    """Tokens to verify, and draft steps taken."""
+    pacing.begin(min(left, seen.drafted))
+    length = 0
+    while pacing.go_on():
+        if not pacing.keep(seen.confidence[length]):
+            return length, length + 1
+        length += 1
+    return length, length
+
+
+def oracle(answers: Iterable[Answer], curve: Curve) -> float:
+    """Tokens per second of one who knows what will be accepted."""
+    tokens, seconds = 0, 0.0
+    for answer in answers:
+        left = [0.0] * (len(answer.rounds) + 1)  # seconds from a position to the end
+        for at in range(len(answer.rounds) - 1, -1, -1):
+            seen = answer.rounds[at]
+            longest = min(seen.drafted, len(answer.rounds) - at - 1)
+            left[at] = min(
+                curve.pass_s[n] + n * curve.step_s + left[at + min(n, seen.accepted) + 1]
+                for n in range(longest + 1)
+            )
+        tokens += len(answer.rounds)
+        seconds += left[0]
+    return tokens / seconds
+
+
+def compare(answers: Sequence[Answer], curve: Curve) -> list[Outcome]:
+    """All policies on one curve; of the fixed and the hand-tuned ones the best in hindsight."""
+    plain, _ = replay(answers, FixedPacing(0), curve)
+
+    def best(named: Iterable[tuple[str, Callable[[], Pacing]]]) -> Outcome:
+        outcomes = []
+        for name, make in named:
+            speed, length = replay(answers, make(), curve)
+            outcomes.append(Outcome(name, speed / plain, length))
+        return max(outcomes, key=lambda outcome: outcome.speed)
+
+    fixed = ((f"best fixed: {n}", lambda n=n: FixedPacing(n)) for n in range(FULL_LENGTH + 1))
+    tuned = (
+        (f"best threshold: {t}, at most {n}", lambda t=t, n=n: Threshold(t, n))
+        for t, n in product(_LEASTS, range(1, FULL_LENGTH + 1))
+    )
+    return [
+        best([("fixed 3", lambda: FixedPacing(3))]),
+        best(fixed),
+        best([("per round", lambda: PerRound(curve.pass_s, curve.step_s))]),
+        best(tuned),
+        best([("auto", AutoPacing)]),
+        Outcome("oracle", oracle(answers, curve) / plain, None),
+    ]

@@ -1,0 +1,1 @@
+"""`localmtp bench` and its subcommands."""

@@ -1,0 +1,81 @@
+"""`localmtp doctor`: this machine, what could make it faster, and which models fit it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from localmtp.cli import output
+from localmtp.cli.rpc_options import rpc_option
+from localmtp.cli.table import gigabytes, table, tokens
+from localmtp.models.memory.estimate import ACCEPTANCE
+
+if TYPE_CHECKING:
+    from localmtp.models.checkup import Checkup
+
+_HOW_RATES_ARE_MEANT = (
+    "Rates are computed from the bandwidth of main memory: bounds, as if nothing else took time,\n"
+    f"with {ACCEPTANCE:.0%} of drafts accepted and several tokens verified as fast as one. With\n"
+    "few cores drafting gains less, or nothing: `localmtp bench MODEL` measures it."
+)
+
+
+@click.command("doctor")
+@rpc_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(as_json: bool) -> None:
+    """Show this machine: its memory and speed, its backends, and which models fit.
+
+    Takes a few seconds, because memory bandwidth is measured.
+    """
+    from localmtp.models.checkup import checkup
+
+    found = checkup()
+    if as_json:
+        output.line(json.dumps(asdict(found), indent=2))
+        return
+    _print_machine(found)
+    output.line()
+    _print_models(found)
+    for advice in found.advice:
+        click.echo(f"hint: {advice}", err=True)
+
+
+def _print_machine(found: Checkup) -> None:
+    usable = gigabytes(found.usable_memory)
+    facts = {
+        "processor": f"{found.processor}, {found.cores} cores",
+        "instructions": " ".join(found.instructions),
+        "memory": f"{gigabytes(found.memory)}, of which a model may take {usable} now",
+        "bandwidth": f"{gigabytes(found.bandwidth)}/s, measured",
+        "llama.cpp": f"llama-cpp-python {found.llama_cpp_python}, for {' '.join(found.backends)}",
+        "own entries": found.registry,
+    }
+    for device in found.devices:
+        free, total = gigabytes(device.free), gigabytes(device.total)
+        facts[device.name] = f"{device.description}, {free} of {total} free"
+    for name, words in facts.items():
+        output.line(f"{name:13} {words}")
+
+
+def _print_models(found: Checkup) -> None:
+    rows = []
+    for fitting in found.models:
+        plain = drafting = ""
+        if fitting.context and fitting.tokens_per_s:
+            plain = f"{fitting.tokens_per_s:.1f}"
+            drafting = f"{fitting.tokens_per_s_drafting:.1f} with {fitting.n_draft} drafts"
+        rows.append(
+            (
+                fitting.model,
+                gigabytes(fitting.bytes),
+                f"{tokens(fitting.context)} tokens" if fitting.context else "no",
+                plain,
+                drafting,
+            )
+        )
+    table(("model", "size", "fits with", "tokens/s at most", "drafting at most"), rows)
+    output.line(_HOW_RATES_ARE_MEANT)

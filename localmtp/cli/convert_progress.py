@@ -1,0 +1,88 @@
+"""Conversions on the terminal: how far they are, and what came out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localmtp.cli import output
+from localmtp.cli.table import table
+
+if TYPE_CHECKING:
+    from localmtp.convert import ConvertedFile, Progress
+
+
+class ProgressBar:
+    """A bar on standard error for each checkpoint, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._path: Path | None = None
+        self._done = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far it is."""
+        if progress.path != self._path:
+            self.close()
+            self._path = progress.path
+            if progress.total:
+                self._bar = click.progressbar(
+                    length=progress.total,
+                    label=progress.path.name,
+                    file=sys.stderr,
+                    hidden=not sys.stderr.isatty(),
+                    item_show_func=lambda done: done,
+                    update_min_steps=max(1, progress.total // 1000),
+                )
+        if self._bar is not None:
+            words = size_for_people if progress.in_bytes else str
+            done = f"{words(progress.done)} of {words(progress.total)}"
+            self._bar.update(progress.done - self._done, done)
+            self._done = progress.done
+
+    def close(self) -> None:
+        """End the last bar."""
+        if self._bar is not None:
+            self._bar.render_finish()
+        self._bar, self._done = None, 0
+
+
+def print_table(files: Sequence[ConvertedFile]) -> None:
+    """A line for every file."""
+    width = max(len(str(part.path)) for file in files for part in file.parts)
+    output.line(f"{'file':{width}}  {'size':>9}  {'bits/weight':>11}  sha256")
+    for file in files:
+        bits = f"{file.bits_per_weight:.2f}"
+        for part in file.parts:
+            named = f"{part.path!s:{width}}  {size_for_people(part.size):>9}"
+            output.line(f"{named}  {bits:>11}  {part.sha256}")
+
+
+def print_scores(files: Sequence[ConvertedFile]) -> None:
+    """What they were measured to do, targets and drafters apart."""
+    from localmtp.convert.quality.report import (
+        TARGET_COLUMNS,
+        DrafterScore,
+        TargetScore,
+        drafter_columns,
+    )
+
+    output.line()
+    scores = [file.score for file in files]
+    table(TARGET_COLUMNS, [score.row() for score in scores if isinstance(score, TargetScore)])
+    if drafters := [score for score in scores if isinstance(score, DrafterScore)]:
+        output.line()
+        table(drafter_columns(drafters), [score.row() for score in drafters])
+
+
+def size_for_people(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"

@@ -1,0 +1,71 @@
+"""`--rpc`: devices of other machines, and the last words when one is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OFF_SCREEN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[<u"
+"""Leaves the alternate screen, shows the cursor, lets go of the mouse, pastes and keys."""
+
+
+def rpc_option(command: Command) -> Command:
+    """Which RPC servers lend their devices; they are there when the command begins."""
+    return click.option(
+        "--rpc",
+        multiple=True,
+        metavar="HOST:PORT",
+        callback=_connect,
+        expose_value=False,
+        help="Layers on this llama.cpp RPC server too; repeatable, trusted networks only.",
+    )(command)
+
+
+def _connect(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> None:
+    servers = [part.strip() for each in given for part in each.split(",")]
+    if not servers:
+        return
+    from localmtp.engine.llama.ggml import on_abort
+    from localmtp.engine.rpc import add_servers
+
+    add_servers(servers)
+    restore = _terminal()
+
+    def end(reason: str) -> None:
+        restore()
+        lost = "Remote RPC server" in reason
+        what = f"an RPC server was lost: {', '.join(servers)}" if lost else reason.strip()
+        # Not through sys.stderr, which a chat keeps to itself.
+        os.write(2, f"error: {what}\n".encode())
+        # ggml would go on to abort: what lay on the server is gone, and no pass can be finished.
+        os._exit(1)
+
+    on_abort(end)
+
+
+def _terminal() -> Callable[[], None]:
+    """How to give the terminal back as it is now, from whatever a chat makes of it."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        return lambda: None
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+    except (OSError, ValueError, AttributeError, termios.error):  # none
+        return lambda: None
+
+    def restore() -> None:
+        with suppress(OSError, termios.error):
+            if termios.tcgetattr(terminal) != before:
+                os.write(terminal, _OFF_SCREEN.encode())
+                termios.tcsetattr(terminal, termios.TCSANOW, before)
+
+    return restore

@@ -1,0 +1,79 @@
+"""Grammars in GBNF, matched token by token.
+
+libllama's grammar sampler is reached under a handle of its own, so that argument types are declared
+here and for this use alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+
+import numpy as np
+
+from localmtp.engine.llama.library import library, log_lines
+from localmtp.engine.llama.model import Model
+from localmtp.engine.llama.ranking import CANDIDATE
+from localmtp.engine.llama.vocab import TokenIds
+from localmtp.errors import LocalmtpError
+
+_LIB = ctypes.CDLL(library()._name)
+_LIB.llama_sampler_init_grammar.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
+_LIB.llama_sampler_accept.argtypes = (ctypes.c_void_p, ctypes.c_int32)
+_LIB.llama_model_get_vocab.restype = ctypes.c_void_p
+_LIB.llama_sampler_init_grammar.restype = ctypes.c_void_p
+_LIB.llama_sampler_clone.restype = ctypes.c_void_p
+
+
+class _Candidates(ctypes.Structure):
+    """`llama_token_data_array`."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+        ("selected", ctypes.c_int64),
+        ("sorted", ctypes.c_bool),
+    )
+
+
+class Grammar:
+    """A grammar, and how far a text has come in it.
+
+    Args:
+        handle: a `llama_sampler` of libllama's; owned from here on.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = ctypes.c_void_p(handle)
+        self._free = weakref.finalize(self, _LIB.llama_sampler_free, self._handle)
+
+    @classmethod
+    def parse(cls, model: Model, text: str) -> Grammar:
+        """Read GBNF whose first rule is `root`.
+
+        Raises:
+            LocalmtpError: it is not valid, or larger than libllama takes.
+        """
+        vocab = _LIB.llama_model_get_vocab(ctypes.c_void_p(model.handle))
+        with log_lines():  # libllama says at length what is wrong, in terms of GBNF
+            handle = _LIB.llama_sampler_init_grammar(vocab, text.encode(), b"root")
+        if not handle:
+            raise LocalmtpError("libllama cannot use the grammar: too large, or not valid")
+        return cls(handle)
+
+    def clone(self) -> Grammar:
+        """Another one that stands at the same place."""
+        return Grammar(_LIB.llama_sampler_clone(self._handle))
+
+    def allowed(self, ids: TokenIds) -> TokenIds:
+        """Those of the tokens that may come next, in the same order."""
+        rows = np.zeros(ids.size, CANDIDATE)
+        rows["id"] = ids
+        array = _Candidates(rows.ctypes.data, ids.size, -1, False)
+        _LIB.llama_sampler_apply(self._handle, ctypes.byref(array))
+        kept: TokenIds = ids[np.isfinite(rows["logit"])]
+        return kept
+
+    def accept(self, token_id: int) -> None:
+        """Go on by a token, which must be allowed: libllama ends the process otherwise."""
+        _LIB.llama_sampler_accept(self._handle, token_id)

@@ -1,0 +1,75 @@
+"""Answers that follow a grammar: tokens that it forbids are masked before the sampler looks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from localmtp.engine.llama import Floats, Grammar, TokenIds
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, Truncation
+from localmtp.errors import LocalmtpError
+
+_LIKELY = 64
+"""Tokens that are tried before the whole vocabulary is: asking about 262,144 takes longer than a
+pass of many models."""
+
+
+class UnsatisfiableError(LocalmtpError):
+    """No token goes on as the grammar demands."""
+
+
+class ConstrainedSampler:
+    """Chooses as another sampler does, among what a grammar allows.
+
+    The target's distribution is truncated first and masked then; where nothing of it is left, the
+    whole vocabulary is masked. Drafts are not masked: speculative sampling is exact whatever they
+    are drawn from, so drafting goes on, and tokens that the grammar forbids are simply rejected.
+
+    Args:
+        inner: decides.
+        sampling: its settings.
+        grammar: at its beginning.
+    """
+
+    def __init__(self, inner: Sampler, sampling: SamplingParams, grammar: Grammar) -> None:
+        self._inner = inner
+        greedy = SamplingParams(1.0, top_k=_LIKELY, top_p=1.0)
+        truncation = Truncation(sampling if sampling.temperature > 0 else greedy)
+        self._truncated = truncation.of
+        self._grammar = grammar
+
+    def propose(self, logits: Floats) -> Proposal:
+        """As the inner sampler."""
+        return self._inner.propose(logits)
+
+    def draw(self, proposal: Proposal, draft: Draft) -> int:
+        """As the inner sampler."""
+        return self._inner.draw(proposal, draft)
+
+    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """As the inner sampler on masked logits.
+
+        Raises:
+            UnsatisfiableError: nothing is allowed.
+        """
+        masked = np.full_like(logits, float("-inf"))
+        state = self._grammar.clone()
+        for row, drafted in enumerate([*draft.tokens, None]):
+            ids = self._allowed(logits[row], state)
+            masked[row, ids] = logits[row, ids]
+            if drafted is None or drafted not in ids:
+                break  # a draft that is not allowed is rejected: later rows are not looked at
+            state.accept(drafted)
+        accepted, follower = self._inner.judge(masked, draft)
+        for token in (*draft.tokens[:accepted], follower):
+            self._grammar.accept(token)
+        return accepted, follower
+
+    def _allowed(self, logits: Floats, state: Grammar) -> TokenIds:
+        ids = state.allowed(np.array(self._truncated(logits).ids, np.int32))
+        if not ids.size:
+            everything = np.arange(logits.size, dtype=np.int32)
+            ids = state.allowed(everything[np.isfinite(logits)])
+        if not ids.size:
+            raise UnsatisfiableError("no text satisfies the schema")
+        return ids

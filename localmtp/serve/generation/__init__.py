@@ -1,0 +1,1 @@
+"""The model thread: queued requests, decoded in batches."""

@@ -1,0 +1,1 @@
+"""The OpenAI API on the wire: request bodies in, response JSON out."""

@@ -1,0 +1,5 @@
+"""Conversations: history, prompt, generation, statistics."""
+
+from localmtp.session.base import Choices, Message, OnFull, Role, Session, Settings, render
+
+__all__ = ["Choices", "Message", "OnFull", "Role", "Session", "Settings", "render"]

@@ -1,0 +1,242 @@
+"""Conversations with a pair that is loaded here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.trace import Trace
+from localmtp.engine.events import Channel, Event, Generated
+from localmtp.engine.llama.ggml import devices
+from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.engine.sampling.near_ties import NEAR_TIE
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import make_sampler
+from localmtp.engine.stats import Counters, Stats
+from localmtp.engine.text.detokenizer import Detokenizer, as_written
+from localmtp.engine.text.retokenize import retokenize
+from localmtp.errors import LocalmtpError
+from localmtp.hardware import machine
+from localmtp.models import ModelFiles
+from localmtp.session.base import Choices, Message, OnFull, Role, Session, render
+from localmtp.session.loading import load_pair
+from localmtp.session.pacing_store import PacingStore
+from localmtp.session.prompts import chat_template, prompt_tokens, template_source
+
+_FREE = 8
+"""When less than this part of the context is free for an answer, it counts as full."""
+
+_CAUTION = 0.9
+"""Of the letters that seem to be too many: another part of them may be more tokens."""
+
+
+class LocalSession(Session):
+    """A conversation with a pair that is loaded here.
+
+    Args:
+        pair: loaded; the session closes it.
+        files: where it came from.
+        choices: over the model's own settings.
+        experience: where automatic pacing begins, and what it has learned is kept.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        files: ModelFiles,
+        choices: Choices,
+        experience: PacingStore | None = None,
+    ) -> None:
+        super().__init__(files.name, files.drafter_name, choices.settings(default_sampling(pair)))
+        self.trace: Trace | None = None
+        """Records the rounds of the answers that begin from now on."""
+        self._experience = experience
+        self._pair = pair
+        self._why_no_drafter = files.why_no_drafter
+        self._auto: dict[bool, AutoPacing] = {}
+        self._counters = self._new_counters()
+        self._template = chat_template(pair)
+        self.device, self.memory = pair.device, pair.memory
+        self.placed = pair.placed
+        """See `Pair`."""
+        self._known: list[int] = []
+        """The last prompt and its answer, as token ids."""
+
+    @property
+    def drafting(self) -> str:
+        """`on`, or `off: REASON`."""
+        if self._why_no_drafter:
+            return f"off: {self._why_no_drafter}"
+        return self._pacing().state
+
+    @property
+    def template_source(self) -> tuple[str, str]:
+        """See `prompts.template_source`."""
+        return template_source(self._pair)
+
+    @property
+    def plain_tokens_per_s(self) -> float:
+        """From passes without a draft, which automatic pacing makes now and then."""
+        auto = self._auto.get(self.settings.sampling.temperature == 0)
+        return auto.plain_tokens_per_s if auto else 0.0
+
+    def complete(self, text: str) -> Iterator[Event]:
+        """Go on with `text` as it is: BOS, no chat template, no history.
+
+        Raises:
+            LocalmtpError: as `ask`.
+        """
+        if not text:
+            raise LocalmtpError("the prompt is empty", hint="give some text to go on with")
+        return self._generate(prompt_tokens(self._pair, text), Channel.ANSWER)
+
+    def stats(self) -> Stats:
+        """The running answer in numbers, or the last one."""
+        return replace(self._counters.snapshot(), drafting=self.drafting)
+
+    def prompt(self) -> str:
+        """What the model would be given to answer the conversation as it stands.
+
+        Raises:
+            LocalmtpError: the model has no chat template, or it refuses the conversation.
+        """
+        return self._render(self.messages)
+
+    def close(self) -> None:
+        """Keep what was learned, and free the pair."""
+        if self._experience:
+            for greedy, pacing in self._auto.items():
+                self._experience.keep(pacing.learned, greedy=greedy)
+        self._pair.close()
+
+    def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
+        begun, channel = "", Channel.ANSWER
+        if messages and messages[-1].role is Role.MODEL:
+            *messages, last = messages
+            begun = as_written(last.thought, last.text)
+            channel = Channel.THOUGHT if last.thought and not last.text else Channel.ANSWER
+        if self.settings.on_full is OnFull.DROP:
+            self._make_room(messages, begun)
+        text = self._render(messages) + begun
+        return self._generate(prompt_tokens(self._pair, text, self._known), channel)
+
+    def _make_room(self, messages: Sequence[Message], begun: str) -> None:
+        """Drop the oldest exchanges of a conversation that fills the context.
+
+        Down to half of it: each time, the rest has to be prefilled anew.
+        """
+        n_ctx = self._pair.target.n_ctx
+        most = n_ctx - n_ctx // _FREE
+        vocab = self._pair.target.vocab
+        while True:
+            text = self._render(messages) + begun
+            used = len(retokenize(vocab, text, self._known))
+            if used <= most:
+                return
+            most = n_ctx // 2
+            # By letters, and a little less: every look at a long conversation takes long.
+            spare = int(_CAUTION * len(text) * (used - most) / used)
+            if not _drop_oldest(messages, spare):
+                return
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        return render(self._template, self.name, messages, self.settings)
+
+    def _generate(self, prompt: Sequence[int], channel: Channel) -> Iterator[Event]:
+        self._cancelled = threading.Event()
+        self._counters = self._new_counters()
+        sampler, pacing = make_sampler(self.settings.sampling), self._pacing()
+        greedy = self.settings.sampling.temperature == 0
+        if self.trace:
+            sampler, pacing = self.trace.watch(sampler, pacing)
+        generation = Generation(
+            target=self._pair.target,
+            drafter=self._pair.drafter,
+            sampler=sampler,
+            pacing=pacing,
+            reader=Detokenizer(self._pair.target.vocab, channel),
+            counters=self._counters,
+            max_tokens=self.settings.max_tokens or self._pair.target.n_ctx,
+            cancelled=self._cancelled.is_set,
+            near_tie=NEAR_TIE if self.settings.exact and greedy else 0.0,
+        )
+        self._known = list(prompt)
+        return self._remember(generation.run(prompt))
+
+    def _remember(self, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, Generated):
+                self._known.extend(piece.token_id for piece in event.pieces)
+            yield event
+
+    def _pacing(self) -> Pacing:
+        if self._why_no_drafter:
+            return FixedPacing(0)
+        if self.settings.n_draft is not None:
+            return FixedPacing(self.settings.n_draft)
+        greedy = self.settings.sampling.temperature == 0
+        if greedy not in self._auto:
+            # Confidence means something else in each.
+            kept = self._experience and self._experience.recall(greedy=greedy)
+            self._auto[greedy] = AutoPacing(kept or None, self._pair.target.threads.now)
+        return self._auto[greedy]
+
+    def _new_counters(self) -> Counters:
+        target = self._pair.target
+        return Counters(
+            load_s=self._pair.load_s,
+            context_size=target.n_ctx,
+            threads=target.threads.count,
+            most_threads=target.threads.most,
+        )
+
+
+def default_sampling(pair: Pair) -> SamplingParams:
+    """What the GGUF recommends (`general.sampling.*`), else Gemma 4's defaults."""
+    metadata, default = pair.target.model.metadata, SamplingParams()
+    return SamplingParams(
+        temperature=float(metadata.get("general.sampling.temp", default.temperature)),
+        top_k=int(metadata.get("general.sampling.top_k", default.top_k)),
+        top_p=float(metadata.get("general.sampling.top_p", default.top_p)),
+        min_p=float(metadata.get("general.sampling.min_p", default.min_p)),
+    )
+
+
+def _drop_oldest(messages: Sequence[Message], letters: int) -> bool:
+    """Drop the oldest exchanges, at least one and never the last, that together have no more."""
+    kept = [m for m in messages if not m.dropped]
+    starts = [i for i, m in enumerate(kept) if i and m.role is Role.USER]
+    lengths = list(accumulate(len(m.text) for m in kept))
+    later = max((i for i in starts if lengths[i - 1] <= letters), default=min(starts, default=0))
+    for message in kept[:later]:
+        message.dropped = True
+    return later > 0
+
+
+def open_session(
+    files: ModelFiles, choices: Choices | None = None, options: LoadOptions | None = None
+) -> LocalSession:
+    """Load a pair and begin a conversation with it.
+
+    Raises:
+        LocalmtpError: see `load_pair`.
+    """
+    options = options or LoadOptions()
+    pair = load_pair(files, options)
+    return LocalSession(pair, files, choices or Choices(), pacing_store_for(files, options))
+
+
+def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:
+    """What pacing learned about a pair that is loaded in this way."""
+    paths = [files.target, files.drafter] if files.drafter else [files.target]
+    circumstances = [
+        *(f"{path.name} {path.stat().st_size}" for path in paths),
+        f"{options.threads or machine.cores()} threads, GPU layers {options.gpu_layers}",
+        machine.processor(),
+        *(device.description for device in devices()),
+    ]
+    return PacingStore(circumstances)

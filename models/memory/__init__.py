@@ -1,0 +1,1 @@
+"""Memory: how much a pair needs, how much there is, how to place it."""

@@ -1,0 +1,1 @@
+"""Model names: the registry, references to the hub, quantization labels, pairing."""

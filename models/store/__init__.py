@@ -1,0 +1,1 @@
+"""Model files on disk and on the hub: listed, downloaded, removed."""

@@ -1,0 +1,188 @@
+"""Downloading files of the hub into its standard cache.
+
+huggingface_hub starts a file anew after its process was killed, and does not check hashes. So the
+bytes are transferred here, beside their place, resumed whatever happened, and checked; then the
+client itself enters them into its cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+from localmtp.errors import LocalmtpError
+from localmtp.models.store.cache import hub_cache, repository_folder
+from localmtp.models.store.hub import RemoteFile, bytes_from, explained, patiently
+
+_CHUNK = 1 << 20
+_NO_SUCH_RANGE = 416
+# Room that a download leaves on the disk.
+_SPARE = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a download is; all in bytes."""
+
+    file: str
+    done: int
+    total: int
+    done_in_all: int
+    total_in_all: int
+
+
+Report = Callable[[Progress], None]
+
+
+def download(files: Sequence[RemoteFile], report: Report | None = None) -> list[Path]:
+    """Bring files into the cache.
+
+    Args:
+        files: those already there cost nothing.
+        report: called after every chunk.
+
+    Returns:
+        Their paths, in the same order.
+
+    Raises:
+        LocalmtpError: not enough disk space, no write access, no connection, or a file that is
+            not what the hub says it is.
+    """
+    _check_sizes(files)
+    _check_space(files)
+    in_all = sum(file.nbytes for file in files)
+    before, paths = 0, []
+    for file in files:
+
+        def tell(done: int, file: RemoteFile = file, before: int = before) -> None:
+            if report:
+                report(Progress(str(file), done, file.nbytes, before + done, in_all))
+
+        with _faults_explained(file.repo):
+            paths.append(_fetch(file, tell))
+        before += file.nbytes
+    return paths
+
+
+def _fetch(file: RemoteFile, tell: Callable[[int], None]) -> Path:
+    """One file; whoever asks for it at the same time waits and finds it done."""
+    if file.sha256:
+        blob = _blob(file)
+        lock = hub_cache() / ".locks" / repository_folder(file.repo).name / f"{file.sha256}.lock"
+        for needed in (blob, lock):
+            needed.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):
+            if not blob.exists():
+                _transfer_all(file, blob, tell)
+    tell(file.nbytes)
+    return Path(patiently(lambda: hf_hub_download(file.repo, file.name)))
+
+
+def _transfer_all(file: RemoteFile, blob: Path, tell: Callable[[int], None]) -> None:
+    partial = _partial(file)
+    if _size(partial) > file.nbytes:
+        partial.unlink()
+    if _size(partial) < file.nbytes:
+        try:
+            patiently(lambda: _transfer(file, partial, tell), progress=lambda: _size(partial))
+        except HfHubHTTPError as fault:
+            if fault.response.status_code == _NO_SUCH_RANGE:
+                raise _discarded(partial, f"{file} is shorter than the hub says") from fault
+            raise
+    with partial.open("rb") as data:
+        digest = hashlib.file_digest(data, "sha256").hexdigest()
+    if digest != file.sha256:
+        words = f"{file} arrived damaged: its hash is {digest[:12]}…, not {file.sha256[:12]}…"
+        raise _discarded(partial, words)
+    partial.replace(blob)
+
+
+def _discarded(partial: Path, reason: str) -> LocalmtpError:
+    partial.unlink()
+    return LocalmtpError(
+        f"{reason}; it was discarded",
+        hint="try again; if it happens twice, a proxy or the mirror is at fault",
+    )
+
+
+def _transfer(file: RemoteFile, partial: Path, tell: Callable[[int], None]) -> None:
+    """Append what is missing, or begin anew where the server cannot resume."""
+    start = _size(partial)
+    with bytes_from(file, start, file.nbytes) as response:
+        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        with partial.open("ab" if resumed else "wb") as out:
+            for chunk in response.iter_bytes(_CHUNK):
+                out.write(chunk)
+                tell(out.tell())
+    if _size(partial) < file.nbytes:
+        raise httpx.RemoteProtocolError("the server sent less than the file")
+    os.truncate(partial, file.nbytes)
+
+
+def _check_sizes(files: Sequence[RemoteFile]) -> None:
+    for file in files:
+        if file.nbytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            raise LocalmtpError(
+                f"{file} has {file.nbytes / 1e9:.0f} GB, more than the hub serves over HTTP",
+                hint=f"`hf download {file.repo} {file.name}` brings it to where it is looked for",
+            )
+
+
+def bytes_missing(files: Sequence[RemoteFile]) -> int:
+    """What is still to be downloaded of files."""
+    return sum(f.nbytes - _size(_partial(f)) for f in files if not _blob(f).exists())
+
+
+def _check_space(files: Sequence[RemoteFile]) -> None:
+    needed = bytes_missing(files)
+    folder = hub_cache()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed and needed + _SPARE > free:
+        raise LocalmtpError(
+            f"not enough disk space: {needed / 1e9:.2f} GB are needed, "
+            f"{free / 1e9:.2f} GB are free at {folder}",
+            hint="`localmtp rm MODEL` frees space; HF_HOME puts the cache elsewhere",
+        )
+
+
+def _blob(file: RemoteFile) -> Path:
+    return repository_folder(file.repo) / "blobs" / (file.sha256 or "-")
+
+
+def _partial(file: RemoteFile) -> Path:
+    # scan_cache_dir and `hf cache prune` know leftovers by this suffix.
+    return _blob(file).with_name(f"{file.sha256}.localmtp.incomplete")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@contextmanager
+def _faults_explained(repo: str) -> Iterator[None]:
+    """Turn what goes wrong with the network or the disk into one line."""
+    try:
+        yield
+    except LocalEntryNotFoundError as fault:
+        # The client fell back to its cache and found nothing there; its cause says why it had to.
+        cause = fault.__cause__
+        raise explained(cause if isinstance(cause, Exception) else fault, repo) from fault
+    except (httpx.HTTPError, OfflineModeIsEnabled) as fault:
+        raise explained(fault, repo) from fault
+    except OSError as fault:
+        raise LocalmtpError(
+            f"cannot write {fault.filename or hub_cache()}: {fault.strerror or fault}",
+            hint="HF_HOME puts the cache elsewhere; what was downloaded is kept",
+        ) from fault

@@ -1,0 +1,1 @@
+"""Actions, slash commands and settings of the chat."""
