@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,7 @@ class Pair:
         *,
         parallel: int = 1,
         mtp: MTPDrafter | None = None,
+        load_s: float = 0.0,
     ) -> None:
         self.target = target
         self.drafter = drafter
@@ -65,13 +66,8 @@ class Pair:
         self.mtp = mtp
         """Drafts for several of them together; None without a drafter."""
         self._resources = resources
-        self.load_s = 0.0
-        self.placed = ""
-        """How it was put into memory, in words; empty where there was nothing to choose."""
-        self.device = ""
-        """What computes, in words."""
-        self.memory: Mapping[str, int] = {}
-        """Bytes by what takes them; empty where that is not known."""
+        self.load_s = load_s
+        """Seconds that loading took."""
 
     @classmethod
     def load(
@@ -120,15 +116,14 @@ class Pair:
                 mtp = MTPDrafter(draft_model, loaded, sequences=options.parallel)
                 resources.callback(mtp.close)
             drafter_of_one = LookupDrafter(loaded, mtp) if mtp else NoDrafter()
-            pair = cls(
+            return cls(
                 loaded,
                 drafter_of_one,
                 resources.pop_all(),
                 parallel=options.parallel,
                 mtp=mtp,
+                load_s=perf_counter() - began,
             )
-        pair.load_s = perf_counter() - began
-        return pair
 
     def close(self) -> None:
         """Free everything, drafter first."""

@@ -128,7 +128,7 @@ class Child:
                 session.settings,
                 session.device,
                 session.memory,
-                session.placed,
+                session.placement,
                 template,
                 bos,
                 _status(session),

@@ -113,7 +113,7 @@ class Opened:
     settings: Settings
     device: str
     memory: Mapping[str, int]
-    placed: str
+    placement: str
     template: str
     """Source of the chat template; empty for a model that has none."""
     bos: str

@@ -47,7 +47,7 @@ class ApartSession(Session):
         process.status = self._status = opened.status
         super().__init__(opened.name, opened.drafter_name, opened.settings)
         self.device, self.memory = opened.device, opened.memory
-        self.placed = opened.placed
+        self.placement = opened.placement
         self._template, self._bos = opened.template, opened.bos
 
     @property

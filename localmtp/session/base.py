@@ -124,6 +124,8 @@ class Session(ABC):
         """What computes, in words; empty where that is not known."""
         self.memory: Mapping[str, int] = {}
         """Bytes by what takes them; empty where that is not known."""
+        self.placement = ""
+        """How the model was placed in memory, as one line; empty if there was no choice."""
         self._cancelled = threading.Event()
 
     @property

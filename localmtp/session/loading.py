@@ -1,8 +1,9 @@
-"""Putting a pair into memory, in the way that fits this machine."""
+"""Loading a pair in a way that fits this machine."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from localmtp.engine.llama.ggml import devices
 from localmtp.engine.pair import LoadOptions, Pair
@@ -13,18 +14,30 @@ from localmtp.models.memory.available import memory_of, place_here
 from localmtp.models.memory.estimate import Load
 
 
-def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
-    """Load a pair that fits.
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """How a pair was loaded."""
 
-    What fits is found out first: libllama would be given memory that is not there, and the system
-    would swap or end the program. What was chosen is told by the pair.
+    placement: str = ""
+    """One line that says what was chosen and why; empty if there was nothing to choose."""
+    device: str = ""
+    """Human-readable name of what computes; empty if unknown."""
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """Predicted bytes of the target, the drafter, the KV cache and the buffers."""
+
+
+def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport]:
+    """Loads a pair that fits.
+
+    Memory is checked before loading: libllama allocates memory that is not free, and the system
+    then swaps or kills the process.
 
     Args:
         files: the pair.
-        options: what is None is chosen.
+        options: fields that are None are chosen.
 
     Raises:
-        LocalmtpError: it does not fit, and what would; or see `Pair.load`.
+        LocalmtpError: it does not fit (the hint names what does), or see `Pair.load`.
     """
     placement = place_here(files, options)
     if placement:
@@ -40,15 +53,16 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> Pair:
         options.threads or machine.cores(), None if options.threads else machine.usage
     )
     pair = Pair.load(files.target, files.drafter, options, threads)
-    threads.look()  # reading large files takes long enough to see what else goes on
-    pair.placed = placement.words if placement else ""
+    threads.look()  # loading large files takes long enough to measure the load of the machine
     load = placement.load if placement else Load(pair.target.n_ctx, parallel=options.parallel)
-    pair.device = _device(options.gpu_layers, threads.most)
-    pair.memory = memory_of(files, load)
-    return pair
+    return pair, LoadReport(
+        placement=placement.words if placement else "",
+        device=_device(options.gpu_layers, threads.most),
+        memory=memory_of(files, load),
+    )
 
 
 def _device(gpu_layers: int | None, threads: int) -> str:
-    """What computes; layers of None are all of them."""
+    """Names what computes; `gpu_layers` of None offloads all layers."""
     gpus = ", ".join(device.description for device in devices()) if gpu_layers != 0 else ""
     return gpus or f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"

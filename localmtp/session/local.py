@@ -23,7 +23,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.hardware import machine
 from localmtp.models import ModelFiles
 from localmtp.session.base import Choices, Message, OnFull, Role, Session, render
-from localmtp.session.loading import load_pair
+from localmtp.session.loading import LoadReport, load_pair
 from localmtp.session.pacing_store import PacingStore
 from localmtp.session.prompts import chat_template, prompt_tokens, template_source
 
@@ -42,6 +42,7 @@ class LocalSession(Session):
         files: where it came from.
         choices: over the model's own settings.
         experience: where automatic pacing begins, and what it has learned is kept.
+        report: how the pair was loaded.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LocalSession(Session):
         files: ModelFiles,
         choices: Choices,
         experience: PacingStore | None = None,
+        report: LoadReport | None = None,
     ) -> None:
         super().__init__(files.name, files.drafter_name, choices.settings(default_sampling(pair)))
         self.trace: Trace | None = None
@@ -60,9 +62,8 @@ class LocalSession(Session):
         self._auto: dict[bool, AutoPacing] = {}
         self._counters = self._new_counters()
         self._template = chat_template(pair)
-        self.device, self.memory = pair.device, pair.memory
-        self.placed = pair.placed
-        """See `Pair`."""
+        report = report or LoadReport()
+        self.device, self.memory, self.placement = report.device, report.memory, report.placement
         self._known: list[int] = []
         """The last prompt and its answer, as token ids."""
 
@@ -226,8 +227,9 @@ def open_session(
         LocalmtpError: see `load_pair`.
     """
     options = options or LoadOptions()
-    pair = load_pair(files, options)
-    return LocalSession(pair, files, choices or Choices(), pacing_store_for(files, options))
+    pair, report = load_pair(files, options)
+    store = pacing_store_for(files, options)
+    return LocalSession(pair, files, choices or Choices(), store, report)
 
 
 def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:

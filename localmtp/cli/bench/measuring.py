@@ -68,9 +68,9 @@ def load(model: str, flags: dict[str, Any], *, parallel: int = 1) -> tuple[Model
         )
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
-    pair = load_pair(files, replace(load_options(flags), parallel=parallel))
-    if pair.placed:
-        click.echo(pair.placed, err=True)
+    pair, report = load_pair(files, replace(load_options(flags), parallel=parallel))
+    if report.placement:
+        click.echo(report.placement, err=True)
     return files, pair
 
 

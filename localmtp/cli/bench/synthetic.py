@@ -125,7 +125,8 @@ def _loaded(model: str, flags: dict[str, Any]) -> Iterator[tuple[ModelFiles, Pai
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with TemporaryDirectory(prefix="localmtp-") as folder:
         files = _write(f"{entry.name}:{quant}", pair_of_files, Path(folder), options)
-        with load_pair(files, options) as pair:
+        pair, _ = load_pair(files, options)
+        with pair:
             yield files, pair
 
 

@@ -114,8 +114,8 @@ def _load(model: str | None, flags: dict[str, Any], rounds: list[Round] | None) 
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
     session = open_session(files, choices(flags), load_options(flags))
-    if session.placed:
-        click.echo(output.dim(session.placed), err=True)
+    if session.placement:
+        click.echo(output.dim(session.placement), err=True)
     if rounds is not None:
         session.trace = Trace(rounds.append)
     return session

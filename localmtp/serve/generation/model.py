@@ -56,7 +56,7 @@ class ServedModel:
         self.choices = choices
         self._why_no_drafter = files.why_no_drafter
         self._metrics = metrics
-        self._pair = load_pair(files, options)
+        self._pair, _ = load_pair(files, options)
         self._experience = pacing_store_for(files, options)
         # By whether choices are greedy: confidence means something else in each.
         self._learned = {
