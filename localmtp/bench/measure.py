@@ -100,9 +100,9 @@ def _rounds(
 
 def _warm_up(session: LocalSession, prompt: str) -> None:
     settings = session.settings
-    session.settings = replace(settings, max_tokens=_WARM_UP_TOKENS)
+    session.update_settings(replace(settings, max_tokens=_WARM_UP_TOKENS))
     _answer(session, prompt, 0)
-    session.settings = settings
+    session.update_settings(settings)
 
 
 def _answer(
@@ -111,12 +111,12 @@ def _answer(
     """Answer in a fresh conversation; repeats differ in their seed."""
     settings = session.settings
     sampling = replace(settings.sampling, seed=(settings.sampling.seed or 0) + repeat)
-    session.settings = replace(settings, sampling=sampling)
+    session.update_settings(replace(settings, sampling=sampling))
     session.messages.clear()
     try:
         events = list(session.ask(prompt))
     finally:
-        session.settings = settings
+        session.update_settings(settings)
     finished = events[-1]
     assert isinstance(finished, Finished)
     _, *passes = [e for e in events if isinstance(e, Generated)]

@@ -68,7 +68,7 @@ class Child:
         while not isinstance(request := self._requests.get(), Close):
             match request:
                 case Change():
-                    session.settings = request.settings
+                    session.update_settings(request.settings)
                     self._tell(_status(session))
                 case Reply() | Complete():
                     try:
@@ -137,7 +137,7 @@ class Child:
         return session
 
     def _answer(self, session: LocalSession, request: Reply | Complete) -> None:
-        session.settings = request.settings
+        session.update_settings(request.settings)
         dropped: tuple[int, ...] = ()
         if isinstance(request, Complete):
             events = session.complete(request.text)

@@ -50,15 +50,10 @@ class ApartSession(Session):
         self.placement = opened.placement
         self._template, self._bos = opened.template, opened.bos
 
-    @property
-    def settings(self) -> Settings:
-        """How the next answer is generated."""
-        return self._settings
-
-    @settings.setter
-    def settings(self, settings: Settings) -> None:
-        self._settings = settings
-        # Whether they leave drafting on is told by the other side.
+    def update_settings(self, settings: Settings) -> None:
+        """Replaces the settings, here and in the child, from the next answer on."""
+        super().update_settings(settings)
+        # The child reports back whether they leave drafting on.
         self._process.send(Change(settings))
 
     @property

@@ -18,7 +18,7 @@ from localmtp.remote.errors import LostError
 from localmtp.remote.metrics import DraftCounts, draft_counts
 from localmtp.remote.reading import LONGEST_DRAFT, Reader
 from localmtp.remote.server import ServedModel, Server
-from localmtp.session import Choices, Message, Role, Session
+from localmtp.session import Choices, Message, Role, Session, chat_turns
 
 _LATEST_COUNT_S = 0.05
 _LATEST_COUNTS = 10
@@ -82,11 +82,7 @@ class RemoteSession(Session):
         self._server.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
-        roles = {Role.USER: "user", Role.MODEL: "assistant"}
-        turns = [{"role": roles[m.role], "content": m.text} for m in messages if not m.dropped]
-        if self.settings.system:
-            turns.insert(0, {"role": "system", "content": self.settings.system})
-        body: dict[str, object] = {"messages": turns}
+        body: dict[str, object] = {"messages": chat_turns(messages, self.settings)}
         if messages[-1].role is Role.MODEL:
             if not (self._dialect.goes_on and messages[-1].text):
                 raise LocalmtpError(

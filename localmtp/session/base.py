@@ -119,7 +119,7 @@ class Session(ABC):
         self.place = place
         self.drafter_name = drafter_name
         self.messages: list[Message] = []
-        self.settings = settings
+        self._settings = settings
         self.device = ""
         """What computes, in words; empty where that is not known."""
         self.memory: Mapping[str, int] = {}
@@ -127,6 +127,15 @@ class Session(ABC):
         self.placement = ""
         """How the model was placed in memory, as one line; empty if there was no choice."""
         self._cancelled = threading.Event()
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the next answer."""
+        return self._settings
+
+    def update_settings(self, settings: Settings) -> None:
+        """Replaces the settings, from the next answer on."""
+        self._settings = settings
 
     @property
     def plain_tokens_per_s(self) -> float:
@@ -233,6 +242,9 @@ class Session(ABC):
                 message.finish, message.stats = FinishReason.CANCELLED, self.stats()
 
 
+_CHAT_ROLES = {Role.USER: "user", Role.MODEL: "assistant"}
+
+
 def render(
     template: ChatTemplate | None, name: str, messages: Sequence[Message], settings: Settings
 ) -> str:
@@ -251,8 +263,18 @@ def render(
         raise LocalmtpError(
             f"{name} has no chat template (a base model?)", hint="prompt it with --raw"
         )
-    roles = {Role.USER: "user", Role.MODEL: "assistant"}
-    turns = [{"role": roles[m.role], "content": m.text} for m in messages if not m.dropped]
-    if settings.system:
-        turns.insert(0, {"role": "system", "content": settings.system})
-    return template.render(turns, think=settings.think)
+    return template.render(chat_turns(messages, settings), think=settings.think)
+
+
+def chat_turns(messages: Sequence[Message], settings: Settings) -> list[dict[str, str]]:
+    """Returns a conversation as the messages of OpenAI's API: system prompt first, no thoughts.
+
+    Dropped messages are left out.
+    """
+    turns = [
+        {"role": _CHAT_ROLES[message.role], "content": message.text}
+        for message in messages
+        if not message.dropped
+    ]
+    system = [{"role": "system", "content": settings.system}] if settings.system else []
+    return system + turns

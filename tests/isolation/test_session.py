@@ -58,7 +58,7 @@ def finish(events: Iterator[Event]) -> Stats:
 def endless(session: ApartSession) -> None:
     """So hot that the turn hardly ends by itself."""
     hot = SamplingParams(temperature=10.0, top_k=0, top_p=1.0, seed=1)
-    session.settings = replace(session.settings, sampling=hot, max_tokens=900, n_draft=0)
+    session.update_settings(replace(session.settings, sampling=hot, max_tokens=900, n_draft=0))
 
 
 def children() -> list[psutil.Process]:
@@ -84,7 +84,7 @@ def test_it_says_what_a_session_here_says(session: ApartSession) -> None:
             finish(here.ask(question))
         assert [m.text for m in session.messages] == [m.text for m in here.messages]
         assert session.prompt() == here.prompt()
-        for name in ("name", "drafter_name", "device", "memory", "place", "settings", "placed"):
+        for name in ("name", "drafter_name", "device", "memory", "place", "settings", "placement"):
             assert getattr(session, name) == getattr(here, name)
         assert session.stats() == session.messages[-1].stats
     finally:
@@ -112,13 +112,13 @@ def test_going_back_prefills_next_to_nothing(session: ApartSession) -> None:
 
 
 def test_a_cut_answer_is_gone_on_with(session: ApartSession) -> None:
-    session.settings = replace(session.settings, max_tokens=30)
+    session.update_settings(replace(session.settings, max_tokens=30))
     finish(session.ask("Count from 1 to 30."))
     whole = session.messages[-1].text
     session.messages.clear()
-    session.settings = replace(session.settings, max_tokens=10)
+    session.update_settings(replace(session.settings, max_tokens=10))
     finish(session.ask("Count from 1 to 30."))
-    session.settings = replace(session.settings, max_tokens=20)
+    session.update_settings(replace(session.settings, max_tokens=20))
     finish(session.resume())
     assert session.messages[-1].text == whole
     assert len(session.messages) == 2
@@ -126,7 +126,7 @@ def test_a_cut_answer_is_gone_on_with(session: ApartSession) -> None:
 
 def test_settings_are_told_and_drafting_follows(session: ApartSession) -> None:
     assert session.drafting == "on"
-    session.settings = replace(session.settings, n_draft=0)
+    session.update_settings(replace(session.settings, n_draft=0))
     wait_until(lambda: session.drafting.startswith("off: "), "drafting is off")
     assert finish(session.ask("Hi")).drafted == 0
     assert finish(session.complete("one, two, three,")).drafted == 0

@@ -112,7 +112,7 @@ def test_thoughts_leave_the_history_and_cost_no_new_prefill(closing: Path, close
             assert message.thought not in chat.prompt()
         assert all(prefilled(s) < 60 for s in stats[1:])
         assert stats[-1].prompt_tokens > 150
-        chat.settings = replace(chat.settings, think=False)
+        chat.update_settings(replace(chat.settings, think=False))
         assert chat.prompt().endswith("<channel|>") == closes
         ask(chat, SHORT)
         assert prefilled(ask(chat, SHORT)) < 80
@@ -128,7 +128,7 @@ def test_a_cut_thought_is_gone_on_with(session: MakeSession) -> None:
     ask(cut, question)
     assert cut.messages[-1].thought
     assert not cut.messages[-1].text
-    cut.settings = replace(cut.settings, max_tokens=60)
+    cut.update_settings(replace(cut.settings, max_tokens=60))
     finish(cut.resume())
     assert (cut.messages[-1].thought, cut.messages[-1].text) == (expected.thought, expected.text)
 
@@ -194,7 +194,7 @@ def test_drafting_is_switched_between_two_answers(session: MakeSession) -> None:
     chat = session(Choices(temperature=0, n_draft=0, max_tokens=40))
     plain = ask(chat, "Count from 1 to 9.")
     chat.messages.clear()
-    chat.settings = replace(chat.settings, n_draft=3)
+    chat.update_settings(replace(chat.settings, n_draft=3))
     drafted = ask(chat, "Count from 1 to 9.")
     assert (plain.draft_steps, plain.drafting) == (0, "off: --n-draft 0")
     assert drafted.draft_steps > 0

@@ -130,19 +130,19 @@ class Interpreter:
     def set(self, pair: str) -> str:
         """Changes a setting."""
         key, _, value = pair.partition(" ")
-        self._session.settings = changed(self._session.settings, key, value.strip())
+        self._session.update_settings(changed(self._session.settings, key, value.strip()))
         return f"{key} {value}, from the next message"
 
     def system(self, text: str) -> str:
         """Sets the system prompt."""
-        self._session.settings = replace(self._session.settings, system=text)
+        self._session.update_settings(replace(self._session.settings, system=text))
         return "system prompt set, from the next message" if text else "no system prompt"
 
     def think(self, state: str) -> str:
         """Turns thinking on or off."""
         if state not in ("on", "off"):
             raise LocalmtpError("/think needs on|off")
-        self._session.settings = replace(self._session.settings, think=state == "on")
+        self._session.update_settings(replace(self._session.settings, think=state == "on"))
         return f"thinking {state}, from the next message"
 
     def prompt(self, _: str) -> None:

@@ -243,7 +243,7 @@ class ChatScreen(Screen[None]):
         if session is None:
             self.note("no model is loaded yet")
         elif settings := await self.app.push_screen_wait(SettingsScreen(session.settings)):
-            session.settings = settings
+            session.update_settings(settings)
             self.note("set, from the next message")
             self.set_timer(POLL_EVERY_S, self.show_state)
 

@@ -109,8 +109,8 @@ class RaceScreen(Screen[float | None]):
                     return
                 sampling = replace(session.settings.sampling, temperature=0.0)
                 limit = min(session.settings.max_tokens or LONGEST, LONGEST)
-                session.settings = replace(
-                    session.settings, sampling=sampling, n_draft=n_draft, max_tokens=limit
+                session.update_settings(
+                    replace(session.settings, sampling=sampling, n_draft=n_draft, max_tokens=limit)
                 )
                 session.messages = []
                 self._began.append(monotonic())
@@ -169,4 +169,5 @@ def _borrowed(session: Session) -> Iterator[Session]:
     try:
         yield session
     finally:
-        session.messages, session.settings = messages, settings
+        session.messages = messages
+        session.update_settings(settings)

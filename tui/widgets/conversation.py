@@ -203,7 +203,8 @@ class Conversation(Vertical):
         if not (session := self._idle()):
             return False
         session.messages = messages
-        session.settings = settings or session.settings
+        if settings:
+            session.update_settings(settings)
         self.saved, self.editing = saved, None
         welcome: list[Entry] = [] if messages else [_welcome(session)]
         self.transcript.replace(welcome + [_entry(message) for message in messages])
@@ -259,7 +260,7 @@ class Conversation(Vertical):
         if old and self._default:
             session.messages = old.messages
             default, self._default = self._default, session.settings
-            session.settings = carried(old.settings, default, session.settings)
+            session.update_settings(carried(old.settings, default, session.settings))
             self.say(f"{session.name} answers from here on")
         else:
             self._default = session.settings

@@ -84,8 +84,8 @@ def own_way(name: str, length: int | None, session: LocalSession, longest: int) 
 
     def answer(prompt: str, temperature: float) -> Timed:
         sampling = replace(session.settings.sampling, temperature=temperature)
-        session.settings = replace(
-            session.settings, sampling=sampling, n_draft=length, max_tokens=longest
+        session.update_settings(
+            replace(session.settings, sampling=sampling, n_draft=length, max_tokens=longest)
         )
         session.messages.clear()
         for _ in session.ask(prompt):

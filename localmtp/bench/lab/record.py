@@ -38,9 +38,10 @@ def measured_curve(session: LocalSession, prompt: str) -> Curve:
     session.trace = Trace(rounds.append)
     settings = session.settings
     for length in range(FULL_LENGTH + 1):
-        session.settings = replace(settings, n_draft=length, max_tokens=_CURVE_TOKENS)
+        session.update_settings(replace(settings, n_draft=length, max_tokens=_CURVE_TOKENS))
         _answer(session, prompt)
-    session.settings, session.trace = settings, None
+    session.update_settings(settings)
+    session.trace = None
 
     def seconds(pick: Callable[[Round], float], length: int) -> float:
         return median(pick(r) for r in rounds if r.drafted == length)
