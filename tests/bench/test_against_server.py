@@ -2,7 +2,7 @@
 
 import pytest
 
-from localmtp.bench.lab.against_server import Timed, markdown, summary
+from localmtp.bench.lab.servers.against_server import Timed, markdown, summary
 
 
 def answers(way: str, rates: list[float], drafted: int = 0, accepted: int = 0) -> list[Timed]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localmtp.bench.lab.records import Answer, Curve
-from localmtp.bench.lab.replay import CURVES, compare, oracle, replay
+from localmtp.bench.lab.pacing.replay import CURVES, compare, oracle, replay
+from localmtp.bench.lab.pacing.trace_file import Answer, Curve
 from localmtp.engine.decoding.trace import FULL_LENGTH, Round
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Learned
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from localmtp.bench.lab import variants
+from localmtp.bench.lab.pacing import variants
 from localmtp.engine.events import Generated
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.models import ModelFiles

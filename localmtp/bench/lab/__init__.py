@@ -1,1 +1,4 @@
-"""Where a change to pacing is judged: traces of rounds, and policies replayed on them."""
+"""Programs that measure localmtp itself, run as modules from a checkout.
+
+`python -m localmtp.bench.lab.overhead`, for example. What users measure with is `localmtp bench`.
+"""

@@ -27,8 +27,8 @@ def record_trace(
     Raises:
         LocalmtpError: the trace cannot be written.
     """
-    from localmtp.bench.lab.record import measured_curve, record
-    from localmtp.bench.lab.records import Record, write
+    from localmtp.bench.lab.pacing.recording import measured_curve, record
+    from localmtp.bench.lab.pacing.trace_file import Record, write
     from localmtp.session.local import LocalSession
 
     session = LocalSession(pair, files, choices)
@@ -46,8 +46,8 @@ def show_replay(path: Path, *, as_json: bool) -> None:
     Raises:
         LocalmtpError: the trace cannot be read.
     """
-    from localmtp.bench.lab.records import read
-    from localmtp.bench.lab.replay import CURVES, compare
+    from localmtp.bench.lab.pacing.replay import CURVES, compare
+    from localmtp.bench.lab.pacing.trace_file import read
 
     recorded = read(path)
     outcomes = {c.name: compare(recorded.answers, c) for c in (recorded.curve, *CURVES)}

@@ -94,7 +94,7 @@ def command(
         output.line()
         click.echo(output.dim(statistics_line(finished)), err=True)
     if trace and rounds:
-        from localmtp.bench.lab.records import write_rounds
+        from localmtp.bench.lab.pacing.trace_file import write_rounds
 
         write_rounds(trace, rounds)
     next(events, None)  # where a lost server is told: what came of its answer is out

@@ -3,7 +3,7 @@
 nano fits into a processor's caches and its drafter is mostly right. Most pairs are otherwise, and
 whether a change to pacing or sampling pays depends on both. These are judged on too:
 
-    python -m localmtp.bench.lab.variants OUT --megabytes 400 --vague 1.5 --noise 0.3
+    python -m localmtp.bench.lab.pacing.variants OUT --megabytes 400 --vague 1.5 --noise 0.3
 
 - heavy: the MLPs are widened with units whose way down is zero. Every result stays what it was, but
   a pass reads so many megabytes, and takes its time from memory as a real model's does.

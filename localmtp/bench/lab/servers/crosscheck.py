@@ -1,6 +1,6 @@
 """Hold `bench --synthetic` against llama.cpp's own server, whose acceptance is drawn by chance too.
 
-python docs/crosscheck.py SERVER gemma4-e2b:Q4_0 [TURNS]
+python -m localmtp.bench.lab.servers.crosscheck SERVER gemma4-e2b:Q4_0 [TURNS]
 
 SERVER is llama.cpp's llama-server, built from the commit that llama-cpp-python vendors. Both sides
 run the same files of random weights, on as many threads, with drafts accepted at the same shares;

@@ -1,13 +1,12 @@
-"""What a round of drafting costs outside libllama: `PYTHONPATH=. python docs/overhead.py`.
+"""Time of a round outside libllama: ctypes, pacing, sampling, detokenizing, rolling back.
 
-python docs/overhead.py [--vocabulary 262144] [--drafts 3] [--rounds 300] [--model nano]
+python -m localmtp.bench.lab.overhead [--vocabulary 262144] [--drafts 3] [--rounds 300] [--model M]
 
-The engine's own loop runs on a tiny pair of random weights with a vocabulary of this size, or on a
-model that is named. What counts is the time from one event to the next less the time in which
-libllama decodes or synchronises; ctypes, pacing, sampling, reading the text and rolling back are
-all in it. Random weights agree on nothing, so on the tiny pair a few tokens are lifted in all
-logits, by as much for both models: every draft is accepted, and all rows are judged. The time
-taken by that does not count.
+The engine's decode loop runs on a tiny pair of random weights with the given vocabulary size, or on
+a named model. Measured is the time between two events, minus the time in which libllama decodes or
+synchronizes. Drafters with random weights are never right, so on the tiny pair the same few tokens
+are raised in the logits of both models: every draft is accepted and all rows are verified. The time
+spent on raising them is subtracted.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as capi
 
+from localmtp.bench.lab.checkout import imports_from_tests
 from localmtp.engine.decoding.generate import Generation
 from localmtp.engine.events import Generated
 from localmtp.engine.llama import Floats
@@ -35,7 +35,6 @@ from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, make_samp
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.models import resolve
-from tests.pairs import TINY, write_pair
 
 LIFTED = np.arange(1000, 4000, 50)
 HEIGHTS = (60.0 - 1.2 * np.log1p(np.arange(LIFTED.size))).astype(np.float32)
@@ -152,6 +151,15 @@ def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, inside: Insi
     )
 
 
+def _write_tiny_pair(folder: Path, vocabulary: int) -> tuple[Path, Path]:
+    """Write a target and a drafter with this many tokens."""
+    with imports_from_tests():
+        from tests.pairs import TINY, write_pair
+    paths = folder / "target.gguf", folder / "drafter.gguf"
+    write_pair(replace(TINY["dense"], vocab=vocabulary, context=CONTEXT), *paths)
+    return paths
+
+
 def main() -> None:
     """Measure greedy decoding and sampling."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -168,9 +176,7 @@ def main() -> None:
             found = resolve(asked.model)
             paths = found.target, found.drafter
         else:
-            paths = Path(folder, "target.gguf"), Path(folder, "drafter.gguf")
-            size = replace(TINY["dense"], vocab=asked.vocabulary, context=CONTEXT)
-            write_pair(size, *paths)
+            paths = _write_tiny_pair(Path(folder), asked.vocabulary)
         with Pair.load(*paths, LoadOptions(threads=1, context=CONTEXT)) as pair:
             print(f"vocabulary of {pair.target.vocab.size}, {asked.drafts} drafts")
             for temperature in (0.0, 1.0):

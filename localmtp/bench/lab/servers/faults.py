@@ -1,6 +1,6 @@
 """Do to a running `localmtp serve` what servers suffer, and count what came of it.
 
-python docs/faults.py [--model nano] [-- FLAGS OF SERVE] > faults.md
+python -m localmtp.bench.lab.servers.faults [--model nano] [-- FLAGS OF SERVE] > faults.md
 
 While each fault is done, a witness asks one greedy question again and again: its answer must stay
 what it was, and after each fault the server must be healthy with nothing left running. The exit

@@ -1,7 +1,8 @@
-"""How long the chat's event loop is busy at a time, by what goes on: `python docs/gaps.py`.
+"""Longest steps of the chat's event loop, by kind of work.
 
-Run from the root of the repository, with it on PYTHONPATH: what is downloaded comes from the tests'
-hub on loopback.
+python -m localmtp.bench.lab.chat.event_loop
+
+Downloads come from the tests' hub on loopback.
 
 Each step of the loop is measured in CPU time of its thread, so that other programs do not count;
 waiting for a disk or a lock would not be seen, and tests/tui/test_loop.py looks for that. Nobody
@@ -18,18 +19,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic, thread_time
+from typing import TYPE_CHECKING
 
 from psutil import Process  # type: ignore[import-untyped]
 from textual.pilot import Pilot
 
+from localmtp.bench.lab.checkout import imports_from_tests
 from localmtp.cli.options import prepared
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.history import History
 from localmtp.session import Message, OnFull, Role, Settings
 from localmtp.tui.app import ChatApp
 from localmtp.tui.opening import opener
-from tests.hub import Hub
-from tests.pairs import TINY, write_pair
+from localmtp.tui.screens.chat import ChatScreen
+
+if TYPE_CHECKING:
+    from tests.hub import Hub
 
 FLAGS = {
     **dict.fromkeys(("ctx", "gpu_layers", "kv_type", "batch", "n_draft", "seed")),
@@ -86,6 +91,10 @@ def remember(path: Path) -> None:
     history.close()
 
 
+def _answered_since(chat: ChatScreen, before: object) -> bool:
+    return chat.conversation.last_answer() is not before
+
+
 async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
     """One kind of work after the other."""
     chat = app.chat
@@ -95,7 +104,7 @@ async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
             before = chat.conversation.last_answer()
             chat.conversation.prompt.put(text)
             await pilot.press("enter")
-            await until(lambda old=before: chat.conversation.last_answer() is not old)
+            await until(partial(_answered_since, chat, before))
             await until(lambda: not chat.conversation.answer)
 
     async def screen(*keys: str) -> None:
@@ -149,6 +158,9 @@ async def race(app: ChatApp, pilot: Pilot[None]) -> None:
 
 def publish(folder: Path) -> Hub:
     """A hub with a tiny pair, in a file that takes some seconds to download."""
+    with imports_from_tests():
+        from tests.hub import Hub
+        from tests.pairs import TINY, write_pair
     target = folder / "tiny.gguf"
     write_pair(TINY["dense"], target, folder / "mtp-tiny.gguf")
     hub = Hub()

@@ -1,6 +1,6 @@
 """This runner and llama.cpp's own server on the same files, answer by answer in turns.
 
-    python -m localmtp.bench.lab.against_server llama-server TARGET DRAFTER --json FILE
+    python -m localmtp.bench.lab.servers.against_server llama-server TARGET DRAFTER --json FILE
 
 The server runs twice, without drafting and with drafts of its default length; both get the same
 token ids as prompts, the same threads and the same sampling as this runner, which answers at

@@ -1,6 +1,6 @@
 """Compare serving several requests at once with llama.cpp's server, on the same files.
 
-python docs/load.py --llama-server PATH [--parallel 16] [--json load.json] > load.md
+python -m localmtp.bench.lab.servers.load --llama-server PATH [--json load.json] > load.md
 
 Three servers run side by side and only one is asked at a time: `localmtp serve`, whose requests
 choose their draft length themselves, and llama.cpp's with drafting and without. In every round all

@@ -1,13 +1,13 @@
-"""What the chat costs: the real program against `run`, in turns, on an otherwise idle machine.
+"""Decoding speed of the chat against `run`, alternating, on an otherwise idle Linux machine.
 
-python docs/interface.py [--model nano] [--threads 1] [--turns 8] [--prompt TEXT]
+python -m localmtp.bench.lab.chat.against_run [--model nano] [--threads 1] [--turns 8]
 
-All answer greedily with drafts of one length, so that every answer is the same work. The chat runs
-in a pseudo-terminal of 120 by 36 cells; its speeds are the engine's, as it saved them. In each turn
-`run` answers alone, and once more beside a program that takes as much of a core as the interface
-did, and does nothing else: what that costs is the machine's share of the loss, not the chat's.
+All answers are greedy with one draft length, so that each is the same work. The chat runs in a
+pseudo-terminal of 120 by 36 cells; its speeds are those that the engine saved. In each turn `run`
+answers alone, and again next to a program that burns as much of a core as the interface used: the
+slowdown that causes is the machine's share of the loss, not the chat's.
 
-How the thread that generates spent its time comes from Linux: on a core, waiting for one, asleep.
+Time of the generating thread on a core, waiting for one, and asleep comes from /proc.
 """
 
 from __future__ import annotations

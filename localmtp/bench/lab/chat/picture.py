@@ -1,10 +1,10 @@
-"""Makes the README's pictures from the program itself: `python docs/picture.py`."""
+"""Draws the README's pictures of the chat: `python -m localmtp.bench.lab.chat.picture`."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
+from localmtp.bench.lab.checkout import ROOT
 from localmtp.engine.pair import LoadOptions
 from localmtp.models import resolve
 from localmtp.session import Choices
@@ -18,7 +18,7 @@ QUESTIONS = (
     "Write a Python function that computes the greatest common divisor.",
     "What can you do?",
 )
-IMAGES = Path(__file__).with_name("images")
+IMAGES = ROOT / "docs" / "images"
 
 
 async def picture(theme: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from statistics import median
 
-from localmtp.bench.lab.records import Answer, Curve
+from localmtp.bench.lab.pacing.trace_file import Answer, Curve
 from localmtp.bench.workloads import Workloads
 from localmtp.engine.decoding.trace import FULL_LENGTH, Round, Trace
 from localmtp.session.local import LocalSession

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from localmtp.bench.lab.policies import PerRound, Threshold
-from localmtp.bench.lab.records import Answer, Curve
+from localmtp.bench.lab.pacing.policies import PerRound, Threshold
+from localmtp.bench.lab.pacing.trace_file import Answer, Curve
 from localmtp.engine.decoding.trace import FULL_LENGTH, Round
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 

@@ -1,0 +1,1 @@
+"""The chat: its cost next to `run`, its event loop, its pictures."""

@@ -1,0 +1,1 @@
+"""HTTP servers under load, under faults, and compared with llama.cpp's."""
