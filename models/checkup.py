@@ -16,7 +16,8 @@ from localmtp.models.memory import estimate as fit
 from localmtp.models.memory.available import room_with
 from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.placement import Room
-from localmtp.models.naming.registry import Entry, Quant, entries, user_registry
+from localmtp.models.naming.registry import Entry, Quant, entries
+from localmtp.paths import registry_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def checkup() -> Checkup:
         backends=backends(),
         devices=accelerators,
         llama_cpp_python=version("llama-cpp-python"),
-        registry=str(user_registry()),
+        registry=str(registry_file()),
         models=tuple(
             _fitting(entry, quant, room, bandwidth)
             for entry in entries().values()

@@ -42,16 +42,15 @@ def run_chat(
     Raises:
         LocalmtpError: the model could not be loaded; the chat has shown the same line.
     """
-    from localmtp.history import default_path
+    from localmtp.paths import history_file, theme_file
     from localmtp.tui.app import ChatApp
     from localmtp.tui.opening import connecting, opener
-    from localmtp.tui.preferences import theme_file
 
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = ChatApp(
         model,
         connecting(connect) if connect else opener(model, drafter, offline, prepare),
-        default_path() if save else None,
+        history_file() if save else None,
         theme_file(),
     )
     try:

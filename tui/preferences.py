@@ -5,12 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-
-def theme_file() -> Path:
-    """Where the name of the theme is kept."""
-    from platformdirs import user_state_path
-
-    return user_state_path("localmtp", appauthor=False) / "theme"
+from localmtp.atomic import atomic_write_text
+from localmtp.errors import LocalmtpError
 
 
 def remembered_theme(file: Path) -> str:
@@ -23,6 +19,6 @@ def remembered_theme(file: Path) -> str:
 
 def remember_theme(file: Path, name: str) -> None:
     """Keeps the theme for the next time, if it can be: colours are not worth an error."""
-    with suppress(OSError):
+    with suppress(OSError, LocalmtpError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(name, encoding="utf-8")
+        atomic_write_text(file, name, durable=False)

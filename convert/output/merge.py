@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from localmtp.atomic import atomic_write
 from localmtp.convert.output.writer import WrittenFile, require_room
 from localmtp.convert.quality.check import check
 from localmtp.errors import LocalmtpError
@@ -79,28 +80,24 @@ def merge(
     destination = out / f"{first.name[: -len('-00001-of-00001.gguf')]}.gguf"
     if destination.exists() and not force:
         raise LocalmtpError(f"{destination} exists already", hint="--force replaces it")
-    partial = destination.with_name(f".{destination.name}.partial")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
         require_room(out, [part.path.stat().st_size for part in parts])
         digest = hashlib.sha256()
         total = sum(size for part in parts for _, _, size in part.tensors)
         done = 0
-        with partial.open("wb") as file:
+        with atomic_write(destination) as file:
             for block in _whole(parts):
                 file.write(block)
                 digest.update(block)
                 done += len(block)
                 progress(destination, min(done, total), total)
-        check(partial, threads)
-        partial.replace(destination)
+            file.flush()
+            check(Path(file.name), threads)
     except OSError as error:
         raise LocalmtpError(
             f"cannot write {destination}: {error.strerror}", hint="choose another --out"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return WrittenFile(destination, destination.stat().st_size, digest.hexdigest())
 
 

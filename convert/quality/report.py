@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from localmtp.atomic import atomic_write_text
 from localmtp.errors import LocalmtpError
 
 SUFFIX = ".report.json"
@@ -76,13 +77,12 @@ class Report:
     drafters: Sequence[DrafterScore]
 
     def save(self, path: Path) -> None:
-        """Write it beside `path` and rename."""
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Writes it as JSON.
+
+        Raises:
+            LocalmtpError: it cannot be written.
+        """
+        atomic_write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def read_report(path: Path) -> Report:

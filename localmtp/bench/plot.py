@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from localmtp.atomic import atomic_write_bytes
 from localmtp.bench.report import Setting
 from localmtp.bench.results import Results, label
 from localmtp.errors import LocalmtpError
@@ -48,19 +48,14 @@ def draw(setting: Setting, results: Results, file: Path) -> None:
     Args:
         setting: what was measured, and where.
         results: with at least one workload.
-        file: as `check_plot_file` accepts it; written beside and renamed.
+        file: as `check_plot_file` accepts it.
 
     Raises:
         LocalmtpError: it cannot be written.
     """
     drawing = "\n".join(_lines(setting, results)) + "\n"
     data = _rasterized(drawing) if file.suffix == ".png" else drawing.encode()
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(file)
-    except OSError as error:
-        raise LocalmtpError(f"cannot write {file}: {error.strerror}") from error
+    atomic_write_bytes(file, data)
 
 
 def _rasterized(drawing: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from localmtp.atomic import atomic_write_text
 from localmtp.bench.report import Table
 from localmtp.errors import LocalmtpError
 
@@ -45,13 +45,6 @@ class Kept:
         }
 
 
-def default_folder() -> Path:
-    """In the user's data folder."""
-    from platformdirs import user_data_path
-
-    return user_data_path("localmtp") / "bench"
-
-
 def keep(report: Mapping[str, Any], folder: Path) -> None:
     """Keep a report.
 
@@ -59,13 +52,11 @@ def keep(report: Mapping[str, Any], folder: Path) -> None:
         LocalmtpError: the folder cannot be written to.
     """
     stem = re.sub(r"[^\w.-]+", "-", f"{report['when']}-{report['model']}")
-    beside = folder / f".{stem}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(report, ensure_ascii=False), "utf-8")
-        beside.replace(folder / f"{stem}.json")
     except OSError as error:
-        raise LocalmtpError(f"cannot keep the result in {folder}: {error.strerror}") from error
+        raise LocalmtpError(f"cannot create {folder}: {error.strerror}") from error
+    atomic_write_text(folder / f"{stem}.json", json.dumps(report, ensure_ascii=False))
 
 
 def kept(model: str, folder: Path) -> list[Kept]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from localmtp.cli.rpc_options import rpc_option
+from localmtp.limits import BATCH_ROWS, MAX_DRAFT, MIN_CONTEXT
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
@@ -19,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class DraftLength(click.ParamType[int | None]):
     """`auto` (None), or a number of tokens."""
 
-    name = "auto|0..16"
+    name = f"auto|0..{MAX_DRAFT}"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -27,14 +28,14 @@ class DraftLength(click.ParamType[int | None]):
         """The length, or None for `auto`."""
         if value is None or value == "auto":
             return None
-        if not (isinstance(value, str) and value.isdecimal() and int(value) <= 16):
-            self.fail(f"{value!r} is neither `auto` nor a number from 0 to 16", param, ctx)
+        if not (isinstance(value, str) and value.isdecimal() and int(value) <= MAX_DRAFT):
+            self.fail(f"{value!r} is neither `auto` nor a number from 0 to {MAX_DRAFT}", param, ctx)
         return int(value)
 
 
 _PAIR = (
     click.option("--drafter", metavar="PATH|none", help="Drafter GGUF; `none`: no drafting."),
-    click.option("--ctx", type=click.IntRange(min=16), help="Context, in tokens."),
+    click.option("--ctx", type=click.IntRange(min=MIN_CONTEXT), help="Context, in tokens."),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
@@ -49,7 +50,9 @@ _PAIR = (
         help="Format of the KV cache.  [default: f16, if it fits]",
     ),
     click.option(
-        "--batch", type=click.IntRange(min=1), help="Prompt tokens per pass.  [default: 512]"
+        "--batch",
+        type=click.IntRange(min=1),
+        help=f"Prompt tokens per pass.  [default: {BATCH_ROWS}]",
     ),
     rpc_option,
     click.option("--offline", is_flag=True, help="Never ask the network."),

@@ -14,14 +14,12 @@ from typing import Self
 from localmtp.engine.compatibility import FORKS, Traits, check_pair, check_target, fork_format
 from localmtp.engine.decoding.drafter import Drafter, MTPDrafter, NoDrafter
 from localmtp.engine.decoding.prompt_lookup import LookupDrafter
-from localmtp.engine.decoding.target import BATCH, Target
+from localmtp.engine.decoding.target import Target
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
-
-_DEFAULT_CONTEXT = 8192
-"""Enough for a long chat, small enough for any laptop; more is asked for with --ctx."""
+from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ class Pair:
             loaded = Target(
                 model,
                 n_ctx=_context_size(model, options.context),
-                batch=options.batch or BATCH,
+                batch=options.batch or BATCH_ROWS,
                 threads=threads,
                 full_window=options.full_window,
                 kv_type=options.kv_type or KVType.F16,
@@ -194,7 +192,7 @@ def _traits(model: Model) -> Traits:
 
 def _context_size(model: Model, wanted: int | None) -> int:
     if wanted is None:
-        return min(_DEFAULT_CONTEXT, model.n_ctx_train)
+        return min(DEFAULT_CONTEXT, model.n_ctx_train)
     if wanted > model.n_ctx_train:
         raise LocalmtpError(
             f"a context of {wanted} is larger than the model's {model.n_ctx_train} ({model.path})",

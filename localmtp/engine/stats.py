@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
-MAX_DRAFT = 16
-"""Longest draft that can be asked for, as the command line documents."""
+from localmtp.limits import MAX_DRAFT
 
 
 @dataclass(slots=True)

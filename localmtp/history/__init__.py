@@ -1,5 +1,5 @@
 """Saved conversations."""
 
-from localmtp.history.store import History, Saved, default_path
+from localmtp.history.store import History, Saved
 
-__all__ = ["History", "Saved", "default_path"]
+__all__ = ["History", "Saved"]

@@ -57,13 +57,6 @@ _STEPS = (_SCHEMA, _SINCE_2)
 """What each version added; a file goes through those that it lacks."""
 
 
-def default_path() -> Path:
-    """In the user's data folder."""
-    from platformdirs import user_data_path
-
-    return user_data_path("localmtp") / "history.sqlite3"
-
-
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A conversation in a list."""

@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from localmtp.bench.result_store import Kept, default_folder, kept, read
+from localmtp.bench.result_store import Kept, kept, read
 from localmtp.errors import LocalmtpError
 from localmtp.models.details import About, about
 from localmtp.models.naming.registry import Entry, entries, find
 from localmtp.models.store.cache import cached
+from localmtp.paths import bench_results
 from localmtp.plan import llama_cpp, ollama, vllm
 from localmtp.plan.recipe import Pair, Recipe
 
@@ -118,7 +119,7 @@ def _with_quant(model: str, entry: Entry | None) -> str:
 def _length(engine: str, found: About, original: str, bench: Path | None) -> tuple[int, str]:
     """How many tokens to draft, and who says so."""
     if bench or engine != "vllm":
-        reports = [read(bench)] if bench else kept(found.model, default_folder())
+        reports = [read(bench)] if bench else kept(found.model, bench_results())
         if reports:
             return _fastest(reports[0])
     if engine == "vllm" and (length := vllm.advised(original)):

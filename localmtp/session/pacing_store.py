@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
+from localmtp.atomic import atomic_write_text
 from localmtp.engine.pacing import Learned
+from localmtp.errors import LocalmtpError
+from localmtp.paths import pacing_store
 
 _FORMAT = 2
 """Goes up when what is kept changes its meaning; older files are then not looked at."""
@@ -27,11 +29,7 @@ class PacingStore:
     """
 
     def __init__(self, parts: list[str], directory: Path | None = None) -> None:
-        if directory is None:
-            from platformdirs import user_state_path
-
-            directory = user_state_path("localmtp") / "pacing"
-        self._directory = directory
+        self._directory = directory or pacing_store()
         self._name = sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def recall(self, *, greedy: bool) -> Learned | None:
@@ -43,13 +41,11 @@ class PacingStore:
             return None
 
     def keep(self, learned: Learned, *, greedy: bool) -> None:
-        """Write it, beside and renamed."""
+        """Writes it; does nothing where that is not possible."""
         path = self._path(greedy=greedy)
-        beside = path.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):
+        with suppress(OSError, LocalmtpError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(learned.dump()), "utf-8")
-            beside.replace(path)
+            atomic_write_text(path, json.dumps(learned.dump()), durable=False)
 
     def _path(self, *, greedy: bool) -> Path:
         way = "greedy" if greedy else "sampled"

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from localmtp.engine.decoding.target import Target
 from localmtp.engine.llama import Floats, TokenIds
-from localmtp.engine.stats import MAX_DRAFT
 from localmtp.errors import LocalmtpError
+from localmtp.limits import MAX_DRAFT
 
 _IMPOSSIBLE = -1e9
 """A logit, for tokens that a GGUF never generates, on both sides."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.hardware import machine
+from localmtp.limits import DEFAULT_CONTEXT
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.memory.estimate import Load, Weights, need, weights_of
 from localmtp.models.memory.placement import (
-    DEFAULT_CONTEXT,
     LEAST_CONTEXT,
     Placement,
     Room,

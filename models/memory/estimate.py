@@ -12,11 +12,9 @@ import re
 from dataclasses import dataclass, replace
 
 from localmtp.engine.kv_type import KVType
+from localmtp.limits import BATCH_ROWS
 from localmtp.models.gguf_header import Header
 from localmtp.models.memory.shape import Shape
-
-BATCH = 512
-"""Rows of the largest prompt batch, unless memory is short; working memory grows with it."""
 
 ACCEPTANCE = 0.65
 """Of drafts at any position, in between what is published for code and for prose."""
@@ -90,7 +88,7 @@ class Load:
 
     context: int
     kv_type: KVType = KVType.F16
-    batch: int = BATCH
+    batch: int = BATCH_ROWS
     """Rows of the largest prompt batch."""
     gpu_layers: int = 0
     """As libllama counts them: the output is one more."""

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING
 
 from localmtp.engine.kv_type import KVType
 from localmtp.errors import LocalmtpError
-from localmtp.models.memory.estimate import BATCH, Load, Need, Weights, need
+from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
+from localmtp.models.memory.estimate import Load, Need, Weights, need
 from localmtp.models.memory.shape import Shape
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
-
-DEFAULT_CONTEXT = 8192
-"""Enough for a long chat, small enough for any laptop; more is asked for with --ctx."""
 
 LEAST_CONTEXT = 4096
 """A chat of some length; with less room than this a model is not worth having."""
@@ -154,7 +152,7 @@ class _Choice:
             contexts.append(contexts[-1] // 2)
         for context in contexts:
             for kv_type in (asked.kv_type,) if asked.kv_type else tuple(KVType):
-                for batch in (asked.batch,) if asked.batch else (BATCH, _SMALL_BATCH):
+                for batch in (asked.batch,) if asked.batch else (BATCH_ROWS, _SMALL_BATCH):
                     yield Load(context, kv_type, batch, layers, asked.parallel)
 
     def _generous(self) -> Iterator[Load]:

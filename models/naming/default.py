@@ -6,7 +6,7 @@ import tomllib
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.memory.available import room_here
-from localmtp.models.naming.registry import user_registry
+from localmtp.paths import config_file
 
 
 def default_model() -> str:
@@ -19,7 +19,7 @@ def default_model() -> str:
 
 
 def _configured() -> str:
-    file = user_registry().with_name("config.toml")
+    file = config_file()
     if not file.exists():
         return ""
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.memory.shape import Shape, shape_from
+from localmtp.paths import registry_file
 
 OWN = Path(__file__).with_name("gemma4.toml")
 
@@ -77,13 +78,6 @@ class Entry:
         )
 
 
-def user_registry() -> Path:
-    """Where a user's own entries are, whether or not there are any."""
-    from platformdirs import user_config_path
-
-    return user_config_path("localmtp", appauthor=False) / "models.toml"
-
-
 @cache
 def entries() -> Mapping[str, Entry]:
     """All entries by name; the user's come last and take the place of ours.
@@ -91,7 +85,7 @@ def entries() -> Mapping[str, Entry]:
     Raises:
         LocalmtpError: a registry file is damaged or lacks a field.
     """
-    own = user_registry()
+    own = registry_file()
     return {
         name: _entry(name, fields, file)
         for file in (OWN, *([own] if own.exists() else ()))

@@ -10,6 +10,7 @@ from random import Random
 import numpy as np
 from tokenizers import Tokenizer
 
+from localmtp.atomic import atomic_write_text
 from localmtp.models.recipe.conversation import Part, conversation
 from localmtp.models.recipe.tasks import TASKS
 
@@ -100,8 +101,6 @@ def _row(
 
 
 def write_prompts(prompts: Mapping[str, Sequence[str]], path: Path) -> None:
-    """Writes held-out prompts, beside and renamed."""
+    """Writes held-out prompts as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(prompts, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    beside.replace(path)
+    atomic_write_text(path, json.dumps(prompts, indent=1, ensure_ascii=False) + "\n")

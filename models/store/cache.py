@@ -10,13 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from localmtp.models.naming.registry import Source
-
-
-def hub_cache() -> Path:
-    """The folder that huggingface_hub keeps its files in (`HF_HOME`, `HF_HUB_CACHE`)."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
+from localmtp.paths import hub_cache
 
 
 def repository_folder(repo: str) -> Path:

@@ -21,8 +21,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.store.cache import hub_cache, repository_folder
+from localmtp.models.store.cache import repository_folder
 from localmtp.models.store.hub import RemoteFile, bytes_from, explained, patiently
+from localmtp.paths import hub_cache
 
 _CHUNK = 1 << 20
 _NO_SUCH_RANGE = 416

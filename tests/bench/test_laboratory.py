@@ -11,8 +11,9 @@ import pytest
 
 from localmtp.bench.lab.pacing.replay import CURVES, compare, oracle, replay
 from localmtp.bench.lab.pacing.trace_file import Answer, Curve
-from localmtp.engine.decoding.trace import FULL_LENGTH, Round
+from localmtp.engine.decoding.trace import Round
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Learned
+from localmtp.limits import MAX_AUTO_DRAFT
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,9 +28,9 @@ def text(seed: int, positions: int = 400) -> list[Answer]:
     right = random.random(positions) < sure
     rounds = []
     for at in range(positions):
-        ahead = right[at : at + FULL_LENGTH]
+        ahead = right[at : at + MAX_AUTO_DRAFT]
         accepted = len(ahead) if ahead.all() else int(ahead.argmin())
-        confidence = tuple(map(float, sure[at : at + FULL_LENGTH]))
+        confidence = tuple(map(float, sure[at : at + MAX_AUTO_DRAFT]))
         rounds.append(Round(confidence, len(confidence), accepted, 0.0, 0.0))
     return [Answer("text", tuple(rounds))]
 
@@ -89,7 +90,7 @@ def test_a_trace_of_nano_is_recorded_and_replayed(tmp_path: Path) -> None:
     done = bench("nano", "--trace", str(path), *flags)
     assert done.returncode == 0, done.stderr
     head, *rounds = map(json.loads, path.read_text("utf-8").splitlines())
-    assert head["full"] and len(head["pass_s"]) == FULL_LENGTH + 1
+    assert head["full"] and len(head["pass_s"]) == MAX_AUTO_DRAFT + 1
     assert len(rounds) > 20  # one at every position
     assert all(r["accepted"] <= r["drafted"] == len(r["confidence"]) for r in rounds)
     replayed = bench("--replay", str(path), "--json")

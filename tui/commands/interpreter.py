@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localmtp.atomic import atomic_write_text
 from localmtp.errors import LocalmtpError
 from localmtp.tui.commands import export
 from localmtp.tui.commands.settings import changed
@@ -170,18 +171,18 @@ class Interpreter:
         path = Path(name or "conversation.md").expanduser()
         session = self._session
         if path.suffix == ".json":
-            export.write(path, export.as_json(session.name, session.messages))
+            atomic_write_text(path, export.as_json(session.name, session.messages))
         else:
-            export.write(path, export.markdown(session.name, session.messages))
+            atomic_write_text(path, export.markdown(session.name, session.messages))
         return f"written: {path}"
 
     def save_stats(self, name: str) -> str:
         """Writes statistics and a picture."""
         path = Path(name or "localmtp-stats.json").expanduser()
         session = self._session
-        export.write(path, export.as_json(session.name, session.messages))
+        atomic_write_text(path, export.as_json(session.name, session.messages))
         picture = path.with_suffix(".svg")
-        export.write(picture, self._chat.app.export_screenshot(title="localmtp"))
+        atomic_write_text(picture, self._chat.app.export_screenshot(title="localmtp"))
         return f"written: {path} and {picture.name}"
 
     def stats(self, _: str) -> None:

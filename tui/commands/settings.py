@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from localmtp.engine.stats import MAX_DRAFT
 from localmtp.errors import LocalmtpError
+from localmtp.limits import MAX_DRAFT
 
 if TYPE_CHECKING:
     from localmtp.session import Settings
@@ -19,7 +19,7 @@ KEYS = {
     "min-p": "0..1",
     "seed": "random, or a number",
     "max-tokens": "none, or a number",
-    "draft": "auto, or 0..16; 0 is none",
+    "draft": f"auto, or 0..{MAX_DRAFT}; 0 is none",
     "on-full": "stop, or drop the oldest",
 }
 """What can be set, and to what."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from localmtp.limits import MAX_DRAFT
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -31,7 +33,7 @@ COMMANDS = (
     Command("colours", "", "Colour tokens by how they came", ("colors",)),
     Command("rounds", "", "Step through what was proposed and what was kept"),
     Command("race", "PROMPT", "Answer twice, without and with drafting"),
-    Command("draft", "auto|0..16", "Draft length; 0 turns drafting off"),
+    Command("draft", f"auto|0..{MAX_DRAFT}", "Draft length; 0 turns drafting off"),
     Command("set", "KEY VALUE", "temp, top-k, top-p, min-p, seed, max-tokens, on-full"),
     Command("system", "[TEXT]", "The system prompt; without TEXT none"),
     Command("think", "on|off", "Whether the model thinks before it answers"),

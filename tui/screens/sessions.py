@@ -16,6 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, OptionList
 from textual.widgets.option_list import Option
 
+from localmtp.atomic import atomic_write_text
 from localmtp.tui.commands import export
 from localmtp.tui.drawing.columns import Columns
 from localmtp.tui.drawing.text import plural, visible
@@ -86,7 +87,9 @@ class SessionsScreen(ModalScreen[int | None]):
         if chosen := self._chosen:
             messages = await asyncio.to_thread(self._history.load, chosen.id)
             path = Path(f"conversation-{chosen.id}.md")
-            await asyncio.to_thread(export.write, path, export.markdown(chosen.title, messages))
+            await asyncio.to_thread(
+                atomic_write_text, path, export.markdown(chosen.title, messages)
+            )
             self.notify(f"written: {path}", timeout=3)
 
     @property

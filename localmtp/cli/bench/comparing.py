@@ -53,15 +53,16 @@ def compared(report: dict[str, Any], before: Kept | None) -> list[Table]:
     Raises:
         LocalmtpError: the two have nothing in common.
     """
-    from localmtp.bench.result_store import Kept, comparison, default_folder, keep, ratios
+    from localmtp.bench.result_store import Kept, comparison, keep, ratios
+    from localmtp.paths import bench_results
 
     try:
-        keep(report, default_folder())
+        keep(report, bench_results())
     except LocalmtpError as error:
         click.echo(f"warning: {error.message}", err=True)
     if before is None:
         return []
-    now = Kept(default_folder(), report)
+    now = Kept(bench_results(), report)
     if before.report["machine"] != report["machine"]:
         click.echo(f"warning: {before.name} was measured on another machine", err=True)
     found = ratios(before, now)
@@ -77,9 +78,10 @@ def compared(report: dict[str, Any], before: Kept | None) -> list[Table]:
 
 
 def _kept(model: str) -> list[Kept]:
-    from localmtp.bench.result_store import default_folder, kept
+    from localmtp.bench.result_store import kept
+    from localmtp.paths import bench_results
 
-    found = kept(model, default_folder())
+    found = kept(model, bench_results())
     if not found:
         raise LocalmtpError(
             f"there is no earlier result for {model}",

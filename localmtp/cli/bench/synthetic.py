@@ -77,10 +77,10 @@ def expect(model: str, flags: dict[str, Any]) -> None:
     from localmtp.bench.synthetic.forecast import forecast, published
     from localmtp.bench.synthetic.report import Expected, as_json, tables
     from localmtp.bench.synthetic.survey import survey
-    from localmtp.engine.pacing.rounds import LONGEST
+    from localmtp.limits import MAX_AUTO_DRAFT
 
     lengths: list[int | None] = list(dict.fromkeys([0, *flags["n_draft"]]))
-    longest = max(LONGEST if n is None else n for n in lengths)
+    longest = max(MAX_AUTO_DRAFT if n is None else n for n in lengths)
     own = flags["acceptance"]
     workloads = {"given": own} if own else published()
     budget_s = 60 * flags["budget"] if flags["budget"] else _BUDGET_S

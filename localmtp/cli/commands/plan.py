@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli import output
+from localmtp.limits import DEFAULT_CONTEXT, MIN_CONTEXT
 
 if TYPE_CHECKING:
     from localmtp.plan.planning import Plan
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--ctx",
-    type=click.IntRange(min=16),
-    default=8192,
+    type=click.IntRange(min=MIN_CONTEXT),
+    default=DEFAULT_CONTEXT,
     show_default=True,
     help="Context, in tokens.",
 )

@@ -19,8 +19,8 @@ from localmtp.engine.events import Event
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import Outcome, SharedPacing
 from localmtp.engine.sampling.sampler import NO_DRAFT, Draft
-from localmtp.engine.stats import MAX_DRAFT
 from localmtp.errors import LocalmtpError
+from localmtp.limits import MAX_DRAFT
 
 _ALONE_S, _BESIDE_S = 0.5, 0.1
 """Seconds of a pass over prompts: alone, and at least while answers wait for their next tokens.

@@ -21,8 +21,9 @@ from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import Pacing
 from localmtp.engine.sampling.near_ties import first_near_tie
 from localmtp.engine.sampling.sampler import NO_DRAFT, Draft, Sampler
-from localmtp.engine.stats import MAX_DRAFT, Counters
+from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.limits import MAX_DRAFT
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from localmtp.engine.decoding.drafter import Drafter
 from localmtp.engine.decoding.target import Target
 from localmtp.engine.pacing import Pacing
 from localmtp.engine.sampling.sampler import Distribution, Draft, Proposal, Sampler
-from localmtp.engine.stats import MAX_DRAFT
+from localmtp.limits import MAX_DRAFT
 
 _GRAM = 3
 """Tokens that must agree before a place is looked at: two agree too often by chance."""

@@ -14,11 +14,8 @@ from localmtp.engine.decoding.checkpoints import Checkpoints
 from localmtp.engine.decoding.prefill import Prefill
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model
-from localmtp.engine.stats import MAX_DRAFT
 from localmtp.engine.threads import Threads
-
-BATCH = 512
-"""Rows of the largest prefill batch: libllama's own default, where GPUs are near their peak."""
+from localmtp.limits import BATCH_ROWS, MAX_DRAFT
 
 MOST_ROWS = 128
 """Rows of the largest verification pass of several sequences. Far below it passes cost what their
@@ -58,7 +55,7 @@ class Target:
         model: Model,
         *,
         n_ctx: int,
-        batch: int = BATCH,
+        batch: int = BATCH_ROWS,
         threads: Threads,
         full_window: bool,
         kv_type: KVType = KVType.F16,

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import FixedPacing, Pacing
 from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler
-
-FULL_LENGTH = 8
-"""Drafts of a full trace: the longest that automatic pacing would make."""
+from localmtp.limits import MAX_AUTO_DRAFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Trace:
         """What to generate with instead."""
         if not self._full:
             return sampler, _Watched(pacing, self._sink)
-        pacing = FixedPacing(FULL_LENGTH)
+        pacing = FixedPacing(MAX_AUTO_DRAFT)
         judge = _OneAtATime(sampler)
         return judge, _Watched(pacing, self._sink, judge)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from localmtp.engine.pacing.learned import Learned
-from localmtp.engine.pacing.rounds import LONGEST, LONGEST_COPY, Rounds
+from localmtp.engine.pacing.rounds import LONGEST_COPY, Rounds
 from localmtp.engine.pacing.stopping import ALWAYS, NEVER
+from localmtp.limits import MAX_AUTO_DRAFT
 
 
 class PacedAnswer:
@@ -53,7 +54,7 @@ class PacedAnswer:
         """A new round."""
         self._thresholds = self.rounds.thresholds(self.learned)
         self._room = limit
-        self._limit = min(limit, LONGEST)
+        self._limit = min(limit, MAX_AUTO_DRAFT)
         self._length = 0
         self._reach = 1.0
         self._levels = []

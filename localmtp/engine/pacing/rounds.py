@@ -24,10 +24,7 @@ from localmtp.engine.pacing.stopping import (
     beside,
     thresholds,
 )
-
-LONGEST = 8
-"""Longest automatic draft: the drafters are trained for about as many steps, and beyond it even
-predictable text gains less than a miss costs."""
+from localmtp.limits import MAX_AUTO_DRAFT
 
 LONGEST_COPY = 16
 """Longest copy from the context: what repeats often does so at length, and copying is free."""
@@ -274,7 +271,7 @@ class Rounds:
         if before is None or before.go_on[0] < NEVER:
             chances.review()
         solved = self._solved[learned] = thresholds(
-            self.curve[: LONGEST + 1],
+            self.curve[: MAX_AUTO_DRAFT + 1],
             self.costs.step_s,
             self.rate,
             chances.accepted,
@@ -286,4 +283,4 @@ class Rounds:
     def _policies(self) -> Policies:
         if not self.change_s:
             return FREE
-        return (alone if self.answers == 1 else beside)(self.change_s, LONGEST)
+        return (alone if self.answers == 1 else beside)(self.change_s, MAX_AUTO_DRAFT)

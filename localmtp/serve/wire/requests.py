@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from localmtp.limits import MAX_DRAFT
+
 _INT64 = 2**63
 MOST_CHOICES = 16
 """Answers to one request."""
@@ -58,7 +60,7 @@ class _Generation(_Body):
     min_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=-_INT64, le=_INT64 - 1)
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
-    n_draft: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] | None = None
+    n_draft: Literal["auto"] | Annotated[int, Field(ge=0, le=MAX_DRAFT)] | None = None
     """Tokens to draft per pass; 0: no drafting."""
     frequency_penalty: float | None = None
     presence_penalty: float | None = None

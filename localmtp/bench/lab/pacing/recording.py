@@ -8,7 +8,8 @@ from statistics import median
 
 from localmtp.bench.lab.pacing.trace_file import Answer, Curve
 from localmtp.bench.workloads import Workloads
-from localmtp.engine.decoding.trace import FULL_LENGTH, Round, Trace
+from localmtp.engine.decoding.trace import Round, Trace
+from localmtp.limits import MAX_AUTO_DRAFT
 from localmtp.session.local import LocalSession
 
 _CURVE_TOKENS = 96
@@ -37,7 +38,7 @@ def measured_curve(session: LocalSession, prompt: str) -> Curve:
     rounds: list[Round] = []
     session.trace = Trace(rounds.append)
     settings = session.settings
-    for length in range(FULL_LENGTH + 1):
+    for length in range(MAX_AUTO_DRAFT + 1):
         session.update_settings(replace(settings, n_draft=length, max_tokens=_CURVE_TOKENS))
         _answer(session, prompt)
     session.update_settings(settings)
@@ -48,7 +49,7 @@ def measured_curve(session: LocalSession, prompt: str) -> Curve:
 
     return Curve(
         "this machine",
-        tuple(seconds(lambda r: r.verify_s, n) for n in range(FULL_LENGTH + 1)),
+        tuple(seconds(lambda r: r.verify_s, n) for n in range(MAX_AUTO_DRAFT + 1)),
         median(r.draft_s / r.drafted for r in rounds if r.drafted),
     )
 

@@ -14,8 +14,9 @@ from itertools import product
 
 from localmtp.bench.lab.pacing.policies import PerRound, Threshold
 from localmtp.bench.lab.pacing.trace_file import Answer, Curve
-from localmtp.engine.decoding.trace import FULL_LENGTH, Round
+from localmtp.engine.decoding.trace import Round
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+from localmtp.limits import MAX_AUTO_DRAFT
 
 CURVES = (
     # A pass over more rows is almost free where weights are fetched faster than they are used.
@@ -103,10 +104,10 @@ def compare(answers: Sequence[Answer], curve: Curve) -> list[Outcome]:
             outcomes.append(Outcome(name, speed / plain, length))
         return max(outcomes, key=lambda outcome: outcome.speed)
 
-    fixed = ((f"best fixed: {n}", lambda n=n: FixedPacing(n)) for n in range(FULL_LENGTH + 1))
+    fixed = ((f"best fixed: {n}", lambda n=n: FixedPacing(n)) for n in range(MAX_AUTO_DRAFT + 1))
     tuned = (
         (f"best threshold: {t}, at most {n}", lambda t=t, n=n: Threshold(t, n))
-        for t, n in product(_LEASTS, range(1, FULL_LENGTH + 1))
+        for t, n in product(_LEASTS, range(1, MAX_AUTO_DRAFT + 1))
     )
     return [
         best([("fixed 3", lambda: FixedPacing(3))]),

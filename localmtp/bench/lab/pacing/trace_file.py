@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
+from localmtp.atomic import atomic_write
 from localmtp.engine.decoding.trace import Round
 from localmtp.errors import LocalmtpError
 
@@ -42,7 +43,7 @@ class Record:
 
 
 def write(path: Path, record: Record) -> None:
-    """Write a full trace, beside and renamed.
+    """Writes a full trace.
 
     Raises:
         LocalmtpError: it cannot be written.
@@ -57,7 +58,7 @@ def write(path: Path, record: Record) -> None:
 
 
 def write_rounds(path: Path, rounds: Iterable[Round]) -> None:
-    """Write the rounds of one answer as they were, beside and renamed.
+    """Writes the rounds of one answer.
 
     Raises:
         LocalmtpError: they cannot be written.
@@ -66,14 +67,8 @@ def write_rounds(path: Path, rounds: Iterable[Round]) -> None:
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    beside = path.with_name(path.name + ".part")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LocalmtpError(f"cannot write {path}: {error.strerror}") from error
+    with atomic_write(path) as file:
+        file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 def read(path: Path) -> Record:

@@ -1,0 +1,21 @@
+"""Limits and default sizes that several packages share."""
+
+from __future__ import annotations
+
+MAX_DRAFT = 16
+"""Longest draft that can be requested with `--n-draft`, in tokens."""
+
+MAX_AUTO_DRAFT = 8
+"""Longest automatic draft, in tokens, and the length of every draft of a full trace. The drafters
+are trained for about this number of steps, and beyond it even predictable text gains less than a
+miss costs."""
+
+BATCH_ROWS = 512
+"""Rows of the largest prefill batch: libllama's own default, where GPUs are near their peak."""
+
+DEFAULT_CONTEXT = 8192
+"""Context where none is requested, in tokens: enough for a long chat, small enough for any
+laptop."""
+
+MIN_CONTEXT = 16
+"""Smallest context that can be requested, in tokens."""
