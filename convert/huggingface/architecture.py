@@ -30,7 +30,7 @@ _MAX_EXPERTS = 1024
 """libllama's limit (LLAMA_MAX_EXPERTS)."""
 
 _LAYER_TYPES = {"sliding_attention": True, "full_attention": False}
-_ROPE = {
+DEFAULT_ROPE = {
     "full_attention": {
         "rope_type": "proportional",
         "partial_rotary_factor": 0.25,
@@ -38,6 +38,7 @@ _ROPE = {
     },
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
+"""`rope_parameters` of configurations that have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def read_spec(checkpoint: Checkpoint) -> Spec:
     head_dim = text.count("head_dim", 256)
     global_head_dim, global_kv_heads = _full_attention(text, sliding, head_dim)
     stated = text.section("rope_parameters").raw if text.raw.get("rope_parameters") else {}
-    rope = _Fields(path, {**_ROPE, **stated})
+    rope = _Fields(path, {**DEFAULT_ROPE, **stated})
     full, local = rope.section("full_attention"), rope.section("sliding_attention")
     shared_kv = text.count("num_kv_shared_layers", 0, at_least=0)
     if shared_kv > len(sliding):

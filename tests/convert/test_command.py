@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from localmtp.bench.lab.convert.gguf_contents import metadata
 from tests.convert.checkpoints import write_checkpoint
-from tests.convert.gguf_files import metadata
 
 
 def localmtp(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

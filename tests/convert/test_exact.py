@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from localmtp.bench.lab.convert import importance, reference
+from localmtp.bench.lab.convert.gguf_contents import digest, metadata, tensors
 from localmtp.convert import FILE_TYPES, ConvertedFile, Options, convert
 from localmtp.convert.quality.imatrix import read_imatrix
 from localmtp.engine.llama import ggml
-from tests.convert import importance, official
+from tests.convert import official
 from tests.convert.checkpoints import SHAPES, write_checkpoint
-from tests.convert.gguf_files import digest, metadata, tensors
 
 MIXTURES = ("Q4_K_M", "Q3_K_L", "MXFP4_MOE")
 """Where the type of a tensor depends on its place, the number of layers and experts."""
@@ -22,7 +23,7 @@ WEIGHTED = ("IQ2_XS", "IQ3_M", "IQ4_NL", "Q2_K_S", "Q4_K_M")
 
 
 def convert_shape(tmp_path: Path, shape: str, *quants: str, **checkpoint: object) -> list[Path]:
-    source = tmp_path / official.folder_name(shape)
+    source = tmp_path / reference.folder_name(shape)
     if not source.exists():
         write_checkpoint(source, shape, **checkpoint)  # type: ignore[arg-type]
     files = convert(source, tmp_path / "out", options=Options(quants=quants, force=True))
@@ -34,9 +35,9 @@ def convert_shape(tmp_path: Path, shape: str, *quants: str, **checkpoint: object
 def test_equals_what_the_official_converter_made(
     tmp_path: Path, shape: str, layout: dict[str, object]
 ) -> None:
-    expected = official.golden()[shape]
-    paths = convert_shape(tmp_path, shape, *official.OUTPUT_TYPES, **layout)
-    digests = dict(zip(official.OUTPUT_TYPES, map(digest, paths), strict=True))
+    expected = official.recorded()[shape]
+    paths = convert_shape(tmp_path, shape, *reference.OUTPUT_TYPES, **layout)
+    digests = dict(zip(reference.OUTPUT_TYPES, map(digest, paths), strict=True))
     assert digests == expected["digests"]
     assert metadata(paths[-1]) == expected["metadata"]
 
@@ -62,7 +63,7 @@ def test_importance_counts_as_it_does_for_libllama(
     matrix, whole = tmp_path / "imatrix.gguf", tmp_path / "whole.gguf"
     importance.draw(full, matrix)
     options = Options(quants, imatrix=matrix)
-    weighted = convert(tmp_path / official.folder_name(shape), tmp_path, options=options)
+    weighted = convert(tmp_path / reference.folder_name(shape), tmp_path, options=options)
     weights = read_imatrix(matrix).weights
     for quant, file in zip(quants, weighted, strict=True):
         ggml.quantize_file(full, whole, FILE_TYPES[quant], importance=weights, overrides=[])
@@ -130,10 +131,10 @@ def test_equals_the_official_two_steps(tmp_path: Path, shape: str) -> None:
     quants = MIXTURES + SIMPLE
     quantized = convert_shape(tmp_path, shape, *quants)
     full = tmp_path / "official.gguf"
-    official.convert(tmp_path / official.folder_name(shape), "BF16", full)
+    reference.convert(tmp_path / reference.folder_name(shape), "BF16", full)
     for quant, path in zip(quants, quantized, strict=True):
         theirs = tmp_path / "theirs.gguf"
-        official.quantize(full, quant, theirs)
+        reference.quantize(full, quant, theirs)
         assert tensors(path) == tensors(theirs), quant
         assert metadata(path) == metadata(theirs), quant
 
@@ -145,7 +146,7 @@ def test_importance_counts_as_it_does_officially(tmp_path: Path, shape: str) -> 
     matrix, theirs = tmp_path / "imatrix.gguf", tmp_path / "theirs.gguf"
     importance.measure(full, matrix)
     options = Options(WEIGHTED, imatrix=matrix)
-    weighted = convert(tmp_path / official.folder_name(shape), tmp_path, options=options)
+    weighted = convert(tmp_path / reference.folder_name(shape), tmp_path, options=options)
     for quant, file in zip(WEIGHTED, weighted, strict=True):
-        official.quantize(full, quant, theirs, "--imatrix", matrix)
+        reference.quantize(full, quant, theirs, "--imatrix", matrix)
         assert tensors(file.path) == tensors(theirs), quant

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from localmtp.bench.lab.convert.gguf_contents import metadata, tensors
 from tests.convert.checkpoints import write_checkpoint
-from tests.convert.gguf_files import metadata, tensors
 from tests.hub import Hub
 from tests.models.conftest import Program
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from localmtp.bench.lab.convert import reference
+from localmtp.bench.lab.convert.gguf_contents import metadata, tensors
 from localmtp.convert import Options, convert
 from localmtp.convert.output.merge import merge
 from localmtp.errors import LocalmtpError
 from tests.convert import official
 from tests.convert.checkpoints import write_checkpoint
-from tests.convert.gguf_files import metadata, tensors
 from tests.convert.test_command import localmtp
 
 PART = "model-Q8_0-0000{}-of-00003.gguf"
@@ -48,7 +49,7 @@ def test_the_whole_is_the_file_that_was_not_split(
 @official.needs_llama_cpp
 def test_parts_of_gguf_split_are_merged_as_it_does(tmp_path: Path, source: Path) -> None:
     [whole] = convert(source, tmp_path, options=Options(quants=["Q4_K_M"], threads=1))
-    tool = official.tool("llama-gguf-split")
+    tool = reference.tool("llama-gguf-split")
     prefix = tmp_path / "split"
     for flags in (["--no-tensor-first-split"], []):
         command: list[str | Path] = [

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
+from localmtp.bench.lab.convert import reference
+from localmtp.bench.lab.convert.gguf_contents import COMPUTED, digest, metadata
 from localmtp.convert import Options, convert
 from localmtp.errors import LocalmtpError
 from tests.convert import official
 from tests.convert.checkpoints import model_tensors, values, write_checkpoint, write_safetensors
-from tests.convert.gguf_files import COMPUTED, digest, metadata
 from tests.convert.towers import TOWERS, towers, write_multimodal
 
 
 def convert_towers(tmp_path: Path, shape: str) -> dict[str, Path]:
     """Type → projector."""
-    source = write_multimodal(tmp_path / official.folder_name(shape), shape)
-    types = official.OUTPUT_TYPES
+    source = write_multimodal(tmp_path / reference.folder_name(shape), shape)
+    types = reference.OUTPUT_TYPES
     options = Options(quants=["Q8_0"], mmproj=types, threads=1)
     files = convert(source, tmp_path / "out", options=options)
     return {file.quant: file.path for file in files if file.projector}
@@ -27,7 +28,7 @@ def convert_towers(tmp_path: Path, shape: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("shape", TOWERS)
 def test_equals_what_the_official_converter_made(tmp_path: Path, shape: str) -> None:
-    expected = official.golden()[f"{shape}-mmproj"]
+    expected = official.recorded()[f"{shape}-mmproj"]
     paths = convert_towers(tmp_path, shape)
     assert paths["F16"].name == f"mmproj-gemma-4-{shape}-it-F16.gguf"
     assert {kind: digest(path) for kind, path in paths.items()} == expected["digests"]
@@ -39,7 +40,7 @@ def test_equals_what_the_official_converter_made(tmp_path: Path, shape: str) -> 
 def test_equals_the_official_converter(tmp_path: Path, shape: str) -> None:
     for kind, path in convert_towers(tmp_path, shape).items():
         theirs = tmp_path / "theirs.gguf"
-        official.convert(tmp_path / official.folder_name(shape), kind, theirs, "--mmproj")
+        reference.convert(tmp_path / reference.folder_name(shape), kind, theirs, "--mmproj")
         assert digest(path) == digest(theirs), kind
         assert metadata(path) == metadata(theirs), kind
 

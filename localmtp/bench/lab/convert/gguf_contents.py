@@ -1,4 +1,4 @@
-"""GGUF files as values that can be compared."""
+"""Contents of GGUF files as values that can be compared."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 from gguf import GGUFReader
 
 COMPUTED = "per_dim_scale"
-"""A softplus of what the checkpoint holds; everything else is copied or rounded."""
+"""Part of the name of tensors that are computed (a softplus); all others are copied or rounded."""
+
+_LONGEST_LIST = 50
+"""Longer metadata lists, such as vocabularies, are replaced by a digest."""
 
 Tensors = dict[str, tuple[str, tuple[int, ...], str]]
+"""Name → type, shape (columns first, as GGUF stores it), SHA-256 of the data."""
 
 
 def tensors(path: Path) -> Tensors:
-    """Name → type, shape, and a digest of the bytes."""
+    """Read type, shape and digest of every tensor."""
     return {
         t.name: (
             t.tensor_type.name,
@@ -27,22 +31,23 @@ def tensors(path: Path) -> Tensors:
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """Key → [value type, value]; long lists as a digest."""
+    """Read the metadata: key → [names of the value types, value]."""
     values = {}
     for key, field in GGUFReader(path).fields.items():
         if key.startswith("GGUF."):
             continue
         value = field.contents()
-        if isinstance(value, list) and len(value) > 50:
+        if isinstance(value, list) and len(value) > _LONGEST_LIST:
             value = sha256(repr(value).encode()).hexdigest()
         values[key] = [[kind.name for kind in dict.fromkeys(field.types)], value]
     return values
 
 
 def digest(path: Path) -> str:
-    """Of all tensors: names, types, shapes and bytes.
+    """SHA-256 over names, types, shapes and data of all tensors.
 
-    But for the bytes of the scales that are computed: torch's last bit depends on the processor.
+    The data of `COMPUTED` tensors is left out: the last bit of torch's softplus depends on the
+    processor.
     """
     found = {
         name: (kind, shape, "" if COMPUTED in name else data)

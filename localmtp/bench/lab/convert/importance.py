@@ -9,25 +9,29 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader, GGUFWriter
 
-from tests.convert import official
+from localmtp.bench.lab.convert import reference
 
 
 def measure(model: Path, matrix: Path) -> None:
-    """What llama-imatrix says of a target, on nonsense."""
+    """Run llama-imatrix on a target and random letters; the text is saved next to the matrix.
+
+    Raises:
+        CalledProcessError: it failed; `stderr` is captured.
+    """
     rng = random.Random(1)
     text = matrix.with_suffix(".txt")
     words = ("".join(rng.choices("abcdefghij klm", k=6)) for _ in range(900))
     text.write_text(" ".join(words))
     flags = ["-c", "64", "--chunks", "8", "-ngl", "0", "--output-format", "gguf"]
     subprocess.run(
-        [official.tool("llama-imatrix"), "-m", model, "-f", text, "-o", matrix, *flags],
+        [reference.tool("llama-imatrix"), "-m", model, "-f", text, "-o", matrix, *flags],
         check=True,
         capture_output=True,
     )
 
 
 def draw(model: Path, matrix: Path) -> None:
-    """Random ones for every matrix of a model."""
+    """Write random importance for every matrix of a model."""
     rng = np.random.default_rng(0)
     writer = GGUFWriter(matrix, "imatrix")
     writer.add_type("imatrix")

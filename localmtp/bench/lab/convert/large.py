@@ -1,14 +1,14 @@
-"""A checkpoint of a published size, of random weights: to measure time and memory on.
+"""Write a checkpoint of a published size with random weights, to measure time and memory on.
 
-    python -m tests.convert.large DIR [MODEL [LAYERS]]
+    python -m localmtp.bench.lab.convert.large DIR [MODEL] [--layers N]
 
-writes MODEL (gemma4-e4b; 16 GB) into DIR, cut down to LAYERS layers where given.
+Writes MODEL (gemma4-e4b: 16 GB) into DIR, cut down to N layers where given.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -18,26 +18,35 @@ from typing import Any
 
 import numpy as np
 
-from localmtp.convert.huggingface.architecture import read_spec
+from localmtp.bench.lab.convert.checkpoints import CARD, write_json, write_tokenizer
+from localmtp.convert.huggingface.architecture import DEFAULT_ROPE, read_spec
 from localmtp.convert.huggingface.checkpoint import Checkpoint
 from localmtp.convert.huggingface.tensors import shapes
-from tests.convert.checkpoints import CARD, write_json, write_tokenizer
+from localmtp.errors import LocalmtpError
 
 _VOCAB = 262_144
 _SHARD = 4 << 30
+"""Bytes per file, as in the published checkpoints."""
 _SPREAD = 0.02
+"""Standard deviation of the weights."""
 
 
 def write_large(directory: Path, model: str, layers: int | None = None) -> Path:
-    """Write a checkpoint in BF16, as sharded as the published ones.
+    """Write a checkpoint in BF16, sharded like the published ones.
 
     Args:
-        directory: is made.
-        model: as in the registry, without quantization.
-        layers: keep this many; None: all.
+        directory: must not exist.
+        model: name in the registry, without quantization.
+        layers: number of layers to keep; None: all.
+
+    Returns:
+        The directory.
+
+    Raises:
+        LocalmtpError: the registry has no such model.
     """
-    directory.mkdir(parents=True)
     config = _config(model, layers)
+    directory.mkdir(parents=True)
     write_json(directory / "config.json", config)
     sizes = shapes(read_spec(Checkpoint(directory, config, {}, {})))
     _write_shards(directory, {f"model.language_model.{name}": s for name, s in sizes.items()})
@@ -48,11 +57,13 @@ def write_large(directory: Path, model: str, layers: int | None = None) -> Path:
 
 def _config(model: str, layers: int | None) -> dict[str, Any]:
     known = tomllib.loads((files("localmtp.bench.synthetic") / "sizes.toml").read_text("utf-8"))
+    if model not in known:
+        raise LocalmtpError(f"unknown model {model}", hint=f"known models: {', '.join(known)}")
     text = dict(known[model]["target"])
     architectures = text.pop("architectures")
     period, count = text.pop("period", 6), text["num_hidden_layers"]
     if layers is not None:
-        # A full-attention layer must be the last that has keys and values of its own.
+        # The last layer with its own keys and values must be a full-attention layer.
         text["num_kv_shared_layers"] = min(text.get("num_kv_shared_layers", 0), layers % period)
         text["num_hidden_layers"] = count = layers
     full = [(i + 1) % period == 0 or i + 1 == count for i in range(count)]
@@ -66,14 +77,7 @@ def _config(model: str, layers: int | None) -> dict[str, Any]:
         "max_position_embeddings": 131_072,
         "rms_norm_eps": 1e-6,
         "hidden_activation": "gelu_pytorch_tanh",
-        "rope_parameters": {
-            "full_attention": {
-                "rope_type": "proportional",
-                "partial_rotary_factor": 0.25,
-                "rope_theta": 1e6,
-            },
-            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
-        },
+        "rope_parameters": DEFAULT_ROPE,
     }
     return {
         "architectures": architectures,
@@ -85,13 +89,13 @@ def _config(model: str, layers: int | None) -> dict[str, Any]:
 
 def _write_shards(directory: Path, sizes: Mapping[str, tuple[int, ...]]) -> None:
     shards: list[dict[str, tuple[int, ...]]] = [{}]
-    room = _SHARD
+    free = _SHARD
     for name, shape in sizes.items():
-        if (size := 2 * prod(shape)) > room and shards[-1]:
+        if (size := 2 * prod(shape)) > free and shards[-1]:
             shards.append({})
-            room = _SHARD
+            free = _SHARD
         shards[-1][name] = shape
-        room -= size
+        free -= size
     weight_map: dict[str, str] = {}
     for i, shard in enumerate(shards, 1):
         file = f"model-{i:05}-of-{len(shards):05}.safetensors"
@@ -101,7 +105,7 @@ def _write_shards(directory: Path, sizes: Mapping[str, tuple[int, ...]]) -> None
 
 
 def _write_shard(path: Path, sizes: Mapping[str, tuple[int, ...]]) -> None:
-    """Matrices are one random block over and over, vectors ones."""
+    """Write matrices as one random block repeated, vectors as ones."""
     random = np.random.default_rng(0).normal(0, _SPREAD, 1 << 24).astype(np.float32)
     block = (random.view(np.uint32) >> 16).astype(np.uint16)
     header: dict[str, Any] = {}
@@ -121,7 +125,18 @@ def _write_shard(path: Path, sizes: Mapping[str, tuple[int, ...]]) -> None:
                 left -= file.write(block[:left].data) // 2
 
 
+def main() -> None:
+    """Read the command line and write the checkpoint."""
+    parser = argparse.ArgumentParser(description="Write a checkpoint of a published size.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("model", nargs="?", default="gemma4-e4b", help="[%(default)s]")
+    parser.add_argument("--layers", type=int, help="number of layers to keep [all]")
+    arguments = parser.parse_args()
+    try:
+        print(write_large(arguments.directory, arguments.model, arguments.layers))
+    except (LocalmtpError, FileExistsError) as error:
+        parser.error(str(error))
+
+
 if __name__ == "__main__":
-    directory, *rest = sys.argv[1:]
-    name = rest[0] if rest else "gemma4-e4b"
-    print(write_large(Path(directory), name, int(rest[1]) if len(rest) > 1 else None))
+    main()
