@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import select
-import signal
 import sys
 from asyncio import get_running_loop
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.screen import Screen
 
 from localmtp.errors import LocalmtpError
+from localmtp.portability import hang_up_check, on_termination
 from localmtp.tui.commands.actions import CHAT_ACTIONS
 from localmtp.tui.drawing.brush import Brush
 from localmtp.tui.gc_pause import Garbage
@@ -74,14 +73,13 @@ class ChatApp(App[None]):
     def on_mount(self) -> None:
         """Leaves in order also when the terminal goes away or the process is told to end."""
         self.theme_changed_signal.subscribe(self, lambda _: self.chat.repaint(self._brush()))
-        for name in (signal.SIGHUP, signal.SIGTERM):
-            get_running_loop().add_signal_handler(name, self.leave)
+        on_termination(get_running_loop(), self.leave)
         self._garbage.tame()
         self.set_interval(LOOK_EVERY_S, self._look_for_garbage)
         if not self.is_headless and sys.__stdin__ and sys.__stdin__.isatty():
-            terminal = select.poll()
-            terminal.register(sys.__stdin__, 0)
-            self.set_interval(WATCH_EVERY_S, partial(self._look_for_terminal, terminal))
+            is_gone = hang_up_check(sys.__stdin__)
+            if is_gone:
+                self.set_interval(WATCH_EVERY_S, partial(self._look_for_terminal, is_gone))
 
     def on_unmount(self) -> None:
         """The process may go on without the chat."""
@@ -145,9 +143,9 @@ class ChatApp(App[None]):
             self._garbage.moved()
         self._garbage.idle()
 
-    def _look_for_terminal(self, terminal: select.poll) -> None:
+    def _look_for_terminal(self, is_gone: Callable[[], bool]) -> None:
         """Leaves if it is gone: one that does not control this process goes without a signal."""
-        if any(happened & select.POLLHUP for _, happened in terminal.poll(0)):
+        if is_gone():
             self.leave()
 
     def _open_history(self, path: Path) -> tuple[History, str]:

@@ -7,12 +7,12 @@ one, which has files to remove.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from localmtp.errors import LocalmtpError
+from localmtp.portability import how_it_ended
 
 
 def check(path: Path, threads: int, target: Path | None = None) -> None:
@@ -48,6 +48,5 @@ def check(path: Path, threads: int, target: Path | None = None) -> None:
     if done.returncode == 1 and done.stdout:
         raise LocalmtpError(done.stdout.strip())
     *_, reason = ["no reason given", *done.stderr.splitlines()]
-    if done.returncode < 0:
-        reason = f"{signal.Signals(-done.returncode).name}, {reason}"
-    raise LocalmtpError(f"{path} cannot be run: libllama gave up ({reason})")
+    how = how_it_ended(done.returncode)
+    raise LocalmtpError(f"{path} cannot be run: libllama gave up ({how}, {reason})")

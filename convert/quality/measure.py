@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +11,7 @@ from localmtp.convert.quality.acceptance import score_drafter
 from localmtp.convert.quality.divergence import score_targets
 from localmtp.convert.quality.report import Report
 from localmtp.errors import LocalmtpError
+from localmtp.hardware.machine import memory
 
 _DEFAULT = "default"
 
@@ -26,7 +26,7 @@ class Text:
 
 def fits_memory(size: int) -> bool:
     """Whether a file of `size` bytes can be run beside what else a machine does."""
-    return size < 0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return size < 0.7 * memory().total
 
 
 def read_text(path: Path | None) -> Text:

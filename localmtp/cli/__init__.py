@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from importlib import import_module
 
@@ -10,6 +9,7 @@ import click
 
 from localmtp import __version__
 from localmtp.cli.diagnostics import guarded
+from localmtp.portability import prepare_standard_streams
 
 _COMMANDS = {
     "chat": "localmtp.cli.commands.chat:command",
@@ -54,8 +54,5 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    for stream in (sys.stdout, sys.stderr):
-        # A character that the terminal's encoding lacks must not end an answer.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    prepare_standard_streams()
     sys.exit(guarded(cli, sys.argv[1:]))

@@ -7,6 +7,7 @@ import sys
 import click
 
 from localmtp.cli.diagnostics import VISIBLE, ReaderGoneError
+from localmtp.portability import is_closed_pipe
 
 
 def text(said: str) -> None:
@@ -43,5 +44,7 @@ def _write(words: str) -> None:
     try:
         sys.stdout.write(words)
         sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise ReaderGoneError from error
+    except OSError as error:
+        if is_closed_pipe(error):
+            raise ReaderGoneError from error
+        raise

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 
+from localmtp.portability import terminal_restorer
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_OFF_SCREEN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[<u"
+_OFF_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[<u"
 """Leaves the alternate screen, shows the cursor, lets go of the mouse, pastes and keys."""
 
 
@@ -36,7 +37,7 @@ def _connect(_context: click.Context, _option: click.Parameter, given: tuple[str
     from localmtp.engine.rpc import add_servers
 
     add_servers(servers)
-    restore = _terminal()
+    restore = terminal_restorer(sys.stdin, _OFF_SCREEN)
 
     def end(reason: str) -> None:
         restore()
@@ -48,24 +49,3 @@ def _connect(_context: click.Context, _option: click.Parameter, given: tuple[str
         os._exit(1)
 
     on_abort(end)
-
-
-def _terminal() -> Callable[[], None]:
-    """How to give the terminal back as it is now, from whatever a chat makes of it."""
-    try:
-        import termios
-    except ImportError:  # Windows
-        return lambda: None
-    try:
-        terminal = sys.stdin.fileno()
-        before = termios.tcgetattr(terminal)
-    except (OSError, ValueError, AttributeError, termios.error):  # none
-        return lambda: None
-
-    def restore() -> None:
-        with suppress(OSError, termios.error):
-            if termios.tcgetattr(terminal) != before:
-                os.write(terminal, _OFF_SCREEN.encode())
-                termios.tcsetattr(terminal, termios.TCSANOW, before)
-
-    return restore

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
@@ -30,10 +29,12 @@ from localmtp.isolation.messages import (
     Request,
     Status,
 )
+from localmtp.portability import inherited
 from localmtp.session import Role
 
 if TYPE_CHECKING:
     from localmtp.models.store.download import Progress
+    from localmtp.portability import Channel
     from localmtp.session.local import LocalSession
 
 EVERY_S = 1 / 20
@@ -50,7 +51,7 @@ class Child:
         connection: its other end is held by the parent alone: where it ends, so does this process.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Channel) -> None:
         self._connection = connection
         self._requests: SimpleQueue[Request] = SimpleQueue()
         self._session: LocalSession | None = None
@@ -184,14 +185,14 @@ def _failure(number: int, error: Exception) -> Failed:
     return Failed(number, f"{type(error).__name__}: {error}", "please report this")
 
 
-def main(descriptor: int) -> None:
+def main(channel: int) -> None:
     """Run the child's side.
 
     Args:
-        descriptor: of the socket to the parent.
+        channel: number of the inherited channel to the parent.
     """
     # The parent decides; it closes the connection when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Child(Connection(descriptor)).run()
+    Child(inherited(channel)).run()
     # Nothing is left to do: threads that hang in a connection are not waited for.
     os._exit(0)

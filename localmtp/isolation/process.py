@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
+from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.isolation.messages import Close, Open, Passed, Report, Request, Status
+from localmtp.portability import how_it_ended, spawn, was_killed
+
+if TYPE_CHECKING:
+    from localmtp.portability import Channel
 
 CLOSING_S = 3.0
 """For keeping what was learned, after the pass that goes on. One that takes longer is given up."""
@@ -96,40 +100,30 @@ class ModelProcess:
     def _lost(self) -> LostError:
         code = self._process.returncode
         again = "/model NAME loads it again, or another"
-        if code == -signal.SIGKILL:
+        if was_killed(code):
             return LostError(
                 "the system ended the model's process, as it does when memory runs out",
                 hint=f"{again}; less --ctx needs less",
             )
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self._stderr.seek(max(0, os.fstat(self._stderr.fileno()).st_size - _LAST_WORDS))
         said = self._stderr.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(said) if line.strip()), "")
         why = f": {last}" if last else ""
-        return LostError(f"the model's process ended ({how}){why}", hint=again)
+        return LostError(f"the model's process ended ({how_it_ended(code)}){why}", hint=again)
 
 
-def _spawn(connection: Connection, stderr: int) -> subprocess.Popen[bytes]:
+def _spawn(connection: Channel, stderr: int) -> subprocess.Popen[bytes]:
     """Start the child on its end of a connection.
 
     Not by `multiprocessing`, whose helper process would need a standard error with a descriptor,
     which a full-screen program does not have.
     """
-    descriptor = connection.fileno()
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
-    return subprocess.Popen(
+    code = "from localmtp.isolation.child import main; main({channel})"
+    return spawn(
         # -P: nothing is imported from where the user happens to be, unless it is from there here.
-        [
-            sys.executable,
-            "-P",
-            "-c",
-            f"from localmtp.isolation.child import main; main({descriptor})",
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        ["-P", "-c", code],
+        connection,
         stderr=stderr,
-        env=os.environ | {"PYTHONPATH": path},
-        pass_fds=[descriptor],
-        # What is typed at the terminal, and its going away, is for the parent to handle.
-        start_new_session=True,
+        environment=os.environ | {"PYTHONPATH": path},
     )

@@ -227,7 +227,8 @@ def test_a_killed_model_ends_the_answer_in_one_line_and_keeps_it(session: ApartS
     endless(session)
     (process,) = children()
     reasons = []
-    with pytest.raises(LostError, match="memory runs out") as caught:
+    cause = "exit code" if sys.platform == "win32" else "memory runs out"
+    with pytest.raises(LostError, match=cause) as caught:
         for event in session.ask("Tell a long story. " * 20):
             if isinstance(event, Generated):
                 process.kill()
@@ -242,6 +243,8 @@ def test_a_killed_model_ends_the_answer_in_one_line_and_keeps_it(session: ApartS
 
 
 def test_a_model_that_crashes_says_how(session: ApartSession) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no signals to send")
     (process,) = children()
     process.send_signal(signal.SIGSEGV)
     with pytest.raises(LostError, match="SIGSEGV"):
@@ -249,6 +252,8 @@ def test_a_model_that_crashes_says_how(session: ApartSession) -> None:
 
 
 def test_an_interrupt_is_for_the_parent_alone(session: ApartSession) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no process groups to compare")
     (process,) = children()
     assert os.getpgid(process.pid) != os.getpgid(0)
     process.send_signal(signal.SIGINT)

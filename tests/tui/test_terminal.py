@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import select
 import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +18,13 @@ from localmtp.history import History
 from tests.hub import Hub
 from tests.pairs import TINY, write_pair
 from tests.rpc import FOLDER, needs_rpc, rpc_server
+
+if sys.platform == "win32":
+    pytest.skip("needs pseudo-terminals", allow_module_level=True)
+
+import fcntl
+import pty
+import termios
 
 PATIENCE_S = 90.0
 LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"

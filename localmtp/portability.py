@@ -1,0 +1,164 @@
+"""Differences between operating systems: processes, signals, terminals, standard streams.
+
+Everything else in the package is written for all of them. `mypy --platform` checks each branch.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    # Every command imports this module: what takes long to import is imported where it is used.
+    import subprocess
+    from asyncio import AbstractEventLoop
+    from multiprocessing import connection
+
+    if sys.platform == "win32":
+        Channel = connection.PipeConnection
+    else:
+        Channel = connection.Connection
+
+
+def spawn(
+    arguments: Sequence[str], channel: Channel, *, stderr: int, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a Python process that inherits one end of a channel.
+
+    The process is detached from the terminal: it receives neither Ctrl-C nor the hang-up, which
+    are for its parent to handle. Where the parent ends, its end of the channel is closed.
+
+    Args:
+        arguments: those of the interpreter, each with `{channel}` replaced by the channel's number
+            in the child, for `inherited`.
+        channel: the child's end; the caller closes it afterwards.
+        stderr: file descriptor of the child's standard error.
+        environment: all of the child's environment variables.
+    """
+    import subprocess
+
+    number = channel.fileno()
+    command = [sys.executable, *(each.replace("{channel}", str(number)) for each in arguments)]
+    if sys.platform == "win32":
+        os.set_handle_inheritable(number, True)
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env=environment,
+            startupinfo=subprocess.STARTUPINFO(lpAttributeList={"handle_list": [number]}),
+            creationflags=subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP,
+        )
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        env=environment,
+        pass_fds=[number],
+        start_new_session=True,
+    )
+
+
+def inherited(number: int) -> Channel:
+    """The channel that `spawn` passed to this process."""
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        return PipeConnection(number)
+    from multiprocessing.connection import Connection
+
+    return Connection(number)
+
+
+def was_killed(code: int) -> bool:
+    """Whether a process was ended by SIGKILL, as Linux and macOS do when memory runs out."""
+    return sys.platform != "win32" and code == -signal.SIGKILL
+
+
+def how_it_ended(code: int) -> str:
+    """The exit code of a `Popen` as `signal NAME` or `exit code N`; in hexadecimal if large."""
+    if code < 0 and sys.platform != "win32":
+        with suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    # Windows: the code of an exception, such as 0xC0000005, an access violation.
+    return f"exit code {code:#010X}" if code > 0xFFFF else f"exit code {code}"
+
+
+def on_termination(loop: AbstractEventLoop, leave: Callable[[], object]) -> None:
+    """Call `leave` in the loop when the process is asked to end or its terminal closes.
+
+    Called from the main thread, with the loop running.
+    """
+    if sys.platform == "win32":
+        # SIGBREAK: Ctrl-Break, and the closing of the console window.
+        for name in (signal.SIGBREAK, signal.SIGTERM):
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(leave))
+    else:
+        for name in (signal.SIGHUP, signal.SIGTERM):
+            loop.add_signal_handler(name, leave)
+
+
+def hang_up_check(terminal: TextIO) -> Callable[[], bool] | None:
+    """A function that reports whether a terminal has gone away; None where nothing tells.
+
+    A terminal that does not control this process goes away without a signal.
+    """
+    if sys.platform == "win32" or not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(terminal, 0)
+    return lambda: any(happened & select.POLLHUP for _, happened in poll.poll(0))
+
+
+def terminal_restorer(terminal: TextIO | None, leave: bytes) -> Callable[[], None]:
+    """A function that restores a terminal's present modes, callable from any thread.
+
+    Args:
+        terminal: not necessarily one; None if there is no standard input.
+        leave: written first, if the modes have been changed since.
+    """
+    if sys.platform == "win32" or terminal is None:
+        return lambda: None
+    import termios
+
+    try:
+        descriptor = terminal.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (OSError, ValueError, AttributeError, termios.error):  # not a terminal
+        return lambda: None
+
+    def restore() -> None:
+        with suppress(OSError, termios.error):
+            if termios.tcgetattr(descriptor) != before:
+                os.write(descriptor, leave)
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+    return restore
+
+
+def is_closed_pipe(error: OSError) -> bool:
+    """Whether a write failed because its reader is gone."""
+    if isinstance(error, BrokenPipeError):
+        return True
+    return sys.platform == "win32" and error.errno == errno.EINVAL
+
+
+def prepare_standard_streams() -> None:
+    """Make standard output and error accept every character.
+
+    One that the terminal's encoding is missing is replaced. On Windows a pipe or a file would get
+    the system's code page: it gets UTF-8, as everywhere else.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = "utf-8" if sys.platform == "win32" else None
+            stream.reconfigure(encoding=encoding, errors="replace")
