@@ -12,7 +12,7 @@ from localmtp.tui.drawing.text import gauge, share
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
-    from localmtp.isolation.messages import Step
+    from localmtp.isolation.messages import OpenStep
     from localmtp.session import Choices, Session
 
 BAR = 12
@@ -45,17 +45,17 @@ def opener(
         first: the model that `drafter` is for; others take their own.
         drafter: a path; or `none`, for all models.
         offline: never download.
-        prepare: what was asked for, see `localmtp.isolation.messages.Open`.
+        prepare: what was asked for, see `localmtp.isolation.messages.OpenRequest`.
     """
 
     def opening(model: str | None, tell: Tell) -> Session:
-        from localmtp.isolation import open_apart
-        from localmtp.isolation.messages import Open
+        from localmtp.isolation import open_isolated
+        from localmtp.isolation.messages import OpenRequest
         from localmtp.models.files import NO_DRAFTER
 
         own = drafter if model == first or drafter == NO_DRAFTER else None
-        wanted = Open(model, own, offline, prepare)
-        return open_apart(wanted, lambda step: tell(_in_words(step)))
+        wanted = OpenRequest(model, own, offline, prepare)
+        return open_isolated(wanted, lambda step: tell(_in_words(step)))
 
     return opening
 
@@ -70,7 +70,7 @@ def connecting(connect: Callable[[str | None], Session]) -> Opener:
     return opening
 
 
-def _in_words(step: Step) -> str:
+def _in_words(step: OpenStep) -> str:
     from localmtp.isolation.messages import Downloading, Loading
 
     match step:

@@ -1,10 +1,10 @@
-"""A model in a process of its own, for front ends whose drawing would keep it waiting.
+"""A session whose model runs in a child process.
 
-libllama returns into Python many times a pass, and each time the thread that called it waits for
-the interpreter while another thread draws. In a process of its own the model waits for nobody; and
-one that the system ends takes no conversation with it.
+libllama calls back into Python many times per pass, and every callback waits for the interpreter
+lock while another thread draws. In its own process the model never waits, and a crash or an
+out-of-memory kill does not lose the conversation.
 """
 
-from localmtp.isolation.session import ApartSession, open_apart
+from localmtp.isolation.session import IsolatedSession, open_isolated
 
-__all__ = ["ApartSession", "open_apart"]
+__all__ = ["IsolatedSession", "open_isolated"]

@@ -1,4 +1,4 @@
-"""The process with the model: does what it is asked, one after the other."""
+"""The process with the model: handles requests one after the other."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 from localmtp.engine.events import Event, Finished, Generated
 from localmtp.errors import LocalmtpError
 from localmtp.isolation.messages import (
-    Begun,
+    AnswerEvents,
+    AnswerStarted,
     Cancel,
-    Change,
     Close,
-    Complete,
+    CompleteRequest,
     Downloading,
-    Failed,
     Loading,
-    Open,
-    Opened,
-    Passed,
-    Reply,
-    Report,
+    OpenRequest,
+    ReplyRequest,
     Request,
-    Status,
+    RequestFailed,
+    Response,
+    SessionOpened,
+    SessionStatus,
+    UpdateSettings,
 )
 from localmtp.portability import inherited
 from localmtp.session import Role
@@ -37,18 +37,19 @@ if TYPE_CHECKING:
     from localmtp.portability import Channel
     from localmtp.session.local import LocalSession
 
-EVERY_S = 1 / 20
-"""Passes are told together, and so is progress: more often than is drawn."""
+SEND_INTERVAL_S = 1 / 20
+"""Events and progress are sent in batches, a little more often than the chat draws."""
 
-SHARE = 0.005
-"""Telling waits until what it took is this share of the time since: the model waits for it."""
+SEND_SHARE = 0.005
+"""Largest share of the time that is spent on sending: the model waits meanwhile."""
 
 
 class Child:
-    """One session, and the connection to whoever asks for its answers.
+    """A session, driven by requests that arrive on a connection.
 
     Args:
-        connection: its other end is held by the parent alone: where it ends, so does this process.
+        connection: to the parent, which alone holds the other end; the process exits when it
+            closes.
     """
 
     def __init__(self, connection: Channel) -> None:
@@ -56,30 +57,31 @@ class Child:
         self._requests: SimpleQueue[Request] = SimpleQueue()
         self._session: LocalSession | None = None
         self._cancelled = 0
+        """Number of the last answer that was cancelled."""
 
     def run(self) -> None:
-        """Open a session and let it work until it is closed."""
+        """Opens a session and handles requests until `Close`."""
         try:
-            wanted: Open = self._connection.recv()
+            to_open: OpenRequest = self._connection.recv()
             Thread(target=self._listen, daemon=True).start()
-            self._session = session = self._open(wanted)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to hear it
-            self._tell(_failure(0, error))
+            self._session = session = self._open(to_open)
+        except Exception as error:  # noqa: BLE001 - every failure is reported to the parent
+            self._send(_failure(0, error))
             return
         while not isinstance(request := self._requests.get(), Close):
             match request:
-                case Change():
+                case UpdateSettings():
                     session.update_settings(request.settings)
-                    self._tell(_status(session))
-                case Reply() | Complete():
+                    self._send(_status(session))
+                case ReplyRequest() | CompleteRequest():
                     try:
                         self._answer(session, request)
                     except Exception as error:  # noqa: BLE001 - as above
-                        self._tell(_failure(request.number, error))
+                        self._send(_failure(request.number, error))
         session.close()
 
     def _listen(self) -> None:
-        """Sort requests; in a thread of its own, so that cancelling is heard at once."""
+        """Queues requests; runs in its own thread, so that `Cancel` takes effect immediately."""
         try:
             while True:
                 request: Request = self._connection.recv()
@@ -90,109 +92,112 @@ class Child:
                 if self._session:
                     self._session.cancel()
         except (EOFError, OSError):
-            # However the parent ended: nobody is left to work for, or to tell.
+            # The parent is gone.
             os._exit(0)
 
-    def _open(self, wanted: Open) -> LocalSession:
+    def _open(self, request: OpenRequest) -> LocalSession:
         from dataclasses import replace
 
         from localmtp.models import resolve
         from localmtp.session.local import open_session
 
-        told = 0.0
+        sent = 0.0
 
         def downloading(progress: Progress) -> None:
-            nonlocal told
-            if monotonic() - told > EVERY_S:
-                told = monotonic()
+            nonlocal sent
+            if monotonic() - sent > SEND_INTERVAL_S:
+                sent = monotonic()
                 done, total = progress.done_in_all, progress.total_in_all
-                self._tell(Downloading(progress.file, done, total))
+                self._send(Downloading(progress.file, done, total))
 
         def loading(part: float) -> bool:
-            nonlocal told
-            if monotonic() - told > EVERY_S:
-                told = monotonic()
-                self._tell(Loading(files.name, part))
+            nonlocal sent
+            if monotonic() - sent > SEND_INTERVAL_S:
+                sent = monotonic()
+                self._send(Loading(files.name, part))
             return True
 
         files = resolve(
-            wanted.model, drafter=wanted.drafter, offline=wanted.offline, progress=downloading
+            request.model, drafter=request.drafter, offline=request.offline, progress=downloading
         )
-        self._tell(Loading(files.name, 0.0))
-        choices, options = wanted.prepare()
+        self._send(Loading(files.name, 0.0))
+        choices, options = request.prepare()
         session = open_session(files, choices, replace(options, progress=loading))
-        template, bos = session.template_source
-        self._tell(
-            Opened(
-                session.name,
-                session.drafter_name,
-                session.settings,
-                session.device,
-                session.memory,
-                session.placement,
-                template,
-                bos,
-                _status(session),
-            )
-        )
+        self._send(_description(session))
         return session
 
-    def _answer(self, session: LocalSession, request: Reply | Complete) -> None:
+    def _answer(self, session: LocalSession, request: ReplyRequest | CompleteRequest) -> None:
         session.update_settings(request.settings)
         dropped: tuple[int, ...] = ()
-        if isinstance(request, Complete):
+        if isinstance(request, CompleteRequest):
             events = session.complete(request.text)
         else:
             session.messages = messages = list(request.messages)
-            goes_on = bool(messages) and messages[-1].role is Role.MODEL
-            events = session.resume() if goes_on else session.answer()
+            continues = bool(messages) and messages[-1].role is Role.MODEL
+            events = session.resume() if continues else session.answer()
             dropped = tuple(n for n, message in enumerate(messages) if message.dropped)
         if self._cancelled == request.number:
-            # Heard while the answer was being prepared.
+            # Cancelled while the prompt was being prepared.
             session.cancel()
-        self._tell(Begun(request.number, dropped, _status(session)))
-        self._follow(session, request.number, events)
+        self._send(AnswerStarted(request.number, dropped, _status(session)))
+        self._forward(session, request.number, events)
 
-    def _follow(self, session: LocalSession, number: int, events: Iterator[Event]) -> None:
-        """Tell events together, and at once the first token, all before it, and the end."""
-        gathered: list[Event] = []
-        begun, due = False, 0.0
+    def _forward(self, session: LocalSession, number: int, events: Iterator[Event]) -> None:
+        """Sends events in batches; those up to the first token and the last one immediately."""
+        batch: list[Event] = []
+        generating, due = False, 0.0
         for event in events:
-            gathered.append(event)
+            batch.append(event)
             now = monotonic()
-            if now >= due or not begun or isinstance(event, Finished):
-                self._tell(Passed(number, tuple(gathered), _status(session)))
-                gathered.clear()
-                begun = begun or isinstance(event, Generated)
-                due = now + max(EVERY_S, (monotonic() - now) / SHARE)
+            if now >= due or not generating or isinstance(event, Finished):
+                self._send(AnswerEvents(number, tuple(batch), _status(session)))
+                batch.clear()
+                generating = generating or isinstance(event, Generated)
+                due = now + max(SEND_INTERVAL_S, (monotonic() - now) / SEND_SHARE)
 
-    def _tell(self, report: Report) -> None:
+    def _send(self, response: Response) -> None:
         try:
-            self._connection.send(report)
+            self._connection.send(response)
         except OSError:
             os._exit(0)
 
 
-def _status(session: LocalSession) -> Status:
-    return Status(session.stats(), session.plain_tokens_per_s)
+def _status(session: LocalSession) -> SessionStatus:
+    return SessionStatus(session.stats(), session.plain_tokens_per_s)
 
 
-def _failure(number: int, error: Exception) -> Failed:
+def _description(session: LocalSession) -> SessionOpened:
+    template, bos = session.template_source
+    return SessionOpened(
+        session.name,
+        session.drafter_name,
+        session.settings,
+        session.device,
+        session.memory,
+        session.placement,
+        template,
+        bos,
+        _status(session),
+    )
+
+
+def _failure(number: int, error: Exception) -> RequestFailed:
     if isinstance(error, LocalmtpError):
-        return Failed(number, error.message, error.hint)
+        return RequestFailed(number, error.message, error.hint)
     if isinstance(error, MemoryError):
-        return Failed(number, "not enough memory", "a smaller model, quantization or context")
-    return Failed(number, f"{type(error).__name__}: {error}", "please report this")
+        hint = "use a smaller model, quantization or context"
+        return RequestFailed(number, "not enough memory", hint)
+    return RequestFailed(number, f"{type(error).__name__}: {error}", "please report this")
 
 
 def main(channel: int) -> None:
-    """Run the child's side.
+    """Runs the child.
 
     Args:
         channel: number of the inherited channel to the parent.
     """
-    # The parent decides; it closes the connection when it ends.
+    # Ctrl-C reaches the whole process group; the parent decides and closes the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Child(inherited(channel)).run()
-    # Nothing is left to do: threads that hang in a connection are not waited for.
+    # Threads that wait for a network connection must not keep the process alive.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""What the two processes say to each other: these, pickled."""
+"""Messages between the chat and the process with the model, sent as pickles."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """The first request: find, download if need be, and load."""
+class OpenRequest:
+    """The first request: resolve a model, download what is missing, load it."""
 
     model: str | None
+    """Name or path; None for the default model."""
     drafter: str | None
     offline: bool
     prepare: Callable[[], tuple[Choices, LoadOptions]]
-    """Over the model's own settings, and how it is put on the machine. Called where the model is,
-    as it imports libllama; so it has to be a function of a module, or a `partial` of one."""
+    """Returns the options of the session. Called in the child, because it imports libllama; must
+    be picklable: a function of a module, or a `partial` of one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """Answer a conversation; one that ends with the model's words is gone on with."""
+class ReplyRequest:
+    """Answer a conversation; a last message of the model is continued."""
 
     number: int
     messages: tuple[Message, ...]
@@ -38,8 +39,8 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Complete:
-    """Go on with a text as it is."""
+class CompleteRequest:
+    """Continue a raw text."""
 
     number: int
     text: str
@@ -47,66 +48,67 @@ class Complete:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """Other settings for the next answer."""
+class UpdateSettings:
+    """Replace the settings of the next answer."""
 
     settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End an answer after its current pass; the only request that does not wait its turn."""
+    """End an answer after its current pass; the only request that is not queued."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Keep what was learned, and end."""
+    """Save the pacing data and exit."""
 
 
-Request = Reply | Complete | Change | Cancel | Close
+Request = ReplyRequest | CompleteRequest | UpdateSettings | Cancel | Close
 
 
 @dataclass(frozen=True, slots=True)
-class Starting:
-    """A model is looked for."""
+class Resolving:
+    """The files of a model are being looked up."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Downloading:
-    """How far all downloads are, in bytes."""
+    """Progress of all downloads together, in bytes."""
 
     file: str
+    """The current one."""
     done: int
     total: int
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How far a file is read into memory."""
+    """Progress of loading one file."""
 
     model: str
     part: float
     """0..1"""
 
 
-Step = Starting | Downloading | Loading
+OpenStep = Resolving | Downloading | Loading
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """A session in numbers."""
+class SessionStatus:
+    """Numbers of a session."""
 
     stats: Stats
     plain_tokens_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What a session tells once, when its model is loaded."""
+class SessionOpened:
+    """Description of a session, sent once when its model is loaded."""
 
     name: str
     drafter_name: str
@@ -115,52 +117,61 @@ class Opened:
     memory: Mapping[str, int]
     placement: str
     template: str
-    """Source of the chat template; empty for a model that has none."""
+    """Source of the chat template; empty if the model has none."""
     bos: str
-    status: Status
+    status: SessionStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """An answer is about to be generated."""
+class AnswerStarted:
+    """Generation is about to start."""
 
     number: int
     dropped: tuple[int, ...]
-    """Indices of the messages that the model is not given."""
-    status: Status
+    """Indices of messages that are left out of the prompt."""
+    status: SessionStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
-    """What happened since the last one, of one pass or several."""
+class AnswerEvents:
+    """Events since the last message, of one or several passes."""
 
     number: int
     events: tuple[Event, ...]
-    status: Status
+    status: SessionStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """There is no session, or no answer, or no more of it."""
+class RequestFailed:
+    """A request failed; an answer ends here."""
 
     number: int
-    """0 for the session."""
+    """0 if the session could not be opened."""
     message: str
     hint: str
 
 
-Report = Step | Status | Opened | Begun | Passed | Failed
+Response = OpenStep | SessionStatus | SessionOpened | AnswerStarted | AnswerEvents | RequestFailed
 
 
 def _pickle_by_fields(kind: type[Any]) -> None:
-    """Pickle objects of a class as the call that makes them, whose arguments are their fields.
+    """Pickles objects of a class as a constructor call with their fields.
 
-    The usual way for frozen classes with slots asks Python for every field of every object; on the
-    thread that generates, that is time taken from the model.
+    The default for frozen dataclasses with slots looks up every field in Python, on the thread
+    that generates.
     """
     values = attrgetter(*(field.name for field in fields(kind)))
-    register(kind, lambda told: (kind, values(told)))
+    register(kind, lambda message: (kind, values(message)))
 
 
-for _kind in (Piece, Generated, Prefilled, Finished, Stats, TimeSpent, Status, Passed):
+for _kind in (
+    Piece,
+    Generated,
+    Prefilled,
+    Finished,
+    Stats,
+    TimeSpent,
+    SessionStatus,
+    AnswerEvents,
+):
     _pickle_by_fields(_kind)

@@ -1,4 +1,4 @@
-"""The process with the model, as its parent sees it."""
+"""The process with the model, as seen by its parent."""
 
 from __future__ import annotations
 
@@ -13,68 +13,75 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
-from localmtp.isolation.messages import Close, Open, Passed, Report, Request, Status
+from localmtp.isolation.messages import (
+    AnswerEvents,
+    Close,
+    OpenRequest,
+    Request,
+    Response,
+    SessionStatus,
+)
 from localmtp.portability import how_it_ended, spawn, was_killed
 
 if TYPE_CHECKING:
     from localmtp.portability import Channel
 
 CLOSING_S = 3.0
-"""For keeping what was learned, after the pass that goes on. One that takes longer is given up."""
+"""Time to finish the current pass and save the pacing data; then the process is killed."""
 
-_LAST_WORDS = 4096
-"""Bytes at the end of the standard error where the cause of an end may stand."""
+_STDERR_TAIL = 4096
+"""Bytes at the end of standard error that are searched for the cause of a crash."""
 
 
-class LostError(LocalmtpError):
+class ProcessLostError(LocalmtpError):
     """The process with the model is gone."""
 
 
 class ModelProcess:
-    """A child that answers; it ends with this process, however that ends.
+    """A child process with a model; exits when this process does, even if it is killed.
 
     `send` may be called from any thread, `receive` from one at a time.
     """
 
     def __init__(self) -> None:
         self._connection, other = Pipe()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         try:
             self._process = _spawn(other, self._stderr.fileno())
         finally:
             other.close()
-        self.status: Status | None = None
-        """The latest."""
+        self.status: SessionStatus | None = None
+        """The last one received."""
         self.is_over = False
-        self._reports: SimpleQueue[Report | None] = SimpleQueue()
+        self._responses: SimpleQueue[Response | None] = SimpleQueue()
         self._sending = Lock()
         Thread(target=self._listen, daemon=True).start()
 
-    def send(self, request: Open | Request) -> None:
-        """Ask for something; a child that is gone is told by `receive`."""
+    def send(self, request: OpenRequest | Request) -> None:
+        """Sends a request; if the process is gone, `receive` raises."""
         with self._sending, suppress(OSError):
             self._connection.send(request)
 
-    def receive(self, timeout_s: float | None = None) -> Report | None:
-        """The next report; None if there was none in time.
+    def receive(self, timeout_s: float | None = None) -> Response | None:
+        """Returns the next response, or None after `timeout_s` seconds.
 
         Raises:
-            LostError: there will be none any more.
+            ProcessLostError: the process is gone.
         """
         try:
-            report = self._reports.get(timeout=timeout_s)
+            response = self._responses.get(timeout=timeout_s)
         except Empty:
             return None
-        if report is None:
-            self._reports.put(None)
+        if response is None:
+            self._responses.put(None)
             raise self._lost()
-        return report
+        return response
 
     def end(self, patience_s: float = CLOSING_S) -> None:
-        """Let it finish, or end it if that takes too long; blocking.
+        """Asks the process to exit and waits; kills it after `patience_s` seconds.
 
         Args:
-            patience_s: 0 to end it at once.
+            patience_s: 0 kills it immediately.
         """
         if patience_s:
             self.send(Close())
@@ -86,42 +93,43 @@ class ModelProcess:
     def _listen(self) -> None:
         with suppress(EOFError, OSError):
             while True:
-                report: Report = self._connection.recv()
-                if isinstance(report, Status):
-                    self.status = report
+                response: Response = self._connection.recv()
+                if isinstance(response, SessionStatus):
+                    self.status = response
                     continue
-                if isinstance(report, Passed):
-                    self.status = report.status
-                self._reports.put(report)
+                if isinstance(response, AnswerEvents):
+                    self.status = response.status
+                self._responses.put(response)
         self._process.wait()
         self.is_over = True
-        self._reports.put(None)
+        self._responses.put(None)
 
-    def _lost(self) -> LostError:
+    def _lost(self) -> ProcessLostError:
         code = self._process.returncode
-        again = "/model NAME loads it again, or another"
+        reload = "/model NAME loads it again, or another model"
         if was_killed(code):
-            return LostError(
-                "the system ended the model's process, as it does when memory runs out",
-                hint=f"{again}; less --ctx needs less",
+            return ProcessLostError(
+                "the system killed the model's process, probably because memory ran out",
+                hint=f"{reload}; a smaller --ctx needs less memory",
             )
-        self._stderr.seek(max(0, os.fstat(self._stderr.fileno()).st_size - _LAST_WORDS))
-        said = self._stderr.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(said) if line.strip()), "")
-        why = f": {last}" if last else ""
-        return LostError(f"the model's process ended ({how_it_ended(code)}){why}", hint=again)
+        self._stderr.seek(max(0, os.fstat(self._stderr.fileno()).st_size - _STDERR_TAIL))
+        lines = self._stderr.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        reason = f": {last}" if last else ""
+        how = how_it_ended(code)
+        return ProcessLostError(f"the model's process ended ({how}){reason}", hint=reload)
 
 
 def _spawn(connection: Channel, stderr: int) -> subprocess.Popen[bytes]:
-    """Start the child on its end of a connection.
+    """Starts the child with its end of a connection.
 
-    Not by `multiprocessing`, whose helper process would need a standard error with a descriptor,
+    `multiprocessing` is not used: its helper process needs a standard error with a descriptor,
     which a full-screen program does not have.
     """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
     code = "from localmtp.isolation.child import main; main({channel})"
     return spawn(
-        # -P: nothing is imported from where the user happens to be, unless it is from there here.
+        # -P keeps modules in the working directory from shadowing installed ones.
         ["-P", "-c", code],
         connection,
         stderr=stderr,

@@ -1,4 +1,4 @@
-"""Conversations with a pair that is loaded in a process of its own."""
+"""Conversations with a pair that is loaded in a child process."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from localmtp.engine.events import Event, Finished, FinishReason, Generated
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
 from localmtp.isolation.messages import (
-    Begun,
+    AnswerEvents,
+    AnswerStarted,
     Cancel,
-    Change,
-    Complete,
+    CompleteRequest,
     Downloading,
-    Failed,
     Loading,
-    Open,
-    Opened,
-    Passed,
-    Reply,
-    Starting,
-    Status,
-    Step,
+    OpenRequest,
+    OpenStep,
+    ReplyRequest,
+    RequestFailed,
+    Resolving,
+    SessionOpened,
+    SessionStatus,
+    UpdateSettings,
 )
-from localmtp.isolation.process import LostError, ModelProcess
+from localmtp.isolation.process import ModelProcess, ProcessLostError
 from localmtp.session import Message, Session, Settings, render
 
-NOTICE_S = 0.1
-"""How soon it is noticed that a model on its way is not wanted any more."""
+POLL_INTERVAL_S = 0.1
+"""Seconds between calls of `on_step` while a model loads; the callback may raise to abort."""
 
 
-class ApartSession(Session):
-    """A conversation with a pair in another process.
+class IsolatedSession(Session):
+    """A conversation with a pair in a child process.
 
-    The messages are here; what was prefilled, and can be gone back to, is there.
+    The messages are in this process, the KV cache and its checkpoints in the child.
 
     Args:
-        process: the session ends it.
-        opened: what it told of its model.
+        process: with the model; the session ends it.
+        opened: its description of the session.
     """
 
-    def __init__(self, process: ModelProcess, opened: Opened) -> None:
+    def __init__(self, process: ModelProcess, opened: SessionOpened) -> None:
+        super().__init__(opened.name, opened.drafter_name, opened.settings)
         self._process = process
         self._number = 0
+        """Of the last answer."""
         process.status = self._status = opened.status
-        super().__init__(opened.name, opened.drafter_name, opened.settings)
         self.device, self.memory = opened.device, opened.memory
         self.placement = opened.placement
         self._template, self._bos = opened.template, opened.bos
@@ -54,11 +55,11 @@ class ApartSession(Session):
         """Replaces the settings, here and in the child, from the next answer on."""
         super().update_settings(settings)
         # The child reports back whether they leave drafting on.
-        self._process.send(Change(settings))
+        self._process.send(UpdateSettings(settings))
 
     @property
     def is_lost(self) -> bool:
-        """Whether the process with the model is gone."""
+        """True once the child process is gone."""
         return self._process.is_over
 
     @property
@@ -68,36 +69,37 @@ class ApartSession(Session):
 
     @property
     def plain_tokens_per_s(self) -> float:
-        """From passes without a draft, which automatic pacing makes now and then."""
+        """Tokens per second of passes without a draft, which automatic pacing measures."""
         return self._latest().plain_tokens_per_s
 
     def complete(self, text: str) -> Iterator[Event]:
-        """Go on with `text` as it is: BOS, no chat template, no history.
+        """Continues a raw `text`: BOS, no chat template, no history.
 
         Raises:
             LocalmtpError: as `ask`.
         """
-        return self._begin(lambda number: Complete(number, text, self.settings))
+        return self._start(lambda number: CompleteRequest(number, text, self.settings))
 
     def cancel(self) -> None:
-        """End the answer last asked for, begun or not, after its current pass; it is kept."""
+        """Ends the last requested answer after its current pass; its text is retained."""
         super().cancel()
         self._process.send(Cancel(self._number))
 
     def abandon(self) -> None:
-        """End the answer and the process, without waiting for either."""
+        """Ends the answer and the child without waiting for them."""
         self.cancel()
         Thread(target=self._process.end, daemon=True).start()
 
     def stats(self) -> Stats:
-        """The running answer in numbers, or the last one, as they were last told."""
+        """Returns the statistics of the last answer, as last reported by the child."""
         return self._latest().stats
 
     def prompt(self) -> str:
-        """What the model would be given to answer the conversation as it stands.
+        """Returns the rendered prompt that would be sent to answer the conversation now.
 
         Raises:
-            LocalmtpError: the model has no chat template, or it refuses the conversation.
+            LocalmtpError: the model has no chat template, or the template rejects the
+                conversation.
         """
         from localmtp.engine.text.chat_template import ChatTemplate
 
@@ -105,87 +107,91 @@ class ApartSession(Session):
         return render(template, self.name, self.messages, self.settings)
 
     def close(self) -> None:
-        """Let the other side keep what was learned, and end it."""
+        """Ends the child, after it has saved its pacing data."""
         super().cancel()
         self._process.send(Cancel(self._number))
         self._process.end()
 
-    def _latest(self) -> Status:
+    def _latest(self) -> SessionStatus:
         return self._process.status or self._status
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
-        return self._begin(lambda number: Reply(number, tuple(messages), self.settings), messages)
+        return self._start(
+            lambda number: ReplyRequest(number, tuple(messages), self.settings), messages
+        )
 
-    def _begin(
-        self, request: Callable[[int], Reply | Complete], messages: Sequence[Message] = ()
+    def _start(
+        self,
+        request: Callable[[int], ReplyRequest | CompleteRequest],
+        messages: Sequence[Message] = (),
     ) -> Iterator[Event]:
         self._cancelled.clear()
         self._number += 1
         self._process.send(request(self._number))
-        begun = self._hear(self._number)
-        assert isinstance(begun, Begun)
-        self._process.status = begun.status
-        for index in begun.dropped:
+        started = self._receive(self._number)
+        assert isinstance(started, AnswerStarted)
+        self._process.status = started.status
+        for index in started.dropped:
             messages[index].dropped = True
         return self._events(self._number)
 
     def _events(self, number: int) -> Iterator[Event]:
-        """The events as they come, and at the loss of the process one that ends the answer."""
-        said = ended = False
+        """Yields the events of an answer; if the child is lost, `Finished` before the error."""
+        generating = ended = False
         try:
             while not ended:
-                report = self._hear(number)
-                assert isinstance(report, Passed)
-                for event in report.events:
-                    said = said or isinstance(event, Generated)
+                response = self._receive(number)
+                assert isinstance(response, AnswerEvents)
+                for event in response.events:
+                    generating = generating or isinstance(event, Generated)
                     ended = isinstance(event, Finished)
                     yield event
-        except LostError:
-            if said:
+        except ProcessLostError:
+            if generating:
                 yield Finished(FinishReason.LOST, self.stats())
             raise
         finally:
             if not ended:
                 self._process.send(Cancel(number))
 
-    def _hear(self, number: int) -> Begun | Passed:
-        """The next report on one answer; what is left of others was not wanted.
+    def _receive(self, number: int) -> AnswerStarted | AnswerEvents:
+        """Returns the next response about an answer; skips those about earlier ones.
 
         Raises:
-            LocalmtpError: it failed there.
-            LostError: the process is gone.
+            LocalmtpError: the answer failed in the child.
+            ProcessLostError: the child is gone.
         """
         while True:
-            report = self._process.receive()
-            if isinstance(report, Failed) and report.number == number:
-                raise LocalmtpError(report.message, hint=report.hint)
-            if isinstance(report, Begun | Passed) and report.number == number:
-                return report
+            response = self._process.receive()
+            if isinstance(response, RequestFailed) and response.number == number:
+                raise LocalmtpError(response.message, hint=response.hint)
+            if isinstance(response, AnswerStarted | AnswerEvents) and response.number == number:
+                return response
 
 
-def open_apart(wanted: Open, tell: Callable[[Step], None]) -> ApartSession:
-    """Find, download if need be, and load a pair in a process of its own.
+def open_isolated(request: OpenRequest, on_step: Callable[[OpenStep], None]) -> IsolatedSession:
+    """Resolves, downloads if necessary, and loads a pair in a child process.
 
     Args:
-        wanted: what, and how.
-        tell: called with every step, and again and again while one lasts; what it raises gives
-            everything up at once.
+        request: the model and its options.
+        on_step: called with the current step, at least every `POLL_INTERVAL_S` seconds; an
+            exception that it raises ends the child immediately and propagates.
 
     Raises:
-        LocalmtpError: as `resolve` and `open_session`; or the process ended.
+        LocalmtpError: see `resolve` and `open_session`; or the child ended.
     """
     process = ModelProcess()
-    step: Step = Starting(wanted.model or "the model")
+    step: OpenStep = Resolving(request.model or "the model")
     try:
-        process.send(wanted)
+        process.send(request)
         while True:
-            tell(step)
-            match process.receive(NOTICE_S):
-                case Starting() | Downloading() | Loading() as step:
+            on_step(step)
+            match process.receive(POLL_INTERVAL_S):
+                case Resolving() | Downloading() | Loading() as step:
                     pass
-                case Opened() as opened:
-                    return ApartSession(process, opened)
-                case Failed() as failed:
+                case SessionOpened() as opened:
+                    return IsolatedSession(process, opened)
+                case RequestFailed() as failed:
                     raise LocalmtpError(failed.message, hint=failed.hint)
     except BaseException:
         process.end(0)

@@ -1,4 +1,4 @@
-"""A model in a process of its own: as good as one in this process, and its end is one line."""
+"""Sessions in a child process: equal to local ones; a crash of the child is one line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from localmtp.engine.pair import LoadOptions
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
-from localmtp.isolation import ApartSession, open_apart
-from localmtp.isolation.messages import Loading, Open, Starting, Step
-from localmtp.isolation.process import LostError
+from localmtp.isolation import IsolatedSession, open_isolated
+from localmtp.isolation.messages import Loading, OpenRequest, OpenStep, Resolving
+from localmtp.isolation.process import ProcessLostError
 from localmtp.models import resolve
 from localmtp.session import Choices, OnFull, Role
 from localmtp.session.local import open_session
@@ -37,13 +37,13 @@ def prepared(context: int, **choices: object) -> tuple[Choices, LoadOptions]:
     return Choices(**({"temperature": 0.0, "max_tokens": 40} | choices)), options  # type: ignore[arg-type]
 
 
-def opened(context: int = 1024, model: str = "nano", **choices: object) -> ApartSession:
-    wanted = Open(model, None, True, partial(prepared, context, **choices))
-    return open_apart(wanted, lambda step: None)
+def opened(context: int = 1024, model: str = "nano", **choices: object) -> IsolatedSession:
+    request = OpenRequest(model, None, True, partial(prepared, context, **choices))
+    return open_isolated(request, lambda step: None)
 
 
 @pytest.fixture
-def session() -> Iterator[ApartSession]:
+def session() -> Iterator[IsolatedSession]:
     session = opened()
     yield session
     session.close()
@@ -55,8 +55,8 @@ def finish(events: Iterator[Event]) -> Stats:
     return last.stats
 
 
-def endless(session: ApartSession) -> None:
-    """So hot that the turn hardly ends by itself."""
+def make_endless(session: IsolatedSession) -> None:
+    """A temperature at which the model rarely ends its turn."""
     hot = SamplingParams(temperature=10.0, top_k=0, top_p=1.0, seed=1)
     session.update_settings(replace(session.settings, sampling=hot, max_tokens=900, n_draft=0))
 
@@ -70,13 +70,13 @@ def children() -> list[psutil.Process]:
 
 
 def wait_until(done: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while not done():
-        assert time.monotonic() < give_up, what
+        assert time.monotonic() < deadline, what
         time.sleep(0.02)
 
 
-def test_it_says_what_a_session_here_says(session: ApartSession) -> None:
+def test_answers_equal_those_of_a_local_session(session: IsolatedSession) -> None:
     here = open_session(resolve("nano"), *prepared(1024))
     try:
         for question in ("Count from 1 to 9.", "What is MTP?"):
@@ -91,7 +91,7 @@ def test_it_says_what_a_session_here_says(session: ApartSession) -> None:
         here.close()
 
 
-def test_every_token_comes_once_with_its_origin_and_drafts(session: ApartSession) -> None:
+def test_every_token_arrives_once_with_its_origin_and_drafts(session: IsolatedSession) -> None:
     events = list(session.ask("Count from 1 to 20."))
     passes = [event for event in events if isinstance(event, Generated)]
     assert len(passes) == session.stats().target_passes + 1
@@ -100,7 +100,7 @@ def test_every_token_comes_once_with_its_origin_and_drafts(session: ApartSession
     assert text == session.messages[-1].text
 
 
-def test_going_back_prefills_next_to_nothing(session: ApartSession) -> None:
+def test_going_back_reuses_the_prompt(session: IsolatedSession) -> None:
     finish(session.ask("Count from 1 to 9. " * 12))
     first = session.messages[-1].text
     finish(session.ask(LONG * 10))
@@ -111,7 +111,7 @@ def test_going_back_prefills_next_to_nothing(session: ApartSession) -> None:
     assert session.messages[-1].text == first
 
 
-def test_a_cut_answer_is_gone_on_with(session: ApartSession) -> None:
+def test_a_cut_answer_is_continued(session: IsolatedSession) -> None:
     session.update_settings(replace(session.settings, max_tokens=30))
     finish(session.ask("Count from 1 to 30."))
     whole = session.messages[-1].text
@@ -124,7 +124,7 @@ def test_a_cut_answer_is_gone_on_with(session: ApartSession) -> None:
     assert len(session.messages) == 2
 
 
-def test_settings_are_told_and_drafting_follows(session: ApartSession) -> None:
+def test_updated_settings_reach_the_child(session: IsolatedSession) -> None:
     assert session.drafting == "on"
     session.update_settings(replace(session.settings, n_draft=0))
     wait_until(lambda: session.drafting.startswith("off: "), "drafting is off")
@@ -132,8 +132,8 @@ def test_settings_are_told_and_drafting_follows(session: ApartSession) -> None:
     assert finish(session.complete("one, two, three,")).drafted == 0
 
 
-def test_cancelling_keeps_what_was_said(session: ApartSession) -> None:
-    endless(session)
+def test_a_cancelled_answer_is_retained(session: IsolatedSession) -> None:
+    make_endless(session)
     events = session.complete("one, two, three,")
     for event in events:
         if isinstance(event, Generated):
@@ -145,7 +145,7 @@ def test_cancelling_keeps_what_was_said(session: ApartSession) -> None:
     assert 0 < last.stats.completion_tokens < 900
 
 
-def test_an_answer_cancelled_before_it_is_advanced_does_not_begin(session: ApartSession) -> None:
+def test_an_answer_cancelled_before_its_first_event_stays_empty(session: IsolatedSession) -> None:
     events = session.ask(LONG)
     session.cancel()
     *_, last = events
@@ -154,7 +154,7 @@ def test_an_answer_cancelled_before_it_is_advanced_does_not_begin(session: Apart
     assert finish(session.ask("Hi")).completion_tokens > 0
 
 
-def test_an_answer_that_nobody_reads_does_not_get_into_the_next(session: ApartSession) -> None:
+def test_an_abandoned_answer_does_not_leak_into_the_next(session: IsolatedSession) -> None:
     asked = session.ask("Count from 1 to 30.")
     next(asked)
     asked.close()  # type: ignore[attr-defined]
@@ -166,14 +166,14 @@ def test_an_answer_that_nobody_reads_does_not_get_into_the_next(session: ApartSe
     assert session.messages[-1].text == second
 
 
-def test_what_is_wrong_is_said_as_here(session: ApartSession) -> None:
+def test_errors_equal_those_of_a_local_session(session: IsolatedSession) -> None:
     with pytest.raises(LocalmtpError, match="and the context 1024"):
         session.ask(LONG * 200)
     assert session.messages == []
     assert finish(session.ask("Hi")).completion_tokens > 0
 
 
-def test_messages_that_are_dropped_are_marked() -> None:
+def test_dropped_messages_are_marked() -> None:
     session = opened(context=256, on_full=OnFull.DROP)
     try:
         for number in range(8):
@@ -186,11 +186,11 @@ def test_messages_that_are_dropped_are_marked() -> None:
         session.close()
 
 
-def test_steps_are_told_while_it_opens_and_no_model_is_one_line(tmp_path: Path) -> None:
-    steps: list[Step] = []
-    wanted = Open("nano", None, True, partial(prepared, 256))
-    open_apart(wanted, steps.append).close()
-    assert isinstance(steps[0], Starting)
+def test_steps_are_reported_while_loading_and_a_bad_file_is_one_line(tmp_path: Path) -> None:
+    steps: list[OpenStep] = []
+    request = OpenRequest("nano", None, True, partial(prepared, 256))
+    open_isolated(request, steps.append).close()
+    assert isinstance(steps[0], Resolving)
     assert any(isinstance(step, Loading) and step.model == "nano" for step in steps)
     (tmp_path / "not.gguf").write_bytes(b"this is no model")
     with pytest.raises(LocalmtpError, match="not a GGUF file"):
@@ -198,20 +198,20 @@ def test_steps_are_told_while_it_opens_and_no_model_is_one_line(tmp_path: Path) 
     assert not children()
 
 
-class GivenUpError(Exception):
+class AbortedError(Exception):
     pass
 
 
-def test_giving_up_a_model_on_its_way_leaves_no_process() -> None:
-    def give_up(step: Step) -> None:
-        raise GivenUpError
+def test_aborting_a_load_leaves_no_process() -> None:
+    def abort(step: OpenStep) -> None:
+        raise AbortedError
 
-    with pytest.raises(GivenUpError):
-        open_apart(Open("nano", None, True, partial(prepared, 256)), give_up)
+    with pytest.raises(AbortedError):
+        open_isolated(OpenRequest("nano", None, True, partial(prepared, 256)), abort)
     assert not children()
 
 
-def test_closing_keeps_what_was_learned_and_leaves_no_process(
+def test_closing_saves_pacing_data_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -223,12 +223,14 @@ def test_closing_keeps_what_was_learned_and_leaves_no_process(
     assert not children()
 
 
-def test_a_killed_model_ends_the_answer_in_one_line_and_keeps_it(session: ApartSession) -> None:
-    endless(session)
+def test_a_killed_child_ends_the_answer_with_one_line_and_retains_it(
+    session: IsolatedSession,
+) -> None:
+    make_endless(session)
     (process,) = children()
     reasons = []
-    cause = "exit code" if sys.platform == "win32" else "memory runs out"
-    with pytest.raises(LostError, match=cause) as caught:
+    cause = "exit code" if sys.platform == "win32" else "memory ran out"
+    with pytest.raises(ProcessLostError, match=cause) as caught:
         for event in session.ask("Tell a long story. " * 20):
             if isinstance(event, Generated):
                 process.kill()
@@ -238,20 +240,20 @@ def test_a_killed_model_ends_the_answer_in_one_line_and_keeps_it(session: ApartS
     assert reasons == [FinishReason.LOST]
     assert session.messages[-1].role is Role.MODEL and session.messages[-1].text
     assert session.is_lost
-    with pytest.raises(LostError):
+    with pytest.raises(ProcessLostError):
         session.ask("Are you there?")
 
 
-def test_a_model_that_crashes_says_how(session: ApartSession) -> None:
+def test_a_crash_names_the_signal(session: IsolatedSession) -> None:
     if sys.platform == "win32":
         pytest.skip("Windows has no signals to send")
     (process,) = children()
     process.send_signal(signal.SIGSEGV)
-    with pytest.raises(LostError, match="SIGSEGV"):
+    with pytest.raises(ProcessLostError, match="SIGSEGV"):
         session.ask("Are you there?")
 
 
-def test_an_interrupt_is_for_the_parent_alone(session: ApartSession) -> None:
+def test_an_interrupt_does_not_reach_the_child(session: IsolatedSession) -> None:
     if sys.platform == "win32":
         pytest.skip("Windows has no process groups to compare")
     (process,) = children()
@@ -261,7 +263,7 @@ def test_an_interrupt_is_for_the_parent_alone(session: ApartSession) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "answering"])
-def test_the_model_ends_with_a_parent_that_is_killed(busy: bool) -> None:
+def test_the_child_exits_when_its_parent_is_killed(busy: bool) -> None:
     code = f"""
 from tests.isolation.test_session import opened
 session = opened(max_tokens=900, n_draft=0)
@@ -281,7 +283,7 @@ input()
     wait_until(lambda: not child.is_running() or child.status() == "zombie", "the child ends")
 
 
-def test_nothing_is_imported_from_where_the_user_is(
+def test_nothing_is_imported_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')")
