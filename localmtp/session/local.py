@@ -41,7 +41,7 @@ class LocalSession(Session):
         pair: loaded; the session closes it.
         files: where it came from.
         choices: over the model's own settings.
-        experience: where automatic pacing begins, and what it has learned is kept.
+        pacing_store: where automatic pacing starts from, and saves what it measured.
         report: how the pair was loaded.
     """
 
@@ -50,13 +50,13 @@ class LocalSession(Session):
         pair: Pair,
         files: ModelFiles,
         choices: Choices,
-        experience: PacingStore | None = None,
+        pacing_store: PacingStore | None = None,
         report: LoadReport | None = None,
     ) -> None:
         super().__init__(files.name, files.drafter_name, choices.settings(default_sampling(pair)))
         self.trace: Trace | None = None
         """Records the rounds of the answers that begin from now on."""
-        self._experience = experience
+        self._pacing_store = pacing_store
         self._pair = pair
         self._why_no_drafter = files.why_no_drafter
         self._auto: dict[bool, AutoPacing] = {}
@@ -109,9 +109,9 @@ class LocalSession(Session):
 
     def close(self) -> None:
         """Keep what was learned, and free the pair."""
-        if self._experience:
+        if self._pacing_store:
             for greedy, pacing in self._auto.items():
-                self._experience.keep(pacing.learned, greedy=greedy)
+                self._pacing_store.save(pacing.learned, greedy=greedy)
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -182,7 +182,7 @@ class LocalSession(Session):
         greedy = self.settings.sampling.temperature == 0
         if greedy not in self._auto:
             # Confidence means something else in each.
-            kept = self._experience and self._experience.recall(greedy=greedy)
+            kept = self._pacing_store and self._pacing_store.load(greedy=greedy)
             self._auto[greedy] = AutoPacing(kept or None, self._pair.target.threads.now)
         return self._auto[greedy]
 

@@ -1,8 +1,9 @@
-"""What automatic pacing learned about a pair on this machine, kept between runs."""
+"""What automatic pacing measured of a pair on this machine, saved between runs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -13,40 +14,42 @@ from localmtp.errors import LocalmtpError
 from localmtp.paths import pacing_store
 
 _FORMAT = 2
-"""Goes up when what is kept changes its meaning; older files are then not looked at."""
+"""Incremented when the meaning of the data changes; files of other formats are ignored."""
 
 
 class PacingStore:
-    """The memory of one pair, loaded in one way.
+    """The saved pacing data of one pair, loaded in one way.
 
-    Each combination of files, machine and way of loading has a file of its own, and no two runs of
-    different ones write to the same. It only saves learning: a file that is missing, damaged or
-    cannot be written changes nothing else.
+    Every combination of files, machine and load options has its own file. The data only saves
+    warm-up: a file that is missing, damaged or not writable is ignored.
 
     Args:
-        directory: for all pairs; None for the user's own.
-        parts: what makes this combination: files with their sizes, threads, devices.
+        parts: strings that identify the combination: file names and sizes, threads, devices.
+        directory: of all files; None for the user's state directory.
     """
 
-    def __init__(self, parts: list[str], directory: Path | None = None) -> None:
+    def __init__(self, parts: Sequence[str], directory: Path | None = None) -> None:
         self._directory = directory or pacing_store()
-        self._name = sha256("\n".join(parts).encode()).hexdigest()[:16]
+        self._name = sha256("\n".join(parts).encode(errors="replace")).hexdigest()[:16]
 
-    def recall(self, *, greedy: bool) -> Learned | None:
-        """What was last kept."""
+    def load(self, *, greedy: bool) -> Learned | None:
+        """Returns the data that was saved last; None if there is none.
+
+        Args:
+            greedy: greedy and sampled answers are measured separately.
+        """
         try:
-            kept = json.loads(self._path(greedy=greedy).read_text("utf-8"))
-            return Learned.load(kept)
+            return Learned.load(json.loads(self._path(greedy=greedy).read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def keep(self, learned: Learned, *, greedy: bool) -> None:
-        """Writes it; does nothing where that is not possible."""
+    def save(self, learned: Learned, *, greedy: bool) -> None:
+        """Replaces the saved data, if the file can be written."""
         path = self._path(greedy=greedy)
         with suppress(OSError, LocalmtpError):
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(path, json.dumps(learned.dump()), durable=False)
 
     def _path(self, *, greedy: bool) -> Path:
-        way = "greedy" if greedy else "sampled"
-        return self._directory / f"{self._name}-{way}-{_FORMAT}.json"
+        mode = "greedy" if greedy else "sampled"
+        return self._directory / f"{self._name}-{mode}-{_FORMAT}.json"

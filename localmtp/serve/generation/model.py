@@ -57,10 +57,10 @@ class ServedModel:
         self._why_no_drafter = files.why_no_drafter
         self._metrics = metrics
         self._pair, _ = load_pair(files, options)
-        self._experience = pacing_store_for(files, options)
+        self._pacing_store = pacing_store_for(files, options)
         # By whether choices are greedy: confidence means something else in each.
         self._learned = {
-            greedy: self._experience.recall(greedy=greedy) or Learned() for greedy in (False, True)
+            greedy: self._pacing_store.load(greedy=greedy) or Learned() for greedy in (False, True)
         }
         self._shared = SharedPacing(self._pair.target.threads.now)
         self._batching = Batching(self._pair.targets, self._pair.mtp, self._shared)
@@ -175,7 +175,7 @@ class ServedModel:
     def close(self) -> None:
         """Keep what pacing learned, and free the pair."""
         for greedy, learned in self._learned.items():
-            self._experience.keep(learned, greedy=greedy)
+            self._pacing_store.save(learned, greedy=greedy)
         self._pair.close()
 
     def _forget(self, generation: Generation, reason: str) -> None:
