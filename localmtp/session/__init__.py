@@ -1,4 +1,4 @@
-"""Conversations: history, prompt, generation, statistics."""
+"""Sessions: conversations with a model, their settings and prompts."""
 
 from localmtp.session.base import (
     Choices,

@@ -1,4 +1,4 @@
-"""A conversation: history, prompt, generation, statistics."""
+"""Conversations: messages, settings, and the interface of every session."""
 
 from __future__ import annotations
 
@@ -19,54 +19,55 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
-    """Who speaks."""
+    """Author of a message."""
 
     USER = "user"
     MODEL = "model"
 
 
 class OnFull(StrEnum):
-    """What happens when a conversation outgrows the context."""
+    """Behaviour when a conversation outgrows the context."""
 
     STOP = "stop"
-    """Answers end where the context does; then the conversation has to."""
+    """The answer ends at the last position of the context; further questions are an error."""
     DROP = "drop"
-    """The oldest exchanges are left out, down to half of the context; the system prompt stays."""
+    """The oldest exchanges are left out of the prompt until half of the context is free. The
+    system prompt stays."""
 
 
 @dataclass(slots=True)
 class Message:
-    """One turn."""
+    """One turn of a conversation."""
 
     role: Role
     text: str
     thought: str = ""
     finish: FinishReason | None = None
-    """Of a model's message: None while it grows."""
+    """None for a user's message and while the answer is being generated."""
     stats: Stats | None = None
     dropped: bool = False
-    """Whether the model is no longer given it, see `OnFull`."""
+    """Left out of the prompt, see `OnFull.DROP`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How answers are generated; may change between two of them."""
+    """Settings of the next answer."""
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
     n_draft: int | None = None
-    """Draft length; None: paced automatically, 0: no drafting."""
+    """Draft length; None: automatic, 0: no drafting."""
     max_tokens: int | None = None
-    """Longest answer; None: until the context is full."""
+    """Longest answer, in tokens; None: until the context is full."""
     system: str = ""
     think: bool = False
     on_full: OnFull = OnFull.STOP
     exact: bool = False
-    """Of greedy answers: settle near-ties with a pass of one token."""
+    """Resolve near-ties of greedy answers with a pass of one token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a user asked for; None leaves it to the model or the program."""
+    """Settings that the user chose; None stands for the model's or the program's default."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -81,7 +82,7 @@ class Choices:
     exact: bool = False
 
     def settings(self, default: SamplingParams) -> Settings:
-        """These choices over the model's own sampling."""
+        """Returns complete settings, with the model's `default` sampling where none is chosen."""
         fields = ("temperature", "top_k", "top_p", "min_p", "seed")
         chosen = {name: getattr(self, name) for name in fields}
         return Settings(
@@ -96,16 +97,16 @@ class Choices:
 
 
 class Session(ABC):
-    """One conversation, with a model on this machine or elsewhere.
+    """A conversation with a model, on this machine or on a server.
 
-    Generating methods return iterators of events and do their work as these are advanced; one
-    runs at a time. `cancel` and `stats` may be called from any thread.
+    Methods that generate return an iterator of events and work only while it is advanced. One
+    answer is generated at a time. `cancel` and `stats` may be called from any thread.
 
     Args:
         name: of the model.
-        drafter_name: empty when there is none, or it is not known.
-        settings: may be replaced between answers.
-        place: where the model answers, in words.
+        drafter_name: empty if there is none or it is unknown.
+        settings: of the first answer.
+        place: human-readable description of where the model runs.
     """
 
     def __init__(
@@ -121,11 +122,12 @@ class Session(ABC):
         self.messages: list[Message] = []
         self._settings = settings
         self.device = ""
-        """What computes, in words; empty where that is not known."""
+        """Human-readable name of what computes; empty if unknown."""
         self.memory: Mapping[str, int] = {}
-        """Bytes by what takes them; empty where that is not known."""
+        """Predicted bytes of the target, the drafter, the KV cache and the buffers; empty if
+        unknown."""
         self.placement = ""
-        """How the model was placed in memory, as one line; empty if there was no choice."""
+        """One line about how the model was placed in memory; empty if nothing was chosen."""
         self._cancelled = threading.Event()
 
     @property
@@ -139,16 +141,16 @@ class Session(ABC):
 
     @property
     def plain_tokens_per_s(self) -> float:
-        """The speed without drafting, from passes that were made without; 0 where none was."""
+        """Decoding speed without drafting, in tokens per second; 0 if it was not measured."""
         return 0.0
 
     @property
     @abstractmethod
     def drafting(self) -> str:
-        """`on`, `off: REASON`, or `unknown: REASON` where another engine does not tell."""
+        """`on`, `off: REASON`, or `unknown: REASON` if another engine does not report it."""
 
     def ask(self, text: str) -> Iterator[Event]:
-        """Add a user's message and answer it.
+        """Appends a user's message and answers it.
 
         Raises:
             LocalmtpError: the message is empty, or the conversation does not fit the context.
@@ -163,7 +165,7 @@ class Session(ABC):
             raise
 
     def answer(self) -> Iterator[Event]:
-        """Answer the last user message.
+        """Answers the last user's message.
 
         Raises:
             LocalmtpError: as `ask`.
@@ -174,7 +176,7 @@ class Session(ABC):
         return self._follow(events, message)
 
     def resume(self) -> Iterator[Event]:
-        """Go on with the last model message, which was cut.
+        """Continues the last message, an answer that was cut off.
 
         Raises:
             LocalmtpError: as `ask`.
@@ -183,47 +185,48 @@ class Session(ABC):
 
     @abstractmethod
     def complete(self, text: str) -> Iterator[Event]:
-        """Go on with `text` as it is: BOS, no chat template, no history.
+        """Continues a raw `text`: BOS, no chat template, no history.
 
         Raises:
             LocalmtpError: as `ask`.
         """
 
     def cancel(self) -> None:
-        """End the answer last asked for, begun or not, after its current pass; it is kept."""
+        """Ends the last requested answer after its current pass; its text is retained."""
         self._cancelled.set()
 
     def abandon(self) -> None:
-        """As `cancel`, and sooner where that can be: the program ends."""
+        """Ends the answer as soon as possible, because the program exits."""
         self.cancel()
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing will answer any more."""
+        """True once the session cannot answer any more."""
         return False
 
     @abstractmethod
     def stats(self) -> Stats:
-        """The running answer in numbers, or the last one."""
+        """Returns the statistics of the running answer, or of the last one."""
 
     @abstractmethod
     def prompt(self) -> str:
-        """What the model would be given to answer the conversation as it stands.
+        """Returns the rendered prompt that would be sent to answer the conversation now.
 
         Raises:
-            LocalmtpError: the model has no chat template, or it refuses the conversation.
+            LocalmtpError: the model has no chat template, or the template rejects the
+                conversation.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the model takes."""
+        """Frees the model or closes the connection."""
 
     @abstractmethod
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
-        """Answer a conversation; one that ends with the model's words is gone on with."""
+        """Answers a conversation; a last message of the model is continued."""
 
     def _follow(self, events: Iterator[Event], message: Message) -> Iterator[Event]:
-        """Let the message grow with the events; what was said stays, however it ends."""
+        """Appends the generated text to a message, which retains it however the answer ends."""
         message.finish = None
         try:
             for event in events:
@@ -248,16 +251,16 @@ _CHAT_ROLES = {Role.USER: "user", Role.MODEL: "assistant"}
 def render(
     template: ChatTemplate | None, name: str, messages: Sequence[Message], settings: Settings
 ) -> str:
-    """What a model is given to answer a conversation.
+    """Renders a conversation as the prompt of its next answer.
 
     Args:
         template: the model's own; None if it has none.
-        name: of the model.
+        name: of the model, for errors.
         messages: the conversation.
-        settings: for the system prompt, and whether to think.
+        settings: the system prompt, and whether to think.
 
     Raises:
-        LocalmtpError: there is no template, or it refuses the conversation.
+        LocalmtpError: there is no template, or it rejects the conversation.
     """
     if template is None:
         raise LocalmtpError(

@@ -1,4 +1,4 @@
-"""Conversations with a pair that is loaded here."""
+"""Conversations with a pair that is loaded in this process."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ from localmtp.session.pacing_store import PacingStore
 from localmtp.session.prompts import chat_template, prompt_tokens, template_source
 
 _FREE = 8
-"""When less than this part of the context is free for an answer, it counts as full."""
+"""A context with less than 1/8 free for the answer counts as full."""
 
 _CAUTION = 0.9
-"""Of the letters that seem to be too many: another part of them may be more tokens."""
+"""Share of the characters in excess that is dropped at a time: characters per token vary, and
+dropping too much cannot be undone."""
 
 
 class LocalSession(Session):
-    """A conversation with a pair that is loaded here.
+    """A conversation with a pair that is loaded in this process.
 
     Args:
-        pair: loaded; the session closes it.
-        files: where it came from.
-        choices: over the model's own settings.
-        pacing_store: where automatic pacing starts from, and saves what it measured.
+        pair: closed by the session.
+        files: of the pair.
+        choices: the user's settings; the model's defaults for the rest.
+        pacing_store: loads and saves what automatic pacing measured; None to start without.
         report: how the pair was loaded.
     """
 
@@ -55,7 +56,7 @@ class LocalSession(Session):
     ) -> None:
         super().__init__(files.name, files.drafter_name, choices.settings(default_sampling(pair)))
         self.trace: Trace | None = None
-        """Records the rounds of the answers that begin from now on."""
+        """Records the rounds of later answers."""
         self._pacing_store = pacing_store
         self._pair = pair
         self._why_no_drafter = files.why_no_drafter
@@ -65,7 +66,7 @@ class LocalSession(Session):
         report = report or LoadReport()
         self.device, self.memory, self.placement = report.device, report.memory, report.placement
         self._known: list[int] = []
-        """The last prompt and its answer, as token ids."""
+        """Token ids of the last prompt and its answer."""
 
     @property
     def drafting(self) -> str:
@@ -76,70 +77,75 @@ class LocalSession(Session):
 
     @property
     def template_source(self) -> tuple[str, str]:
-        """See `prompts.template_source`."""
+        """Source of the chat template and text of BOS, see `prompts.template_source`."""
         return template_source(self._pair)
 
     @property
     def plain_tokens_per_s(self) -> float:
-        """From passes without a draft, which automatic pacing makes now and then."""
+        """Tokens per second of passes without a draft, which automatic pacing measures."""
         auto = self._auto.get(self.settings.sampling.temperature == 0)
         return auto.plain_tokens_per_s if auto else 0.0
 
     def complete(self, text: str) -> Iterator[Event]:
-        """Go on with `text` as it is: BOS, no chat template, no history.
+        """Continues a raw `text`: BOS, no chat template, no history.
 
         Raises:
             LocalmtpError: as `ask`.
         """
         if not text:
-            raise LocalmtpError("the prompt is empty", hint="give some text to go on with")
+            raise LocalmtpError("the prompt is empty", hint="give a text to continue")
         return self._generate(prompt_tokens(self._pair, text), Channel.ANSWER)
 
     def stats(self) -> Stats:
-        """The running answer in numbers, or the last one."""
+        """Returns the statistics of the running answer, or of the last one."""
         return replace(self._counters.snapshot(), drafting=self.drafting)
 
     def prompt(self) -> str:
-        """What the model would be given to answer the conversation as it stands.
+        """Returns the rendered prompt that would be sent to answer the conversation now.
 
         Raises:
-            LocalmtpError: the model has no chat template, or it refuses the conversation.
+            LocalmtpError: the model has no chat template, or the template rejects the
+                conversation.
         """
         return self._render(self.messages)
 
     def close(self) -> None:
-        """Keep what was learned, and free the pair."""
+        """Saves the pacing data and frees the pair."""
         if self._pacing_store:
             for greedy, pacing in self._auto.items():
                 self._pacing_store.save(pacing.learned, greedy=greedy)
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
-        begun, channel = "", Channel.ANSWER
+        prefix, channel = "", Channel.ANSWER
         if messages and messages[-1].role is Role.MODEL:
             *messages, last = messages
-            begun = as_written(last.thought, last.text)
+            prefix = as_written(last.thought, last.text)
             channel = Channel.THOUGHT if last.thought and not last.text else Channel.ANSWER
         if self.settings.on_full is OnFull.DROP:
-            self._make_room(messages, begun)
-        text = self._render(messages) + begun
+            self._drop_excess(messages, prefix)
+        text = self._render(messages) + prefix
         return self._generate(prompt_tokens(self._pair, text, self._known), channel)
 
-    def _make_room(self, messages: Sequence[Message], begun: str) -> None:
-        """Drop the oldest exchanges of a conversation that fills the context.
+    def _drop_excess(self, messages: Sequence[Message], prefix: str) -> None:
+        """Drops the oldest exchanges if the conversation fills the context.
 
-        Down to half of it: each time, the rest has to be prefilled anew.
+        Half of the context is freed: after each drop the rest of the prompt is prefilled again.
+
+        Args:
+            messages: the conversation, without an answer that is being continued.
+            prefix: the text of that answer; may be empty.
         """
         n_ctx = self._pair.target.n_ctx
         most = n_ctx - n_ctx // _FREE
         vocab = self._pair.target.vocab
         while True:
-            text = self._render(messages) + begun
+            text = self._render(messages) + prefix
             used = len(retokenize(vocab, text, self._known))
             if used <= most:
                 return
             most = n_ctx // 2
-            # By letters, and a little less: every look at a long conversation takes long.
+            # Estimated from characters, because tokenizing a long conversation is slow.
             spare = int(_CAUTION * len(text) * (used - most) / used)
             if not _drop_oldest(messages, spare):
                 return
@@ -197,7 +203,7 @@ class LocalSession(Session):
 
 
 def default_sampling(pair: Pair) -> SamplingParams:
-    """What the GGUF recommends (`general.sampling.*`), else Gemma 4's defaults."""
+    """Returns the GGUF's recommended sampling (`general.sampling.*`), else Gemma 4's defaults."""
     metadata, default = pair.target.model.metadata, SamplingParams()
     return SamplingParams(
         temperature=float(metadata.get("general.sampling.temp", default.temperature)),
@@ -207,21 +213,25 @@ def default_sampling(pair: Pair) -> SamplingParams:
     )
 
 
-def _drop_oldest(messages: Sequence[Message], letters: int) -> bool:
-    """Drop the oldest exchanges, at least one and never the last, that together have no more."""
-    kept = [m for m in messages if not m.dropped]
-    starts = [i for i, m in enumerate(kept) if i and m.role is Role.USER]
-    lengths = list(accumulate(len(m.text) for m in kept))
-    later = max((i for i in starts if lengths[i - 1] <= letters), default=min(starts, default=0))
-    for message in kept[:later]:
+def _drop_oldest(messages: Sequence[Message], characters: int) -> bool:
+    """Drops the oldest exchanges with at most `characters` in total: at least one, never the last.
+
+    Returns:
+        False if only one exchange was left.
+    """
+    present = [m for m in messages if not m.dropped]
+    starts = [i for i, m in enumerate(present) if i and m.role is Role.USER]
+    lengths = list(accumulate(len(m.text) for m in present))
+    first = max((i for i in starts if lengths[i - 1] <= characters), default=min(starts, default=0))
+    for message in present[:first]:
         message.dropped = True
-    return later > 0
+    return first > 0
 
 
 def open_session(
     files: ModelFiles, choices: Choices | None = None, options: LoadOptions | None = None
 ) -> LocalSession:
-    """Load a pair and begin a conversation with it.
+    """Loads a pair and starts a conversation with it.
 
     Raises:
         LocalmtpError: see `load_pair`.
@@ -233,12 +243,12 @@ def open_session(
 
 
 def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:
-    """What pacing learned about a pair that is loaded in this way."""
+    """Returns the pacing data of a pair with these load options on this machine."""
     paths = [files.target, files.drafter] if files.drafter else [files.target]
-    circumstances = [
+    parts = [
         *(f"{path.name} {path.stat().st_size}" for path in paths),
         f"{options.threads or machine.cores()} threads, GPU layers {options.gpu_layers}",
         machine.processor(),
         *(device.description for device in devices()),
     ]
-    return PacingStore(circumstances)
+    return PacingStore(parts)

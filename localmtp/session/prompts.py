@@ -1,4 +1,4 @@
-"""What a pair is prompted with: its own template, and text as token ids."""
+"""Prompts of a loaded pair: its chat template, and text as token ids."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from localmtp.errors import LocalmtpError
 
 
 def template_source(pair: Pair) -> tuple[str, str]:
-    """The target's own template, empty for a model that has none, and what it prints for BOS."""
+    """Returns the target's chat template, empty if it has none, and the text of its BOS token."""
     vocab = pair.target.vocab
     bos = vocab.piece(vocab.bos, special=True).decode()
     return pair.target.model.metadata.get("tokenizer.chat_template", ""), bos
 
 
 def chat_template(pair: Pair) -> ChatTemplate | None:
-    """The target's own; None for a model that has none.
+    """Returns the target's compiled chat template; None if it has none.
 
     Raises:
         LocalmtpError: the template is not valid.
@@ -28,21 +28,31 @@ def chat_template(pair: Pair) -> ChatTemplate | None:
 
 
 def prompt_tokens(pair: Pair, text: str, *known: Sequence[int]) -> list[int]:
-    """Token ids with BOS exactly once.
+    """Tokenizes a prompt, with exactly one BOS.
 
     Args:
-        pair: whose target is prompted.
-        text: the prompt.
-        known: see `spell`.
+        pair: its target's vocabulary is used.
+        text: the rendered prompt.
+        known: token ids of earlier prompts and answers, see `retokenize`.
 
     Raises:
-        LocalmtpError: they leave no room in the context for an answer.
+        LocalmtpError: the prompt leaves no position in the context for an answer.
     """
     vocab, n_ctx = pair.target.vocab, pair.target.n_ctx
     tokens = retokenize(vocab, text, *known)
     if len(tokens) >= n_ctx:
         raise LocalmtpError(
             f"the prompt has {len(tokens)} tokens and the context {n_ctx}",
-            hint=f"a larger context, if the model and the memory allow: --ctx {2 * n_ctx}",
+            hint=_context_hint(len(tokens), n_ctx, pair.target.model.n_ctx_train),
         )
     return tokens
+
+
+def _context_hint(needed: int, n_ctx: int, limit: int) -> str:
+    """Proposes a context with space for an answer, never one that the model would refuse."""
+    if needed >= limit:
+        return f"shorten it: the model's largest context has {limit} tokens"
+    larger = n_ctx
+    while larger < needed + needed // 4:
+        larger *= 2
+    return f"a larger context, if the memory allows: --ctx {min(larger, limit)}"
