@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -43,9 +44,10 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert link.read_text() == "two"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_pipe_is_written_to(tmp_path: Path, linked: bool) -> None:
+    if sys.platform == "win32":
+        pytest.skip("needs named pipes in folders")
     pipe = path = tmp_path / "pipe"
     os.mkfifo(pipe)
     if linked:

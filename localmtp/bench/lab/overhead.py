@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 from llama_cpp import llama_cpp as capi
 
 from localmtp.bench.lab.checkout import imports_from_tests
@@ -185,7 +186,7 @@ def main() -> None:
                     sampler = Lifted(sampler, inside)
                 print(f"temperature {temperature:g}:", end=" ")
                 measure(pair, sampler, asked.drafts, asked.rounds, inside)
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    print(f"load average {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
 if __name__ == "__main__":

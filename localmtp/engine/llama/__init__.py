@@ -9,7 +9,7 @@ llama-cpp-python is pinned exactly.
 from localmtp.engine.llama.batch import Batch
 from localmtp.engine.llama.context import Context, Floats, StateBytes
 from localmtp.engine.llama.grammar import Grammar
-from localmtp.engine.llama.library import gbnf, library, log_lines, system_info
+from localmtp.engine.llama.library import Functions, gbnf, log_lines, system_info
 from localmtp.engine.llama.model import ALL_LAYERS, Model
 from localmtp.engine.llama.ranking import CANDIDATE, Ranking
 from localmtp.engine.llama.vocab import TokenIds, Vocab
@@ -20,6 +20,7 @@ __all__ = [
     "Batch",
     "Context",
     "Floats",
+    "Functions",
     "Grammar",
     "Model",
     "Ranking",
@@ -27,7 +28,6 @@ __all__ = [
     "TokenIds",
     "Vocab",
     "gbnf",
-    "library",
     "log_lines",
     "system_info",
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from localmtp.engine.llama import library, log_lines
+from localmtp.engine.llama import Functions, log_lines
 from localmtp.errors import LocalmtpError
 
 Floats = NDArray[np.float32]
@@ -64,8 +64,7 @@ class _QuantizeParams(ctypes.Structure):
     )
 
 
-# The same library once more: llama_cpp's bindings have set types on their own functions.
-_lib = ctypes.CDLL(library()._name)
+_lib = Functions()
 _lib.ggml_quantize_chunk.restype = ctypes.c_size_t
 _lib.ggml_quantize_chunk.argtypes = (
     *(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),

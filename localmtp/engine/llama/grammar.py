@@ -11,13 +11,13 @@ import weakref
 
 import numpy as np
 
-from localmtp.engine.llama.library import library, log_lines
+from localmtp.engine.llama.library import Functions, log_lines
 from localmtp.engine.llama.model import Model
 from localmtp.engine.llama.ranking import CANDIDATE
 from localmtp.engine.llama.vocab import TokenIds
 from localmtp.errors import LocalmtpError
 
-_LIB = ctypes.CDLL(library()._name)
+_LIB = Functions()
 _LIB.llama_sampler_init_grammar.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
 _LIB.llama_sampler_accept.argtypes = (ctypes.c_void_p, ctypes.c_int32)
 _LIB.llama_model_get_vocab.restype = ctypes.c_void_p

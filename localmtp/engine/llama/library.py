@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +16,8 @@ from llama_cpp import llama_cpp as capi
 from llama_cpp.llama_grammar import json_schema_to_gbnf
 
 _WARN, _CONTINUED = 3, 5  # ggml_log_level: 3 warning, 4 error, 5 continues the line before
+_GGML = "ggml", "ggml-base", "ggml-cpu"
+
 _log: deque[str] = deque(maxlen=64)
 
 
@@ -30,9 +34,32 @@ capi.llama_log_set(_keep_log, ctypes.c_void_p(0))
 capi.llama_backend_init()
 
 
-def library() -> ctypes.CDLL:
-    """The loaded libllama; ggml's symbols resolve through it on every platform but Windows."""
-    return capi._lib  # type: ignore[no-any-return]
+class Functions:
+    """Functions of libllama and of the ggml libraries beneath it, found by name.
+
+    A handle of its own: argument types declared on it leave llama_cpp's bindings alone. On Windows
+    a library resolves only the symbols that it defines itself, so ggml's are asked one by one;
+    elsewhere all resolve through libllama.
+    """
+
+    def __init__(self) -> None:
+        self._libraries = [ctypes.CDLL(path) for path in _library_files(str(capi._lib._name))]
+
+    def __getattr__(self, name: str) -> Any:
+        for each in self._libraries:
+            with suppress(AttributeError):
+                function = getattr(each, name)
+                setattr(self, name, function)
+                return function
+        raise AttributeError(f"neither libllama nor ggml has a function {name}")
+
+
+def _library_files(libllama: str) -> list[str]:
+    if sys.platform != "win32":
+        return [libllama]
+    folder = Path(libllama).parent
+    names = (f"{prefix}{each}.dll" for each in _GGML for prefix in ("", "lib"))
+    return [libllama, *(str(folder / name) for name in names if (folder / name).exists())]
 
 
 def system_info() -> str:

@@ -13,16 +13,13 @@ Time of the generating thread on a core, waiting for one, and asleep comes from 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
-import pty
 import select
 import struct
 import subprocess
 import sys
 import tempfile
-import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +31,13 @@ import psutil  # type: ignore[import-untyped]
 
 from localmtp.engine.stats import Stats
 from localmtp.history import History
+
+if sys.platform == "win32":
+    sys.exit("this measurement needs a pseudo-terminal and /proc")
+
+import fcntl
+import pty
+import termios
 
 PATIENCE_S = 300.0
 QUIT = b"\x11"
@@ -201,7 +205,7 @@ def report(alone: list[float], burdened: list[float], answers: list[Answer]) -> 
         f"while answering: interface {interface:.0%} of a core; "
         f"the thread that generates {model:.0%} on a core, {queued:.0%} waiting for one"
     )
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    print(f"load average {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -324,7 +323,7 @@ def killed(server: Server, expected: str, times: int) -> Outcome:
         line = server.line(TEXT, _SLOW)
         line.recv(1000)
         assert server.process is not None
-        server.process.send_signal(signal.SIGKILL)
+        server.process.kill()
         server.process.wait()
         with suppress(OSError):
             while line.recv(1 << 16):
