@@ -18,7 +18,6 @@ from localmtp.cli import cli
 ROOT = Path(__file__).parents[2]
 _HEADING = re.compile(r'<h[1-6] id="([^"]+)"')
 _EXTERNAL = re.compile(r'<(?:script|link|img|iframe)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*')
-_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +81,3 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     home = (site / "index.html").read_text("utf-8")
     pages = {p.relative_to(site).as_posix() for p in site.rglob("*.html")}
     assert {p for p in pages - {"404.html", "index.html"} if f'href="./{p}"' not in home} == set()
-
-
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_relative_links_outside_the_site_exist(name: str) -> None:
-    targets = _LINK.findall((ROOT / name).read_text("utf-8"))
-    assert [target for target in targets if not (ROOT / target).exists()] == []
