@@ -1,4 +1,4 @@
-"""The routes."""
+"""The ASGI application: routes, error handlers and middleware."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 
 _SMALLEST_BODY_LIMIT = 1 << 20
 _BYTES_PER_TOKEN = 64
-"""More than any prompt needs that fits the context, JSON's escapes included."""
+"""More than any prompt that fits the context needs, including JSON escapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may use the server."""
+    """Access control."""
 
     key: str | None = None
-    """None: only who speaks to a loopback name."""
+    """API key; None: only requests to a loopback name are accepted."""
     origins: Sequence[str] = ()
-    """Web origins that browsers let read the answers; none by default."""
+    """Allowed CORS origins."""
 
 
 def create_app(service: Service, access: Access) -> FastAPI:
-    """The ASGI application.
+    """Create the application.
 
     Args:
-        service: its worker is closed when the application shuts down.
-        access: who may use it.
+        service: handles the requests; its worker is closed on shutdown.
+        access: access control.
     """
 
     @asynccontextmanager
@@ -99,9 +99,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
         if name != model.name:
-            raise APIError(
-                404, f"the model {name[:100]!r} is not served here", code="model_not_found"
-            )
+            raise APIError(404, f"model {name[:100]!r} is not served here", code="model_not_found")
         return card
 
     @app.get("/health")
@@ -124,7 +122,7 @@ async def _api_error(_request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    """The first thing that is wrong with a body, without repeating the body."""
+    """Report the first validation error, without repeating the body."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
@@ -132,7 +130,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     if len(first["loc"]) < 2:
         return APIError(400, "the body must be a JSON object, as application/json").response()
     _, field, *inner = first["loc"]
-    # Pydantic puts the tried branch of a union into the path: `str`, `list[...]`.
+    # Pydantic adds the branch of a union to the path: `str`, `list[...]`.
     where = ".".join([field, *(str(s) for s in inner if isinstance(s, int) or _is_field(s))])
     unknown = first["type"] == "extra_forbidden"
     message = f"unknown field: {where}" if unknown else f"{where}: {first['msg']}"
@@ -149,11 +147,11 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 
 async def _bug(_request: Request, _error: Exception) -> Response:
-    return APIError(500, "the server failed; its log says why").response()
+    return APIError(500, "internal error; see the log of the server").response()
 
 
 class _Counting:
-    """Counts responses by status, refusals included."""
+    """Counts responses by status, including those of the guards."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

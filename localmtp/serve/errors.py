@@ -1,4 +1,4 @@
-"""What a client is told when its request cannot be served, in OpenAI's form."""
+"""Errors that clients receive, in the format of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class APIError(Exception):
 
     Args:
         status: HTTP status code.
-        message: one line: what is wrong.
-        param: the field of the request that is to blame, if one is.
-        code: a word that programs can test for.
+        message: one line.
+        param: the field of the request that caused it, if any.
+        code: identifier that programs can test for.
         headers: added to the response.
     """
 
@@ -36,7 +36,7 @@ class APIError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, object]:
-        """JSON-ready."""
+        """JSON object of the response, or of an event in a stream."""
         return {
             "error": {
                 "message": self.message,
@@ -47,7 +47,7 @@ class APIError(Exception):
         }
 
     def response(self) -> Response:
-        """In ASCII: a message may quote what the client sent, valid Unicode or not."""
+        """HTTP response, in ASCII: the message may quote invalid Unicode of the request."""
         return Response(
             json.dumps(self.body()), self.status, self.headers, media_type="application/json"
         )

@@ -1,4 +1,4 @@
-"""What stands before the routes: who may ask, how much, and for how long."""
+"""Middleware in front of the routes: access control and limits of request bodies."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from localmtp.serve.errors import APIError
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _OPEN = "/health"
-"""The one path that needs no key: for monitors, and it tells nothing about conversations."""
+"""The only path without a key: for monitoring; it exposes nothing about conversations."""
 
 _BODY_S = 30.0
-"""Longest wait for a body to arrive: loopback and any network deliver it in a fraction."""
+"""Timeout for a request body; any usable network needs a fraction of it."""
 
 _LINGER_S = 2.0
-"""How long what comes after a refusal is read and dropped: closing a connection with unread bytes
-resets it, and a reset can overtake the refusal on its way to the client (RFC 9112, section 9.6)."""
+"""How long the rest of a body is read and discarded after an error: closing a connection with
+unread bytes resets it, and the reset can overtake the response (RFC 9112, section 9.6)."""
 
 
 class AccessGuard:
-    """Lets in who knows the key; without a key, who speaks to a loopback name.
+    """Requires the API key; without a key, a loopback name in the Host header.
 
-    A web page can make a browser talk to this machine under a name of its own (DNS rebinding);
-    such a request carries that name in its Host header.
+    A web page can make a browser send requests to this machine under the page's own name (DNS
+    rebinding); the Host header contains that name.
 
     Args:
-        app: what is guarded.
-        key: None: no key is needed.
+        app: the application behind it.
+        key: None if no key is required.
     """
 
     def __init__(self, app: ASGIApp, key: str | None) -> None:
@@ -40,7 +40,7 @@ class AccessGuard:
         self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401 or 403."""
+        """Pass the request on, or respond with 401 or 403."""
         if scope["type"] == "http" and (error := self._refusal(scope)):
             await refuse(error, scope, receive, send)
         else:
@@ -53,9 +53,12 @@ class AccessGuard:
             host = host or headers.get("host", "").partition(":")[0]
             if host.lower() in _LOOPBACK:
                 return None
-            return APIError(403, f"{host!r} is not this machine; serve with --api-key to allow it")
+            return APIError(
+                403,
+                f"host {host!r} is not a loopback name; serve with `--api-key` to allow it",
+            )
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        # Header bytes are read as Latin-1; this gives them back.
+        # Starlette decodes header bytes as Latin-1; encoding restores them.
         known = secrets.compare_digest(given.strip().encode("latin-1"), self._key.encode())
         if scope["path"] == _OPEN or (scheme.lower() == "bearer" and known):
             return None
@@ -68,11 +71,11 @@ class AccessGuard:
 
 
 class BodyGuard:
-    """Reads a body whole before the routes see the request, within limits.
+    """Reads the whole body before the routes see the request, within limits of size and time.
 
     Args:
-        app: what is guarded.
-        most: bytes.
+        app: the application behind it.
+        most: maximum size in bytes.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
@@ -80,7 +83,7 @@ class BodyGuard:
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 408 or 413."""
+        """Pass the request on, or respond with 408 or 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -97,7 +100,7 @@ class BodyGuard:
                 await self._app(scope, _replaying(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body; None when the client went away before it was complete."""
+        """The body; None if the client disconnected first."""
         too_long = APIError(413, f"the body is longer than {self._most} bytes")
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdecimal() and int(length) > self._most:
@@ -115,7 +118,7 @@ class BodyGuard:
 
 
 async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with an error and close the connection once the rest of the body is dropped."""
+    """Respond with an error and close the connection after discarding the rest of the body."""
 
     async def send_then_drop(message: Message) -> None:
         if message["type"] != "http.response.body":
@@ -133,7 +136,7 @@ async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) ->
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
-    """A channel that gives the body once and then what comes after it."""
+    """A `receive` that returns the body first, then the messages after it."""
     given = False
 
     async def next_message() -> Message:

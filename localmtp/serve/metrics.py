@@ -1,4 +1,4 @@
-"""Counters for Prometheus: one definition of every name that `/metrics` shows."""
+"""Prometheus metrics: the only definition of the names on `/metrics`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
 
 class Metrics:
-    """What the server has done since it started; safe to update from any thread."""
+    """Metrics of this process since it started; thread-safe."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = self._counter("requests", "Requests answered, by HTTP status.", "status")
-        self.answers = self._counter("answers", "Answers generated, by how they ended.", "reason")
-        self.running = self._gauge("requests_running", "Requests being generated.")
+        self.answers = self._counter("answers", "Choices generated, by finish reason.", "reason")
+        self.running = self._gauge("requests_running", "Requests that are generating.")
         self.waiting = self._gauge("requests_waiting", "Requests in the queue.")
-        self.queue_s = self._histogram("queue_seconds", "Time from arrival to the model.")
-        self._ttft_s = self._histogram("first_token_seconds", "Time from the model to a token.")
-        self._prompt = self._counter("prompt_tokens", "Prompt tokens, reused ones included.")
-        self._reused = self._counter("reused_tokens", "Prompt tokens found in the KV cache.")
+        self.queue_s = self._histogram(
+            "queue_seconds", "Time from arrival to the start of generation, in seconds."
+        )
+        self._ttft_s = self._histogram(
+            "first_token_seconds", "Time to first token, from the start of prefill, in seconds."
+        )
+        self._prompt = self._counter("prompt_tokens", "Prompt tokens, including reused ones.")
+        self._reused = self._counter("reused_tokens", "Prompt tokens reused from the KV cache.")
         self._completion = self._counter("completion_tokens", "Generated tokens.")
         self._passes = self._counter(
             "target_passes", "Target passes after prefill, by tokens drafted.", "draft_length"
@@ -32,10 +36,10 @@ class Metrics:
         self._accepted = self._counter(
             "accepted_tokens", "Draft tokens accepted, by position in the draft.", "position"
         )
-        self._seconds = self._counter("seconds", "Time at the model, by part.", "part")
+        self._seconds = self._counter("seconds", "Generation time, by part.", "part")
 
     def count(self, counters: Counters, reason: str) -> None:
-        """Add one answer, whole or cut."""
+        """Add one choice, complete or cut off."""
         stats = counters.snapshot()
         self.answers.labels(reason).inc()
         self._prompt.inc(stats.prompt_tokens)
@@ -50,11 +54,11 @@ class Metrics:
             self._seconds.labels(part).inc(seconds)
 
     def page(self) -> bytes:
-        """In the text format of Prometheus."""
+        """The page, in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _count_drafts(self, counters: Counters) -> None:
-        # Passes whose draft had at least that many tokens; the differences are the exact lengths.
+        # Number of passes with at least this draft length; differences give the exact lengths.
         reached = [counters.target_passes, *counters.drafted_at, 0]
         for length in range(len(counters.drafted_at) + 1):
             if passes := reached[length] - reached[length + 1]:

@@ -23,26 +23,27 @@ from localmtp.serve.service import Service
 from localmtp.session import Choices
 
 _GRACE_S = 5
-"""How long answers may go on after the first signal; a second Ctrl-C cuts them at once."""
+"""Seconds that running requests may continue after the first signal; a second Ctrl-C cuts them
+immediately."""
 
-_FAREWELL_S = 3
-"""For telling the clients whose answers were cut; then their connections are closed."""
+_ERROR_S = 3
+"""Seconds to send errors to clients that were cut off, before their connections are closed."""
 
 _CONNECTIONS = 1000
-"""Open connections; below the usual limit of 1,024 files."""
+"""Maximum number of open connections; below the usual limit of 1,024 files."""
 
-_SILENCE_S = 5
-"""How long a connection may take to send a request's headers."""
+_HEADERS_S = 5
+"""Timeout in seconds for the headers of the first request of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much the server takes on."""
+class ServerLimits:
+    """Limits of load."""
 
     queue: int
-    """Requests that may wait."""
+    """Maximum number of waiting requests."""
     time_s: float
-    """Generation per request."""
+    """Maximum generation time per request, in seconds."""
 
 
 def serve(
@@ -52,18 +53,18 @@ def serve(
     *,
     address: tuple[str, int],
     access: Access,
-    limits: Limits,
+    limits: ServerLimits,
     ready: Callable[[str], None],
 ) -> None:
-    """Load a pair and serve it until a signal comes.
+    """Load a pair and serve it until a signal arrives.
 
     Args:
-        files: what to load.
-        choices: for requests that do not choose themselves.
-        options: how to load it.
-        address: host and port; port 0 for any free one.
-        access: who may use it.
-        limits: see `Limits`.
+        files: target and drafter.
+        choices: defaults for fields that requests leave out.
+        options: how to load the pair.
+        address: host and port; port 0 selects a free one.
+        access: access control.
+        limits: limits of load.
         ready: called with the base URL once requests are accepted.
 
     Raises:
@@ -81,7 +82,7 @@ def serve(
         access_log=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=_GRACE_S + _FAREWELL_S,
+        timeout_graceful_shutdown=_GRACE_S + _ERROR_S,
     )
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
@@ -93,20 +94,20 @@ def serve(
 
 
 class _Protocol(H11Protocol):
-    """HTTP on one connection, closed when its first request does not begin in time."""
+    """One HTTP connection; closed if its first request does not start in time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
+        """Start the timeout."""
         super().connection_made(transport)
-        self.loop.call_later(_SILENCE_S, self._close_if_silent)
+        self.loop.call_later(_HEADERS_S, self._close_if_idle)
 
-    def _close_if_silent(self) -> None:
+    def _close_if_idle(self) -> None:
         if self.cycle is None:
             self.transport.close()
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up, and lets waiting requests go when it is told to stop."""
+    """Reports when it accepts requests, and rejects waiting requests on shutdown."""
 
     def __init__(self, config: uvicorn.Config, worker: Worker, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -114,21 +115,21 @@ class _Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept requests."""
+        """Start to accept requests."""
         await super().startup(sockets)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what waits with 503, let what runs end within the time of grace."""
+        """Respond to waiting requests with 503; let running ones finish within the grace period."""
         self._worker.drain()
         asyncio.get_running_loop().call_later(_GRACE_S, self._worker.cut)
-        # What a second signal cuts is no error of the program: uvicorn would log it as one.
+        # uvicorn would log requests that a second signal cuts as errors.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, before the minutes that a large model takes to load."""
+    """Bind before loading: a large model takes minutes."""
     try:
         family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -138,6 +139,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise LocalmtpError(
             f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="another port: --port 8081; or any free one: --port 0",
+            hint="choose another port with `--port 8081`, or any free one with `--port 0`",
         ) from error
     return listener

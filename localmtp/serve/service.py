@@ -1,4 +1,4 @@
-"""From checked bodies to tasks, and from tasks to responses."""
+"""From validated requests to generation parameters, and from those to responses."""
 
 from __future__ import annotations
 
@@ -13,91 +13,91 @@ from starlette.requests import Request
 
 from localmtp.engine.llama import Grammar
 from localmtp.errors import LocalmtpError
-from localmtp.serve import responses
+from localmtp.serve.delivery import respond, respond_streaming
 from localmtp.serve.errors import APIError
+from localmtp.serve.generation.job import GenerationParams
 from localmtp.serve.generation.model import ServedModel
-from localmtp.serve.generation.tasks import Task
 from localmtp.serve.generation.worker import Worker
 from localmtp.serve.metrics import Metrics
-from localmtp.serve.wire import conversation
+from localmtp.serve.wire import messages
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
+from localmtp.serve.wire.responses import ChatWriter, CompletionWriter, Json, ResponseWriter
 from localmtp.serve.wire.schemas import grammar_of
-from localmtp.serve.wire.shapes import ChatShape, Json, Shape, TextShape
 from localmtp.serve.wire.tools import CallScanner
 
 _COMPLETION_TOKENS = 16
-"""OpenAI's default length of `/v1/completions`; chats go on until the model ends them."""
+"""OpenAI's default `max_tokens` for `/v1/completions`; chats have none."""
 
-Body = ChatRequest | CompletionRequest
+GenerationRequest = ChatRequest | CompletionRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the routes work with."""
+    """Handles the requests of the routes."""
 
     model: ServedModel
     worker: Worker
     metrics: Metrics
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
-        """Answer a conversation.
+        """Respond to a chat request.
 
         Raises:
-            APIError: the request cannot be served.
+            APIError: the request is rejected.
         """
         self._check(body)
         if body.top_logprobs is not None and not body.logprobs:
-            raise APIError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-        turns = conversation.turns(body.messages)
+            raise APIError(400, "top_logprobs requires logprobs: true", param="top_logprobs")
+        turns = messages.turns(body.messages)
         if self.model.choices.system and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.model.choices.system})
-        tools = conversation.tools(body)
-        begun = conversation.begun_call(body)
+        tools = messages.tools(body)
+        forced = messages.forced_call(body)
         grammar = await self._grammar(body)
-        if grammar and begun:
-            raise APIError(400, "a call and a response_format exclude each other")
-        think = self._thinks(body) and grammar is None  # a grammar leaves no room for thoughts
+        if grammar and forced:
+            raise APIError(400, "tool_choice and response_format exclude each other")
+        think = self._thinks(body) and grammar is None  # the grammar applies from the first token
         text = await self._rendered(turns, tools, think=think)
-        prompt = await self._tokens(text + begun, "messages")
+        prompt = await self._tokens(text + forced, "messages")
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         limit = body.max_completion_tokens or body.max_tokens
-        tasks = self._tasks(body, [prompt], limit, logprobs, grammar)
-        shape = ChatShape(
+        params = self._params(body, [prompt], limit, logprobs, grammar)
+        writer = ChatWriter(
             self.model.name,
             with_usage=_with_usage(body),
             logprobs=bool(body.logprobs),
-            scanners=partial(CallScanner, begun) if tools else None,
+            scanners=partial(CallScanner, forced) if tools else None,
         )
-        return await self._respond(body, request, tasks, shape)
+        return await self._respond(body, request, params, writer)
 
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
-        """Go on with texts.
+        """Respond to a completion request.
 
         Raises:
-            APIError: the request cannot be served.
+            APIError: the request is rejected.
         """
         self._check(body)
         if body.echo:
             raise APIError(400, "echo is not supported", param="echo")
         prompts = [await self._prompt(prompt) for prompt in _prompts(body)]
-        tasks = self._tasks(body, prompts, body.max_tokens or _COMPLETION_TOKENS, body.logprobs)
-        shape = TextShape(
+        params = self._params(body, prompts, body.max_tokens or _COMPLETION_TOKENS, body.logprobs)
+        writer = CompletionWriter(
             self.model.name, with_usage=_with_usage(body), logprobs=body.logprobs is not None
         )
-        return await self._respond(body, request, tasks, shape)
+        return await self._respond(body, request, params, writer)
 
-    def _check(self, body: Body) -> None:
+    def _check(self, body: GenerationRequest) -> None:
         if body.model not in (None, self.model.name):
             raise APIError(
                 404,
-                f"the model {body.model[:100]!r} is not served here; {self.model.name!r} is",
+                f"model {body.model[:100]!r} is not served here; {self.model.name!r} is",
                 param="model",
                 code="model_not_found",
             )
         if name := body.unsupported():
             raise APIError(400, f"{name} is not supported", param=name)
         if body.stream_options and not body.stream:
-            raise APIError(400, "stream_options needs stream: true", param="stream_options")
+            raise APIError(400, "stream_options requires stream: true", param="stream_options")
 
     def _thinks(self, body: ChatRequest) -> bool:
         options = body.chat_template_kwargs
@@ -114,20 +114,22 @@ class Service:
             return await self._tokens(prompt, "prompt")
         if max(prompt) >= self.model.vocab_size:
             raise APIError(
-                400, f"token ids go from 0 to {self.model.vocab_size - 1}", param="prompt"
+                400,
+                f"token ids must be in the range 0 to {self.model.vocab_size - 1}",
+                param="prompt",
             )
         if len(prompt) >= self.model.context_size:
             n, size = len(prompt), self.model.context_size
-            raise _too_long(f"the prompt has {n} tokens and the context {size}", "prompt")
+            raise _too_long(f"the prompt has {n} tokens, the context {size}", "prompt")
         return prompt
 
     async def _grammar(self, body: ChatRequest) -> Grammar | None:
-        """What `response_format` demands."""
-        wanted = body.response_format
-        if wanted is None or wanted.type == "text":
+        """Grammar for `response_format`."""
+        form = body.response_format
+        if form is None or form.type == "text":
             return None
-        schema = wanted.json_schema
-        if wanted.type == "json_schema" and (schema is None or schema.schema_ is None):
+        schema = form.json_schema
+        if form.type == "json_schema" and (schema is None or schema.schema_ is None):
             raise APIError(400, "json_schema.schema is missing", param="response_format")
         text = await run_in_threadpool(grammar_of, schema.schema_ if schema else None)
         try:
@@ -142,20 +144,20 @@ class Service:
             raise APIError(400, error.message, param="messages") from error
 
     async def _tokens(self, text: str, param: str) -> list[int]:
-        """Tokenize off the event loop: a long text takes a while."""
+        """Tokenize outside the event loop: long texts take time."""
         try:
             return await run_in_threadpool(self.model.text_prompt, text)
         except LocalmtpError as error:
             raise _too_long(error.message, param) from error
 
-    def _tasks(
+    def _params(
         self,
-        body: Body,
+        body: GenerationRequest,
         prompts: Sequence[Sequence[int]],
         limit: int | None,
         logprobs: int | None,
         grammar: Grammar | None = None,
-    ) -> list[Task]:
+    ) -> list[GenerationParams]:
         chosen: dict[str, Any] = {
             name: value
             for name in ("temperature", "top_k", "top_p", "min_p")
@@ -169,7 +171,7 @@ class Service:
         limits = [n for n in (limit, settings.max_tokens) if n is not None]
         seed = settings.sampling.seed
         return [
-            Task(
+            GenerationParams(
                 prompt=prompt,
                 sampling=replace(settings.sampling, seed=None if seed is None else seed + i),
                 n_draft=settings.n_draft,
@@ -183,17 +185,21 @@ class Service:
         ]
 
     async def _respond(
-        self, body: Body, request: Request, tasks: Sequence[Task], shape: Shape
+        self,
+        body: GenerationRequest,
+        request: Request,
+        params: list[GenerationParams],
+        writer: ResponseWriter,
     ) -> Response:
         per_prompt = body.n or 1
         if body.stream:
-            return responses.stream(
-                self.worker, tasks, shape, per_prompt, with_usage=_with_usage(body)
+            return respond_streaming(
+                self.worker, params, writer, per_prompt, with_usage=_with_usage(body)
             )
-        return await responses.whole(request, self.worker, tasks, shape, per_prompt)
+        return await respond(request, self.worker, params, writer, per_prompt)
 
 
-def _with_usage(body: Body) -> bool:
+def _with_usage(body: GenerationRequest) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
 
 

@@ -1,4 +1,4 @@
-"""One server for all tests that leave it as it was."""
+"""One server shared by the tests that do not change its state."""
 
 from collections.abc import Iterator
 

@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @dataclass(frozen=True)
 class Server:
-    """One that runs."""
+    """A running server."""
 
     url: str
-    """The API's base: `http://127.0.0.1:PORT/v1`."""
+    """Base URL: `http://127.0.0.1:PORT/v1`."""
     process: subprocess.Popen[str]
 
     @property
@@ -29,7 +29,7 @@ class Server:
         return httpx.Client(base_url=self.root, timeout=60, trust_env=False, verify=False)
 
     def metrics(self) -> dict[str, float]:
-        """Samples by name, labels in braces."""
+        """Samples by name, with label values in braces."""
         with self.http() as client:
             page = client.get("/metrics").text
         return {
@@ -43,7 +43,7 @@ class Server:
 def serving(
     *flags: str, model: str = "nano", environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Serve a model on a free port for as long as the block lasts."""
+    """Serve a model on a free port until the block ends."""
     command = [sys.executable, "-m", "localmtp", "serve", model, "--threads", "1", "--port", "0"]
     process = subprocess.Popen(
         [*command, *flags],

@@ -1,4 +1,4 @@
-"""Requests that cannot be served: one clear error each, in OpenAI's form."""
+"""Invalid requests: one clear error each, in OpenAI's format."""
 
 import json
 import socket
@@ -63,7 +63,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ({**HELLO, "model": 7}, "model"),
     ],
 )
-def test_a_chat_that_cannot_be_served(server: Server, body: dict[str, Any], param: str) -> None:
+def test_invalid_chat_request(server: Server, body: dict[str, Any], param: str) -> None:
     with server.http() as http:
         response = http.post(
             CHAT, content=json.dumps(body), headers={"Content-Type": "application/json"}
@@ -74,7 +74,7 @@ def test_a_chat_that_cannot_be_served(server: Server, body: dict[str, Any], para
 @pytest.mark.parametrize(
     "prompt", ["", [], [[]], [""], [5, "a"], [-1], [10**9], [[1], "a"], None, {"a": 1}, [None]]
 )
-def test_a_text_that_cannot_be_gone_on_with(server: Server, prompt: Any) -> None:
+def test_invalid_prompt(server: Server, prompt: Any) -> None:
     with server.http() as http:
         assert refused(http.post(TEXT, json={"prompt": prompt}), 400)["param"] == "prompt"
 
@@ -94,21 +94,21 @@ def test_a_text_that_cannot_be_gone_on_with(server: Server, prompt: Any) -> None
         b'{"prompt": "a", "max_tokens": ' + b"9" * 10_000 + b"}",
     ],
 )
-def test_a_body_that_is_not_an_object(server: Server, content: bytes) -> None:
+def test_body_that_is_not_a_json_object(server: Server, content: bytes) -> None:
     with server.http() as http:
         headers = {"Content-Type": "application/json"}
         refused(http.post(TEXT, content=content, headers=headers), 400)
         refused(http.post(CHAT, content=content, headers=headers), 400)
 
 
-def test_a_page_cannot_post_as_a_form(server: Server) -> None:
+def test_form_posts_are_rejected(server: Server) -> None:
     with server.http() as http:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
             response = http.post(CHAT, content=json.dumps(HELLO), headers={"Content-Type": kind})
             assert "application/json" in refused(response, 400)["message"]
 
 
-def test_prompts_beyond_the_context(server: Server) -> None:
+def test_prompt_longer_than_the_context(server: Server) -> None:
     with server.http() as http:
         text = refused(http.post(TEXT, json={"prompt": "hello " * 3000}), 400)
         ids = refused(http.post(TEXT, json={"prompt": [5] * 2048}), 400)
@@ -118,9 +118,9 @@ def test_prompts_beyond_the_context(server: Server) -> None:
     assert "2048" in text["message"]
 
 
-def test_a_body_of_ten_megabytes(server: Server) -> None:
+def test_body_of_ten_megabytes(server: Server) -> None:
     text = json.dumps({"prompt": "a" * 10_000_000}).encode()
-    # The client is told each time, though the server stops listening while it still sends.
+    # The error arrives although the server stops reading while the client still sends.
     for _ in range(20):
         with server.http() as http:
             refused(http.post(TEXT, content=text), 413)
@@ -128,20 +128,20 @@ def test_a_body_of_ten_megabytes(server: Server) -> None:
             refused(http.post(TEXT, content=(b"x" * 100_000 for _ in range(100))), 413)
 
 
-def test_a_model_that_is_not_served(server: Server) -> None:
+def test_unknown_model(server: Server) -> None:
     with server.http() as http:
         for name in ("gpt-4", "", "../nano", "x" * 10_000, "\U0001f642"):
             refused(http.post(CHAT, json={**HELLO, "model": name}), 404)
 
 
-def test_paths_and_methods_that_do_not_exist(server: Server) -> None:
+def test_unknown_paths_and_methods(server: Server) -> None:
     with server.http() as http:
         refused(http.get("/v1/embeddings"), 404)
         refused(http.get(CHAT), 405)
         refused(http.delete("/v1/models/nano"), 405)
 
 
-def test_what_is_not_http(server: Server) -> None:
+def test_bytes_that_are_not_http(server: Server) -> None:
     host, port = server.root.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as line:
         line.sendall(b"\x16\x03\x01\x02\x00 hello\r\n\r\n")
@@ -150,7 +150,7 @@ def test_what_is_not_http(server: Server) -> None:
         assert http.get("/health").json()["status"] == "ok"
 
 
-def test_other_names_of_this_machine_are_refused(server: Server) -> None:
+def test_host_names_beyond_loopback_are_rejected(server: Server) -> None:
     with server.http() as http:
         for host in ("evil.example", "localhost.evil.example:80", "", "[::2]:1"):
             refused(http.get("/v1/models", headers={"Host": host}), 403)

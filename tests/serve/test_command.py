@@ -1,4 +1,4 @@
-"""`localmtp serve` on the command line: safe by default, and plain about what it refuses."""
+"""`localmtp serve` on the command line: safe defaults and clear errors."""
 
 import subprocess
 import sys
@@ -23,20 +23,20 @@ def failed(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "localhost.example"])
-def test_other_addresses_need_a_key(host: str) -> None:
+def test_addresses_beyond_loopback_require_a_key(host: str) -> None:
     assert "--api-key" in failed("nano", "--host", host)
 
 
-def test_a_port_that_is_taken() -> None:
+def test_port_in_use() -> None:
     with serving() as server:
         port = server.root.rpartition(":")[2]
         assert f"127.0.0.1:{port}" in failed("nano", "--port", port)
 
 
-def test_a_missing_extra_is_one_line_with_the_command() -> None:
+def test_missing_extra_prints_the_install_command() -> None:
     code = """
 import sys
-sys.modules["uvicorn"] = None  # importing it fails as if it were absent
+sys.modules["uvicorn"] = None  # importing it fails as if it were missing
 from localmtp.cli import main
 sys.argv = ["localmtp", "serve", "nano"]
 main()
@@ -47,7 +47,7 @@ main()
     assert "Traceback" not in done.stderr
 
 
-def test_a_key_is_asked_of_every_client() -> None:
+def test_key_is_required_on_all_paths_but_health() -> None:
     with serving(environment={"LOCALMTP_API_KEY": "sésame"}) as server, server.http() as http:
         for path in ("/v1/models", "/metrics", "/openapi.json"):
             for given in ("", "Bearer wrong", "sésame", "Basic sésame"):
@@ -60,7 +60,7 @@ def test_a_key_is_asked_of_every_client() -> None:
         assert http.get("/health").status_code == 200
 
 
-def test_no_origin_is_let_in_unless_asked() -> None:
+def test_cors_is_off_by_default() -> None:
     question = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST"}
     allowed = "Access-Control-Allow-Origin"
     with serving() as server, server.http() as http:
@@ -73,7 +73,7 @@ def test_no_origin_is_let_in_unless_asked() -> None:
         assert allowed not in http.get("/v1/models", headers=other).headers
 
 
-def test_flags_are_the_defaults_of_requests() -> None:
+def test_flags_are_defaults_of_requests() -> None:
     flags = ("--temp", "0", "--max-tokens", "5", "--n-draft", "2", "--system", "Be brief.")
     with serving(*flags) as server, server.http() as http:
         turns = {"messages": [{"role": "user", "content": "Count from 1 to 9."}]}

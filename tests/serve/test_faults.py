@@ -1,4 +1,4 @@
-"""Clients that vanish, stall or come in crowds, and a server that is told to stop."""
+"""Clients that disconnect, stall or connect in large numbers, and shutdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.serve.servers import Server, serving
 
 COUNTING = "<|turn>user\nCount from 1 to 100.<turn|>\n<|turn>model\n"
 LONG = {"prompt": COUNTING, "max_tokens": 1500, "temperature": 0, "n": 16}
-"""Takes far longer than any of these tests waits."""
+"""Takes far longer than any test here waits."""
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -27,11 +27,11 @@ def wait_until(happened: Callable[[], bool]) -> None:
         if happened():
             return
         time.sleep(0.05)
-    raise AssertionError("it did not happen within 30 seconds")
+    raise AssertionError("condition not met within 30 seconds")
 
 
 def post(server: Server, body: dict[str, object]) -> socket.socket:
-    """A request on a connection of its own, with nothing read yet."""
+    """Send a request on a new connection without reading the response."""
     host, port = server.root.removeprefix("http://").split(":")
     line = socket.create_connection((host, int(port)), timeout=30)
     content = json.dumps(body).encode()
@@ -41,7 +41,7 @@ def post(server: Server, body: dict[str, object]) -> socket.socket:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_vanishes_frees_its_slot(server: Server, stream: bool) -> None:
+def test_disconnect_frees_the_slot(server: Server, stream: bool) -> None:
     lines = [post(server, {**LONG, "stream": stream}) for _ in range(3)]
     wait_until(lambda: server.metrics()["localmtp_requests_waiting"] == 2)
     lines[1].close()  # one that waits
@@ -54,8 +54,8 @@ def test_a_client_that_vanishes_frees_its_slot(server: Server, stream: bool) -> 
     assert reply.status_code == 200
 
 
-def test_a_client_that_does_not_read_holds_nobody_up(server: Server) -> None:
-    # Narrow enough that the answer does not fit on its way.
+def test_client_that_does_not_read_blocks_nobody(server: Server) -> None:
+    # More than the buffers of the connection hold.
     body = {"prompt": "1, 2,", "max_tokens": 300, "stream": True, "logprobs": 20, "n": 8}
     idle = post(server, body)
     with server.http() as http:
@@ -64,23 +64,23 @@ def test_a_client_that_does_not_read_holds_nobody_up(server: Server) -> None:
     wait_until(lambda: server.metrics()["localmtp_requests_running"] == 0)
 
 
-def test_a_client_that_sends_byte_by_byte_holds_nobody_up(server: Server) -> None:
+def test_slow_sender_blocks_nobody_and_is_disconnected(server: Server) -> None:
     host, port = server.root.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as slow:
         for byte in b"POST /v1/completions HTTP/1.1\r\nHost: loc":
             slow.sendall(bytes([byte]))
         with server.http() as http:
             assert http.post("/v1/completions", json={"prompt": "1, 2,"}).status_code == 200
-        assert slow.recv(1) == b""  # and is let go itself
+        assert slow.recv(1) == b""
 
 
-async def test_answers_are_not_mixed_up(server: Server) -> None:
-    """Many at once: each gets what it would have got alone."""
+async def test_concurrent_responses_are_independent(server: Server) -> None:
+    """Each of many concurrent requests gets the response that it gets alone."""
     prompts = [f"{n}, {n + 1}, {n + 2}," for n in range(1, 11)]
 
     async def ask(client: openai.AsyncOpenAI, prompt: str, stream: bool) -> str:
         options = {"model": "nano", "prompt": prompt, "temperature": 0, "max_tokens": 8}
-        options["extra_body"] = {"n_draft": 0}  # passes of one shape: near-ties fall one way
+        options["extra_body"] = {"n_draft": 0}  # passes of one shape, so that near-ties are equal
         if not stream:
             reply = await client.completions.create(**options)  # type: ignore[call-overload]
             return str(reply.choices[0].text)
@@ -89,14 +89,14 @@ async def test_answers_are_not_mixed_up(server: Server) -> None:
 
     async with openai.AsyncOpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
         alone = [await ask(client, prompt, stream=False) for prompt in prompts]
-        crowd = await asyncio.gather(
+        concurrent = await asyncio.gather(
             *(ask(client, prompt, stream=i % 2 == 0) for i in range(10) for prompt in prompts)
         )
     assert len(set(alone)) > 5
-    assert crowd == alone * 10
+    assert concurrent == alone * 10
 
 
-def test_memory_stays_flat(server: Server) -> None:
+def test_memory_does_not_grow(server: Server) -> None:
     process = psutil.Process(server.process.pid)
     with server.http() as http:
 
@@ -111,7 +111,7 @@ def test_memory_stays_flat(server: Server) -> None:
     assert after - before < 4 << 20
 
 
-def test_two_hundred_connections_at_once() -> None:
+def test_two_hundred_concurrent_connections() -> None:
     with serving("--queue", "20") as server, ThreadPoolExecutor(200) as pool:
 
         def ask(_: int) -> httpx.Response:
@@ -126,14 +126,14 @@ def test_two_hundred_connections_at_once() -> None:
             if reply.status_code == 429:
                 assert reply.json()["error"]["type"] == "rate_limit_error"
                 assert reply.headers["Retry-After"] == "1"
-        # A reply is out before its request has left.
+        # A response is sent before its request is removed from the metrics.
         until = time.monotonic() + 30
         while server.metrics()["localmtp_requests_running"] and time.monotonic() < until:
             time.sleep(0.05)
         assert server.metrics()["localmtp_requests_running"] == 0
 
 
-def test_the_time_limit_cuts_an_answer() -> None:
+def test_time_limit_ends_an_answer() -> None:
     with serving("--time-limit", "0.001") as server, server.http() as http:
         reply = http.post("/v1/completions", json={"prompt": "1, 2,", "max_tokens": 1500})
         assert reply.json()["choices"][0]["finish_reason"] == "length"
@@ -141,13 +141,13 @@ def test_the_time_limit_cuts_an_answer() -> None:
 
 
 def arrived(server: Server) -> float:
-    """Orders that were begun or wait."""
+    """Number of jobs that started or wait."""
     metrics = server.metrics()
     return metrics["localmtp_queue_seconds_count"] + metrics["localmtp_requests_waiting"]
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
-def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
+def test_signals_shut_down_cleanly(sent: signal.Signals, status: int) -> None:
     with serving("--parallel", "1") as server:
         running = post(server, {"prompt": "1, 2,", "max_tokens": 200, "stream": True})
         wait_until(lambda: arrived(server) == 1)
@@ -156,15 +156,15 @@ def test_signals_end_it_cleanly(sent: signal.Signals, status: int) -> None:
         server.process.send_signal(sent)
         assert server.process.wait(timeout=30) == status
         answered = running.makefile().read()
-        assert "data: [DONE]" in answered  # it was short enough to be finished
-        # Which of the two came first is not known; the other one never began.
+        assert "data: [DONE]" in answered  # short enough to finish
+        # Their order is unknown; one of them never starts.
         assert any("503" in one.makefile().readline() for one in waiting)
         assert server.process.stderr is not None
         assert "Traceback" not in server.process.stderr.read()
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_what_takes_too_long_is_cut_when_it_ends(signals: int) -> None:
+def test_long_requests_are_cut_on_shutdown(signals: int) -> None:
     with serving() as server:
         endless = {**LONG, "prompt": [COUNTING] * 16, "n_draft": 0}
         streamed, whole = (post(server, {**endless, "stream": stream}) for stream in (True, False))
@@ -180,7 +180,7 @@ def test_what_takes_too_long_is_cut_when_it_ends(signals: int) -> None:
         assert server.process.stderr.read().strip() == ""
 
 
-def test_a_killed_server_can_be_started_again() -> None:
+def test_killed_server_restarts_on_the_same_port() -> None:
     with serving() as first:
         port = first.root.rpartition(":")[2]
         line = post(first, {**LONG, "stream": True})

@@ -1,4 +1,4 @@
-"""Bodies of every kind: an answer or a clear refusal, never a failure of the server."""
+"""Random bodies: a response or a client error, never a server error."""
 
 import json
 from typing import Any
@@ -86,11 +86,11 @@ SCHEMAS = st.recursive(
 def body_of(
     prompt: str, prompts: st.SearchStrategy[Any], fields: set[str]
 ) -> st.SearchStrategy[Any]:
-    """Mostly sound requests, some of whose fields hold anything."""
+    """Mostly valid requests with random values in some fields."""
     wild = st.dictionaries(st.sampled_from(sorted(fields)), JSON, max_size=2)
-    sound = st.fixed_dictionaries({prompt: prompts}, optional=GOOD)
-    # Last, so that a request that is accepted ends soon.
-    return st.builds(lambda a, b: {**a, **b, "max_tokens": 2}, sound, wild)
+    valid = st.fixed_dictionaries({prompt: prompts}, optional=GOOD)
+    # Last, so that accepted requests end soon.
+    return st.builds(lambda a, b: {**a, **b, "max_tokens": 2}, valid, wild)
 
 
 def check(server: Server, path: str, body: Any) -> None:
@@ -108,26 +108,26 @@ def check(server: Server, path: str, body: Any) -> None:
 
 @EASY
 @given(body=body_of("messages", MESSAGES, set(ChatRequest.model_fields)))
-def test_chats(server: Server, body: Any) -> None:
+def test_random_chat_requests(server: Server, body: Any) -> None:
     check(server, "/v1/chat/completions", body)
 
 
 @EASY
 @given(body=body_of("prompt", st.text(max_size=30), set(CompletionRequest.model_fields)))
-def test_texts(server: Server, body: Any) -> None:
+def test_random_completion_requests(server: Server, body: Any) -> None:
     check(server, "/v1/completions", body)
 
 
 @EASY
 @given(body=JSON)
-def test_anything(server: Server, body: Any) -> None:
+def test_random_json(server: Server, body: Any) -> None:
     check(server, "/v1/chat/completions", body)
     check(server, "/v1/completions", body)
 
 
 @EASY
 @given(schema=SCHEMAS, greedy=st.booleans())
-def test_schemas(server: Server, schema: Any, greedy: bool) -> None:
+def test_random_schemas(server: Server, schema: Any, greedy: bool) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
     body = {"messages": [{"role": "user", "content": "Hello"}], "response_format": form}
     check(server, "/v1/chat/completions", {**body, "max_tokens": 8, "temperature": 2 - 2 * greedy})

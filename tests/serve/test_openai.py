@@ -1,4 +1,4 @@
-"""The API through OpenAI's own client."""
+"""The API through OpenAI's client."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def test_chat(client: openai.OpenAI) -> None:
     assert stats["drafting"] == "on" or stats["drafting"].startswith("off: ")
 
 
-def test_a_stream_says_the_same(client: openai.OpenAI) -> None:
+def test_stream_equals_whole_response(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model="nano", messages=COUNT, temperature=0)
     chunks = list(
         client.chat.completions.create(
@@ -51,7 +51,7 @@ def test_a_stream_says_the_same(client: openai.OpenAI) -> None:
     assert last.usage.completion_tokens == whole.usage.completion_tokens
 
 
-async def test_the_asynchronous_client(server: Server) -> None:
+async def test_asynchronous_client(server: Server) -> None:
     async with openai.AsyncOpenAI(base_url=server.url, api_key="any") as client:
         stream = await client.chat.completions.create(
             model="nano", messages=WHO, temperature=0, stream=True
@@ -60,7 +60,7 @@ async def test_the_asynchronous_client(server: Server) -> None:
     assert text.startswith("I am **nano**")
 
 
-def test_stop_strings_end_the_answer_and_are_not_part_of_it(client: openai.OpenAI) -> None:
+def test_stop_strings_end_the_answer(client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
         model="nano", messages=COUNT, temperature=0, stop=["never", ", 5"]
     )
@@ -68,7 +68,7 @@ def test_stop_strings_end_the_answer_and_are_not_part_of_it(client: openai.OpenA
     assert reply.choices[0].finish_reason == "stop"
 
 
-def test_a_limit_ends_the_answer(client: openai.OpenAI) -> None:
+def test_max_tokens_ends_the_answer(client: openai.OpenAI) -> None:
     old = client.chat.completions.create(model="nano", messages=WHO, max_tokens=3)
     new = client.chat.completions.create(model="nano", messages=WHO, max_completion_tokens=3)
     for reply in (old, new):
@@ -77,7 +77,7 @@ def test_a_limit_ends_the_answer(client: openai.OpenAI) -> None:
         assert reply.usage.completion_tokens == 3
 
 
-def test_a_seed_repeats_an_answer(client: openai.OpenAI) -> None:
+def test_seed_reproduces_an_answer(client: openai.OpenAI) -> None:
     story: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a story."}]
     texts = [
         client.chat.completions.create(
@@ -108,7 +108,7 @@ def test_several_choices(client: openai.OpenAI) -> None:
     assert texts == [choice.message.content for choice in reply.choices]
 
 
-def test_log_probabilities_of_a_chat(client: openai.OpenAI) -> None:
+def test_logprobs_of_a_chat(client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
         model="nano", messages=WHO, temperature=0, max_tokens=8, logprobs=True, top_logprobs=3
     )
@@ -125,9 +125,7 @@ def test_log_probabilities_of_a_chat(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("n_draft", [0, 1, 4, 16, "auto"])
-def test_log_probabilities_do_not_depend_on_drafting(
-    client: openai.OpenAI, n_draft: int | str
-) -> None:
+def test_logprobs_do_not_depend_on_drafting(client: openai.OpenAI, n_draft: int | str) -> None:
     def scores(draft: int | str) -> list[float]:
         reply = client.completions.create(
             model="nano",
@@ -144,7 +142,7 @@ def test_log_probabilities_do_not_depend_on_drafting(
     assert scores(n_draft) == pytest.approx(scores(0), abs=0.05)
 
 
-def test_drafting_is_chosen_per_request(client: openai.OpenAI) -> None:
+def test_draft_length_per_request(client: openai.OpenAI) -> None:
     def stats(n_draft: int) -> dict[str, float]:
         reply = client.chat.completions.create(
             model="nano", messages=COUNT, temperature=0, extra_body={"n_draft": n_draft}
@@ -158,7 +156,7 @@ def test_drafting_is_chosen_per_request(client: openai.OpenAI) -> None:
     assert stats(5)["draft_length_mean"] > 3
 
 
-def test_texts_are_gone_on_with(client: openai.OpenAI) -> None:
+def test_completions_of_several_prompts(client: openai.OpenAI) -> None:
     reply = client.completions.create(
         model="nano", prompt=["1, 2, 3, 4,", "2, 3, 4, 5,"], n=2, temperature=0, logprobs=2
     )
@@ -172,10 +170,10 @@ def test_texts_are_gone_on_with(client: openai.OpenAI) -> None:
     assert "".join(logprobs.tokens) == reply.choices[0].text
     assert logprobs.text_offset[:2] == [0, len(logprobs.tokens[0])]
     assert reply.usage is not None
-    assert len(logprobs.tokens) == 16  # the API's default length
+    assert len(logprobs.tokens) == 16  # the API's default
 
 
-def test_token_ids_are_a_prompt_and_a_text_streams(client: openai.OpenAI) -> None:
+def test_prompt_of_token_ids_and_streamed_completion(client: openai.OpenAI) -> None:
     stream = client.completions.create(
         model="nano", prompt=[2, 600, 601], max_tokens=5, stream=True, temperature=0
     )
@@ -186,7 +184,7 @@ def test_token_ids_are_a_prompt_and_a_text_streams(client: openai.OpenAI) -> Non
     assert streamed == whole.choices[0].text
 
 
-def test_system_prompts_and_parts(client: openai.OpenAI) -> None:
+def test_system_prompt_and_content_parts(client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
         model="nano",
         messages=[
@@ -201,7 +199,7 @@ def test_system_prompts_and_parts(client: openai.OpenAI) -> None:
     assert "nano" in (reply.choices[0].message.content or "")
 
 
-def test_a_conversation_is_prefilled_once(client: openai.OpenAI) -> None:
+def test_conversation_reuses_the_kv_cache(client: openai.OpenAI) -> None:
     first = client.chat.completions.create(model="nano", messages=COUNT, temperature=0)
     turns: list[ChatCompletionMessageParam] = [
         *COUNT,
@@ -216,7 +214,7 @@ def test_a_conversation_is_prefilled_once(client: openai.OpenAI) -> None:
     assert second.usage.prompt_tokens_details.cached_tokens > first.usage.prompt_tokens
 
 
-def test_thoughts_are_apart_from_the_answer(client: openai.OpenAI) -> None:
+def test_thoughts_are_separate_from_the_answer(client: openai.OpenAI) -> None:
     options: Any = {"model": "nano", "messages": WHO, "temperature": 0}
     thinking = client.chat.completions.create(**options, reasoning_effort="high")
     message = thinking.choices[0].message
@@ -234,7 +232,7 @@ def test_thoughts_are_apart_from_the_answer(client: openai.OpenAI) -> None:
     assert "reasoning_content" not in (plain.choices[0].message.model_extra or {})
 
 
-def test_models(client: openai.OpenAI) -> None:
+def test_model_list(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["nano"]
     assert client.models.retrieve("nano").id == "nano"
     with pytest.raises(openai.NotFoundError, match="gpt-9"):
@@ -243,7 +241,7 @@ def test_models(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="gpt-9", messages=WHO)
 
 
-def test_metrics_add_up(server: Server, client: openai.OpenAI) -> None:
+def test_metrics_match_the_statistics(server: Server, client: openai.OpenAI) -> None:
     before = server.metrics()
     reply = client.chat.completions.create(
         model="nano", messages=COUNT, temperature=0, extra_body={"n_draft": 3}

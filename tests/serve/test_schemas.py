@@ -1,4 +1,4 @@
-"""`response_format`: the answer is JSON that the schema allows, whatever the model would say."""
+"""`response_format`: the answer is JSON that matches the schema, whatever the model prefers."""
 
 import json
 from typing import Any, Literal
@@ -21,7 +21,7 @@ class Animal(BaseModel):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("n_draft", [0, 4])
-def test_a_schema_is_followed(client: openai.OpenAI, temperature: float, n_draft: int) -> None:
+def test_answer_matches_the_schema(client: openai.OpenAI, temperature: float, n_draft: int) -> None:
     for seed in range(5):
         reply = client.chat.completions.parse(
             model="nano",
@@ -35,11 +35,11 @@ def test_a_schema_is_followed(client: openai.OpenAI, temperature: float, n_draft
         (choice,) = reply.choices
         if choice.finish_reason == "stop":
             assert isinstance(choice.message.parsed, Animal)
-        else:  # a list may go on for longer than that
+        else:  # the list did not end within the limit
             assert (choice.message.content or "").startswith("{")
 
 
-def test_drafting_does_not_change_what_is_said(client: openai.OpenAI) -> None:
+def test_drafting_does_not_change_the_answer(client: openai.OpenAI) -> None:
     def said(n_draft: int) -> str | None:
         reply = client.chat.completions.create(
             model="nano",
@@ -54,7 +54,7 @@ def test_drafting_does_not_change_what_is_said(client: openai.OpenAI) -> None:
     assert said(0) == said(1) == said(5)
 
 
-def test_a_stream_of_several_choices(client: openai.OpenAI) -> None:
+def test_streamed_choices(client: openai.OpenAI) -> None:
     schema: Any = {"enum": ["left", "right", {"up": [1, 2]}]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "way", "schema": schema}}
     texts = ["", "", "", ""]
@@ -102,14 +102,14 @@ def post(server: Server, form: Any, **options: Any) -> httpx.Response:
         {"type": {"a": 1}},
     ],
 )
-def test_schemas_that_cannot_be_followed(server: Server, schema: Any) -> None:
+def test_unsupported_schemas(server: Server, schema: Any) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
     response = post(server, form)
     assert response.status_code == 400, response.text
     assert response.json()["error"]["param"] == "response_format"
 
 
-def test_formats_that_are_none(server: Server) -> None:
+def test_invalid_response_formats(server: Server) -> None:
     for form in (
         {"type": "xml"},
         {"type": "json_schema"},

@@ -19,8 +19,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.chat_template import ChatTemplate
 from localmtp.models import resolve
-from localmtp.serve.generation.tasks import Ended, Said
-from localmtp.serve.wire.shapes import Answer, ChatShape
+from localmtp.serve.generation.job import Delta, Done
+from localmtp.serve.wire.responses import ChatWriter, Choice
 from localmtp.serve.wire.tools import Call, CallScanner, parse_call
 from tests.serve.servers import Server, serving
 
@@ -123,9 +123,9 @@ def test_notation(text: str, arguments: Any) -> None:
 
 def test_answers_with_calls_are_what_openai_expects() -> None:
     said = "Let me look." + written({"city": "Łódź"}) + written({"n": 2})
-    ended = Ended("stop", Counters().snapshot())
-    answer = Answer(text=said, thought="Two calls.", ended=ended)
-    shape = ChatShape("nano", with_usage=False, logprobs=False, scanners=CallScanner)
+    ended = Done("stop", Counters().snapshot())
+    answer = Choice(text=said, thought="Two calls.", done=ended)
+    shape = ChatWriter("nano", with_usage=False, logprobs=False, scanners=CallScanner)
     whole = ChatCompletion.model_validate(shape.whole([answer]))
     (choice,) = whole.choices
     assert choice.finish_reason == "tool_calls"
@@ -133,8 +133,8 @@ def test_answers_with_calls_are_what_openai_expects() -> None:
     called = [c.function for c in choice.message.tool_calls or [] if c.type == "function"]
     assert [(c.name, c.arguments) for c in called] == [("f", '{"city": "Łódź"}'), ("f", '{"n": 2}')]
 
-    shape = ChatShape("nano", with_usage=False, logprobs=False, scanners=CallScanner)
-    updates: list[Said | Ended] = [*(Said(letter, "") for letter in said), ended]
+    shape = ChatWriter("nano", with_usage=False, logprobs=False, scanners=CallScanner)
+    updates: list[Delta | Done] = [*(Delta(letter, "") for letter in said), ended]
     chunks = [ChatCompletionChunk.model_validate(shape.chunk(0, update)) for update in updates]
     calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
     assert [call.index for call in calls] == [0, 1]
@@ -206,4 +206,4 @@ def test_calls_that_cannot_be(server: Server, with_tools: openai.OpenAI) -> None
     odd = [{"type": "function", "function": {"name": "a b", "parameters": {}}}]
     assert "name" in refused(with_tools, "tools.gguf", tools=odd)
     with openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
-        assert "without tools" in refused(client, "nano", tools=TOOLS)
+        assert "does not support tools" in refused(client, "nano", tools=TOOLS)

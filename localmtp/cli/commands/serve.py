@@ -72,7 +72,7 @@ def command(model: str | None, **flags: Any) -> None:
     _check(flags)
     try:
         from localmtp.serve.app import Access
-        from localmtp.serve.server import Limits, serve
+        from localmtp.serve.server import ServerLimits, serve
     except ModuleNotFoundError as error:
         raise LocalmtpError(
             f"the server needs {error.name}, which is not installed",
@@ -92,7 +92,7 @@ def command(model: str | None, **flags: Any) -> None:
         replace(options, parallel=parallel),
         address=(flags["host"], flags["port"]),
         access=Access(flags["api_key"] or None, flags["cors"]),
-        limits=Limits(flags["queue"], flags["time_limit"]),
+        limits=ServerLimits(flags["queue"], flags["time_limit"]),
         ready=lambda url: click.echo(
             f"serving {files.name} at {url} ({parallel} at once; Ctrl-C ends it)", err=True
         ),

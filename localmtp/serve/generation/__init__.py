@@ -1,1 +1,1 @@
-"""The model thread: queued requests, decoded in batches."""
+"""The model thread: queued requests, decoded in a batch."""

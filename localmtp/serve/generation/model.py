@@ -1,4 +1,4 @@
-"""The pair behind the server: prompts to token ids, tasks to text."""
+"""The pair behind the server: tokenizes prompts and decodes a batch of choices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles
-from localmtp.serve.generation.answer import Answer
-from localmtp.serve.generation.scoring import ScoringSampler
-from localmtp.serve.generation.tasks import Ended, Said, Task
+from localmtp.serve.generation.choice import RunningChoice as Answer
+from localmtp.serve.generation.job import Delta as Said
+from localmtp.serve.generation.job import Done as Ended
+from localmtp.serve.generation.job import GenerationParams as Task
+from localmtp.serve.generation.logprobs import LogprobsSampler as ScoringSampler
 from localmtp.serve.metrics import Metrics
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
@@ -33,16 +35,16 @@ Json = Mapping[str, Any]
 
 
 class ServedModel:
-    """A loaded pair that answers several tasks at once.
+    """A loaded pair that decodes several choices concurrently.
 
-    `begin`, `step`, `give_up` and `close` belong to the model's thread; the rest may be called from
-    any.
+    `begin`, `step`, `give_up` and `close` belong to the model thread; the other methods are
+    thread-safe.
 
     Args:
-        files: what to load.
-        choices: what requests get that do not choose themselves.
-        options: how to load it.
-        metrics: where answers are counted.
+        files: target and drafter.
+        choices: defaults for fields that requests leave out.
+        options: how to load the pair.
+        metrics: counts the choices.
 
     Raises:
         LocalmtpError: see `load_pair`.
@@ -58,7 +60,7 @@ class ServedModel:
         self._metrics = metrics
         self._pair, _ = load_pair(files, options)
         self._pacing_store = pacing_store_for(files, options)
-        # By whether choices are greedy: confidence means something else in each.
+        # Keyed by greedy decoding: the drafter's confidence has another meaning there.
         self._learned = {
             greedy: self._pacing_store.load(greedy=greedy) or Learned() for greedy in (False, True)
         }
@@ -73,38 +75,38 @@ class ServedModel:
 
     @property
     def drafting(self) -> str:
-        """`on`, or `off: REASON`, for requests that leave it to the server."""
+        """`on` or `off: REASON`, for requests without `n_draft`."""
         settings = self.settings({})
         return self._state(self._pacing(settings.n_draft, settings.sampling))
 
     def settings(self, chosen: Mapping[str, Any]) -> Settings:
-        """A request's choices over the server's, over the model's own."""
+        """Settings of a request: its own choices, then the server's, then the model's."""
         return replace(self.choices, **chosen).settings(self._default)
 
     def chat_text(self, turns: Sequence[Json], tools: Sequence[Json], *, think: bool) -> str:
-        """A conversation as the model was trained to see it; see `ChatTemplate.render`.
+        """Render a conversation with the chat template; see `ChatTemplate.render`.
 
         Raises:
-            LocalmtpError: the model has no chat template, or it refuses the conversation.
+            LocalmtpError: the model has no chat template, or it rejects the conversation.
         """
         if self._template is None:
-            raise LocalmtpError(f"{self.name} has no chat template; use /v1/completions")
+            raise LocalmtpError(f"{self.name} has no chat template; use `/v1/completions`")
         if tools and not self._template.knows_tools:
-            raise LocalmtpError(f"{self.name} has a chat template without tools")
+            raise LocalmtpError(f"the chat template of {self.name} does not support tools")
         return self._template.render(turns, think=think, tools=tools)
 
     def text_prompt(self, text: str) -> list[int]:
-        """Token ids of a text as it is, after BOS.
+        """Tokenize raw text, with BOS.
 
-        Where it goes on from a recent answer, that is spelled as the model spelled it.
+        Text of a recent answer keeps the tokens that the model generated.
 
         Raises:
-            LocalmtpError: they do not fit the context.
+            LocalmtpError: the prompt does not fit the context.
         """
         return prompt_tokens(self._pair, text, *self._spelled)
 
     def grammar(self, text: str) -> Grammar:
-        """Read a grammar for this model's tokens.
+        """Parse a grammar for this model's vocabulary.
 
         Raises:
             LocalmtpError: see `Grammar.parse`.
@@ -113,12 +115,12 @@ class ServedModel:
 
     @property
     def parallel(self) -> int:
-        """How many answers can be made at once."""
+        """Number of slots."""
         return len(self._pair.targets)
 
     @property
     def free(self) -> int:
-        """How many answers can begin."""
+        """Number of free slots."""
         return self._batching.free
 
     def begin(self, task: Task, stopped: Callable[[], bool]) -> Answer:
@@ -168,12 +170,12 @@ class ServedModel:
                 yield answer, update
 
     def give_up(self) -> None:
-        """Let all answers go, after a pass that failed."""
+        """Abort all choices after a failed pass."""
         for generation in self._batching.give_up():
             self._forget(generation, "failed")
 
     def close(self) -> None:
-        """Keep what pacing learned, and free the pair."""
+        """Save the pacing data and free the pair."""
         for greedy, learned in self._learned.items():
             self._pacing_store.save(learned, greedy=greedy)
         self._pair.close()

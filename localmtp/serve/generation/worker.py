@@ -1,4 +1,4 @@
-"""The model's thread: orders are carried out together, as many as there is room for."""
+"""The model thread: jobs are decoded together, as many choices as there are slots."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from time import perf_counter
 from localmtp.engine.sampling.grammar import UnsatisfiableError
 from localmtp.errors import LocalmtpError
 from localmtp.serve.errors import APIError
-from localmtp.serve.generation.answer import Answer
+from localmtp.serve.generation.choice import RunningChoice
+from localmtp.serve.generation.job import Delta, Done, Job, JobFailed
 from localmtp.serve.generation.model import ServedModel
-from localmtp.serve.generation.tasks import Ended, Failed, Order, Said
 from localmtp.serve.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
@@ -22,10 +22,10 @@ class Worker:
     """Owns the thread on which the model runs.
 
     Args:
-        model: carries orders out.
-        metrics: where the queue is shown.
-        queue: orders that may wait.
-        time_limit: seconds after which an order's generation is ended.
+        model: decodes the jobs.
+        metrics: reports the queue.
+        queue: maximum number of waiting jobs.
+        time_limit: seconds of generation per job.
     """
 
     def __init__(
@@ -35,24 +35,24 @@ class Worker:
         self._metrics = metrics
         self._limit = queue
         self._time_limit = time_limit
-        self._waiting: deque[Order] = deque()
-        """Orders some of whose tasks have not begun."""
-        self._running: dict[Answer, tuple[Order, int]] = {}
+        self._waiting: deque[Job] = deque()
+        """Jobs with choices that have not started."""
+        self._running: dict[RunningChoice, tuple[Job, int]] = {}
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, order: Order) -> None:
-        """Queue an order.
+    def submit(self, job: Job) -> None:
+        """Queue a job.
 
         Raises:
-            APIError: the queue is full (429), or the server is going down (503).
+            APIError: the queue is full (429), or the server is shutting down (503).
         """
         with self._changed:
             if self._closing:
-                raise going_down()
-            # What there is room for is taken at once, so it does not count as waiting.
+                raise shutting_down()
+            # A job that can start immediately does not count as waiting.
             if len(self._waiting) >= self._limit + self._model.parallel - len(self._running):
                 raise APIError(
                     429,
@@ -60,115 +60,115 @@ class Worker:
                     code="queue_full",
                     headers={"Retry-After": "1"},
                 )
-            self._waiting.append(order)
+            self._waiting.append(job)
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
 
-    def cancel(self, order: Order) -> None:
-        """End an order after its current pass, or take it off the queue."""
-        order.cancelled.set()
+    def cancel(self, job: Job) -> None:
+        """Remove a job from the queue, or end it after the current pass; harmless once it ended."""
+        job.cancelled.set()
         with self._changed:
-            if order in self._waiting:
-                self._waiting.remove(order)
+            if job in self._waiting:
+                self._waiting.remove(job)
                 self._metrics.waiting.set(len(self._waiting))
 
     def drain(self) -> None:
-        """Take no more orders and give up those that wait; the running ones go on."""
+        """Reject new and waiting jobs; running ones continue."""
         with self._changed:
             self._closing = True
-            waiting = [order for order in self._waiting if not order.begun]
-            self._waiting = deque(order for order in self._waiting if order.begun)
+            waiting = [job for job in self._waiting if not job.started]
+            self._waiting = deque(job for job in self._waiting if job.started)
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
-        for order in waiting:
-            order.deliver(0, Failed(going_down()))
+        for job in waiting:
+            job.deliver(0, JobFailed(shutting_down()))
 
     def cut(self) -> None:
-        """Cancel what runs; clients are told that the server is going down."""
+        """Cancel running jobs; their clients get a 503."""
         with self._changed:
-            for order in (*self._waiting, *(order for order, _ in self._running.values())):
-                order.cancelled.set()
+            for job in (*self._waiting, *(job for job, _ in self._running.values())):
+                job.cancelled.set()
             self._waiting.clear()
 
     def close(self) -> None:
-        """Cancel everything and wait for the thread to end; harmless when repeated."""
+        """Cancel everything and join the thread; harmless when repeated."""
         self.drain()
         self.cut()
         self._thread.join()
 
     def _work(self) -> None:
-        while self._take_in():
+        while self._start_waiting():
             try:
-                for answer, what in self._model.step():
-                    self._tell(answer, what)
+                for choice, update in self._model.step():
+                    self._deliver(choice, update)
             except LocalmtpError as error:
                 self._fail_all(APIError(500, error.message))
-            except Exception:  # noqa: BLE001 - the server must outlive a bug
+            except Exception:  # noqa: BLE001 - the server must survive a bug
                 _LOG.exception("generation failed")
                 self._fail_all(APIError(500, "generation failed"))
 
-    def _take_in(self) -> bool:
-        """Begin what there is room for; wait while there is nothing to do.
+    def _start_waiting(self) -> bool:
+        """Fill free slots; block while there is nothing to do.
 
         Returns:
-            Whether something runs; if not, it is time to end.
+            False when the server is shutting down and nothing runs any more.
         """
         with self._changed:
-            self._show()
+            self._report()
             self._changed.wait_for(lambda: self._waiting or self._running or self._closing)
             while self._waiting and self._model.free:
-                order = self._waiting[0]
-                self._begin(order)
-                if order.begun == len(order.tasks):
+                job = self._waiting[0]
+                self._start_choice(job)
+                if job.started == len(job.params):
                     self._waiting.popleft()
-            self._show()
+            self._report()
             return bool(self._running)
 
-    def _begin(self, order: Order) -> None:
+    def _start_choice(self, job: Job) -> None:
         now = perf_counter()
-        if not order.begun:
-            order.deadline = now + self._time_limit
-            self._metrics.queue_s.observe(now - order.submitted)
-        index, deadline, cancelled = order.begun, order.deadline, order.cancelled.is_set
-        order.begun += 1
-        answer = self._model.begin(
-            order.tasks[index], lambda: cancelled() or perf_counter() > deadline
+        if not job.started:
+            job.deadline = now + self._time_limit
+            self._metrics.queue_s.observe(now - job.submitted)
+        index, deadline, cancelled = job.started, job.deadline, job.cancelled.is_set
+        job.started += 1
+        choice = self._model.begin(
+            job.params[index], lambda: cancelled() or perf_counter() > deadline
         )
-        self._running[answer] = order, index
+        self._running[choice] = job, index
 
-    def _tell(self, answer: Answer, what: Said | Ended | LocalmtpError) -> None:
-        order, index = self._running[answer]
-        if not isinstance(what, Said):
+    def _deliver(self, choice: RunningChoice, update: Delta | Done | LocalmtpError) -> None:
+        job, index = self._running[choice]
+        if not isinstance(update, Delta):
             with self._changed:
-                del self._running[answer]
-        if isinstance(what, LocalmtpError):
-            status = 400 if isinstance(what, UnsatisfiableError) else 500
+                del self._running[choice]
+        if isinstance(update, LocalmtpError):
+            status = 400 if isinstance(update, UnsatisfiableError) else 500
             param = "response_format" if status == 400 else None
-            self._fail(order, index, APIError(status, what.message, param=param))
-        elif not order.cancelled.is_set():
-            order.deliver(index, what)
-        elif isinstance(what, Ended):  # by a client that is gone, or by `cut`
-            order.deliver(index, Failed(going_down()))
+            self._fail(job, index, APIError(status, update.message, param=param))
+        elif not job.cancelled.is_set():
+            job.deliver(index, update)
+        elif isinstance(update, Done):  # cancelled by `cut`, or the client has disconnected
+            job.deliver(index, JobFailed(shutting_down()))
 
-    def _fail(self, order: Order, index: int, error: APIError) -> None:
-        """Tell a client, and end what else it has asked for."""
-        if not order.cancelled.is_set():
-            order.deliver(index, Failed(error))
-            self.cancel(order)
+    def _fail(self, job: Job, index: int, error: APIError) -> None:
+        """Report an error to the client and cancel the job's other choices."""
+        if not job.cancelled.is_set():
+            job.deliver(index, JobFailed(error))
+            self.cancel(job)
 
     def _fail_all(self, error: APIError) -> None:
         self._model.give_up()
         with self._changed:
             failed = list(self._running.values())
             self._running.clear()
-        for order, index in failed:
-            self._fail(order, index, error)
+        for job, index in failed:
+            self._fail(job, index, error)
 
-    def _show(self) -> None:
+    def _report(self) -> None:
         self._metrics.waiting.set(len(self._waiting))
-        self._metrics.running.set(len({order for order, _ in self._running.values()}))
+        self._metrics.running.set(len({job for job, _ in self._running.values()}))
 
 
-def going_down() -> APIError:
-    """For requests that come too late."""
-    return APIError(503, "the server is going down", code="shutting_down")
+def shutting_down() -> APIError:
+    """503: the request arrived too late, or was cut off."""
+    return APIError(503, "the server is shutting down", code="shutting_down")

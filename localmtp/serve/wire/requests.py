@@ -1,7 +1,7 @@
-"""The bodies of requests, as pydantic checks them.
+"""Request bodies, validated by pydantic.
 
-Field names and ranges are those of the OpenAI API reference; `top_k`, `min_p`, `n_draft` and
-`chat_template_kwargs` are extensions that other local servers have too, or `localmtp run`.
+Field names and ranges follow the OpenAI API reference; `top_k`, `min_p` and `chat_template_kwargs`
+are extensions that other local servers share, `n_draft` is our own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from localmtp.limits import MAX_DRAFT
 
 _INT64 = 2**63
 MOST_CHOICES = 16
-"""Answers to one request."""
+"""Maximum number of choices per prompt, and of prompts per request."""
 
 
 def _encodable(text: str) -> str:
-    """Refuse half a surrogate pair: JSON can say it, UTF-8 cannot."""
+    """Reject lone surrogates, which JSON can represent and UTF-8 cannot."""
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("the text is not valid Unicode")
     return text
@@ -31,24 +31,24 @@ Tokens = Annotated[list[TokenId], Field(min_length=1)]
 
 
 class _Body(BaseModel):
-    """Unknown fields are refused: silently doing without one would be a wrong answer."""
+    """Rejects unknown fields: ignoring one silently could change the answer."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class StreamOptions(_Body):
-    """What a stream carries besides text."""
+    """Options of a stream."""
 
     include_usage: bool = False
     include_obfuscation: bool = False
-    """Accepted without effect."""
+    """Ignored."""
 
 
 class _Generation(_Body):
-    """What both kinds of completion have in common."""
+    """Fields of chats and completions."""
 
     model: str | None = None
-    """None: the one that is served."""
+    """None: the served model."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
@@ -66,7 +66,7 @@ class _Generation(_Body):
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     user: Any = None
-    """Accepted without effect, as are those below: they change no answer."""
+    """Ignored, like the fields below: they do not change the answer."""
     metadata: Any = None
     store: Any = None
     service_tier: Any = None
@@ -76,11 +76,11 @@ class _Generation(_Body):
     prompt_cache_retention: Any = None
 
     def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
+        """Stop strings as a tuple."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     def unsupported(self) -> str | None:
-        """The first field whose value would change the answer in a way that is not offered."""
+        """Name of the first field that would change the answer and is not supported."""
         fields = ("frequency_penalty", "presence_penalty", "logit_bias")
         return next((name for name in fields if getattr(self, name)), None)
 
@@ -88,44 +88,44 @@ class _Generation(_Body):
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class Part(BaseModel):
-    """A piece of a message's content; only text is understood."""
+class ContentPart(BaseModel):
+    """Part of a message's content; only text is supported."""
 
     type: str
     text: Text | None = None
 
 
 class _Lenient(BaseModel):
-    """Fields that only answers carry (refusal, annotations) come back in histories."""
+    """Ignores unknown fields: histories contain fields of responses (refusal, annotations)."""
 
     model_config = ConfigDict(strict=True)
 
 
 class CalledFunction(_Lenient):
-    """A function's name, and its arguments as JSON in a string."""
+    """Function name, and arguments as a JSON string."""
 
     name: Name
     arguments: Text = "{}"
 
 
 class ToolCall(_Lenient):
-    """A call that the model made earlier."""
+    """An earlier call by the model."""
 
     id: Text
     function: CalledFunction
 
 
-class Message(_Lenient):
-    """One turn."""
+class ChatMessage(_Lenient):
+    """One message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[Part] | None = None
+    content: Text | list[ContentPart] | None = None
     reasoning_content: Text | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: Text | None = None
 
 
-class Function(_Body):
+class FunctionTool(_Body):
     """A function that the model may call."""
 
     name: Name
@@ -133,24 +133,24 @@ class Function(_Body):
     parameters: dict[str, Any] | None = None
     """A JSON schema."""
     strict: bool | None = None
-    """Accepted without effect."""
+    """Ignored."""
 
 
 class Tool(_Body):
-    """The only kind of tool there is."""
+    """A tool; functions are the only kind."""
 
     type: Literal["function"]
-    function: Function
+    function: FunctionTool
 
 
 class ChosenFunction(_Body):
-    """The function that is to be called."""
+    """Name of the function to call."""
 
     name: Name
 
 
 class ToolChoice(_Body):
-    """A call that is wanted."""
+    """Forces a call of one function."""
 
     type: Literal["function"]
     function: ChosenFunction
@@ -163,17 +163,17 @@ class TemplateOptions(_Body):
 
 
 class JsonSchema(_Body):
-    """What a JSON answer must look like."""
+    """Schema of the answer."""
 
     name: Text = ""
-    """Accepted without effect, as are the two below."""
+    """Ignored, like the two fields below."""
     description: Text | None = None
     strict: bool | None = None
     schema_: dict[str, Any] | None = Field(None, alias="schema")
 
 
 class ResponseFormat(_Body):
-    """Free text, any JSON object, or JSON that a schema allows."""
+    """Free text, any JSON object, or JSON that matches a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -182,7 +182,7 @@ class ResponseFormat(_Body):
 class ChatRequest(_Generation):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: int | None = Field(None, ge=1, le=_INT64 - 1)
     """The newer name of `max_tokens`."""
     logprobs: bool | None = None
@@ -190,13 +190,13 @@ class ChatRequest(_Generation):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
-    """Gemma 4 knows two: `none` answers at once, all others let the model think first."""
+    """`none` disables thinking; all other values enable it."""
     chat_template_kwargs: TemplateOptions | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    """Accepted without effect: the model decides."""
+    """Ignored: the model decides."""
 
 
 class CompletionRequest(_Generation):

@@ -1,4 +1,4 @@
-"""JSON schemas of `response_format`, as grammars."""
+"""JSON schemas of requests, converted to grammars."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from localmtp.engine.llama import gbnf
 from localmtp.serve.errors import APIError
 
 _LONGEST = 64 * 1024
-"""Bytes of a schema. Grammars grow with the square of the number of optional properties."""
+"""Maximum size of a schema in bytes. Grammars grow with the square of the number of optional
+properties."""
 
 _MOST_REPEATED = 1000
 _REPEATED = ("minLength", "maxLength", "minItems", "maxItems")
-"""Written out as often as they say when the grammar is made: a large one takes all memory."""
+"""Keywords that the converter unrolls: a large value exhausts the memory."""
 
 _BOUNDS = (("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems"))
 
 
 def grammar_of(schema: dict[str, Any] | None) -> str:
-    """The grammar of the JSON texts that a schema allows.
+    """Convert a schema to GBNF.
 
     Args:
         schema: None for any object.
 
     Raises:
-        APIError: the schema is too large, or says what no grammar can.
+        APIError: the schema is too large, or cannot be expressed as a grammar.
     """
     try:
         text = json.dumps({"type": "object"} if schema is None else schema)
@@ -38,41 +39,41 @@ def grammar_of(schema: dict[str, Any] | None) -> str:
         raise _refused(f"it is longer than {_LONGEST} bytes")
     for key, value in entries:
         if key in _REPEATED and isinstance(value, int) and value > _MOST_REPEATED:
-            raise _refused(f"{key} is more than {_MOST_REPEATED}")
+            raise _refused(f"{key} is greater than {_MOST_REPEATED}")
         if key == "pattern" and "{" in str(value):
-            raise _refused("a pattern counts repetitions")
+            raise _refused("patterns with counted repetitions are not supported")
     for part in parts:
         _check(part)
     try:
         return gbnf(text)
-    except Exception as error:  # the converter raises whatever a schema makes it
-        raise _refused("it is not one that can be followed while generating") from error
+    except Exception as error:  # the converter does not validate and raises anything
+        raise _refused("the converter to grammars does not support it") from error
 
 
 def _check(part: dict[str, Any]) -> None:
-    """Refuse what the converter passes over in silence, and no text could satisfy."""
+    """Reject contradictions that the converter ignores and no text satisfies."""
     for low, high in _BOUNDS:
         least, most = part.get(low), part.get(high)
         if isinstance(least, int | float) and isinstance(most, int | float) and least > most:
-            raise _refused(f"{low} is more than {high}")
+            raise _refused(f"{low} is greater than {high}")
     joined = part.get("allOf")
     if isinstance(joined, list) and not all(map(_joins, [{"type": part.get("type")}, *joined])):
-        raise _refused("allOf of anything but objects")
+        raise _refused("allOf is supported for objects only")
 
 
 def _joins(part: Any) -> bool:
-    """Whether the converter can join it with others: it looks at properties alone."""
+    """Whether the converter can merge it: it looks at properties only."""
     return isinstance(part, dict) and part.get("type", "object") in (None, "object")
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of every object, at any depth."""
+    """Key-value pairs of all nested objects."""
     for part in _objects(value):
         yield from part.items()
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object, at any depth."""
+    """All nested objects."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
@@ -82,4 +83,4 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _refused(why: str) -> APIError:
-    return APIError(400, f"the JSON schema cannot be used: {why}", param="response_format")
+    return APIError(400, f"unsupported JSON schema: {why}", param="response_format")

@@ -1,8 +1,8 @@
-"""Function calls as Gemma 4 writes them, to and from those of the OpenAI API.
+"""Parses function calls in Gemma 4's notation.
 
-A call is `<|tool_call>call:NAME{key:value,…}<tool_call|>`. Strings stand between `<|"|>`, keys
-are bare or quoted like strings; numbers, true, false, lists and objects are as in JSON. This is
-what the chat template of the published checkpoints renders.
+A call is `<|tool_call>call:NAME{key:value,…}<tool_call|>`. Strings are enclosed in `<|"|>`, keys
+are bare or quoted like strings; numbers, true, false, lists and objects are as in JSON. The chat
+templates of the published checkpoints render this notation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OpenAI's messages and tools as chat templates know them."""
+"""Messages and tools of a chat request, as chat templates expect them."""
 
 from __future__ import annotations
 
@@ -7,49 +7,51 @@ from collections.abc import Sequence
 from typing import Any
 
 from localmtp.serve.errors import APIError
-from localmtp.serve.wire.requests import ChatRequest, Message, ToolCall, ToolChoice
+from localmtp.serve.wire.requests import ChatMessage, ChatRequest, ToolCall, ToolChoice
 from localmtp.serve.wire.tools import OPEN
 
 Json = dict[str, Any]
 
 
-def turns(messages: Sequence[Message]) -> list[Json]:
-    """The conversation so far.
+def turns(messages: Sequence[ChatMessage]) -> list[Json]:
+    """Convert the messages.
 
     Raises:
-        APIError: a message holds something that is not text, or a call that is not JSON.
+        APIError: a message has content other than text, or a call whose arguments are not JSON.
     """
     return [_turn(message) for message in messages]
 
 
 def tools(body: ChatRequest) -> list[Json]:
-    """The functions that the model is told of."""
+    """Functions for the template; empty for `tool_choice: none`."""
     if body.tool_choice == "none":
         return []
     return [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
 
 
-def begun_call(body: ChatRequest) -> str:
-    """What makes the model call a function: the beginning of its answer.
+def forced_call(body: ChatRequest) -> str:
+    """Start of the answer that forces a call; empty if none is forced.
 
     Raises:
-        APIError: a call is wanted of a function that is not among the tools.
+        APIError: the function is not among the tools.
     """
     names = [tool.function.name for tool in body.tools or ()]
     choice = body.tool_choice
     if isinstance(choice, ToolChoice):
         if choice.function.name not in names:
-            message = f"there is no tool named {choice.function.name!r}"
+            message = f"no tool is named {choice.function.name!r}"
             raise APIError(400, message, param="tool_choice")
         return f"{OPEN}call:{choice.function.name}{{"
     if choice == "required":
         if not names:
-            raise APIError(400, "a call is required and there are no tools", param="tool_choice")
+            raise APIError(
+                400, "tool_choice is 'required', but there are no tools", param="tool_choice"
+            )
         return f"{OPEN}call:"
     return ""
 
 
-def _turn(message: Message) -> Json:
+def _turn(message: ChatMessage) -> Json:
     role = "system" if message.role == "developer" else message.role
     turn: Json = {"role": role, "content": _text(message)}
     if message.reasoning_content:
@@ -61,7 +63,7 @@ def _turn(message: Message) -> Json:
     return turn
 
 
-def _text(message: Message) -> str:
+def _text(message: ChatMessage) -> str:
     if not isinstance(message.content, list):
         return message.content or ""
     for part in message.content:
@@ -71,7 +73,7 @@ def _text(message: Message) -> str:
 
 
 def _call(call: ToolCall) -> Json:
-    """Templates write the arguments in the model's own notation, so they take them apart."""
+    """Parse the arguments: templates render them in the model's own notation."""
     try:
         arguments = json.loads(call.function.arguments or "{}")
     except (ValueError, RecursionError):
@@ -79,7 +81,7 @@ def _call(call: ToolCall) -> Json:
     if not isinstance(arguments, dict):
         raise APIError(
             400,
-            f"the arguments of the call {call.id!r} are not a JSON object",
+            f"arguments of the call {call.id!r} are not a JSON object",
             param="messages",
         )
     return {

@@ -1,4 +1,4 @@
-"""Answers in the JSON of the OpenAI API: whole, and in the chunks of a stream."""
+"""Responses in the JSON of OpenAI's API: whole, and in the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -10,55 +10,56 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from localmtp import __version__
-from localmtp.serve.generation.tasks import Choice, Ended, Said, Scored
+from localmtp.serve.generation.job import Delta, Done
+from localmtp.serve.generation.logprobs import TokenLogprob, TokenLogprobs
 from localmtp.serve.wire.tools import Call, CallScanner
 
 Json = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Answer:
-    """One choice as it grows."""
+class Choice:
+    """One choice, accumulated from its updates."""
 
     text: str = ""
     thought: str = ""
-    scores: list[Scored] = field(default_factory=list)
-    ended: Ended | None = None
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    done: Done | None = None
 
-    def add(self, update: Said | Ended) -> None:
-        """Take in what came."""
-        if isinstance(update, Ended):
-            self.ended = update
+    def add(self, update: Delta | Done) -> None:
+        """Append an update."""
+        if isinstance(update, Done):
+            self.done = update
         else:
             self.text += update.text
             self.thought += update.thought
-            self.scores.extend(update.scores)
+            self.logprobs.extend(update.logprobs)
 
 
-class Shape(Protocol):
-    """How one kind of completion is written down."""
+class ResponseWriter(Protocol):
+    """Formats the responses of one endpoint."""
 
     def opening(self, index: int) -> Json | None:
-        """The chunk that begins a choice, if there is one."""
+        """First chunk of a choice, if the format has one."""
 
-    def chunk(self, index: int, update: Said | Ended) -> Json:
-        """What one update adds to a choice."""
+    def chunk(self, index: int, update: Delta | Done) -> Json:
+        """Chunk for one update of a choice."""
 
-    def whole(self, answers: Sequence[Answer]) -> Json:
-        """All choices, each of them ended."""
+    def whole(self, choices: Sequence[Choice]) -> Json:
+        """Response for finished choices."""
 
     def last(self, usage: Json) -> Json:
-        """The chunk after all choices: what they took."""
+        """Chunk after all choices, with the usage."""
 
 
 class _Envelope:
-    """What surrounds the choices.
+    """Fields around the choices.
 
     Args:
-        prefix: of the identifier.
-        kind: the value of `object`; `.chunk` is added to chat chunks by OpenAI, to others not.
-        model: as shown to clients.
-        with_usage: a stream that ends with usage carries `usage: null` until then.
+        prefix: of the response id.
+        kind: value of `object`; OpenAI appends `.chunk` for chats only.
+        model: name that clients see.
+        with_usage: streams that end with the usage have `usage: null` in every other chunk.
     """
 
     def __init__(self, prefix: str, kind: str, model: str, *, with_usage: bool) -> None:
@@ -72,7 +73,7 @@ class _Envelope:
         }
 
     def last(self, usage: Json) -> Json:
-        """The chunk after all choices: what they took."""
+        """Chunk after all choices, with the usage."""
         return self._wrap([], chunk=True) | {"usage": usage}
 
     def _wrap(self, choices: list[Json], *, chunk: bool) -> Json:
@@ -85,14 +86,14 @@ class _Envelope:
         return wrapped
 
 
-class ChatShape(_Envelope):
-    """`/v1/chat/completions`; thoughts go to `reasoning_content`, calls to `tool_calls`.
+class ChatWriter(_Envelope):
+    """`/v1/chat/completions`: thoughts as `reasoning_content`, calls as `tool_calls`.
 
     Args:
-        model: as shown to clients.
-        with_usage: whether a stream ends with usage.
-        logprobs: whether they were asked for.
-        scanners: makes the reader of a choice's calls; None: calls are text.
+        model: name that clients see.
+        with_usage: whether streams end with the usage.
+        logprobs: whether the request asks for log-probabilities.
+        scanners: creates the parser of a choice's calls; None: calls are text.
     """
 
     def __init__(
@@ -110,30 +111,30 @@ class ChatShape(_Envelope):
         self._called: Counter[int] = Counter()
 
     def opening(self, index: int) -> Json | None:
-        """The chunk that says who speaks."""
+        """Chunk with the role."""
         return self._chunk(index, {"role": "assistant", "content": ""}, ())
 
-    def chunk(self, index: int, update: Said | Ended) -> Json:
-        """What one update adds to a choice."""
+    def chunk(self, index: int, update: Delta | Done) -> Json:
+        """Chunk for one update of a choice."""
         text, calls = self._read(index, update)
         delta: Json = {"content": text} if text else {}
         if calls:
             first = self._called[index] - len(calls)
             numbered = enumerate(calls, start=first)
             delta["tool_calls"] = [{"index": i, **call.as_dict()} for i, call in numbered]
-        if isinstance(update, Ended):
+        if isinstance(update, Done):
             return self._chunk(index, delta, (), update)
         if update.thought:
             delta["reasoning_content"] = update.thought
-        return self._chunk(index, delta, update.scores)
+        return self._chunk(index, delta, update.logprobs)
 
-    def whole(self, answers: Sequence[Answer]) -> Json:
-        """All choices, each of them ended."""
-        choices = []
-        for index, answer in enumerate(answers):
-            assert answer.ended is not None
-            text, calls = self._read(index, Said(answer.text, ""))
-            rest, more = self._read(index, answer.ended)
+    def whole(self, choices: Sequence[Choice]) -> Json:
+        """Response for finished choices."""
+        written = []
+        for index, choice in enumerate(choices):
+            assert choice.done is not None
+            text, calls = self._read(index, Delta(choice.text, ""))
+            rest, more = self._read(index, choice.done)
             text, calls = text + rest, calls + more
             message: Json = {"role": "assistant", "content": text, "refusal": None}
             if calls:
@@ -141,49 +142,49 @@ class ChatShape(_Envelope):
                     "content": text if text.strip() else None,
                     "tool_calls": [call.as_dict() for call in calls],
                 }
-            if answer.thought:
-                message["reasoning_content"] = answer.thought
-            choices.append(
+            if choice.thought:
+                message["reasoning_content"] = choice.thought
+            written.append(
                 {"index": index, "message": message}
-                | {"logprobs": self._scores(answer.scores)}
-                | self._ending(index, answer.ended)
+                | {"logprobs": self._scores(choice.logprobs)}
+                | self._ending(index, choice.done)
             )
-        return self._wrap(choices, chunk=False)
+        return self._wrap(written, chunk=False)
 
-    def _read(self, index: int, update: Said | Ended) -> tuple[str, list[Call]]:
-        """Text and calls of an update."""
+    def _read(self, index: int, update: Delta | Done) -> tuple[str, list[Call]]:
+        """Text and complete calls of an update."""
         if self._new_scanner is None:
-            return ("" if isinstance(update, Ended) else update.text), []
+            return ("" if isinstance(update, Done) else update.text), []
         scanner = self._scanners.get(index) or self._scanners.setdefault(index, self._new_scanner())
-        text, calls = scanner.rest() if isinstance(update, Ended) else scanner.feed(update.text)
+        text, calls = scanner.rest() if isinstance(update, Done) else scanner.feed(update.text)
         self._called[index] += len(calls)
         return text, calls
 
-    def _ending(self, index: int, ended: Ended | None) -> Json:
-        ending = _ending(ended)
+    def _ending(self, index: int, done: Done | None) -> Json:
+        ending = _ending(done)
         if self._called[index] and ending["finish_reason"] == "stop":
             ending["finish_reason"] = "tool_calls"
         return ending
 
     def _chunk(
-        self, index: int, delta: Json, scores: Sequence[Scored], ended: Ended | None = None
+        self, index: int, delta: Json, scores: Sequence[TokenLogprobs], done: Done | None = None
     ) -> Json:
         logprobs = self._scores(scores) if scores else None
         choice = {"index": index, "delta": delta, "logprobs": logprobs}
-        return self._wrap([choice | self._ending(index, ended)], chunk=True)
+        return self._wrap([choice | self._ending(index, done)], chunk=True)
 
-    def _scores(self, scores: Sequence[Scored]) -> Json | None:
+    def _scores(self, scores: Sequence[TokenLogprobs]) -> Json | None:
         if not self._logprobs:
             return None
         entries = [
-            {**_entry(s.chosen), "top_logprobs": [_entry(choice) for choice in s.top]}
+            {**_entry(s.chosen), "top_logprobs": [_entry(candidate) for candidate in s.top]}
             for s in scores
         ]
         return {"content": entries, "refusal": None}
 
 
-class TextShape(_Envelope):
-    """`/v1/completions`; thoughts have no place in it and stay in the text's stead unsaid."""
+class CompletionWriter(_Envelope):
+    """`/v1/completions`: text only; the format has no field for thoughts, so they are dropped."""
 
     def __init__(self, model: str, *, with_usage: bool, logprobs: bool) -> None:
         super().__init__("cmpl", "text_completion", model, with_usage=with_usage)
@@ -191,28 +192,28 @@ class TextShape(_Envelope):
         self._offsets: dict[int, int] = {}
 
     def opening(self, index: int) -> Json | None:
-        """Nothing."""
+        """None."""
         return None
 
-    def chunk(self, index: int, update: Said | Ended) -> Json:
-        """What one update adds to a choice."""
-        if isinstance(update, Ended):
+    def chunk(self, index: int, update: Delta | Done) -> Json:
+        """Chunk for one update of a choice."""
+        if isinstance(update, Done):
             choice = {"index": index, "text": "", "logprobs": None} | _ending(update)
         else:
-            logprobs = self._scores(index, update.scores)
+            logprobs = self._scores(index, update.logprobs)
             choice = {"index": index, "text": update.text, "logprobs": logprobs} | _ending(None)
         return self._wrap([choice], chunk=True)
 
-    def whole(self, answers: Sequence[Answer]) -> Json:
-        """All choices, each of them ended."""
-        choices = [
-            {"index": index, "text": answer.text, "logprobs": self._scores(index, answer.scores)}
-            | _ending(answer.ended)
-            for index, answer in enumerate(answers)
+    def whole(self, choices: Sequence[Choice]) -> Json:
+        """Response for finished choices."""
+        written = [
+            {"index": index, "text": choice.text, "logprobs": self._scores(index, choice.logprobs)}
+            | _ending(choice.done)
+            for index, choice in enumerate(choices)
         ]
-        return self._wrap(choices, chunk=False)
+        return self._wrap(written, chunk=False)
 
-    def _scores(self, index: int, scores: Sequence[Scored]) -> Json | None:
+    def _scores(self, index: int, scores: Sequence[TokenLogprobs]) -> Json | None:
         if not self._logprobs:
             return None
         tokens = [_text(s.chosen) for s in scores]
@@ -230,9 +231,9 @@ class TextShape(_Envelope):
         }
 
 
-def usage_of(answers: Sequence[Answer], per_prompt: int) -> Json:
-    """Tokens of a request; a prompt counts once, however many choices were made from it."""
-    stats = [answer.ended.stats for answer in answers if answer.ended]
+def usage_of(choices: Sequence[Choice], per_prompt: int) -> Json:
+    """Token counts of a response; a prompt counts once, however many choices share it."""
+    stats = [choice.done.stats for choice in choices if choice.done]
     prompt = sum(s.prompt_tokens for s in stats[::per_prompt])
     completion = sum(s.completion_tokens for s in stats)
     return {
@@ -245,16 +246,17 @@ def usage_of(answers: Sequence[Answer], per_prompt: int) -> Json:
     }
 
 
-def _ending(ended: Ended | None) -> Json:
-    """The reason, and the statistics of `localmtp run --json` beside it."""
-    if ended is None:
+def _ending(done: Done | None) -> Json:
+    """Finish reason, and the statistics of `localmtp run --json`."""
+    if done is None:
         return {"finish_reason": None}
-    return {"finish_reason": ended.reason, "stats": ended.stats.as_dict()}
+    return {"finish_reason": done.reason, "stats": done.stats.as_dict()}
 
 
-def _text(choice: Choice) -> str:
-    return choice.data.decode("utf-8", "replace")
+def _text(candidate: TokenLogprob) -> str:
+    return candidate.data.decode("utf-8", "replace")
 
 
-def _entry(choice: Choice) -> Json:
-    return {"token": _text(choice), "logprob": choice.logprob, "bytes": list(choice.data)}
+def _entry(candidate: TokenLogprob) -> Json:
+    data = candidate.data
+    return {"token": _text(candidate), "logprob": candidate.logprob, "bytes": list(data)}

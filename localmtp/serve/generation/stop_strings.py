@@ -1,4 +1,4 @@
-"""Stop strings in a growing text."""
+"""Stop strings in streamed text."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 
 class StopScanner:
-    """Passes text on as soon as it can no longer become part of a stop string.
+    """Releases text as soon as it can no longer be part of a stop string.
 
     Args:
-        stops: none of them empty.
+        stops: non-empty strings.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
         self.hit = False
-        """Whether a stop string was met; what follows it is dropped."""
+        """Whether a stop string was found; the text after it is discarded."""
 
     def feed(self, text: str) -> str:
         """Add text.
 
         Returns:
-            What can be shown now: everything before a stop string, and nothing of it.
+            Text that can be released now: everything before a stop string, nothing of it.
         """
         if self.hit:
             return ""
@@ -36,12 +36,12 @@ class StopScanner:
         return held[: len(held) - keep]
 
     def rest(self) -> str:
-        """What was held back, once no more text comes."""
+        """Text still held back, at the end of the answer."""
         rest, self._held = self._held, ""
         return rest
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` with which `stop` begins."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,0 +1,127 @@
+"""Sends responses: one JSON object, or a stream of server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from math import inf
+
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from localmtp.serve.errors import APIError
+from localmtp.serve.generation.job import GenerationParams, Job
+from localmtp.serve.generation.worker import Worker
+from localmtp.serve.wire.responses import Choice, Json, ResponseWriter, usage_of
+
+_INTERVAL_S = 0.02
+"""Between two events of a stream: 50 per second read as continuous, and fast models decode hundreds
+of passes in that time."""
+
+
+async def respond(
+    request: Request,
+    worker: Worker,
+    params: list[GenerationParams],
+    writer: ResponseWriter,
+    per_prompt: int,
+) -> Response:
+    """Generate and send the response as one JSON object; a disconnect frees the slots.
+
+    Args:
+        request: watched for a disconnect.
+        worker: runs the job.
+        params: one entry per choice.
+        writer: formats the response.
+        per_prompt: choices per prompt, for the usage.
+
+    Raises:
+        APIError: see `Worker.submit` and `Job.updates`.
+    """
+    job = Job(params, interval_s=inf)
+    worker.submit(job)
+    choices = [Choice() for _ in params]
+
+    async def collect() -> None:
+        async for index, update in job.updates():
+            choices[index].add(update)
+
+    collecting = asyncio.ensure_future(collect())
+    disconnect = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({collecting, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            return Response(status_code=499)  # never read; counted in the metrics
+        await collecting
+    finally:
+        collecting.cancel()
+        disconnect.cancel()
+        worker.cancel(job)
+    return JSONResponse(writer.whole(choices) | {"usage": usage_of(choices, per_prompt)})
+
+
+def respond_streaming(
+    worker: Worker,
+    params: list[GenerationParams],
+    writer: ResponseWriter,
+    per_prompt: int,
+    *,
+    with_usage: bool,
+) -> Response:
+    """Send the response as server-sent events while it is generated.
+
+    Raises:
+        APIError: see `Worker.submit`; later errors become an event of the stream.
+    """
+    job = Job(params, interval_s=_INTERVAL_S)
+    worker.submit(job)
+    events = _events(job, writer, per_prompt, with_usage)
+    return _EventStream(worker, job, events)
+
+
+class _EventStream(StreamingResponse):
+    """A stream that cancels its job when the client disconnects."""
+
+    def __init__(self, worker: Worker, job: Job, events: AsyncIterator[str]) -> None:
+        super().__init__(
+            events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+        self._worker = worker
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._worker.cancel(self._job)
+
+
+async def _events(
+    job: Job, writer: ResponseWriter, per_prompt: int, with_usage: bool
+) -> AsyncIterator[str]:
+    choices = [Choice() for _ in job.params]
+    for index in range(len(choices)):
+        if opening := writer.opening(index):
+            yield _event(opening)
+    try:
+        async for index, update in job.updates():
+            choices[index].add(update)
+            yield _event(writer.chunk(index, update))
+    except APIError as error:
+        yield _event(error.body())
+        return
+    if with_usage:
+        yield _event(writer.last(usage_of(choices, per_prompt)))
+    yield "data: [DONE]\n\n"
+
+
+def _event(data: Json) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+async def _disconnected(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

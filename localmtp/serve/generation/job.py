@@ -1,0 +1,154 @@
+"""One client request on its way through the model thread: jobs, and the updates they produce."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from threading import Event
+from time import perf_counter
+
+from localmtp.engine.llama import Grammar
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.stats import Stats
+from localmtp.serve.errors import APIError
+from localmtp.serve.generation.logprobs import TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationParams:
+    """One choice to generate."""
+
+    prompt: Sequence[int]
+    """Token ids that fit the context."""
+    sampling: SamplingParams
+    n_draft: int | None
+    """As in `Settings`."""
+    max_tokens: int | None
+    stops: tuple[str, ...] = ()
+    """Strings that end the choice; they are not part of its text."""
+    logprobs: int | None = None
+    """Number of alternatives to score per token; None: no log-probabilities."""
+    grammar: Grammar | None = None
+    """Constrains the text; cloned for each choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Text that one or more passes added to a choice."""
+
+    text: str
+    thought: str
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last update of a choice."""
+
+    reason: str
+    """`stop` or `length`."""
+    stats: Stats
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The last update of a job that failed."""
+
+    error: APIError
+
+
+Update = Delta | Done | JobFailed
+
+
+class Job:
+    """One client request: its choices, and their updates as they arrive.
+
+    The model thread never waits for a reader: updates are buffered here, bounded by the context.
+    Created and read on the event loop; the model thread calls `deliver` and owns `started` and
+    `deadline`.
+
+    Args:
+        params: one entry per choice.
+        interval_s: minimum time in seconds between two batches of text; the first text and the end
+            of a choice are never delayed. Every wake-up of the event loop costs the model thread
+            time.
+    """
+
+    def __init__(self, params: Sequence[GenerationParams], *, interval_s: float) -> None:
+        self.params = params
+        self.cancelled = Event()
+        self.submitted = perf_counter()
+        """In seconds on the monotonic clock."""
+        self.started = 0
+        """Number of choices that the model has started."""
+        self.deadline = inf
+        """End of generation, on the same clock."""
+        self._interval_s = interval_s
+        self._loop = asyncio.get_running_loop()
+        self._arrived: deque[tuple[int, Update]] = deque()
+        self._some, self._urgent = asyncio.Event(), asyncio.Event()
+        self._notified = False
+
+    def deliver(self, index: int, update: Update) -> None:
+        """Buffer an update of choice `index` and wake the event loop; never blocks."""
+        self._arrived.append((index, update))
+        urgent = not isinstance(update, Delta)
+        if urgent or not self._notified:
+            self._notified = True
+            with suppress(RuntimeError):  # the event loop is closed: no reader is left
+                self._loop.call_soon_threadsafe(self._notify, urgent)
+
+    async def updates(self) -> AsyncIterator[tuple[int, Delta | Done]]:
+        """Yield updates with the index of their choice until all choices are done.
+
+        Raises:
+            APIError: generation failed, or the server is shutting down.
+        """
+        left, looked = len(self.params), -inf
+        while left:
+            await self._some.wait()
+            wait = looked + self._interval_s - self._loop.time()
+            if wait > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._urgent.wait(), wait if wait < inf else None)
+            looked = self._loop.time()
+            for index, update in _merged(self._take()):
+                if isinstance(update, JobFailed):
+                    raise update.error
+                left -= isinstance(update, Done)
+                yield index, update
+
+    def _take(self) -> Iterator[tuple[int, Update]]:
+        self._some.clear()
+        self._urgent.clear()
+        self._notified = False  # before reading: an update that arrives meanwhile notifies again
+        while self._arrived:
+            yield self._arrived.popleft()
+
+    def _notify(self, urgent: bool) -> None:
+        self._some.set()
+        if urgent:
+            self._urgent.set()
+
+
+def _merged(arrived: Iterable[tuple[int, Update]]) -> list[tuple[int, Update]]:
+    """Concatenates the deltas of each choice, so that fewer events are sent."""
+    deltas: dict[int, Delta] = {}
+    merged: list[tuple[int, Update]] = []
+    for index, update in arrived:
+        if not isinstance(update, Delta):
+            merged += [(index, deltas.pop(index))] if index in deltas else []
+            merged.append((index, update))
+        elif before := deltas.get(index):
+            deltas[index] = Delta(
+                before.text + update.text,
+                before.thought + update.thought,
+                before.logprobs + update.logprobs,
+            )
+        else:
+            deltas[index] = update
+    return [*merged, *deltas.items()]
