@@ -1,1 +1,1 @@
-"""Conversations with models that other OpenAI-compatible servers run."""
+"""Sessions with models on other OpenAI-compatible servers."""

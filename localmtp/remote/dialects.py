@@ -1,4 +1,4 @@
-"""What servers understand beyond OpenAI's API."""
+"""Extensions of OpenAI's API, by server."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What one kind of server can be asked, and where it tells about its drafting."""
+    """Extensions of one kind of server, and where it reports drafting."""
 
     extensions: Mapping[str, object] = field(default_factory=dict)
-    """Fields for every request."""
+    """Fields to add to every request."""
     all_sampling: bool = False
-    """It takes `top_k` and `min_p`."""
-    goes_on: bool = False
-    """It can go on with the words of the model that end a conversation."""
+    """Accepts `top_k` and `min_p`."""
+    continues: bool = False
+    """Can continue an assistant message at the end of the conversation."""
     takes_n_draft: bool = False
-    """Clients may choose the draft length."""
-    counts_on_page: bool = False
-    """What it drafts stands on its Prometheus page."""
+    """Accepts `n_draft`."""
+    has_draft_metrics: bool = False
+    """Reports drafting on its Prometheus page."""
 
 
 _BY_OWNER = {
     "llamacpp": Dialect(
-        {"timings_per_token": True, "return_progress": True}, all_sampling=True, goes_on=True
+        {"timings_per_token": True, "return_progress": True}, all_sampling=True, continues=True
     ),
     "localmtp": Dialect(all_sampling=True, takes_n_draft=True),
     "vllm": Dialect(
         {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
         all_sampling=True,
-        goes_on=True,
-        counts_on_page=True,
+        continues=True,
+        has_draft_metrics=True,
     ),
 }
 
 
 def dialect(owner: str) -> Dialect:
-    """The dialect of a server.
+    """Look up the dialect of a server.
 
     Args:
         owner: `owned_by` of its models.

@@ -1,4 +1,4 @@
-"""What servers refuse, as one line for people."""
+"""Errors of servers and connections, as one line each."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import httpx
 
 from localmtp.errors import LocalmtpError
 
-KEY_HINT = "give a key with --api-key, or in LOCALMTP_API_KEY"
+KEY_HINT = "pass a key with `--api-key` or in LOCALMTP_API_KEY"
 
 
 class LostError(LocalmtpError):
-    """The answer ended before it was complete; what came of it is kept."""
+    """The connection or the server failed during an answer; the partial answer is retained."""
 
 
-def refused(response: httpx.Response) -> LocalmtpError:
-    """What a response that is no success says; its body has been read."""
+def response_error(response: httpx.Response) -> LocalmtpError:
+    """Convert an error response whose body has been read."""
     where, status = response.url, response.status_code
-    said = _message(response) or response.reason_phrase
+    message = _message(response) or response.reason_phrase
     if status in (401, 403):
-        return LocalmtpError(f"{where} refuses the API key: {said}", hint=KEY_HINT)
-    hint = "the server is still loading: try again soon" if status == 503 else ""
-    return LocalmtpError(f"{where} answers {status}: {said}", hint=hint)
+        return LocalmtpError(f"{where} rejects the API key: {message}", hint=KEY_HINT)
+    hint = "the server is still loading the model; try again soon" if status == 503 else ""
+    return LocalmtpError(f"{where} responds with {status}: {message}", hint=hint)
 
 
-def broken(error: httpx.RequestError, url: str) -> LocalmtpError:
-    """What a failed connection means."""
+def connection_error(error: httpx.RequestError, url: str) -> LocalmtpError:
+    """Convert an error of a connection."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return LocalmtpError(f"cannot connect to {url}: {error}", hint="is the server running?")
     if isinstance(error, httpx.ReadTimeout):
-        return LostError(f"{url} has said nothing for too long")
-    return LostError(f"the connection to {url} broke: {error}")
+        return LostError(f"timeout: {url} sent nothing for too long")
+    return LostError(f"the connection to {url} failed: {error}")
 
 
 def _message(response: httpx.Response) -> str:
-    """OpenAI's `error.message`, or what servers send in its place."""
+    """OpenAI's `error.message`, or the equivalent of other servers."""
     try:
         body = response.json()
     except ValueError:

@@ -1,9 +1,9 @@
-"""What servers count of their drafting on their Prometheus pages.
+"""Draft counters on the Prometheus pages of servers.
 
-vLLM and llama.cpp (with `--metrics`) count alike: `PREFIX:spec_decode_num_drafts_total`,
-`…_num_draft_tokens_total` and `…_num_accepted_tokens_per_pos_total{position="0"}`. All clients
-of a server are in these counters: a difference belongs to one answer only if the tokens generated
-meanwhile are that answer's.
+vLLM and llama.cpp (with `--metrics`) use the same names: `PREFIX:spec_decode_num_drafts_total`,
+`…_num_draft_tokens_total` and `…_num_accepted_tokens_per_pos_total{position="0"}`. The
+counters cover all clients: a difference belongs to one answer only if it contains exactly that
+answer's number of generated tokens.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 _SAMPLE = re.compile(r"^(\w+):(\w+?)(?:\{(.*)\})? ([\d.eE+-]+)", re.MULTILINE)
 _POSITION = re.compile(r'position="(\d+)"')
 _GENERATED = ("generation_tokens_total", "tokens_predicted_total")
-"""vLLM's name and llama.cpp's."""
+"""Names used by vLLM and llama.cpp."""
 
 
 @dataclass(frozen=True, slots=True)
 class DraftCounts:
-    """Counters since a server started, or their difference over an answer."""
+    """Counters since the server started, or their difference over one answer."""
 
     generated: int
     """Tokens of all answers."""
@@ -31,7 +31,7 @@ class DraftCounts:
 
     @property
     def drafted_at(self) -> tuple[int, ...]:
-        """[i]: tokens drafted at position i + 1, if all drafts were of about one length."""
+        """[i]: tokens drafted at position i + 1, assuming drafts of about equal length."""
         positions = range(len(self.accepted_at))
         return tuple(max(0, min(self.drafts, self.drafted - i * self.drafts)) for i in positions)
 
@@ -46,9 +46,9 @@ class DraftCounts:
 
 
 def draft_counts(page: str) -> DraftCounts | None:
-    """Read a page in Prometheus's text format; None if nothing on it is about drafting.
+    """Parse a page in Prometheus' text format; None if it has no draft counters.
 
-    Engines of one server (vLLM's data parallelism) are added up.
+    Sums over the engines of one server (vLLM's data parallelism).
     """
     sums: dict[str, int] = {}
     accepted_at: dict[int, int] = {}

@@ -1,13 +1,13 @@
-"""From the chunks of a streamed answer to events and counters.
+"""Converts the chunks of a streamed answer to events and counters.
 
-What a chunk holds beyond OpenAI's fields depends on the server:
+Fields beyond OpenAI's depend on the server:
 
 - llama.cpp: `timings` with running totals (`predicted_n`, `predicted_ms`, `draft_n`,
-  `draft_n_accepted`), from which every pass can be told, and `prompt_progress`
+  `draft_n_accepted`), from which passes can be reconstructed, and `prompt_progress`
   (tools/server/README.md);
 - vLLM: `usage` in every chunk, and, started with `--per-request-spec-decode-metrics`,
   `metrics.speculative_decoding` in the last (docs/features/speculative_decoding);
-- localmtp: `stats` beside the finish reason, as `localmtp run --json` has them.
+- localmtp: `stats` next to the finish reason, as in `localmtp run --json`.
 """
 
 from __future__ import annotations
@@ -20,62 +20,62 @@ from localmtp.engine.events import Channel, Generated, Origin, Piece, Prefilled
 from localmtp.engine.stats import Counters, TimeSpent
 
 LONGEST_DRAFT = 64
-"""Of other engines: llama.cpp's n-gram drafts may be that long."""
+"""Maximum draft length of other engines (llama.cpp's n-gram drafts)."""
 
 UNKNOWN_TOKEN = -1
-"""In place of the token ids, which OpenAI's API does not tell."""
+"""Placeholder: OpenAI's API does not report token ids."""
 
-_SERVERS_OWN = (
+_SERVER_FIELDS = (
     *("prefill_s", "prefill_tokens_per_s", "reused_tokens", "target_passes", "draft_steps"),
     *("drafted", "accepted", "acceptance_rate", "tokens_per_pass", "draft_length_mean"),
     *("drafting", "context_size"),
 )
-"""Of localmtp's `stats`; the other figures are what the client sees."""
+"""Fields of localmtp's `stats` that the server measures; the client measures the others."""
 
-_Said = Sequence[tuple[Channel, str]]
+_Spans = Sequence[tuple[Channel, str]]
 
 
-class Reader:
+class ChunkReader:
     """Reads one answer, chunk by chunk.
 
     Args:
-        counters: are kept up to date.
+        counters: updated with every chunk.
     """
 
     def __init__(self, counters: Counters) -> None:
         self.finish_reason = ""
-        """As the server gave it; empty while it has not."""
-        self.drafts_told = False
-        """Whether the chunks tell about drafting."""
-        self.told: dict[str, Any] = {}
-        """Fields of `Stats` that the server has measured itself."""
+        """Finish reason from the server; empty until it arrives."""
+        self.reports_drafts = False
+        """Whether the chunks contain draft counts."""
+        self.reported: dict[str, Any] = {}
+        """Fields of `Stats` measured by the server."""
         self._counters = counters
         self._passes = _Passes(counters)
 
     def read(self, chunk: Mapping[str, Any]) -> Iterator[Prefilled | Generated]:
-        """Count a chunk and tell what it brings."""
+        """Count a chunk and convert it to events."""
         if progress := chunk.get("prompt_progress"):
             yield Prefilled(progress["processed"], progress["total"], progress["cache"])
         choices = chunk.get("choices") or [{}]
         self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
-        said = list(_said(choices[0]))
-        if said:
+        spans = list(_spans_of(choices[0]))
+        if spans:
             self._clock()
         if stats := choices[0].get("stats"):
-            self.told = _measured(stats)
-            self._no_faster_than(stats["decode_s"])
+            self.reported = _measured(stats)
+            self._at_least(stats["decode_s"])
         if timings := chunk.get("timings"):
-            self.drafts_told = True
+            self.reports_drafts = True
             self._count_prompt(timings)
-            self._no_faster_than(timings.get("predicted_ms", 0.0) / 1e3)
-            yield from self._passes.add(said, timings)
-        elif said:
-            self._counters.completion_tokens += 1  # at least; the usage tells how many
-            yield Generated(_pieces(said, Origin.UNTOLD))
+            self._at_least(timings.get("predicted_ms", 0.0) / 1e3)
+            yield from self._passes.add(spans, timings)
+        elif spans:
+            self._counters.completion_tokens += 1  # a lower bound until the usage arrives
+            yield Generated(_pieces(spans, Origin.UNTOLD))
         self._count(chunk)
 
     def rest(self) -> Iterator[Generated]:
-        """What is held back until its pass is complete."""
+        """Release the last, incomplete pass."""
         yield from self._passes.flush()
 
     def _clock(self) -> None:
@@ -85,8 +85,8 @@ class Reader:
         if not counters.first_token:
             counters.first_token = now
 
-    def _no_faster_than(self, decode_s: float) -> None:
-        """Chunks that waited to be read came late, but took the server that long to make."""
+    def _at_least(self, decode_s: float) -> None:
+        """Correct the clock: chunks that were buffered arrive together, but took this long."""
         counters = self._counters
         if counters.first_token:
             counters.last_token = max(counters.last_token, counters.first_token + decode_s)
@@ -104,21 +104,21 @@ class Reader:
             counters.completion_tokens = usage.get("completion_tokens", 0)
         drafting = (chunk.get("metrics") or {}).get("speculative_decoding")
         if drafting:
-            self.drafts_told = True
+            self.reports_drafts = True
             for length, steps in drafting["acceptance_histogram_by_draft_length"].items():
                 for accepted, times in enumerate(steps):
                     for _ in range(times):
                         counters.count_round(int(length), int(length), accepted)
-            # Passes for which nothing was drafted are not in the histogram.
+            # Passes without a draft are not in the histogram.
             alone = counters.completion_tokens - 1 - sum(counters.accepted_at)
             counters.target_passes = max(counters.target_passes, alone)
         counters.context_used = counters.prompt_tokens + counters.completion_tokens
 
 
 class _Passes:
-    """Puts tokens together to passes, from llama.cpp's running totals.
+    """Groups tokens by pass, from llama.cpp's running totals.
 
-    A pass is as long as what was accepted of its draft, and one more: the target's own.
+    A pass produces the accepted draft tokens and one token of the target.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -129,12 +129,12 @@ class _Passes:
         self._proposed = 0
         self._awaited = 0
 
-    def add(self, said: _Said, timings: Mapping[str, Any]) -> Iterator[Generated]:
-        """Add what one chunk brings; usually one token, which may be without text."""
+    def add(self, spans: _Spans, timings: Mapping[str, Any]) -> Iterator[Generated]:
+        """Add a chunk; usually one token, possibly without text."""
         counters = self._counters
         new = timings["predicted_n"] - counters.completion_tokens
         drafted = timings.get("draft_n", 0) - self._drafted
-        if new <= 0 and not said:
+        if new <= 0 and not spans:
             return
         first = not counters.completion_tokens
         counters.completion_tokens += max(0, new)
@@ -150,32 +150,32 @@ class _Passes:
             counters.count_round(0, 0, 0)
         target = Origin.PREFILL if first else Origin.TARGET
         origin = Origin.DRAFT if self._awaited > 1 else target
-        self._pieces += _pieces(said or [(Channel.ANSWER, "")], origin)
+        self._pieces += _pieces(spans or [(Channel.ANSWER, "")], origin)
         self._awaited = max(0, self._awaited - new)
         if not self._awaited:
             yield from self.flush()
 
     def flush(self) -> Iterator[Generated]:
-        """End the pass."""
+        """Release the current pass."""
         if self._pieces:
             yield Generated(tuple(self._pieces), (UNKNOWN_TOKEN,) * self._proposed)
         self._pieces, self._proposed, self._awaited = [], 0, 0
 
 
 def _measured(stats: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: stats[name] for name in _SERVERS_OWN}
-    told["acceptance_by_position"] = tuple(stats["acceptance_by_position"])
-    return told | {"time": TimeSpent(**stats["time"])}
+    reported = {name: stats[name] for name in _SERVER_FIELDS}
+    reported["acceptance_by_position"] = tuple(stats["acceptance_by_position"])
+    return reported | {"time": TimeSpent(**stats["time"])}
 
 
-def _pieces(said: _Said, origin: Origin) -> tuple[Piece, ...]:
-    return tuple(Piece(UNKNOWN_TOKEN, text, origin, channel) for channel, text in said)
+def _pieces(spans: _Spans, origin: Origin) -> tuple[Piece, ...]:
+    return tuple(Piece(UNKNOWN_TOKEN, text, origin, channel) for channel, text in spans)
 
 
-def _said(choice: Mapping[str, Any]) -> Iterator[tuple[Channel, str]]:
-    """Thought and answer of a choice; completions have neither role nor thought."""
+def _spans_of(choice: Mapping[str, Any]) -> Iterator[tuple[Channel, str]]:
+    """Texts of a choice with their channels; completions have neither role nor thought."""
     delta = choice.get("delta") or {}
-    # vLLM has renamed the field; llama.cpp and others keep the old name.
+    # vLLM renamed the field; llama.cpp and others use the old name.
     if thought := delta.get("reasoning") or delta.get("reasoning_content"):
         yield Channel.THOUGHT, thought
     if text := delta.get("content") or choice.get("text"):

@@ -1,4 +1,4 @@
-"""One OpenAI-compatible server over HTTP: its models, its answers as they come, its metrics."""
+"""HTTP client for one OpenAI-compatible server: models, streamed answers, metrics."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import Any
 import httpx
 
 from localmtp.errors import LocalmtpError
-from localmtp.remote.errors import KEY_HINT, LostError, broken, refused
+from localmtp.remote.errors import KEY_HINT, LostError, connection_error, response_error
 
 _CONNECT_S = 10.0
-_LONGEST_SILENCE_S = 600.0
-"""Between two pieces of an answer, or before the first: a long prompt on a slow machine."""
+_READ_S = 600.0
+"""Read timeout: the prefill of a long prompt on a slow machine."""
 
 _METRICS_S = 5.0
-"""Statistics are not worth a longer wait."""
+"""Timeout for the metrics page; statistics are not worth a longer wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model that a server offers."""
+class RemoteModel:
+    """A model of a server."""
 
     id: str
     engine: str
-    """Who serves it, as `owned_by` says: `llamacpp`, `vllm`, `localmtp` …"""
+    """`owned_by`: `llamacpp`, `vllm`, `localmtp` …"""
     context_size: int
-    """In tokens; 0 where the server does not say."""
+    """In tokens; 0 if not reported."""
 
 
-class Server:
-    """A server of OpenAI's HTTP API.
+class RemoteServer:
+    """Client for a server of OpenAI's API.
 
     Args:
-        url: with or without `/v1` at its end; http where no scheme is given.
+        url: with or without `/v1` at the end; the default scheme is http.
         api_key: sent as a bearer token; empty for none.
 
     Raises:
-        LocalmtpError: it is not a URL, or the key cannot be sent.
+        LocalmtpError: the URL or the key is invalid.
     """
 
     def __init__(self, url: str, api_key: str = "") -> None:
@@ -52,62 +52,62 @@ class Server:
         except httpx.InvalidURL as error:
             raise LocalmtpError(f"{url!r} is not a URL: {error}") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise LocalmtpError(f"{url!r} is not a URL", hint="like http://127.0.0.1:8080")
+            raise LocalmtpError(f"{url!r} is not a URL", hint="for example `http://127.0.0.1:8080`")
         if not (api_key.isascii() and api_key.isprintable()):
-            raise LocalmtpError("the API key has characters that cannot be sent", hint=KEY_HINT)
+            raise LocalmtpError("the API key has characters that HTTP cannot send", hint=KEY_HINT)
         self.host = parsed.netloc.decode()
         self._socket: socket.socket | None = None
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(_CONNECT_S, read=_LONGEST_SILENCE_S),
+            timeout=httpx.Timeout(_CONNECT_S, read=_READ_S),
         )
 
-    def models(self) -> list[ServedModel]:
-        """What it offers.
+    def models(self) -> list[RemoteModel]:
+        """List the models.
 
         Raises:
-            LocalmtpError: nothing answers, the key is refused, or it is not such a server.
+            LocalmtpError: there is no response, the key is rejected, or it is no such server.
         """
-        response = self._get("/v1/models", _LONGEST_SILENCE_S)
+        response = self._get("/v1/models", _READ_S)
         if response.status_code == 404:
             raise LocalmtpError(
                 f"{self.url} is not an OpenAI-compatible server: it has no /v1/models",
-                hint="give the address that comes before /v1",
+                hint="pass the address in front of `/v1`",
             )
         if response.is_error:
-            raise refused(response)
+            raise response_error(response)
         try:
-            return [_served(model) for model in response.json()["data"]]
+            return [_model(model) for model in response.json()["data"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LocalmtpError(
                 f"{self.url} is not an OpenAI-compatible server: /v1/models lists no models"
             ) from error
 
     def stream(self, path: str, body: Mapping[str, object]) -> Iterator[dict[str, Any]]:
-        """Send a request and yield the chunks of its answer as they come.
+        """Send a request and yield the chunks of the answer as they arrive.
 
         Args:
             path: like `/v1/chat/completions`.
-            body: with `stream` set.
+            body: request with `stream: true`.
 
         Raises:
-            LocalmtpError: it was refused, or is not answered with a stream.
-            LostError: the connection ended before the answer did.
+            LocalmtpError: the request is rejected, or the response is not a stream.
+            LostError: the connection failed during the answer.
         """
         url, watch = self.url + path, {"trace": self._watch}
         try:
             with self._client.stream("POST", url, json=body, extensions=watch) as response:
                 if response.is_error:
                     response.read()
-                    raise refused(response)
+                    raise response_error(response)
                 if "text/event-stream" not in response.headers.get("content-type", ""):
-                    raise LocalmtpError(f"{url} does not stream its answers")
+                    raise LocalmtpError(f"{url} does not stream the answer")
                 yield from _events(response.iter_bytes(), url)
         except httpx.RequestError as error:
-            raise broken(error, self.url) from error
+            raise connection_error(error, self.url) from error
 
     def metrics(self) -> str:
-        """Its Prometheus page; empty where it has none."""
+        """Prometheus page; empty if there is none."""
         with suppress(LocalmtpError):
             response = self._get("/metrics", _METRICS_S)
             if response.is_success:
@@ -115,10 +115,10 @@ class Server:
         return ""
 
     def interrupt(self) -> None:
-        """End the running answer; any thread.
+        """Abort the running answer; thread-safe.
 
-        Whoever reads wakes up at once, also while the server is still busy with the prompt; and
-        the server sees that nobody listens any more.
+        Closing the socket wakes the reader immediately, also during prefill, and the server
+        notices the disconnect.
         """
         if self._socket:
             with suppress(OSError):
@@ -128,32 +128,32 @@ class Server:
         """Close the connections."""
         self._client.close()
 
-    def _get(self, path: str, longest: float) -> httpx.Response:
-        timeout = httpx.Timeout(_CONNECT_S, read=longest)
+    def _get(self, path: str, timeout_s: float) -> httpx.Response:
+        timeout = httpx.Timeout(_CONNECT_S, read=timeout_s)
         try:
             return self._client.get(
                 self.url + path, timeout=timeout, extensions={"trace": self._watch}
             )
         except httpx.RequestError as error:
-            raise broken(error, self.url) from error
+            raise connection_error(error, self.url) from error
 
     def _watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Keep the socket in sight; told by httpcore what it does (httpx's trace extension)."""
+        """Remember the socket, from httpx's trace extension."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
 
 
-def _served(model: Mapping[str, Any]) -> ServedModel:
+def _model(model: Mapping[str, Any]) -> RemoteModel:
     meta = model.get("meta") or {}
     context = model.get("max_model_len") or model.get("context_length") or meta.get("n_ctx") or 0
-    return ServedModel(str(model["id"]), str(model.get("owned_by", "")), int(context))
+    return RemoteModel(str(model["id"]), str(model.get("owned_by", "")), int(context))
 
 
 def _events(received: Iterable[bytes], url: str) -> Iterator[dict[str, Any]]:
-    """The data of server-sent events, up to `[DONE]`.
+    """Data of server-sent events, up to `[DONE]`.
 
-    Lines end at newlines alone: httpx's own splitting also breaks at U+2028 and the like, which
-    stand unescaped inside JSON strings.
+    Splits lines at newlines only: httpx also splits at U+2028 and similar characters, which JSON
+    strings may contain unescaped.
     """
     rest = b""
     for chunk in received:
@@ -165,17 +165,17 @@ def _events(received: Iterable[bytes], url: str) -> Iterator[dict[str, Any]]:
             if value.strip() == b"[DONE]":
                 return
             yield _parsed(value, url)
-    raise LostError(f"{url} ended before the answer did")
+    raise LostError(f"{url} closed the connection during the answer")
 
 
 def _parsed(value: bytes, url: str) -> dict[str, Any]:
     try:
         chunk = json.loads(value)
     except ValueError as error:
-        raise LostError(f"{url} streams what is not JSON: {value[:60]!r}") from error
+        raise LostError(f"{url} streams invalid JSON: {value[:60]!r}") from error
     if not isinstance(chunk, dict):
-        raise LostError(f"{url} streams what is not an answer: {value[:60]!r}")
+        raise LostError(f"{url} streams JSON that is not an object: {value[:60]!r}")
     if failure := chunk.get("error"):
-        said = failure.get("message", failure) if isinstance(failure, dict) else failure
-        raise LostError(f"{url} failed: {said}")
+        message = failure.get("message", failure) if isinstance(failure, dict) else failure
+        raise LostError(f"{url} failed: {message}")
     return chunk

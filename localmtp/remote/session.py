@@ -1,4 +1,4 @@
-"""A conversation with a model that another server runs."""
+"""A session with a model on another server."""
 
 from __future__ import annotations
 
@@ -16,66 +16,66 @@ from localmtp.errors import LocalmtpError
 from localmtp.remote.dialects import dialect
 from localmtp.remote.errors import LostError
 from localmtp.remote.metrics import DraftCounts, draft_counts
-from localmtp.remote.reading import LONGEST_DRAFT, Reader
-from localmtp.remote.server import ServedModel, Server
+from localmtp.remote.reading import LONGEST_DRAFT, ChunkReader
+from localmtp.remote.server import RemoteModel, RemoteServer
 from localmtp.session import Choices, Message, Role, Session, chat_turns
 
-_LATEST_COUNT_S = 0.05
-_LATEST_COUNTS = 10
-"""A server may count an answer a moment after it has sent it: how often, and how long, to wait."""
+_POLL_S = 0.05
+_POLLS = 10
+"""Servers may update their counters shortly after the answer: interval in seconds, and attempts."""
 
-_UNTOLD = "unknown: the server does not say"
+_UNKNOWN = "unknown: the server does not report it"
 
 
 class RemoteSession(Session):
     """A conversation over OpenAI's API.
 
     Args:
-        server: the session closes it.
-        model: one that it offers.
-        choices: over Gemma 4's recommended sampling.
+        server: closed with the session.
+        model: a model of that server.
+        choices: override Gemma 4's recommended sampling.
     """
 
-    def __init__(self, server: Server, model: ServedModel, choices: Choices) -> None:
+    def __init__(self, server: RemoteServer, model: RemoteModel, choices: Choices) -> None:
         name, settings = PurePath(model.id).name, choices.settings(SamplingParams())
         super().__init__(name, "", settings, f"at {server.host}")
         self._server = server
         self._model = model
         self._dialect = dialect(model.engine)
         self._counters = Counters(context_size=model.context_size, drafting="")
-        self._told: dict[str, Any] = {}
+        self._reported: dict[str, Any] = {}
 
     @property
     def drafting(self) -> str:
-        """As far as the server tells; empty before the first answer."""
+        """State reported by the server; empty before the first answer."""
         return self._counters.drafting
 
     def complete(self, text: str) -> Iterator[Event]:
-        """Go on with `text` as it is, without a chat template.
+        """Continue raw text, without a chat template.
 
         Raises:
-            LocalmtpError: the text is empty, or the server takes no draft length.
+            LocalmtpError: the text is empty, or the server does not accept a draft length.
         """
         if not text:
-            raise LocalmtpError("the prompt is empty", hint="give some text to go on with")
+            raise LocalmtpError("the prompt is empty", hint="pass some text to continue")
         return self._generate("/v1/completions", {"prompt": text})
 
     def cancel(self) -> None:
-        """End the running answer at once; it is kept."""
+        """Abort the running answer immediately; the partial answer is retained."""
         super().cancel()
         self._server.interrupt()
 
     def stats(self) -> Stats:
-        """The running answer in numbers, or the last one."""
-        return replace(self._counters.snapshot(), **self._told)
+        """Statistics of the running answer, or of the last one."""
+        return replace(self._counters.snapshot(), **self._reported)
 
     def prompt(self) -> str:
-        """Not known here.
+        """Unavailable: the server renders the prompt.
 
         Raises:
             LocalmtpError: always.
         """
-        raise LocalmtpError("the server makes the prompt; it is not known here")
+        raise LocalmtpError("the prompt is not available: the server renders it")
 
     def close(self) -> None:
         """Close the connections."""
@@ -84,9 +84,9 @@ class RemoteSession(Session):
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
         body: dict[str, object] = {"messages": chat_turns(messages, self.settings)}
         if messages[-1].role is Role.MODEL:
-            if not (self._dialect.goes_on and messages[-1].text):
+            if not (self._dialect.continues and messages[-1].text):
                 raise LocalmtpError(
-                    "this server cannot go on with an answer", hint="let it answer once more"
+                    "this server cannot continue an answer", hint="regenerate it instead"
                 )
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.settings.think:
@@ -96,8 +96,8 @@ class RemoteSession(Session):
     def _generate(self, path: str, body: dict[str, object]) -> Iterator[Event]:
         if self.settings.n_draft is not None and not self._dialect.takes_n_draft:
             raise LocalmtpError(
-                f"{self._server.host} decides itself how much it drafts",
-                hint="leave the draft length at auto",
+                f"{self._server.host} does not accept a draft length",
+                hint="leave it at `auto`",
             )
         self._cancelled.clear()
         return self._answer(path, self._request() | body)
@@ -113,7 +113,7 @@ class RemoteSession(Session):
         }
         for name in ("top_k", "min_p"):
             value = getattr(sampling, name)
-            # Not OpenAI's: a strict server would refuse what nobody asked for.
+            # Not OpenAI's: strict servers reject unknown fields, so send only changed values.
             if self._dialect.all_sampling or value != getattr(usual, name):
                 request[name] = value
         if sampling.seed is not None:
@@ -125,14 +125,14 @@ class RemoteSession(Session):
         return request | dict(self._dialect.extensions)
 
     def _answer(self, path: str, body: dict[str, object]) -> Iterator[Event]:
-        before = draft_counts(self._server.metrics()) if self._dialect.counts_on_page else None
-        self._told = {}
+        before = draft_counts(self._server.metrics()) if self._dialect.has_draft_metrics else None
+        self._reported = {}
         counters = self._counters = self._new_counters()
-        reader = Reader(counters)
+        reader = ChunkReader(counters)
         lost: LostError | None = None
         try:
             for chunk in self._server.stream(path, body):
-                yield from _understood(reader, chunk)
+                yield from _events_of(reader, chunk)
                 if self._cancelled.is_set():
                     break
         except LostError as error:
@@ -141,8 +141,8 @@ class RemoteSession(Session):
             if lost and not counters.completion_tokens:
                 raise
         yield from reader.rest()
-        self._told = reader.told
-        counters.drafting = reader.told.get("drafting") or self._count_drafts(reader, before)
+        self._reported = reader.reported
+        counters.drafting = reader.reported.get("drafting") or self._count_drafts(reader, before)
         yield Finished(self._reason(reader, lost), self.stats())
         if lost:
             raise lost
@@ -154,87 +154,85 @@ class RemoteSession(Session):
             drafted_at=[0] * LONGEST_DRAFT,
             accepted_at=[0] * LONGEST_DRAFT,
         )
-        counters.prefilled = counters.started  # until the server says how long it took
+        counters.prefilled = counters.started  # until the server reports the prefill time
         return counters
 
-    def _reason(self, reader: Reader, lost: LostError | None) -> FinishReason:
+    def _reason(self, reader: ChunkReader, lost: LostError | None) -> FinishReason:
         if lost:
             return FinishReason.LOST
         if self._cancelled.is_set() and not reader.finish_reason:
             return FinishReason.CANCELLED
         return FinishReason.LENGTH if reader.finish_reason == "length" else FinishReason.STOP
 
-    def _count_drafts(self, reader: Reader, before: DraftCounts | None) -> str:
-        """Complete the counters; whether there was drafting, in words."""
+    def _count_drafts(self, reader: ChunkReader, before: DraftCounts | None) -> str:
+        """Complete the counters; returns the human-readable drafting state."""
         counters = self._counters
-        if not reader.drafts_told:
+        if not reader.reports_drafts:
             if before is None or not reader.finish_reason:
-                return _UNTOLD
+                return _UNKNOWN
             difference = self._difference(before)
             if difference is None:
-                return "unknown: others used the server meanwhile"
+                return "unknown: other clients used the server meanwhile"
             counters.drafted_at = [*difference.drafted_at]
             counters.accepted_at = [*difference.accepted_at]
-            # Every pass adds a token of the target's own to what it accepts.
+            # Every pass adds one token of the target to the accepted ones.
             accepted = sum(difference.accepted_at)
             counters.target_passes = max(0, counters.completion_tokens - 1 - accepted)
         return "on" if any(counters.drafted_at) else "off: the server drafted nothing"
 
     def _difference(self, before: DraftCounts) -> DraftCounts | None:
-        """What this answer added to the server's counters; None if others added to them too."""
-        for _ in range(_LATEST_COUNTS):
+        """Difference of the counters over this answer; None if other clients contributed."""
+        for _ in range(_POLLS):
             after = draft_counts(self._server.metrics())
             if after and (after - before).generated == self._counters.completion_tokens:
                 return after - before
-            sleep(_LATEST_COUNT_S)
+            sleep(_POLL_S)
         return None
 
 
-def _understood(reader: Reader, chunk: Mapping[str, Any]) -> list[Event]:
-    """The events of a chunk.
+def _events_of(reader: ChunkReader, chunk: Mapping[str, Any]) -> list[Event]:
+    """Events of a chunk.
 
     Raises:
-        LostError: it is not what this kind of server sends.
+        LostError: the chunk is malformed.
     """
     try:
         return list(reader.read(chunk))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise LostError(
-            f"the server streams what cannot be understood: {str(chunk)[:80]}"
-        ) from error
+        raise LostError(f"the server sent a malformed chunk: {str(chunk)[:80]}") from error
 
 
 def open_remote(
     url: str, model: str | None, choices: Choices | None = None, api_key: str = ""
 ) -> RemoteSession:
-    """Begin a conversation with a model of a server.
+    """Start a session with a model of a server.
 
     Args:
         url: of the server.
-        model: its name there; None for the first that it offers.
-        choices: over Gemma 4's recommended sampling.
+        model: name on the server; None for the first in its list.
+        choices: override Gemma 4's recommended sampling.
         api_key: empty for none.
 
     Raises:
-        LocalmtpError: nothing answers, the key is refused, it is not an OpenAI-compatible server,
-            or it does not offer the model.
+        LocalmtpError: there is no response, the key is rejected, it is not an OpenAI-compatible
+            server, or it does not have the model.
     """
-    server = Server(url, api_key)
+    server = RemoteServer(url, api_key)
     try:
-        return RemoteSession(server, _offered(server, model), choices or Choices())
+        return RemoteSession(server, _find(server, model), choices or Choices())
     except LocalmtpError:
         server.close()
         raise
 
 
-def _offered(server: Server, wanted: str | None) -> ServedModel:
+def _find(server: RemoteServer, name: str | None) -> RemoteModel:
     models = server.models()
     if not models:
-        raise LocalmtpError(f"{server.url} offers no model")
+        raise LocalmtpError(f"{server.url} has no models")
     for model in models:
-        # llama.cpp serves paths, Ollama names with a tag.
-        if wanted in (None, model.id, PurePath(model.id).name, model.id.removesuffix(":latest")):
+        # llama.cpp lists paths, Ollama names with a tag.
+        if name in (None, model.id, PurePath(model.id).name, model.id.removesuffix(":latest")):
             return model
     names = [PurePath(model.id).name for model in models]
-    near = get_close_matches(wanted or "", names, n=3) or names[:3]
-    raise LocalmtpError(f"{server.url} has no model {wanted!r}", hint=f"it has: {', '.join(near)}")
+    near = get_close_matches(name or "", names, n=3) or names[:3]
+    raise LocalmtpError(f"{server.url} has no model {name!r}", hint=f"it has: {', '.join(near)}")

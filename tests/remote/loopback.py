@@ -1,4 +1,4 @@
-"""A server on loopback that plays answers back, chunk by chunk."""
+"""A server on loopback that replays scripted answers, chunk by chunk."""
 
 import json
 import threading
@@ -9,45 +9,45 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Chunk = dict[str, Any] | bytes | Callable[[], object]
-"""An event, bytes as they are, or something to do between two."""
+"""An event, raw bytes, or a callback between two chunks."""
 
 
 @dataclass
 class Script:
-    """What the server says."""
+    """Scripted behaviour of the server."""
 
     chunks: Sequence[Chunk] = ()
     owner: str = "someone"
     models: tuple[str, ...] = ("some-model",)
     key: str = ""
     pages: list[str] = field(default_factory=list)
-    """`/metrics`, one for each time it is asked for; the last stays."""
+    """`/metrics` pages, one per request; the last is repeated."""
     done: bool = True
-    """Whether the stream ends in order; else the connection is cut."""
+    """Whether the stream ends normally; otherwise the connection is cut."""
     asked: list[dict[str, Any]] = field(default_factory=list)
-    """The bodies of the requests, with their `path`."""
+    """Bodies of the requests, with their `path`."""
     url: str = ""
 
 
 def said(text: str, **more: object) -> dict[str, Any]:
-    """A chunk of a chat answer."""
+    """Chunk with text of a chat answer."""
     return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], **more}
 
 
 def ended(reason: str = "stop") -> dict[str, Any]:
-    """The chunk that says why the answer ended."""
+    """Chunk with the finish reason."""
     return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
 
 
 def usage(prompt: int, completion: int, **more: object) -> dict[str, Any]:
-    """The chunk after the answer."""
+    """Chunk with the usage, after the answer."""
     counts = {"prompt_tokens": prompt, "completion_tokens": completion}
     return {"choices": [], "usage": counts, **more}
 
 
 @contextmanager
 def serving(script: Script) -> Iterator[Script]:
-    """The script behind an address, given as its `url`."""
+    """Serve the script at its `url`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(script))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -83,7 +83,7 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            with suppress(ConnectionError):  # a client that has heard enough
+            with suppress(ConnectionError):  # the client disconnected
                 self._play()
 
         def _play(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands and servers as real processes."""
+"""Commands and servers as processes."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ import httpx
 
 _FOLDER = os.environ.get("LOCALMTP_LLAMA_CPP_BIN", "")
 LLAMA_SERVER = str(Path(_FOLDER, "llama-server")) if _FOLDER else ""
-"""llama.cpp's server, if there is one to test with."""
+"""Path of llama.cpp's server; empty if there is none to test with."""
 
 
 def localmtp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,9 +32,9 @@ def localmtp(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 @contextmanager
 def listening(command: list[str], port: int, log: Path) -> Iterator[str]:
-    """A server's process, once it is healthy."""
+    """Start a server and wait until it is healthy."""
     url = f"http://127.0.0.1:{port}"
-    with log.open("wb") as said_by_it, subprocess.Popen(command, stderr=said_by_it) as process:
+    with log.open("wb") as log_file, subprocess.Popen(command, stderr=log_file) as process:
         try:
             for _ in range(600):
                 assert process.poll() is None, log.read_text()

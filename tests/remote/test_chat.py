@@ -1,4 +1,4 @@
-"""The chat with a server that plays answers back."""
+"""The chat, connected to a server with scripted answers."""
 
 from localmtp.remote.session import open_remote
 from localmtp.tui.app import ChatApp
@@ -7,7 +7,7 @@ from tests.remote.loopback import Script, ended, said, serving, usage
 from tests.tui.screen import answered, ready, seen
 
 
-async def test_shows_what_the_server_tells() -> None:
+async def test_shows_the_statistics_of_the_server() -> None:
     timings = {"cache_n": 0, "prompt_n": 7, "prompt_ms": 5.0}
     first = said("One", timings=timings | {"predicted_n": 1})
     drafts = {"draft_n": 2, "draft_n_accepted": 1}
@@ -29,7 +29,7 @@ async def test_shows_what_the_server_tells() -> None:
     assert "50 %" in screen or "50%" in screen
 
 
-async def test_a_lost_server_leaves_what_came_and_says_so() -> None:
+async def test_lost_connection_retains_the_partial_answer() -> None:
     with serving(Script((said("Once upon"),), done=False)) as script:
         app = ChatApp(None, connecting(lambda name: open_remote(script.url, name)))
         async with app.run_test(size=(120, 36)) as pilot:

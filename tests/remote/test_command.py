@@ -1,4 +1,4 @@
-"""`localmtp run --server` as a real process, against servers of several kinds."""
+"""`localmtp run --server` as a process, with several kinds of servers."""
 
 import json
 import signal
@@ -17,13 +17,13 @@ NANO = resolve("nano")
 QUESTION = "Who are you?"
 
 
-def test_streams_and_reports_as_for_a_local_model() -> None:
+def test_output_and_report_are_as_for_a_local_model() -> None:
     chunks = (said("Hello"), said(" there"), ended(), usage(7, 3))
     with serving(Script(chunks, models=("org/some-model",))) as script:
         done = localmtp("run", "--server", script.url + "/v1/", QUESTION)
         reported = localmtp("run", "--server", script.url, "some-model", QUESTION, "--json")
     assert (done.returncode, done.stdout) == (0, "Hello there\n"), done.stderr
-    assert "drafting unknown: the server does not say" in done.stderr
+    assert "drafting unknown: the server does not report it" in done.stderr
     report = json.loads(reported.stdout)
     assert (report["model"], report["text"]) == ("some-model", "Hello there")
     assert (report["finish_reason"], report["completion_tokens"]) == ("stop", 3)
@@ -31,7 +31,7 @@ def test_streams_and_reports_as_for_a_local_model() -> None:
 
 
 @pytest.mark.parametrize("variable", ["LOCALMTP_API_KEY", "OPENAI_API_KEY"])
-def test_the_key_comes_from_a_flag_or_the_environment(variable: str) -> None:
+def test_key_from_flag_or_environment(variable: str) -> None:
     with serving(Script((said("Hi"), ended()), key="secret")) as script:
         without = localmtp("run", "--server", script.url, QUESTION)
         given = localmtp("run", "--server", script.url, QUESTION, "--api-key", "secret")
@@ -42,7 +42,7 @@ def test_the_key_comes_from_a_flag_or_the_environment(variable: str) -> None:
     assert given.stdout == found.stdout == "Hi\n"
 
 
-def test_a_lost_server_leaves_what_came_and_fails() -> None:
+def test_lost_connection_prints_the_partial_answer_and_fails() -> None:
     with serving(Script((said("Hel"), said("lo")), done=False)) as script:
         done = localmtp("run", "--server", script.url, QUESTION, "--json")
     assert done.returncode == 1
@@ -52,7 +52,7 @@ def test_a_lost_server_leaves_what_came_and_fails() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_interrupt_ends_the_answer_of_a_silent_server() -> None:
+def test_interrupt_aborts_a_silent_server() -> None:
     released = threading.Event()
     with serving(Script((said("Hel"), lambda: released.wait(60)))) as script:
         process = subprocess.Popen(
@@ -73,7 +73,7 @@ def test_interrupt_ends_the_answer_of_a_silent_server() -> None:
 @pytest.mark.parametrize(
     "flags", [["--threads", "1"], ["--ctx", "512"], ["--drafter", "none"], ["--offline"]]
 )
-def test_flags_of_this_machine_are_wrong_usage(flags: list[str]) -> None:
+def test_local_flags_are_usage_errors(flags: list[str]) -> None:
     done = localmtp("run", "--server", "http://127.0.0.1:9", QUESTION, *flags)
     assert done.returncode == 2
     assert f"{flags[0]} is the server's to decide" in done.stderr
@@ -83,7 +83,7 @@ def test_flags_of_this_machine_are_wrong_usage(flags: list[str]) -> None:
 LENGTHS = ("--temp", "0", "--max-tokens", "40", "--json")
 
 
-def test_localmtps_own_server_tells_all_it_measures(tmp_path: Path) -> None:
+def test_statistics_of_localmtp_serve_match_a_local_run(tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
     port = free_port()
     command = [sys.executable, "-m", "localmtp", "serve", "nano", "--threads", "1"]
@@ -100,7 +100,7 @@ def test_localmtps_own_server_tells_all_it_measures(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp")
-def test_llama_cpps_server_drafts_as_we_do(tmp_path: Path) -> None:
+def test_statistics_of_llama_server_match_a_local_run(tmp_path: Path) -> None:
     port = free_port()
     command = [LLAMA_SERVER, "-m", str(NANO.target), "-md", str(NANO.drafter), "-t", "1"]
     command += ["--spec-type", "draft-mtp", "--spec-draft-n-max", "3", "-c", "2048", "-np", "1"]
@@ -112,5 +112,5 @@ def test_llama_cpps_server_drafts_as_we_do(tmp_path: Path) -> None:
     assert its["prompt_tokens"] == mine["prompt_tokens"]
     assert its["stats"]["drafting"] == "on"
     for name in ("drafted", "accepted", "target_passes"):
-        # The last pass may draft beyond the answer's end, as it cannot know of it.
+        # The last draft may overshoot the end of the answer.
         assert its["stats"][name] == pytest.approx(mine["stats"][name], abs=3), name

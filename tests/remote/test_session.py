@@ -1,4 +1,4 @@
-"""Conversations over OpenAI's API with a server that plays answers back."""
+"""Sessions over OpenAI's API, with a server that replays scripted answers."""
 
 import threading
 from collections.abc import Iterator
@@ -40,9 +40,9 @@ def last(events: list[Event]) -> Finished:
 
 
 class TestAnyServer:
-    """OpenAI's API and no more."""
+    """A server without extensions."""
 
-    def test_streams_text_and_counts_what_the_usage_says(self) -> None:
+    def test_counts_tokens_from_the_usage(self) -> None:
         script = Script([said("Hello"), said(" there"), ended(), usage(7, 3)])
         with conversing(script) as session:
             finished = last(list(session.ask("Hi")))
@@ -50,10 +50,12 @@ class TestAnyServer:
         assert finished.reason is FinishReason.STOP
         assert (finished.stats.prompt_tokens, finished.stats.completion_tokens) == (7, 3)
         assert finished.stats.ttft_s > 0
-        assert finished.stats.prefill_tokens_per_s == 0  # nobody measured it
-        assert finished.stats.drafting == session.drafting == "unknown: the server does not say"
+        assert finished.stats.prefill_tokens_per_s == 0  # not measured
+        assert (
+            finished.stats.drafting == session.drafting == "unknown: the server does not report it"
+        )
 
-    def test_asks_for_nothing_that_is_not_openais(self) -> None:
+    def test_sends_only_fields_of_openai(self) -> None:
         script = Script([said("x"), ended("length")])
         with conversing(script, Choices(max_tokens=5, seed=3, system="Be brief.")) as session:
             assert last(list(session.ask("Hi"))).reason is FinishReason.LENGTH
@@ -69,7 +71,7 @@ class TestAnyServer:
             {"role": "user", "content": "Hi"},
         ]
 
-    def test_the_conversation_grows(self) -> None:
+    def test_sends_the_whole_conversation(self) -> None:
         script = Script([said("x"), ended()])
         with conversing(script) as session:
             for question in ("one", "two"):
@@ -77,7 +79,7 @@ class TestAnyServer:
         assert [m["content"] for m in script.asked[-1]["messages"]] == ["one", "x", "two"]
 
     @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
-    def test_thoughts_are_told_apart(self, name: str) -> None:
+    def test_thoughts_are_separate_from_the_answer(self, name: str) -> None:
         thought: Chunk = {"choices": [{"index": 0, "delta": {name: "hm"}}]}
         with conversing(Script([thought, said("yes"), ended()])) as session:
             events = list(session.ask("Hi"))
@@ -86,7 +88,7 @@ class TestAnyServer:
         assert events[0].pieces[0].channel is Channel.THOUGHT
         assert events[0].pieces[0].origin is Origin.UNTOLD
 
-    def test_text_is_whole_however_it_is_cut_on_the_way(self) -> None:
+    def test_text_split_at_any_byte_arrives_intact(self) -> None:
         text = "a\u2028b\x85c 🙂 é"
         whole = f'data: {{"choices": [{{"delta": {{"content": "{text}"}}}}]}}\r\n\r\n'.encode()
         chunks: list[Chunk] = [b": a comment\n\n", *(whole[i : i + 1] for i in range(len(whole)))]
@@ -105,22 +107,22 @@ class TestAnyServer:
         assert events[0].pieces[0].text == " 4"
         assert last(events).reason is FinishReason.LENGTH
 
-    def test_the_draft_length_is_not_ours(self) -> None:
+    def test_draft_length_is_rejected(self) -> None:
         with (
             conversing(Script(), Choices(n_draft=0)) as session,
-            pytest.raises(LocalmtpError, match="decides itself"),
+            pytest.raises(LocalmtpError, match="does not accept a draft length"),
         ):
             session.ask("Hi")
 
-    def test_going_on_is_refused_where_it_would_begin_anew(self) -> None:
+    def test_resume_is_rejected_where_the_server_would_start_over(self) -> None:
         with conversing(Script([said("x"), ended("length")])) as session:
             list(session.ask("Hi"))
-            with pytest.raises(LocalmtpError, match="cannot go on"):
+            with pytest.raises(LocalmtpError, match="cannot continue"):
                 session.resume()
 
 
 def timed(text: str, n: int, drafted: int, accepted: int) -> Chunk:
-    """A chunk as llama.cpp sends it with `timings_per_token`."""
+    """Chunk of llama.cpp with `timings_per_token`."""
     timings = {"cache_n": 2, "prompt_n": 11, "prompt_ms": 5.0, "predicted_n": n}
     timings["predicted_ms"] = 250.0 * n
     if drafted:
@@ -129,7 +131,7 @@ def timed(text: str, n: int, drafted: int, accepted: int) -> Chunk:
 
 
 class TestLlamaCpp:
-    """Its running totals tell every pass."""
+    """Passes are reconstructed from running totals."""
 
     CHUNKS = (
         {**said(""), "prompt_progress": {"total": 13, "cache": 2, "processed": 13}},
@@ -141,7 +143,7 @@ class TestLlamaCpp:
         {**usage(13, 7), "timings": {**timed("", 7, 8, 2)["timings"]}},  # type: ignore[call-overload,index]
     )
 
-    def test_passes_are_told_from_the_totals(self) -> None:
+    def test_passes_are_reconstructed_from_the_totals(self) -> None:
         with conversing(Script(self.CHUNKS, owner="llamacpp")) as session:
             events = list(session.ask("Hi"))
         passes = [e for e in events if isinstance(e, Generated)]
@@ -160,20 +162,20 @@ class TestLlamaCpp:
         assert (stats.prompt_tokens, stats.reused_tokens) == (13, 2)
         assert stats.prefill_tokens_per_s == pytest.approx(11 / 0.005)
 
-    def test_chunks_that_come_at_once_do_not_make_it_fast(self) -> None:
+    def test_buffered_chunks_do_not_inflate_the_speed(self) -> None:
         with conversing(Script(self.CHUNKS, owner="llamacpp")) as session:
             stats = last(list(session.ask("Hi"))).stats
         assert stats.decode_s >= 7 * 0.25
         assert stats.decode_tokens_per_s <= 4
 
-    def test_a_server_that_drafts_nothing_says_so(self) -> None:
+    def test_server_without_drafts_reports_drafting_off(self) -> None:
         chunks = (timed("I", 1, 0, 0), timed(" am", 2, 0, 0), ended())
         with conversing(Script(chunks, owner="llamacpp")) as session:
             stats = last(list(session.ask("Hi"))).stats
         assert stats.drafting == "off: the server drafted nothing"
         assert stats.tokens_per_pass == 1
 
-    def test_goes_on_with_a_cut_answer(self) -> None:
+    def test_resumes_a_partial_answer(self) -> None:
         script = Script([timed("x", 1, 0, 0), ended("length")], owner="llamacpp")
         with conversing(script) as session:
             list(session.ask("Hi"))
@@ -184,7 +186,7 @@ class TestLlamaCpp:
 
 
 def later(page: str, *, generated: int, drafts: int, accepted: tuple[int, int]) -> str:
-    """The page after more was generated."""
+    """The page after further generation."""
     totals = {
         "generation_tokens_total": 1000 + generated,
         "num_drafts_total": 400 + drafts,
@@ -202,7 +204,7 @@ def later(page: str, *, generated: int, drafts: int, accepted: tuple[int, int]) 
 
 
 class TestVllm:
-    """Counters before and after an answer, on a page of the form that its documents show."""
+    """Counters before and after an answer, on a page as documented by vLLM."""
 
     CHUNKS = (
         said("Hello", usage={"prompt_tokens": 5, "completion_tokens": 3}),
@@ -211,9 +213,9 @@ class TestVllm:
         usage(5, 10),
     )
 
-    def test_the_difference_is_the_answers(self) -> None:
+    def test_difference_of_the_counters_belongs_to_the_answer(self) -> None:
         after = later(VLLM_PAGE, generated=10, drafts=4, accepted=(3, 2))
-        pages = [VLLM_PAGE, VLLM_PAGE, after]  # it counts a moment later
+        pages = [VLLM_PAGE, VLLM_PAGE, after]  # the counters are updated late
         with conversing(Script(self.CHUNKS, owner="vllm", pages=pages)) as session:
             stats = last(list(session.ask("Hi"))).stats
         assert stats.drafting == "on"
@@ -221,19 +223,19 @@ class TestVllm:
         assert stats.acceptance_by_position == (3 / 4, 2 / 4)
         assert stats.tokens_per_pass == 9 / 4
 
-    def test_answers_of_others_are_not_taken_for_it(self) -> None:
+    def test_answers_of_other_clients_are_not_attributed(self) -> None:
         after = later(VLLM_PAGE, generated=500, drafts=200, accepted=(90, 80))
         with conversing(Script(self.CHUNKS, owner="vllm", pages=[VLLM_PAGE, after])) as session:
             stats = last(list(session.ask("Hi"))).stats
-        assert stats.drafting == "unknown: others used the server meanwhile"
+        assert stats.drafting == "unknown: other clients used the server meanwhile"
         assert stats.drafted == 0
 
-    def test_a_server_without_drafter_has_no_such_counters(self) -> None:
+    def test_page_without_draft_counters(self) -> None:
         page = "\n".join(line for line in VLLM_PAGE.splitlines() if "spec_decode" not in line)
         with conversing(Script(self.CHUNKS, owner="vllm", pages=[page])) as session:
             assert last(list(session.ask("Hi"))).stats.drafting.startswith("unknown: ")
 
-    def test_its_metrics_of_one_request_are_exact(self) -> None:
+    def test_metrics_of_one_request_are_exact(self) -> None:
         drafting = {"acceptance_histogram_by_draft_length": {"2": [1, 1, 2], "1": [0, 0]}}
         last_chunk = usage(5, 10, metrics={"speculative_decoding": drafting})
         script = Script([*self.CHUNKS[:-1], last_chunk], owner="vllm")
@@ -244,21 +246,21 @@ class TestVllm:
 
 
 class TestFaults:
-    """One line each; what came of an answer stays."""
+    """One-line errors; partial answers are retained."""
 
-    def test_nothing_listens(self) -> None:
+    def test_connection_refused(self) -> None:
         with serving(Script()) as script:
             pass
         with pytest.raises(LocalmtpError, match="cannot connect"):
             open_remote(script.url, None)
 
-    def test_the_key_is_wrong(self) -> None:
+    def test_wrong_key(self) -> None:
         with serving(Script(key="secret")) as script:
-            with pytest.raises(LocalmtpError, match="refuses the API key: Invalid API Key"):
+            with pytest.raises(LocalmtpError, match="rejects the API key: Invalid API Key"):
                 open_remote(script.url, None, api_key="guess")
             open_remote(script.url, None, api_key="secret").close()
 
-    def test_the_model_is_not_there(self) -> None:
+    def test_unknown_model(self) -> None:
         with (
             serving(Script(models=("gemma-4-E4B-it", "other"))) as script,
             pytest.raises(LocalmtpError, match="no model") as caught,
@@ -266,7 +268,7 @@ class TestFaults:
             open_remote(script.url, "gemma-4-E2B-it")
         assert "gemma-4-E4B-it" in caught.value.hint
 
-    def test_it_is_another_kind_of_server(self) -> None:
+    def test_other_kind_of_server(self) -> None:
         with (
             serving(Script()) as script,
             pytest.raises(LocalmtpError, match="not an OpenAI-compatible server"),
@@ -274,11 +276,11 @@ class TestFaults:
             open_remote(f"{script.url}/somewhere", None)
 
     @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://a:b", ""])
-    def test_it_is_no_url(self, url: str) -> None:
+    def test_invalid_url(self, url: str) -> None:
         with pytest.raises(LocalmtpError, match="not a URL"):
             open_remote(url, None)
 
-    def test_a_lost_server_leaves_what_came(self) -> None:
+    def test_lost_connection_retains_the_partial_answer(self) -> None:
         with conversing(Script([said("Hel"), said("lo")], done=False)) as session:
             events = []
             with pytest.raises(LocalmtpError):
@@ -288,7 +290,7 @@ class TestFaults:
         assert session.messages[-1].text == "Hello"
         assert session.messages[-1].finish is FinishReason.LOST
 
-    def test_an_error_in_the_stream_is_told(self) -> None:
+    def test_error_in_the_stream_is_reported(self) -> None:
         chunks: list[Chunk] = [said("Hel"), {"error": {"message": "out of memory"}}]
         with (
             conversing(Script(chunks)) as session,
@@ -308,18 +310,18 @@ class TestFaults:
             {**said("x"), "timings": {"cache_n": 1}},
         ],
     )
-    def test_what_cannot_be_understood_is_told(self, chunk: Chunk) -> None:
+    def test_malformed_chunk_is_reported(self, chunk: Chunk) -> None:
         with (
             conversing(Script([chunk])) as session,
-            pytest.raises(LocalmtpError, match="streams what"),
+            pytest.raises(LocalmtpError, match=r"invalid JSON|not an object|malformed chunk"),
         ):
             list(session.ask("Hi"))
 
-    def test_a_key_that_no_header_may_hold(self) -> None:
+    def test_key_with_invalid_characters(self) -> None:
         with pytest.raises(LocalmtpError, match="API key"):
             open_remote("http://127.0.0.1:9", None, api_key="line\nbreak")
 
-    def test_cancelling_wakes_a_reader_of_a_silent_server(self) -> None:
+    def test_cancel_wakes_the_reader_of_a_silent_server(self) -> None:
         read, released = threading.Event(), threading.Event()
 
         with conversing(Script([said("Hel"), lambda: released.wait(30)])) as session:
@@ -333,7 +335,7 @@ class TestFaults:
             events = []
             for event in session.ask("Hi"):
                 events.append(event)
-                read.set()  # from here on the server is silent
+                read.set()  # the server is silent from here on
             released.set()
             canceller.join()
         assert last(events).reason is FinishReason.CANCELLED
