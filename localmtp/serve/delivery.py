@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from localmtp.serve.errors import APIError
-from localmtp.serve.generation.job import GenerationParams, Job
+from localmtp.serve.generation.job import GenerationJob, GenerationParams
 from localmtp.serve.generation.worker import Worker
 from localmtp.serve.wire.responses import Choice, Json, ResponseWriter, usage_of
 
@@ -38,9 +38,9 @@ async def respond(
         per_prompt: choices per prompt, for the usage.
 
     Raises:
-        APIError: see `Worker.submit` and `Job.updates`.
+        APIError: see `Worker.submit` and `GenerationJob.updates`.
     """
-    job = Job(params, interval_s=inf)
+    job = GenerationJob(params, interval_s=inf)
     worker.submit(job)
     choices = [Choice() for _ in params]
 
@@ -75,7 +75,7 @@ def respond_streaming(
     Raises:
         APIError: see `Worker.submit`; later errors become an event of the stream.
     """
-    job = Job(params, interval_s=_INTERVAL_S)
+    job = GenerationJob(params, interval_s=_INTERVAL_S)
     worker.submit(job)
     events = _events(job, writer, per_prompt, with_usage)
     return _EventStream(worker, job, events)
@@ -84,7 +84,7 @@ def respond_streaming(
 class _EventStream(StreamingResponse):
     """A stream that cancels its job when the client disconnects."""
 
-    def __init__(self, worker: Worker, job: Job, events: AsyncIterator[str]) -> None:
+    def __init__(self, worker: Worker, job: GenerationJob, events: AsyncIterator[str]) -> None:
         super().__init__(
             events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
@@ -99,7 +99,7 @@ class _EventStream(StreamingResponse):
 
 
 async def _events(
-    job: Job, writer: ResponseWriter, per_prompt: int, with_usage: bool
+    job: GenerationJob, writer: ResponseWriter, per_prompt: int, with_usage: bool
 ) -> AsyncIterator[str]:
     choices = [Choice() for _ in job.params]
     for index in range(len(choices)):

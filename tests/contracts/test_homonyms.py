@@ -8,7 +8,7 @@ from collections import defaultdict
 from tests.contracts.sources import modules
 
 KNOWN: dict[str, int] = {
-    "Answer": 6,
+    "Answer": 4,
     "Block": 2,
     "Choice": 2,
     "Costs": 2,
@@ -16,21 +16,16 @@ KNOWN: dict[str, int] = {
     "Entry": 2,
     "Finished": 2,
     "Generation": 2,
-    "Message": 2,
     "Origin": 2,
     "Outcome": 3,
     "Pair": 2,
-    "Part": 2,
     "Passes": 2,
     "Plan": 4,
     "Progress": 2,
-    "Reader": 2,
     "Recipe": 2,
     "Round": 2,
     "Row": 3,
-    "ServedModel": 2,
-    "Server": 3,
-    "Shape": 2,
+    "Server": 2,
     "Tensor": 2,
 }
 """Names not yet told apart, with the number of classes. Lower them as they go; add none."""

@@ -64,7 +64,7 @@ class JobFailed:
 Update = Delta | Done | JobFailed
 
 
-class Job:
+class GenerationJob:
     """One client request: its choices, and their updates as they arrive.
 
     The model thread never waits for a reader: updates are buffered here, bounded by the context.

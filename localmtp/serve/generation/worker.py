@@ -11,7 +11,7 @@ from localmtp.engine.sampling.grammar import UnsatisfiableError
 from localmtp.errors import LocalmtpError
 from localmtp.serve.errors import APIError
 from localmtp.serve.generation.choice import RunningChoice
-from localmtp.serve.generation.job import Delta, Done, Job, JobFailed
+from localmtp.serve.generation.job import Delta, Done, GenerationJob, JobFailed
 from localmtp.serve.generation.model import ServedModel
 from localmtp.serve.metrics import Metrics
 
@@ -35,15 +35,15 @@ class Worker:
         self._metrics = metrics
         self._limit = queue
         self._time_limit = time_limit
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[GenerationJob] = deque()
         """Jobs with choices that have not started."""
-        self._running: dict[RunningChoice, tuple[Job, int]] = {}
+        self._running: dict[RunningChoice, tuple[GenerationJob, int]] = {}
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: GenerationJob) -> None:
         """Queue a job.
 
         Raises:
@@ -64,7 +64,7 @@ class Worker:
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: GenerationJob) -> None:
         """Remove a job from the queue, or end it after the current pass; harmless once it ended."""
         job.cancelled.set()
         with self._changed:
@@ -124,7 +124,7 @@ class Worker:
             self._report()
             return bool(self._running)
 
-    def _start_choice(self, job: Job) -> None:
+    def _start_choice(self, job: GenerationJob) -> None:
         now = perf_counter()
         if not job.started:
             job.deadline = now + self._time_limit
@@ -150,7 +150,7 @@ class Worker:
         elif isinstance(update, Done):  # cancelled by `cut`, or the client has disconnected
             job.deliver(index, JobFailed(shutting_down()))
 
-    def _fail(self, job: Job, index: int, error: APIError) -> None:
+    def _fail(self, job: GenerationJob, index: int, error: APIError) -> None:
         """Report an error to the client and cancel the job's other choices."""
         if not job.cancelled.is_set():
             job.deliver(index, JobFailed(error))
