@@ -1,4 +1,4 @@
-"""What every test needs: user directories of its own, and programs that can be interrupted."""
+"""Separate user directories for the tests, and programs that can be interrupted."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def own_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Nothing is read from or left in the directories of whoever runs the tests."""
+    """Redirects the user's directories, so that tests neither read nor change them."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for kind in ("CONFIG", "DATA", "STATE"):
@@ -18,5 +18,5 @@ def own_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
-# Who runs the tests in the background may ignore SIGINT, and programs inherit that.
+# A shell that runs the tests in the background ignores SIGINT, and child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

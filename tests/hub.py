@@ -1,8 +1,8 @@
-"""A Hugging Face hub on loopback, spoken to by the real client through `HF_ENDPOINT`.
+"""A Hugging Face hub on loopback, for the real client with `HF_ENDPOINT`.
 
-It serves repositories from memory the way the hub does: metadata and listings under `/api`, files
-under `resolve` by way of a redirect to another path, ETags, ranges, tokens, and faults on order.
-Repositories can be made and added to as well (`tests.uploads`).
+Serves repositories from memory as the hub does: metadata and listings under `/api`, files under
+`resolve` through a redirect, ETags, ranges, tokens, and injected faults. `tests.uploads` adds the
+creation of repositories and uploads.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ _CHUNK = 1 << 16
 
 @dataclass
 class Repository:
-    """What is published under one name, at one revision."""
+    """A published repository at one revision."""
 
     files: dict[str, bytes]
     needs_token: str = ""
-    """The token that opens it; empty for a public one."""
+    """Token that grants access; empty for a public repository."""
     gated: bool = False
 
     @property
     def revision(self) -> str:
-        """Changes with the content."""
+        """Commit hash, derived from the content."""
         seed = b"".join(name.encode() + data for name, data in sorted(self.files.items()))
         return hashlib.sha1(seed).hexdigest()
 
 
 @dataclass
 class Faults:
-    """What goes wrong from now on; counts run down."""
+    """Injected faults; counts are decremented as they occur."""
 
     statuses: list[int] = field(default_factory=list)
-    """Answers for the next requests, in order; 0 lets one through."""
+    """Statuses of the next responses, in order; 0 answers normally."""
     retry_after: str = ""
     cuts: list[int] = field(default_factory=list)
-    """Bytes of body after which the next downloads are cut off."""
+    """Lengths in bytes at which the next downloads are cut off."""
     damaged: int = 0
-    """Downloads in which one byte is another."""
+    """Number of downloads with one corrupted byte."""
     claimed_size: int = 0
-    """Length that listings state for every file; 0: the true one."""
+    """Size that listings report for every file; 0 reports the true one."""
     ignores_ranges: bool = False
     bytes_per_second: float = 0.0
-    """0: as fast as it goes."""
+    """Bandwidth of downloads; 0 is unlimited."""
     stalls: int = 0
-    """Downloads that stop sending in the middle, without closing."""
+    """Number of downloads that stall in the middle with the connection open."""
     uploads: list[int] = field(default_factory=list)
-    """Answers for the next uploads of content, in order; 0 lets one through."""
+    """Statuses of the next content uploads, in order; 0 answers normally."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One that came in."""
+    """A received request."""
 
     method: str
     path: str
@@ -80,27 +80,27 @@ class Hub:
         self.requests: list[Request] = []
         self.store = Store()
         self.sent = 0
-        """Bytes of file content."""
+        """Bytes of file content sent so far."""
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         port = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{port}"
-        # As on the hub, content comes from another host, which must not get the token.
+        # As on the hub, content is on another host, which must not receive the token.
         self.content_endpoint = f"http://localhost:{port}"
 
     def publish(self, repo: str, files: Mapping[str, bytes]) -> Repository:
-        """Put a repository up, or replace it."""
+        """Publishes a repository, replacing one of the same name."""
         self.repositories[repo] = Repository(dict(files))
         return self.repositories[repo]
 
     def downloads(self) -> list[Request]:
-        """The requests for file content."""
+        """Returns the requests for file content."""
         return [r for r in self.requests if r.method == "GET" and r.path.startswith("/cdn/")]
 
     @contextmanager
     def running(self) -> Iterator[Hub]:
-        """Serve inside the block."""
+        """Serves requests inside the block."""
         thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
@@ -110,7 +110,7 @@ class Hub:
             thread.join()
 
     def stop(self) -> None:
-        """Close the door: connections are refused from now on. Twice is harmless."""
+        """Refuses connections from now on. Idempotent."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -119,7 +119,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that are killed or give up are part of the tests."""
+        """Ignores clients that disconnect, which tests do on purpose."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -129,7 +129,7 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Logs nothing."""
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -180,7 +180,7 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
 
     def _info(self, name: str) -> None:
         repo = self.hub.repositories.get(name)
-        # The hub shows what a gated repository holds to everybody.
+        # The hub lists the files of a gated repository to everyone.
         if repo is None or not repo.gated:
             repo = self._allowed(name)
         if repo is not None:
@@ -249,7 +249,7 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
     def _send(self, body: bytes) -> None:
         hub, faults = self.hub, self.hub.faults
         with hub.lock:
-            # Header probes are short; only downloads are to be hit.
+            # Header probes are short; faults apply to downloads only.
             download = len(body) > 1 << 18
             cut = faults.cuts.pop(0) if faults.cuts and download else None
             stall = download and faults.stalls > 0

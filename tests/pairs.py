@@ -1,6 +1,6 @@
-"""GGUF pairs of every Gemma 4 shape, made on the spot: tiny ones that run, true-sized hollow ones.
+"""Generated GGUF pairs of every Gemma 4 shape: tiny ones that run, and full-sized hollow ones.
 
-The settings and tensors are those of the published files; the weights are random, or holes.
+Metadata and tensors match the published files; weights are random or, in hollow files, sparse.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Tensor = tuple[str, tuple[int, ...], Kind]
 
 @dataclass(frozen=True)
 class Size:
-    """A target and its drafter in numbers."""
+    """Shape of a target and its drafter."""
 
     layers: int
     period: int
@@ -40,25 +40,25 @@ class Size:
     window: int
     context: int
     drafter: tuple[int, int, int]
-    """Embedding, heads, feed forward."""
+    """Embedding length, heads, feed-forward length."""
     head: int = 256
     full_head: int = 512
     shared: int = 0
     per_layer: int = 0
     wide_from: int | None = None
-    """The first layer whose feed forward is twice as wide."""
+    """First layer with a feed forward of twice the width."""
     k_is_v: bool = True
-    """Full layers have no V projection."""
+    """Full-attention layers have no V projection."""
     experts: tuple[int, int, int] = (0, 0, 0)
-    """How many, used at a time, feed forward of each."""
+    """Number of experts, experts used per token, feed-forward length of each."""
     vocab: int = 512
 
     def slides(self, layer: int) -> bool:
-        """Whether a layer attends to the window only."""
+        """Reports whether a layer attends to the sliding window only."""
         return (layer + 1) % self.period != 0
 
 
-# The published configurations, but for the vocabulary, which no buffer of a pass depends on.
+# The published configurations with a smaller vocabulary, on which no buffer of a pass depends.
 REAL = {
     "gemma4-e2b": Size(35, 5, 1536, 8, 1, 1, 6144, 512, 131072, (256, 4, 2048),
                        shared=20, per_layer=256, wide_from=15, k_is_v=False),
@@ -81,14 +81,14 @@ TINY = {
 def write_pair(
     size: Size, target: Path, drafter: Path, *, name: str = "Tiny", hollow: bool = False
 ) -> None:
-    """Write both files; with `hollow`, in Q4_0 and without using disk space for the weights."""
+    """Writes both files; `hollow` ones are in Q4_0 and sparse, so weights take no disk space."""
     kind = Kind.Q4_0 if hollow else Kind.F32
     write_target(size, target, name=name, kind=kind)
     write_drafter(size, drafter, name=f"{name} Assistant", kind=kind)
 
 
 def write_target(size: Size, path: Path, *, name: str = "Tiny", kind: Kind = Kind.F32) -> None:
-    """Write a target."""
+    """Writes a target."""
     writer = gguf.GGUFWriter(None, "gemma4")
     layers = range(size.layers)
     pattern = [size.slides(i) for i in layers]
@@ -116,7 +116,7 @@ def write_drafter(
     kind: Kind = Kind.F32,
     architecture: str = "gemma4-assistant",
 ) -> None:
-    """Write a drafter: three sliding layers and a full one."""
+    """Writes a drafter: three sliding-window layers and a full-attention one."""
     writer = gguf.GGUFWriter(None, architecture)
     embedding, heads, feed_forward = size.drafter
     pattern = [True, True, True, False]
@@ -243,13 +243,13 @@ def _layer_extras(size: Size, i: int, head: int, kind: Kind) -> Iterator[Tensor]
 
 
 def _write(writer: gguf.GGUFWriter, path: Path, tensors: Sequence[Tensor]) -> None:
-    """Random weights; in quantized files a hole as long as they would be."""
+    """Writes random weights; in quantized files a hole of their size."""
     end = 0
     for name, shape, kind in tensors:
         block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         row_bytes = shape[-1] // block * block_bytes
         nbytes = int(np.prod(shape[:-1])) * row_bytes
-        # Rows of a type that numpy lacks are given in bytes.
+        # Rows of types without a numpy dtype are given in bytes.
         row = shape[-1] if kind == Kind.F32 else row_bytes
         dtype = np.dtype(np.float32 if kind == Kind.F32 else np.uint8)
         writer.add_tensor_info(name, (*shape[:-1], row), dtype, nbytes, raw_dtype=kind)

@@ -1,7 +1,7 @@
-"""llama.cpp's RPC server as a real process.
+"""llama.cpp's RPC server as a child process.
 
-`LOCALMTP_LLAMA_CPP_BIN` names the folder of its programs and of its shared libraries, all of the
-llama.cpp that llama-cpp-python contains, built with RPC.
+`LOCALMTP_LLAMA_CPP_BIN` is a directory with the programs and shared libraries of the llama.cpp that
+llama-cpp-python vendors, built with RPC.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER = Path(os.environ.get("LOCALMTP_LLAMA_CPP_BIN") or "/nowhere")
 SERVER = FOLDER / "ggml-rpc-server"
 needs_rpc = pytest.mark.skipif(
     not (SERVER.exists() and (FOLDER / "libllama.so").exists()),
-    reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp with RPC and shared libraries",
+    reason="LOCALMTP_LLAMA_CPP_BIN is not a llama.cpp with RPC and shared libraries",
 )
 
 

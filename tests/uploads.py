@@ -1,7 +1,7 @@
-"""The writing half of the hub on loopback: making repositories, Git LFS transfers, commits.
+"""Uploads to the loopback hub: repository creation, Git LFS transfers, commits.
 
-As the hub speaks to a client without Xet. The protocol is that of Git LFS's batch API
-(https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md) and of the hub's commit endpoint.
+The protocol for clients without Xet: Git LFS's batch API
+(https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md) and the hub's commit endpoint.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _REPO = r"([^/]+/[^/]+)"
 
 @dataclass
 class Store:
-    """What writers are known, and what has arrived."""
+    """Users with write access, and uploaded content."""
 
     writers: dict[str, str] = field(default_factory=dict)
-    """Token → the user that it belongs to."""
+    """User names by token."""
     objects: dict[str, bytes] = field(default_factory=dict)
-    """Content by its SHA-256."""
+    """Uploaded content by SHA-256."""
     received: list[int] = field(default_factory=list)
-    """Sizes of the uploads of content that came in, in order."""
+    """Sizes of received content uploads in bytes, in order."""
     summaries: list[str] = field(default_factory=list)
-    """Of the commits."""
+    """Commit summaries, in order."""
 
 
 class Uploads(BaseHTTPRequestHandler):
-    """Answers what writes."""
+    """Handles requests that write."""
 
     hub: Hub
 
     def take(self, path: str) -> None:
-        """Read the request's body and act on it."""
+        """Reads the request's body and dispatches it by path."""
         body = self._body()
         routes = (
             (r"/upload/([0-9a-f]{64})", self._receive),
