@@ -1,0 +1,89 @@
+"""From the name of a model to a `LanguageModel`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from localmtp.api.model import LanguageModel
+from localmtp.models import ModelFiles, resolve
+
+if TYPE_CHECKING:
+    from localmtp.engine.decoding.trace import Round
+    from localmtp.models.store.download import Progress
+
+
+def load(
+    model: str | os.PathLike[str] | ModelFiles | None = None,
+    *,
+    drafter: str | os.PathLike[str] | None = None,
+    ctx: int | None = None,
+    threads: int | None = None,
+    gpu_layers: int | None = None,
+    kv_type: Literal["f16", "q8_0"] | None = None,
+    batch: int | None = None,
+    offline: bool = False,
+    on_download: Callable[[Progress], None] | None = None,
+    on_round: Callable[[Round], None] | None = None,
+) -> LanguageModel:
+    """Loads a pair, after downloading what is missing.
+
+    The arguments are those of the command line; None leaves a choice to the program.
+
+    Args:
+        model: `nano`, a name such as `gemma4-e4b:Q4_K_M`, `USER/REPO[:QUANT]`, or the path of a
+            GGUF file; None for the default model. Also what `localmtp.models.resolve` returns.
+        drafter: path of another drafter; "none" for no drafting.
+        ctx: positions of the context.
+        threads: CPU threads.
+        gpu_layers: layers on GPUs.
+        kv_type: format of the KV cache.
+        batch: prompt tokens per pass.
+        offline: never use the network.
+        on_download: called with the progress of downloads, after every chunk.
+        on_round: called with every round of drafting and verifying, on the thread that generates.
+
+    Raises:
+        LocalmtpError: the name is unknown, a file is missing or damaged, a download failed, or
+            the pair does not fit the memory.
+    """
+    from localmtp.engine.decoding.trace import Trace
+    from localmtp.engine.kv_type import KVType
+    from localmtp.engine.pair import LoadOptions
+    from localmtp.session.local import open_session
+
+    if not isinstance(model, ModelFiles):
+        model = resolve(
+            None if model is None else os.fspath(model),
+            drafter=None if drafter is None else os.fspath(drafter),
+            offline=offline,
+            progress=on_download,
+        )
+    options = LoadOptions(
+        context=ctx,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        kv_type=KVType(kv_type) if kv_type else None,
+        batch=batch,
+    )
+    session = open_session(model, options=options)
+    if on_round:
+        session.trace = Trace(on_round)
+    return LanguageModel(session, model.warnings)
+
+
+def connect(url: str, model: str | None = None, *, api_key: str = "") -> LanguageModel:
+    """Uses a model of an OpenAI-compatible server.
+
+    Args:
+        url: of the server, for example `http://127.0.0.1:8080`.
+        model: its name there; None for the first that the server offers.
+        api_key: empty for none.
+
+    Raises:
+        LocalmtpError: nothing answers, the key is refused, or the server has no such model.
+    """
+    from localmtp.remote.session import open_remote
+
+    return LanguageModel(open_remote(url, model, api_key=api_key))

@@ -1,0 +1,92 @@
+"""Options of a reply, checked before anything is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict
+
+from localmtp.errors import LocalmtpError
+from localmtp.limits import MAX_DRAFT
+from localmtp.session import Choices
+
+
+class CompletionOptions(TypedDict, total=False):
+    """Keyword arguments of `LanguageModel.complete`.
+
+    They are named after the flags of the command line (`temperature` is `--temp`). None, or leaving
+    one out, means the model's or the program's default.
+    """
+
+    temperature: float | None
+    """0: greedy."""
+    top_k: int | None
+    """0: no limit."""
+    top_p: float | None
+    min_p: float | None
+    seed: int | None
+    """Makes sampled replies repeatable."""
+    n_draft: int | Literal["auto"] | None
+    """Tokens to draft per pass, at most 16; "auto" (the default) adapts, 0 turns drafting off."""
+    max_tokens: int | None
+    """Longest reply; None: until the context is full."""
+    exact: bool
+    """With `temperature=0`: resolve near-ties with a pass of one token, so that drafting cannot
+    change the text."""
+
+
+class ChatOptions(CompletionOptions, total=False):
+    """Keyword arguments of `LanguageModel.chat`."""
+
+    system: str
+    """System prompt."""
+    think: bool
+    """Let the model think first; its thoughts come in `Channel.THOUGHT`."""
+
+
+_Check = Callable[[Any], bool]
+
+_RANGES: dict[str, tuple[_Check, str]] = {
+    "temperature": (lambda value: 0 <= value < float("inf"), "0 or more"),
+    "top_k": (lambda value: value >= 0, "0 or more"),
+    "top_p": (lambda value: 0 < value <= 1, "more than 0, at most 1"),
+    "min_p": (lambda value: 0 <= value < 1, "at least 0, less than 1"),
+    "seed": (lambda value: value >= 0, "0 or more"),
+    "n_draft": (lambda value: 0 <= value <= MAX_DRAFT, f'"auto" or 0 to {MAX_DRAFT}'),
+    "max_tokens": (lambda value: value >= 1, "1 or more"),
+}
+
+_WHOLE = frozenset({"top_k", "seed", "n_draft", "max_tokens"})
+
+
+def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]) -> Choices:
+    """Returns the options as the settings that a session takes.
+
+    Args:
+        options: keyword arguments.
+        allowed: names them.
+
+    Raises:
+        TypeError: there is no option of a name.
+        LocalmtpError: a value is out of range.
+    """
+    for name in options:
+        if name not in allowed.__annotations__:
+            names = ", ".join(allowed.__annotations__)
+            raise TypeError(f"no option {name!r}; there are: {names}")
+    given = {name: value for name, value in options.items() if value is not None}
+    if given.get("n_draft") == "auto":
+        del given["n_draft"]
+    for name, value in given.items():
+        _check_value(name, value)
+    if given.get("exact") and given.get("temperature") != 0:
+        raise LocalmtpError("`exact` applies to greedy replies only", hint="add `temperature=0`")
+    return Choices(**given)
+
+
+def _check_value(name: str, value: object) -> None:
+    if name not in _RANGES:
+        return
+    is_valid, expected = _RANGES[name]
+    kinds = (int,) if name in _WHOLE else (int, float)
+    if not isinstance(value, kinds) or isinstance(value, bool) or not is_valid(value):
+        raise LocalmtpError(f"`{name}` is {value!r}", hint=f"it must be {expected}")
