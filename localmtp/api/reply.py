@@ -38,9 +38,9 @@ class Reply(Iterator[Event]):
     def __init__(
         self, session: Session, turns: Turns, start: Callable[[], Iterator[Event]]
     ) -> None:
-        self._generation = _Generation(session, turns, start, weakref.ref(self))
+        self._run = _ReplyRun(session, turns, start, weakref.ref(self))
         # Not a method of this object: a cycle would keep the model busy after `break`.
-        self._events = self._generation.run()
+        self._events = self._run.run()
         self._reading = threading.RLock()
         self._pieces: list[Piece] = []
         self._finished: Finished | None = None
@@ -130,7 +130,7 @@ class Reply(Iterator[Event]):
 
         May be called from any thread and from a signal handler, before or during generation.
         """
-        self._generation.cancel()
+        self._run.cancel()
 
     def close(self) -> None:
         """Ends the reply and lets the next one generate; waits for the current pass.
@@ -158,14 +158,14 @@ class Reply(Iterator[Event]):
         if self._finished is None:
             if self._error is not None:
                 raise self._error
-            stats = self._generation.last_stats
+            stats = self._run.last_stats
             if stats is None:
                 raise LocalmtpError("the reply was closed before it was generated")
             self._finished = Finished(FinishReason.CANCELLED, stats)
         return self._finished
 
 
-class _Generation:
+class _ReplyRun:
     """The part of a reply that uses the model."""
 
     def __init__(

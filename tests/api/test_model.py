@@ -97,7 +97,9 @@ def test_options_belong_to_one_reply(model: localmtp.LanguageModel) -> None:
     assert reply.text() == NUMBERS
     assert reply.stats().drafted > 0
     assert chat(model, COUNT, n_draft="auto").stats().drafting != "off: --n-draft 0"
-    sampled = {model.chat(COUNT, temperature=20.0, seed=7, max_tokens=9).text() for _ in "12"}
+    sampled = {
+        model.chat(COUNT, temperature=20.0, seed=7, n_draft=0, max_tokens=9).text() for _ in "12"
+    }
     assert len(sampled) == 1
 
 
