@@ -1,1 +1,1 @@
-"""Measured speed: draft lengths by workloads, against no drafting, in one run."""
+"""Measures decoding speed by draft length and workload, and the speedup over no drafting."""

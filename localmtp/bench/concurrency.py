@@ -1,4 +1,4 @@
-"""How the gain from drafting shrinks when several answers are decoded at once."""
+"""Measures several answers decoded concurrently, with and without drafting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import cycle, islice, product
 from statistics import median
 from time import perf_counter
 
-from localmtp.bench.report import Setting, Table, machine_as_json
+from localmtp.bench.report import Setup, Table, machine_as_json
 from localmtp.bench.results import label
 from localmtp.engine.decoding.batching import Batching
 from localmtp.engine.decoding.drafter import NoDrafter
@@ -24,33 +24,33 @@ from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.errors import LocalmtpError
 
 _ANSWERS = 2
-"""For each that is decoded at once: as some end, others take their places."""
+"""Answers per concurrent one: finished answers are replaced."""
 
 
 @dataclass(frozen=True, slots=True)
-class Crowds:
-    """What is to be measured."""
+class ConcurrencyPlan:
+    """Prompts, numbers of answers and draft lengths of a measurement."""
 
     prompts: Sequence[Sequence[int]]
-    """Token ids; taken in turn."""
-    sizes: Sequence[int]
-    """How many answers are decoded at once."""
+    """Token ids, used in turn."""
+    counts: Sequence[int]
+    """Numbers of concurrent answers."""
     lengths: Sequence[int | None]
-    """Draft lengths; None is automatic pacing, 0 is no drafting."""
+    """Draft lengths; None is automatic pacing, 0 no drafting."""
     sampling: SamplingParams
     max_tokens: int
     repeats: int
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """So many answers decoded at once, with one draft length."""
+class ConcurrencyRun:
+    """One number of concurrent answers at one draft length."""
 
-    size: int
+    count: int
     n_draft: int | None
     repeat: int
     tokens: int
-    """Decoded while all of them ran and no prompt was read."""
+    """Decoded while all answers were running and no prompt was being processed."""
     seconds: float
     passes: int
     drafted: int
@@ -58,51 +58,51 @@ class Crowd:
 
     @property
     def rate(self) -> float:
-        """Tokens per second, of all answers together."""
+        """Decoded tokens per second of all answers together."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
-def measure_crowds(pair: Pair, crowds: Crowds) -> Iterator[Crowd]:
-    """Measure, yielding each figure when it is there; may be abandoned at any point.
+def measure_concurrency(pair: Pair, plan: ConcurrencyPlan) -> Iterator[ConcurrencyRun]:
+    """Yield runs as they finish; the iterator may be closed at any point.
 
-    At every size all lengths follow each other directly, in an order that is rotated.
+    For each number of answers, all draft lengths run in succession, in an order that rotates.
 
     Args:
-        pair: loaded with room for the largest size; stays the caller's to close.
-        crowds: what to measure.
+        pair: loaded with a sequence for each of the most answers; the caller closes it.
+        plan: what to measure.
 
     Raises:
         LocalmtpError: a pass failed.
     """
-    place, lengths = _Place(pair, crowds), crowds.lengths
+    decoder, lengths = _ConcurrentDecoder(pair, plan), plan.lengths
     for length in lengths:
-        place.decode(crowds.sizes[0], length, 0)  # warm up
-    for repeat, (turn, size) in product(range(crowds.repeats), enumerate(crowds.sizes)):
+        decoder.decode(plan.counts[0], length, 0)  # warm up
+    for repeat, (turn, count) in product(range(plan.repeats), enumerate(plan.counts)):
         for i in range(len(lengths)):
-            yield place.decode(size, lengths[(i + turn + repeat) % len(lengths)], repeat)
+            yield decoder.decode(count, lengths[(i + turn + repeat) % len(lengths)], repeat)
 
 
-class _Place:
-    """Where crowds are decoded; pacing keeps what it learns from one to the next."""
+class _ConcurrentDecoder:
+    """Decodes answers concurrently; pacing retains what it learned between runs."""
 
-    def __init__(self, pair: Pair, crowds: Crowds) -> None:
+    def __init__(self, pair: Pair, plan: ConcurrencyPlan) -> None:
         self._pair = pair
-        self._crowds = crowds
+        self._plan = plan
         self._pacing, self._learned = SharedPacing(pair.target.threads.now), Learned()
         self._batching = Batching(pair.targets, pair.mtp, self._pacing)
 
-    def decode(self, size: int, n_draft: int | None, repeat: int) -> Crowd:
-        """Decode until an answer has ended that no other can replace."""
+    def decode(self, count: int, n_draft: int | None, repeat: int) -> ConcurrencyRun:
+        """Decode until an answer ends and no prompt is left to replace it."""
         batching = self._batching
-        waiting = list(islice(cycle(self._crowds.prompts), repeat, repeat + _ANSWERS * size))
+        waiting = list(islice(cycle(self._plan.prompts), repeat, repeat + _ANSWERS * count))
         tokens, seconds, passes = 0, 0.0, 0
         drafted: list[tuple[int, int]] = []
         while True:
-            while waiting and batching.answers < size:
+            while waiting and batching.answers < count:
                 self._begin(waiting.pop(), n_draft)
-            if batching.answers < size:
+            if batching.answers < count:
                 break
-            counts = batching.decoding == size
+            counts = batching.decoding == count
             began = perf_counter()
             happened = batching.step()
             if counts:
@@ -117,7 +117,7 @@ class _Place:
                     drafted.append((len(what.drafted), kept))
         batching.give_up()
         sums = [sum(column) for column in zip((0, 0), *drafted, strict=True)]
-        return Crowd(size, n_draft, repeat, tokens, seconds, passes, *sums)
+        return ConcurrencyRun(count, n_draft, repeat, tokens, seconds, passes, *sums)
 
     def _begin(self, prompt: Sequence[int], n_draft: int | None) -> None:
         pacing: Pacing = FixedPacing(n_draft or 0)
@@ -126,85 +126,86 @@ class _Place:
         generation = Generation(
             target=self._batching.sequence_for(prompt),
             drafter=NoDrafter(),  # the batch drafts for all
-            sampler=make_sampler(self._crowds.sampling),
+            sampler=make_sampler(self._plan.sampling),
             pacing=pacing,
             reader=Detokenizer(self._pair.target.vocab),
             counters=Counters(),
-            max_tokens=self._crowds.max_tokens,
+            max_tokens=self._plan.max_tokens,
             cancelled=lambda: False,
         )
         self._batching.add(generation, prompt)
 
 
-class Concurrency:
-    """Everything measured: medians over repeats, compared with no drafting.
+class ConcurrencyResults:
+    """Medians over repeats, and speedups over no drafting.
 
-    Sizes that were not measured at every length are left out.
+    Numbers of answers that were not measured at every length are left out.
 
     Args:
-        lengths: that were to be measured.
-        crowds: what was.
+        lengths: the planned draft lengths.
+        runs: as measured.
     """
 
-    def __init__(self, lengths: Sequence[int | None], crowds: Iterable[Crowd]) -> None:
-        self._found: dict[tuple[int, int | None], list[Crowd]] = defaultdict(list)
-        for crowd in crowds:
-            self._found[crowd.size, crowd.n_draft].append(crowd)
-        sizes = dict.fromkeys(size for size, _ in self._found)
+    def __init__(self, lengths: Sequence[int | None], runs: Iterable[ConcurrencyRun]) -> None:
+        self._found: dict[tuple[int, int | None], list[ConcurrencyRun]] = defaultdict(list)
+        for run in runs:
+            self._found[run.count, run.n_draft].append(run)
+        counts = dict.fromkeys(count for count, _ in self._found)
         self.lengths = list(lengths)
-        self.sizes = [size for size in sizes if all((size, n) in self._found for n in lengths)]
+        self.counts = [c for c in counts if all((c, n) in self._found for n in lengths)]
 
-    def rate(self, size: int, n_draft: int | None) -> float:
-        """Tokens per second of all answers together, the median over repeats."""
-        return median(crowd.rate for crowd in self._found[size, n_draft])
+    def rate(self, count: int, n_draft: int | None) -> float:
+        """Return decoded tokens per second of all answers together, the median over repeats."""
+        return median(run.rate for run in self._found[count, n_draft])
 
-    def as_json(self, where: Setting) -> dict[str, object]:
-        """One object; a run for every size and length."""
+    def as_json(self, setup: Setup) -> dict[str, object]:
+        """Return the object that `bench concurrency --json` prints."""
         runs = [
             {
-                "at_once": size,
+                "at_once": count,
                 "n_draft": label(length),
-                "decode_tokens_per_s": self.rate(size, length),
+                "decode_tokens_per_s": self.rate(count, length),
                 "decode_tokens_per_s_range": [
-                    min(crowd.rate for crowd in listed),
-                    max(crowd.rate for crowd in listed),
+                    min(run.rate for run in listed),
+                    max(run.rate for run in listed),
                 ],
-                "speedup": self.rate(size, length) / self.rate(size, 0),
-                "tokens_per_pass": _per(listed, "tokens", "passes") / size,
-                "draft_length_mean": _per(listed, "drafted", "passes") / size,
+                "speedup": self.rate(count, length) / self.rate(count, 0),
+                "tokens_per_pass": _per(listed, "tokens", "passes") / count,
+                "draft_length_mean": _per(listed, "drafted", "passes") / count,
                 "acceptance_rate": _per(listed, "accepted", "drafted"),
                 "repeats": len(listed),
             }
-            for size in self.sizes
+            for count in self.counts
             for length in self.lengths
-            for listed in [self._found[size, length]]
+            for listed in [self._found[count, length]]
         ]
-        return {**machine_as_json(where), "concurrency": runs}
+        return {**machine_as_json(setup), "concurrency": runs}
 
     def tables(self) -> Iterator[Table]:
-        """Speed, what drafting did for it, and how long the drafts were."""
+        """Yield tables of speed, speedup and draft length."""
         names = tuple("none" if n == 0 else label(n) for n in self.lengths)
-        head = ("at once", *names)
+        head = ("answers", *names)
 
         def rows(cell: Callable[[int, int | None], str]) -> tuple[tuple[str, ...], ...]:
-            return tuple((str(s), *(cell(s, n) for n in self.lengths)) for s in self.sizes)
+            return tuple((str(c), *(cell(c, n) for n in self.lengths)) for c in self.counts)
 
         yield Table(
-            "Tokens/s, all answers together", head, rows(lambda s, n: f"{self.rate(s, n):.1f}")
+            "Decode tok/s, all answers together", head, rows(lambda c, n: f"{self.rate(c, n):.1f}")
         )
         yield Table(
             "Speedup over no drafting",
             head,
-            rows(lambda s, n: f"{self.rate(s, n) / self.rate(s, 0):.2f}"),
+            rows(lambda c, n: f"{self.rate(c, n) / self.rate(c, 0):.2f}×"),
         )
         yield Table(
-            "Draft tokens per answer and pass",
+            "Draft length per answer",
             head,
-            rows(lambda s, n: f"{_per(self._found[s, n], 'drafted', 'passes') / s:.1f}"),
+            rows(lambda c, n: f"{_per(self._found[c, n], 'drafted', 'passes') / c:.1f}"),
         )
 
 
-def _per(crowds: Iterable[Crowd], amount: str, of: str) -> float:
-    listed = list(crowds)
-    below = sum(getattr(crowd, of) for crowd in listed)
-    return sum(getattr(crowd, amount) for crowd in listed) / below if below else 0.0
+def _per(runs: Iterable[ConcurrencyRun], amount: str, of: str) -> float:
+    """Return the ratio of two fields, each summed over the runs; 0 if the second is 0."""
+    listed = list(runs)
+    divisor = sum(getattr(run, of) for run in listed)
+    return sum(getattr(run, amount) for run in listed) / divisor if divisor else 0.0

@@ -1,7 +1,7 @@
-"""How much of the machine a pair uses: the memory it takes, and how fast it reads it.
+"""Memory that a loaded pair takes, and its share of the memory bandwidth.
 
-Decoding reads the weights once for every pass, so memory bandwidth bounds it (the roofline model:
-Williams et al. 2009). A figure near the bound says that only fewer passes can be faster.
+Decoding reads the weights once per pass, so memory bandwidth bounds it (the roofline model:
+Williams et al. 2009). Near that bound, only fewer passes make it faster.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from localmtp.models.memory.shape import Shape, shape_of
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What a loaded pair takes, in bytes."""
+    """Memory of a loaded pair, in bytes."""
 
     target: int
-    """Its file."""
+    """Size of the file."""
     drafter: int
-    """Its file; 0 without one."""
+    """Size of the file; 0 without a drafter."""
     resident: int
-    """All that the process has in main memory, pages of the files included."""
+    """Resident set size of the process, mapped pages of the files included."""
     bandwidth: float
-    """Bytes per second that the processor reads; 0 where an accelerator computes, whose memory is
+    """Bytes per second that the processor reads; 0 if an accelerator computes, whose bandwidth is
     not measured."""
     shape: Shape
 
     def share(self, drafts: float, steps: float, round_s: float) -> float:
-        """Of the bandwidth that reading weights takes up.
+        """Return the share of the bandwidth that reading weights takes.
 
         Args:
-            drafts: tokens verified in a pass, on average.
-            steps: draft steps before it, on average.
-            round_s: seconds of a pass with its drafting.
+            drafts: draft tokens verified per pass, on average.
+            steps: draft steps per pass, on average.
+            round_s: seconds of a pass with its draft steps.
 
         Returns:
-            0 where the bandwidth is not known; above 1 for weights that a cache holds.
+            0 if the bandwidth is unknown; above 1 for weights that fit a cache.
         """
         if not self.bandwidth or not round_s:
             return 0.0
@@ -47,7 +47,7 @@ class Hardware:
         return (self.target * read + steps * self.drafter) / round_s / self.bandwidth
 
     def as_dict(self) -> dict[str, object]:
-        """JSON-ready."""
+        """Return the fields of `memory` in the report."""
         return {
             "target_bytes": self.target,
             "drafter_bytes": self.drafter,
@@ -57,7 +57,7 @@ class Hardware:
 
 
 def hardware(files: ModelFiles) -> Hardware:
-    """Look at the machine and at a pair that is loaded on it; takes about a second."""
+    """Measure a loaded pair and the machine; takes about a second."""
     import psutil  # type: ignore[import-untyped]
 
     return Hardware(

@@ -1,4 +1,4 @@
-"""Generating the answers that are measured, in an order that favours no draft length."""
+"""Generates the measured answers, in an order that favours no draft length."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from localmtp.session import Choices
 from localmtp.session.local import LocalSession
 
 _WARM_UP_TOKENS = 32
-"""Enough to touch all weights and to let automatic pacing try its first lengths."""
+"""Length of an uncounted answer: enough to touch all weights and start automatic pacing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be measured."""
+class MeasurePlan:
+    """Workloads, draft lengths and sampling of a measurement."""
 
     workloads: Workloads
     lengths: Sequence[int | None]
-    """Draft lengths; None is automatic pacing, 0 is no drafting."""
+    """Draft lengths; None is automatic pacing, 0 no drafting."""
     choices: Sequence[Choices]
-    """Ways to sample; each is measured at every length."""
+    """Sampling settings; each is measured at every draft length."""
     repeats: int
     budget_s: float | None = None
-    """No round is begun that would not end within it; the first one always is."""
+    """Time limit in seconds; rounds that would exceed it are not started, except the first."""
 
     @property
     def answers(self) -> int:
-        """How many there are in all."""
+        """Number of answers in all."""
         prompts = sum(map(len, self.workloads.values()))
         return prompts * len(self.lengths) * len(self.choices) * self.repeats
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MeasuredAnswer:
     """One measured answer."""
 
     workload: str
@@ -50,19 +50,19 @@ class Answer:
     n_draft: int | None
     stats: Stats
     passes: tuple[tuple[int, int], ...]
-    """Of each target pass: tokens drafted, and how many of them were accepted."""
+    """Tokens drafted and accepted in each target pass."""
 
 
-def measure(pair: Pair, files: ModelFiles, plan: Plan) -> Iterator[Answer]:
-    """Measure, yielding each answer when it is there; may be abandoned at any point.
+def measure(pair: Pair, files: ModelFiles, plan: MeasurePlan) -> Iterator[MeasuredAnswer]:
+    """Yield answers as they are generated; the iterator may be closed at any point.
 
-    A round is one prompt answered at every length, in an order that is rotated from round to
-    round: a machine that slows down meets all lengths alike. Each length has a session of its own,
-    so that automatic pacing keeps what it learned, as it does in a chat.
+    A round is one prompt answered at every draft length, in an order that rotates from round to
+    round, so that a machine that slows down affects all lengths equally. Each length has its own
+    session: automatic pacing retains what it learned, as it does in a chat.
 
     Args:
-        pair: loaded; stays the caller's to close.
-        files: where it came from.
+        pair: loaded; the caller closes it.
+        files: the pair's files.
         plan: what to measure.
     """
     began = perf_counter()
@@ -83,14 +83,14 @@ def measure(pair: Pair, files: ModelFiles, plan: Plan) -> Iterator[Answer]:
             session = by_length[n_draft]
             stats, passes = _answer(session, plan.workloads[name][prompt], repeat)
             temperature = session.settings.sampling.temperature
-            yield Answer(name, prompt, repeat, temperature, n_draft, stats, passes)
+            yield MeasuredAnswer(name, prompt, repeat, temperature, n_draft, stats, passes)
         longest = max(longest, perf_counter() - round_began)
 
 
 def _rounds(
-    plan: Plan, sessions: Sequence[dict[int | None, LocalSession]]
+    plan: MeasurePlan, sessions: Sequence[dict[int | None, LocalSession]]
 ) -> Iterator[tuple[int, int, str, dict[int | None, LocalSession]]]:
-    """Repeat, prompt, workload, sessions by length; all workloads are met early."""
+    """Yield repeat, prompt index, workload and sessions by length; all workloads come early."""
     most = max(map(len, plan.workloads.values()))
     for repeat, prompt, name in product(range(plan.repeats), range(most), plan.workloads):
         if prompt < len(plan.workloads[name]):
@@ -108,7 +108,7 @@ def _warm_up(session: LocalSession, prompt: str) -> None:
 def _answer(
     session: LocalSession, prompt: str, repeat: int
 ) -> tuple[Stats, tuple[tuple[int, int], ...]]:
-    """Answer in a fresh conversation; repeats differ in their seed."""
+    """MeasuredAnswer in a new conversation; the seed depends on the repeat."""
     settings = session.settings
     sampling = replace(settings.sampling, seed=(settings.sampling.seed or 0) + repeat)
     session.update_settings(replace(settings, sampling=sampling))

@@ -1,4 +1,4 @@
-"""Speedups drawn, as SVG or PNG."""
+"""Plots of speedups, as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from localmtp.atomic import atomic_write_bytes
-from localmtp.bench.report import Setting
+from localmtp.bench.report import Setup
 from localmtp.bench.results import Results, label
 from localmtp.errors import LocalmtpError
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 420, 56, 64, 150, 48
 
 _COLORS = (
-    # Okabe and Ito's palette, told apart by colour-blind readers too, and grey for an eighth.
+    # Okabe and Ito's palette, safe for colour blindness, and grey as an eighth.
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777",
 )  # fmt: skip
 
 
 _FONTS = "system-ui, Helvetica, Arial, Noto Sans, DejaVu Sans, Liberation Sans, sans-serif"
-"""Named one by one: renderers without a browser's defaults leave out text in generic fonts."""
+"""Font families by name: renderers other than browsers drop text in generic fonts."""
 
 _SCALE = 2
-"""Pixels of a PNG for each unit of the drawing: sharp on dense screens too."""
+"""Pixels of a PNG per unit of the drawing: sharp on high-density screens."""
 
 
 def check_plot_file(file: Path) -> None:
-    """Refuse what cannot be drawn, before anything is measured.
+    """Check a plot's file name before anything is measured.
 
     Raises:
-        LocalmtpError: another kind of file, or what PNG needs is not installed.
+        LocalmtpError: it is neither SVG nor PNG, or the package for PNG is not installed.
     """
     if file.suffix not in (".svg", ".png"):
         raise LocalmtpError(f"{file} is neither .svg nor .png", hint="--plot speed.svg")
@@ -42,18 +42,18 @@ def check_plot_file(file: Path) -> None:
         )
 
 
-def draw(setting: Setting, results: Results, file: Path) -> None:
-    """Draw the speedup of each workload over draft lengths, at the first temperature measured.
+def draw(setup: Setup, results: Results, file: Path) -> None:
+    """Plot the speedup of each workload by draft length, at the first temperature.
 
     Args:
-        setting: what was measured, and where.
+        setup: what was measured and where.
         results: with at least one workload.
-        file: as `check_plot_file` accepts it.
+        file: as accepted by `check_plot_file`; replaced if it exists.
 
     Raises:
-        LocalmtpError: it cannot be written.
+        LocalmtpError: the file cannot be written.
     """
-    drawing = "\n".join(_lines(setting, results)) + "\n"
+    drawing = "\n".join(_lines(setup, results)) + "\n"
     data = _rasterized(drawing) if file.suffix == ".png" else drawing.encode()
     atomic_write_bytes(file, data)
 
@@ -64,7 +64,7 @@ def _rasterized(drawing: str) -> bytes:
     return bytes(resvg_py.svg_to_bytes(svg_string=drawing, zoom=_SCALE))
 
 
-def _lines(setting: Setting, results: Results) -> Iterator[str]:
+def _lines(setup: Setup, results: Results) -> Iterator[str]:
     temperature = results.settings[0][0]
     workloads = [name for t, name in results.settings if t == temperature]
     speedups = {
@@ -84,8 +84,8 @@ def _lines(setting: Setting, results: Results) -> Iterator[str]:
         f'font-family="{_FONTS}" font-size="12" fill="#333">'
     )
     yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>'
-    yield _text(_LEFT, 26, f"{setting.model}: speedup by draft length", "start", 'font-size="16"')
-    yield _text(_LEFT, 44, f"{setting.cpu}, {setting.threads} threads", "start", 'fill="#777"')
+    yield _text(_LEFT, 26, f"{setup.model}: speedup by draft length", "start", 'font-size="16"')
+    yield _text(_LEFT, 44, f"{setup.cpu}, {setup.threads} threads", "start", 'fill="#777"')
     for i in range(int(top / 0.5) + 1):
         weight = "#999" if i == 2 else "#e4e4e4"  # 1: no drafting
         yield (

@@ -1,4 +1,4 @@
-"""From answers to figures: medians over repeats, compared with no drafting."""
+"""Figures from measured answers: medians over repeats, and speedups over no drafting."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean, median
 
-from localmtp.bench.measure import Answer, Plan
+from localmtp.bench.measure import MeasuredAnswer, MeasurePlan
 from localmtp.engine.stats import Counters, Stats
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A workload at one draft length and temperature."""
+    """One workload at one draft length and temperature."""
 
     workload: str
     n_draft: int | None
     temperature: float
-    answers: tuple[Answer, ...]
+    answers: tuple[MeasuredAnswer, ...]
     rates: tuple[float, ...]
-    """Decoded tokens per second in each repeat, over all prompts."""
+    """Decoded tokens per second of each repeat, over all prompts."""
     stats: Stats
-    """All answers pooled."""
+    """Of all answers, pooled."""
     completion_tokens: int
-    """Of one repeat, rounded."""
+    """Mean over repeats, rounded."""
 
     @property
     def rate(self) -> float:
-        """The median over repeats."""
+        """Median decoded tokens per second over repeats."""
         return median(self.rates)
 
     @property
     def label(self) -> str:
-        """The draft length as it is written in flags and JSON."""
+        """The draft length as in flags and JSON."""
         return label(self.n_draft)
 
 
 def label(n_draft: int | None) -> str:
-    """A draft length as it is written in flags and JSON."""
+    """Return a draft length as in flags and JSON: `auto` for None."""
     return "auto" if n_draft is None else str(n_draft)
 
 
 class Results:
-    """Everything measured so far that can be compared.
+    """All figures that can be compared.
 
-    A round that was not finished is left out, since its lengths would not have met the same
-    machine; so is an unfinished repeat of a workload, unless it is the first.
+    Unfinished rounds are left out, since not all draft lengths ran under the same conditions; so is
+    an unfinished repeat of a workload, unless it is the first.
 
     Args:
-        plan: what was to be measured.
-        answers: what was.
+        plan: of the measurement.
+        answers: as measured, possibly fewer than planned.
     """
 
-    def __init__(self, plan: Plan, answers: Iterable[Answer]) -> None:
+    def __init__(self, plan: MeasurePlan, answers: Iterable[MeasuredAnswer]) -> None:
         self.lengths = tuple(plan.lengths)
         self._runs = {
             (temperature, workload, n): _run(
@@ -65,26 +65,30 @@ class Results:
 
     @property
     def runs(self) -> list[Run]:
-        """All of them, as measured."""
+        """All runs."""
         return list(self._runs.values())
 
     @property
     def settings(self) -> list[tuple[float, str]]:
-        """Temperature and workload of what was measured, temperatures together."""
+        """Temperatures and workloads that were measured, grouped by temperature."""
         found = list(dict.fromkeys((temperature, name) for temperature, name, _ in self._runs))
         order = list(dict.fromkeys(temperature for temperature, _ in found))
         return sorted(found, key=lambda setting: order.index(setting[0]))
 
     def run(self, temperature: float, workload: str, n_draft: int | None) -> Run:
-        """One of them."""
+        """Return one run.
+
+        Raises:
+            KeyError: it was not measured.
+        """
         return self._runs[temperature, workload, n_draft]
 
     def speedup(self, run: Run) -> float:
-        """Against no drafting, on the same prompts in the same run."""
+        """Return the speedup over no drafting, on the same prompts."""
         return run.rate / self.run(run.temperature, run.workload, 0).rate
 
     def mean_speedup(self, temperature: float, n_draft: int | None) -> float:
-        """The geometric mean over workloads."""
+        """Return the geometric mean of the speedups over workloads."""
         return geometric_mean(
             self.speedup(run)
             for run in self.runs
@@ -92,29 +96,31 @@ class Results:
         )
 
     def best_fixed(self, temperature: float, workload: str) -> Run:
-        """The fastest fixed length, 0 among them.
+        """Return the fastest run of a fixed draft length, 0 included.
 
-        It is the best of several measured values, so noise favours it over any single one.
+        Being the best of several noisy values, it is biased upwards.
         """
         fixed = [self.run(temperature, workload, n) for n in self.lengths if n is not None]
         return max(fixed, key=lambda run: run.rate)
 
     def pooled(self, temperature: float, n_draft: int | None) -> Stats:
-        """All workloads together, each with the weight of its time."""
+        """Return statistics over all workloads, weighted by their time."""
         runs = (r for r in self.runs if r.temperature == temperature and r.n_draft == n_draft)
         return _pooled(answer for run in runs for answer in run.answers)
 
 
-def _repeats(plan: Plan, answers: Iterable[Answer]) -> dict[tuple[float, str], list[list[Answer]]]:
-    """Answers by temperature and workload, then by repeat; only what can be compared."""
-    rounds: dict[tuple[float, str, int, int], list[Answer]] = defaultdict(list)
+def _repeats(
+    plan: MeasurePlan, answers: Iterable[MeasuredAnswer]
+) -> dict[tuple[float, str], list[list[MeasuredAnswer]]]:
+    """Return comparable answers by temperature and workload, then by repeat."""
+    rounds: dict[tuple[float, str, int, int], list[MeasuredAnswer]] = defaultdict(list)
     for answer in answers:
         rounds[answer.temperature, answer.workload, answer.repeat, answer.prompt].append(answer)
-    repeats: dict[tuple[float, str, int], list[list[Answer]]] = defaultdict(list)
+    repeats: dict[tuple[float, str, int], list[list[MeasuredAnswer]]] = defaultdict(list)
     for (temperature, workload, repeat, _), found in rounds.items():
         if len(found) == len(plan.lengths):
             repeats[temperature, workload, repeat].append(found)
-    counted: dict[tuple[float, str], list[list[Answer]]] = defaultdict(list)
+    counted: dict[tuple[float, str], list[list[MeasuredAnswer]]] = defaultdict(list)
     for (temperature, workload, repeat), whole in repeats.items():
         if repeat == 0 or len(whole) == len(plan.workloads[workload]):
             counted[temperature, workload].append([a for found in whole for a in found])
@@ -122,7 +128,10 @@ def _repeats(plan: Plan, answers: Iterable[Answer]) -> dict[tuple[float, str], l
 
 
 def _run(
-    workload: str, n_draft: int | None, temperature: float, repeats: Sequence[Sequence[Answer]]
+    workload: str,
+    n_draft: int | None,
+    temperature: float,
+    repeats: Sequence[Sequence[MeasuredAnswer]],
 ) -> Run:
     answers = tuple(a for repeat in repeats for a in repeat)
     return Run(
@@ -136,8 +145,8 @@ def _run(
     )
 
 
-def _pooled(answers: Iterable[Answer]) -> Stats:
-    """Several answers as if they were one, so that rates are divided where all rates are."""
+def _pooled(answers: Iterable[MeasuredAnswer]) -> Stats:
+    """Return statistics of several answers as if they were one."""
     counters = Counters(completion_tokens=1)  # the first token of an answer is not decoded
     for answer in answers:
         stats = answer.stats

@@ -1,4 +1,4 @@
-"""What models are asked when they are measured: prompts by kind of text."""
+"""Benchmark prompts by kind of text."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from localmtp.errors import LocalmtpError
 from localmtp.models.resolution import NANO
 
 Workloads = Mapping[str, Sequence[str]]
-"""Prompts by the name of their workload."""
+"""Prompts by workload name."""
 
 _FORM = 'prompts by workload, as in: letters = ["Write to the landlord.", "Thank aunt Ines."]'
 
 
 def workloads_for(model: str, prompts: int, own: Workloads | None = None) -> Workloads:
-    """The workloads that a model is measured on.
+    """Return the workloads for a model.
 
     Args:
-        model: its name; `nano` knows little, and gets prompts of the kinds it was trained on, which
-            were held out from its training.
-        prompts: of each workload, at most; the ones with the longest answers come first.
-        own: to be used instead; see `workloads_in`.
+        model: its name; `nano` gets held-out prompts of the kinds it was trained on.
+        prompts: maximum per workload; those with the longest answers come first.
+        own: used instead; see `workloads_in`.
     """
     if own is not None:
         found = own
@@ -38,13 +37,13 @@ def workloads_for(model: str, prompts: int, own: Workloads | None = None) -> Wor
 
 
 def workloads_in(path: str | Path) -> Workloads:
-    """The workloads of a user's own file.
+    """Read workloads from a file.
 
     Args:
-        path: TOML, or JSON if it is called so: lists of prompts by workload.
+        path: TOML, or JSON with the suffix .json: lists of prompts by workload.
 
     Raises:
-        LocalmtpError: it cannot be read, or holds something else.
+        LocalmtpError: it cannot be read, or contains something else.
     """
     file = Path(path)
     try:
@@ -53,11 +52,11 @@ def workloads_in(path: str | Path) -> Workloads:
     except OSError as error:
         raise LocalmtpError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise LocalmtpError(f"{file} is not text in UTF-8", hint=_FORM) from error
+        raise LocalmtpError(f"{file} is not UTF-8 text", hint=_FORM) from error
     except (ValueError, RecursionError) as error:
         raise LocalmtpError(f"{file}: {error}", hint=_FORM) from error
     if not (isinstance(found, dict) and found and all(map(_are_prompts, found.values()))):
-        raise LocalmtpError(f"{file} does not hold lists of prompts", hint=_FORM)
+        raise LocalmtpError(f"{file} does not contain lists of prompts", hint=_FORM)
     return found
 
 

@@ -1,9 +1,15 @@
-"""The flags that commands share, and what they mean to the session."""
+"""Options shared by commands, and their values as dataclasses.
+
+A decorator such as `pair_options` adds the options and passes their values to the command as one
+argument: `pair: PairFlags`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -17,15 +23,89 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True, slots=True)
+class PairFlags:
+    """Values of `pair_options`; None leaves a choice to the program."""
+
+    drafter: str | None = None
+    """A path, or `none`."""
+    ctx: int | None = None
+    """Tokens."""
+    threads: int | None = None
+    gpu_layers: int | None = None
+    kv_type: str | None = None
+    batch: int | None = None
+    """Prompt tokens per pass."""
+    offline: bool = False
+
+    def load_options(self, *, parallel: int = 1) -> LoadOptions:
+        """Return the engine's options.
+
+        Args:
+            parallel: number of sequences that share the context.
+        """
+        from localmtp.engine.kv_type import KVType
+        from localmtp.engine.pair import LoadOptions
+
+        return LoadOptions(
+            context=self.ctx,
+            threads=self.threads,
+            gpu_layers=self.gpu_layers,
+            kv_type=KVType(self.kv_type) if self.kv_type else None,
+            batch=self.batch,
+            parallel=parallel,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFlags:
+    """Values of `generation_options`; None leaves a choice to the model or the program."""
+
+    n_draft: int | None = None
+    max_tokens: int | None = None
+    temp: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    system: str = ""
+    think: bool = False
+    exact: bool = False
+    on_full: str = "stop"
+
+    def choices(self) -> Choices:
+        """Return the session's choices."""
+        from localmtp.session import Choices, OnFull
+
+        return Choices(
+            temperature=self.temp,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            seed=self.seed,
+            n_draft=self.n_draft,
+            max_tokens=self.max_tokens,
+            system=self.system,
+            think=self.think,
+            on_full=OnFull(self.on_full),
+            exact=self.exact,
+        )
+
+
+def prepared(pair: PairFlags, generation: GenerationFlags) -> tuple[Choices, LoadOptions]:
+    """Return choices and load options; can be pickled and called in another process."""
+    return generation.choices(), pair.load_options()
+
+
 class DraftLength(click.ParamType[int | None]):
-    """`auto` (None), or a number of tokens."""
+    """`auto` (None) or a number of tokens."""
 
     name = f"auto|0..{MAX_DRAFT}"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        """The length, or None for `auto`."""
+        """Return the length, or None for `auto`."""
         if value is None or value == "auto":
             return None
         if not (isinstance(value, str) and value.isdecimal() and int(value) <= MAX_DRAFT):
@@ -33,13 +113,48 @@ class DraftLength(click.ParamType[int | None]):
         return int(value)
 
 
+class DraftLengths(click.ParamType[list[int | None]]):
+    """Comma-separated draft lengths."""
+
+    name = "list"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int | None]:
+        """Return the lengths without duplicates; None is `auto`."""
+        parts = [part.strip() for part in str(value).split(",")]
+        return list(dict.fromkeys(DraftLength().convert(part, param, ctx) for part in parts))
+
+
+def collected(kind: type[Any], name: str) -> Callable[[Command], Command]:
+    """Pass the options that are fields of a dataclass to the command as one argument.
+
+    The decorator goes below those that add the options.
+
+    Args:
+        kind: a dataclass; fields without an option keep their defaults.
+        name: of the command's argument.
+    """
+    names = [field.name for field in fields(kind)]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def call(**given: Any) -> Any:
+            values = {each: given.pop(each) for each in names if each in given}
+            return command(**given, **{name: kind(**values)})
+
+        return cast("Command", call)
+
+    return decorate
+
+
 _PAIR = (
     click.option("--drafter", metavar="PATH|none", help="Drafter GGUF; `none`: no drafting."),
-    click.option("--ctx", type=click.IntRange(min=MIN_CONTEXT), help="Context, in tokens."),
+    click.option("--ctx", type=click.IntRange(min=MIN_CONTEXT), help="Context size in tokens."),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
-        help="CPU threads.  [default: as many as cores that others leave free]",
+        help="CPU threads.  [default: cores that other programs leave free]",
     ),
     click.option(
         "--gpu-layers", type=click.IntRange(min=0), help="Layers on GPUs.  [default: all that fit]"
@@ -47,7 +162,7 @@ _PAIR = (
     click.option(
         "--kv-type",
         type=click.Choice(("f16", "q8_0")),
-        help="Format of the KV cache.  [default: f16, if it fits]",
+        help="Type of the KV cache.  [default: f16, if it fits]",
     ),
     click.option(
         "--batch",
@@ -55,7 +170,7 @@ _PAIR = (
         help=f"Prompt tokens per pass.  [default: {BATCH_ROWS}]",
     ),
     rpc_option,
-    click.option("--offline", is_flag=True, help="Never ask the network."),
+    click.option("--offline", is_flag=True, help="Do not use the network."),
 )
 
 _LENGTHS = (
@@ -64,9 +179,9 @@ _LENGTHS = (
         type=DraftLength(),
         default="auto",
         show_default=True,
-        help="Tokens to draft per pass; 0: no drafting.",
+        help="Draft tokens per pass; 0: no drafting.",
     ),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum length of an answer."),
 )
 
 _TRUNCATION = (
@@ -75,32 +190,30 @@ _TRUNCATION = (
     click.option("--min-p", type=click.FloatRange(0, 1, max_open=True)),
 )
 
-_PROMPT = (
-    click.option("--system", metavar="TEXT", default="", help="System prompt."),
-    click.option("--think/--no-think", default=False, help="Let the model think first."),
-)
+_SYSTEM = click.option("--system", metavar="TEXT", default="", help="System prompt.")
 
 
 def pair_options(command: Command) -> Command:
-    """Which drafter, and how the pair is put on the machine."""
-    return _apply(_PAIR, command)
+    """Add the options for drafter and placement, passed as `pair: PairFlags`."""
+    return _apply(_PAIR, collected(PairFlags, "pair")(command))
 
 
 def generation_options(command: Command) -> Command:
-    """How answers are generated."""
+    """Add the options for generation, passed as `generation: GenerationFlags`."""
+    command = collected(GenerationFlags, "generation")(command)
     return _apply(_LENGTHS, sampling_options()(prompt_options(command)))
 
 
 def sampling_options(
     *, temp: float | None = None, seed: int | None = None
 ) -> Callable[[Command], Command]:
-    """How tokens are chosen.
+    """Add the options for sampling.
 
     Args:
-        temp: the temperature without the flag; None leaves it to the model.
-        seed: without the flag; None draws one.
+        temp: default temperature; None leaves it to the model.
+        seed: default seed; None draws one.
     """
-    drawn = (
+    options = (
         click.option(
             "--temp",
             type=click.FloatRange(min=0),
@@ -114,69 +227,42 @@ def sampling_options(
             type=click.IntRange(min=0),
             default=seed,
             show_default=seed is not None,
-            help="For answers that can be repeated.",
+            help="Seed for repeatable answers.",
         ),
     )
-    return lambda command: _apply(drawn, command)
+    return lambda command: _apply(options, command)
+
+
+def prompt_options(command: Command) -> Command:
+    """Add the options for what surrounds the user's text in the prompt."""
+    return _SYSTEM(think_option(command))
+
+
+def think_option(command: Command) -> Command:
+    """Add `--think/--no-think`."""
+    return click.option(
+        "--think/--no-think", default=False, help="Let the model think before it answers."
+    )(command)
 
 
 def exact_option(command: Command) -> Command:
-    """Whether near-ties are settled."""
+    """Add `--exact`, which settles near-ties of greedy decoding."""
     return click.option(
         "--exact", is_flag=True, help="With --temp 0: settle near-ties with a pass of one token."
     )(command)
 
 
-def check_exact(flags: dict[str, Any]) -> None:
-    """Refuse `--exact` where it would do nothing.
+def check_exact(generation: GenerationFlags) -> None:
+    """Refuse `--exact` where it has no effect.
 
     Raises:
         click.UsageError: the answers are not greedy.
     """
-    if flags["exact"] and flags["temp"] != 0:
-        raise click.UsageError("--exact settles greedy choices: add --temp 0")
-
-
-def prompt_options(command: Command) -> Command:
-    """What the model is told besides the question."""
-    return _apply(_PROMPT, command)
+    if generation.exact and generation.temp != 0:
+        raise click.UsageError("--exact settles near-ties of greedy decoding: add --temp 0")
 
 
 def _apply(options: tuple[Callable[[Any], Any], ...], command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def choices(flags: dict[str, Any], **instead: Any) -> Choices:
-    """The generation flags for a session.
-
-    Args:
-        flags: those that a command has; what it lacks is left to the model or the program.
-        instead: fields of `Choices` that take the place of flags.
-    """
-    from localmtp.session import Choices, OnFull
-
-    given = {**flags, "temperature": flags["temp"], **instead}
-    if "on_full" in given:
-        given["on_full"] = OnFull(given["on_full"])
-    return Choices(**{name: given[name] for name in Choices.__slots__ if name in given})
-
-
-def load_options(flags: dict[str, Any]) -> LoadOptions:
-    """The pair flags for the engine."""
-    from localmtp.engine.kv_type import KVType
-    from localmtp.engine.pair import LoadOptions
-
-    return LoadOptions(
-        context=flags["ctx"],
-        threads=flags["threads"],
-        gpu_layers=flags["gpu_layers"],
-        kv_type=flags["kv_type"] and KVType(flags["kv_type"]),
-        batch=flags["batch"],
-    )
-
-
-def prepared(flags: dict[str, Any]) -> tuple[Choices, LoadOptions]:
-    """Both; a function of a module, so that another process can be told to call it."""
-    return choices(flags), load_options(flags)

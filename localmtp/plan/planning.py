@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from localmtp.bench.result_store import Kept, kept, read
+from localmtp.bench.result_store import StoredResult, read_result, stored_results
 from localmtp.errors import LocalmtpError
 from localmtp.models.details import About, about
 from localmtp.models.naming.registry import Entry, entries, find
@@ -119,7 +119,7 @@ def _with_quant(model: str, entry: Entry | None) -> str:
 def _length(engine: str, found: About, original: str, bench: Path | None) -> tuple[int, str]:
     """How many tokens to draft, and who says so."""
     if bench or engine != "vllm":
-        reports = [read(bench)] if bench else kept(found.model, bench_results())
+        reports = [read_result(bench)] if bench else stored_results(found.model, bench_results())
         if reports:
             return _fastest(reports[0])
     if engine == "vllm" and (length := vllm.advised(original)):
@@ -129,7 +129,7 @@ def _length(engine: str, found: About, original: str, bench: Path | None) -> tup
     return _USUAL_LENGTH, "llama.cpp's default; `bench` knows better"
 
 
-def _fastest(result: Kept) -> tuple[int, str]:
+def _fastest(result: StoredResult) -> tuple[int, str]:
     """The fixed length that was fastest over all workloads, 0 among them."""
     rates: dict[int, list[float]] = {}
     coolest = min(temperature for _, temperature, _ in result.rates())

@@ -20,7 +20,7 @@ _FED_AGAIN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class VerifyPlan:
     """What is to be verified, and how thoroughly."""
 
     prompts: Sequence[str]
@@ -56,7 +56,7 @@ class Verification:
 def verify(
     pair: Pair,
     files: ModelFiles,
-    plan: Plan,
+    plan: VerifyPlan,
     make: Callable[[SamplingParams], Sampler] = make_sampler,
 ) -> Verification:
     """Hold drafting against no drafting.

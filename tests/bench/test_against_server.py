@@ -1,4 +1,4 @@
-"""What the comparison with another server makes of its answers."""
+"""The summary of a comparison with another server."""
 
 import pytest
 

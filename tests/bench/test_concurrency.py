@@ -1,4 +1,4 @@
-"""`localmtp bench --concurrency` as a real process."""
+"""`localmtp bench concurrency` as a real process."""
 
 import json
 import subprocess
@@ -6,8 +6,19 @@ import sys
 
 import pytest
 
-NANO = [sys.executable, "-m", "localmtp", "bench", "nano", "--threads", "1", "--prompts", "1"]
-SMALL = ("--repeats", "1", "--max-tokens", "12", "--workload", "count", "--workload", "story")
+NANO = [sys.executable, "-m", "localmtp", "bench", "concurrency", "nano", "--threads", "1"]
+SMALL = (
+    "--prompts",
+    "1",
+    "--repeats",
+    "1",
+    "--max-tokens",
+    "12",
+    "--workload",
+    "count",
+    "--workload",
+    "story",
+)
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -16,8 +27,8 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_size_is_measured_at_every_length() -> None:
-    done = bench("--concurrency", "1,3", "--n-draft", "2,auto", "--json")
+def test_every_number_of_answers_is_measured_at_every_length() -> None:
+    done = bench("--parallel", "1,3", "--n-draft", "2,auto", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     runs = {(run["at_once"], run["n_draft"]): run for run in report["concurrency"]}
@@ -36,12 +47,6 @@ def test_every_size_is_measured_at_every_length() -> None:
             assert run["acceptance_rate"] > 0.3
 
 
-def test_flags_that_would_be_ignored_are_refused() -> None:
-    done = bench("--concurrency", "2", "--compare")
-    assert done.returncode == 2
-    assert "--compare means nothing with --concurrency" in done.stderr
-
-
-@pytest.mark.parametrize("sizes", ["0", "1,x", "65"])
-def test_impossible_sizes_are_wrong_usage(sizes: str) -> None:
-    assert bench("--concurrency", sizes).returncode == 2
+@pytest.mark.parametrize("counts", ["0", "1,x", "65"])
+def test_impossible_numbers_are_wrong_usage(counts: str) -> None:
+    assert bench("--parallel", counts).returncode == 2

@@ -1,4 +1,4 @@
-"""`bench --synthetic`: what rounds cost is measured, what follows from it is arithmetic."""
+"""`bench synthetic`: the cost of rounds is measured, speeds are computed from it."""
 
 import json
 import os
@@ -11,16 +11,16 @@ import pytest
 
 from localmtp.bench.synthetic.files import synthetic_file
 from localmtp.bench.synthetic.forecast import forecast, published
-from localmtp.bench.synthetic.survey import Costs, survey
+from localmtp.bench.synthetic.survey import RoundCosts, survey
 from localmtp.engine.decoding.target import Target
 from localmtp.engine.pair import LoadOptions, Pair
 
-FLAT = Costs((0.0, *(0.01 * n for n in range(1, 9))), (0.1,) * 9, (0.0,) * 9, 5)
-"""A GPU's: passes cost the same however long, draft steps a tenth of one."""
+FLAT = RoundCosts((0.0, *(0.01 * n for n in range(1, 9))), (0.1,) * 9, (0.0,) * 9, 5)
+"""A GPU: passes of any length cost the same, draft steps a tenth of one."""
 
-STEEP = Costs((0.0, *(0.01 * n for n in range(1, 9))), tuple(0.1 * n for n in range(1, 10)),
+STEEP = RoundCosts((0.0, *(0.01 * n for n in range(1, 9))), tuple(0.1 * n for n in range(1, 10)),
               (0.0,) * 9, 5)  # fmt: skip
-"""A processor's at its worst: every row costs as much as the first."""
+"""A slow CPU: every row costs as much as the first."""
 
 TINY: dict[str, Any] = {
     "hidden_size": 256, "num_hidden_layers": 6, "period": 3, "num_attention_heads": 4,
@@ -55,7 +55,7 @@ def test_fixed_lengths_are_arithmetic() -> None:
     assert forecast(FLAT, "code", (0.8, 0.6), 0).tokens_per_s == pytest.approx(10)
 
 
-def test_pacing_drafts_where_it_pays_and_nowhere_else() -> None:
+def test_pacing_drafts_only_where_it_pays() -> None:
     fixed = [forecast(FLAT, "code", (0.8, 0.6), n).tokens_per_s for n in range(9)]
     paced = forecast(FLAT, "code", (0.8, 0.6), None)
     assert paced.tokens_per_s > 0.97 * max(fixed)
@@ -97,7 +97,7 @@ def test_a_synthetic_pair_loads_and_is_surveyed(
 
 
 def logits_differ(target: Target) -> bool:
-    """Whether another token gives other, finite logits: the weights have arrived in the model."""
+    """Whether two tokens give different, finite logits: the weights are loaded."""
     found = []
     for token in (302, 303):
         list(target.prefill([2, 300, 301]))
@@ -107,7 +107,7 @@ def logits_differ(target: Target) -> bool:
 
 
 def test_a_pair_on_disk_is_forecast_for_given_shares() -> None:
-    done = bench("nano", "--synthetic", "--acceptance", "0.5,0.25", "--n-draft", "1,2,auto",
+    done = bench("synthetic", "nano", "--acceptance", "0.5,0.25", "--n-draft", "1,2,auto",
                  "--threads", "1", "--budget", "0.01", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -123,9 +123,9 @@ def test_a_pair_on_disk_is_forecast_for_given_shares() -> None:
         assert runs[str(n)]["decode_tokens_per_s"] == pytest.approx(rate)
 
 
-def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_is_refused_without_files(tmp_path: Path) -> None:
     """The largest model at full precision: 61 GB."""
-    done = bench("gemma4-31b:F16", "--synthetic", "--ctx", "131072", TMPDIR=str(tmp_path))
+    done = bench("synthetic", "gemma4-31b:F16", "--ctx", "131072", TMPDIR=str(tmp_path))
     assert done.returncode == 1
     assert "gemma4-31b:F16" in done.stderr
     assert "needs" in done.stderr
@@ -133,9 +133,9 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
+def test_a_terminated_run_removes_its_files(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "localmtp", "bench", "gemma4-e2b", "--synthetic"],
+        [sys.executable, "-m", "localmtp", "bench", "synthetic", "gemma4-e2b"],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
@@ -147,11 +147,11 @@ def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_means_nothing_is_refused() -> None:
-    assert "--temp" in bench("nano", "--synthetic", "--temp", "1").stderr
+def test_options_without_effect_are_refused() -> None:
+    assert "--temp" in bench("synthetic", "nano", "--temp", "1").stderr
     assert bench("nano", "--acceptance", "0.5").returncode == 2
-    assert bench("gemma4-e2b", "--synthetic", "--drafter", "some.gguf").returncode == 1
-    assert bench("nano", "--synthetic", "--acceptance", "0.5,0.6").returncode == 2
-    unknown = bench("gemma4-e2b:Q9", "--synthetic")
+    assert bench("synthetic", "gemma4-e2b", "--drafter", "some.gguf").returncode == 1
+    assert bench("synthetic", "nano", "--acceptance", "0.5,0.6").returncode == 2
+    unknown = bench("synthetic", "gemma4-e2b:Q9")
     assert unknown.returncode == 1
     assert "Q9" in unknown.stderr

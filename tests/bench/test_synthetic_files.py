@@ -1,4 +1,4 @@
-"""Synthetic files have the size of the published ones, whose tokenizers alone they lack."""
+"""Synthetic files have the size of the published ones, except for their tokenizers."""
 
 import pytest
 
@@ -16,8 +16,8 @@ PUBLISHED = {
 }
 
 TENSORS = {"gemma4-e2b": 541, "gemma4-e4b": 666, "gemma4-12b": 667, "gemma4-31b": 833}
-"""As libllama counts them when it loads the published files, less those of keys and values that
-E2B and E4B carry for layers that share them."""
+"""As libllama counts them in the published files, minus the unused keys and values of E2B's and
+E4B's shared layers."""
 
 
 @pytest.mark.parametrize(("model", "quant"), PUBLISHED)

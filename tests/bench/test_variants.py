@@ -1,4 +1,4 @@
-"""Pairs made of nano have the properties that they are made for."""
+"""Pairs derived from nano have the intended properties."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def made(directory: Path, *arguments: str) -> ModelFiles:
 
 
 def answer(files: ModelFiles, temperature: float) -> tuple[list[int], float]:
-    """The tokens of a long answer, and the share of drafts that was accepted."""
+    """Tokens of a long answer, and its acceptance rate."""
     with Pair.load(files.target, files.drafter, LoadOptions(context=512, threads=1)) as pair:
         choices = Choices(temperature=temperature, n_draft=3, max_tokens=120, seed=1)
         session = LocalSession(pair, files, choices)
@@ -36,7 +36,7 @@ def nano() -> tuple[list[int], float]:
     return answer(resolve("nano"), 0.0)
 
 
-def test_a_heavy_pair_is_larger_and_says_the_same(
+def test_a_heavy_pair_is_larger_and_answers_the_same(
     tmp_path: Path, nano: tuple[list[int], float]
 ) -> None:
     files = made(tmp_path, "--megabytes", "30", "--drafter-megabytes", "3")
@@ -46,7 +46,7 @@ def test_a_heavy_pair_is_larger_and_says_the_same(
     assert answer(files, 0.0) == nano
 
 
-def test_a_vague_pair_says_the_same_when_it_is_greedy(
+def test_a_vague_pair_answers_the_same_greedily(
     tmp_path: Path, nano: tuple[list[int], float]
 ) -> None:
     files = made(tmp_path, "--vague", "2")
@@ -54,7 +54,7 @@ def test_a_vague_pair_says_the_same_when_it_is_greedy(
     assert answer(files, 1.0) == answer(resolve("nano"), 2.0)
 
 
-def test_a_noisy_drafter_is_missed_more_often_and_changes_nothing(
+def test_a_noisy_drafter_is_accepted_less_and_changes_nothing(
     tmp_path: Path, nano: tuple[list[int], float]
 ) -> None:
     tokens, accepted = answer(made(tmp_path, "--noise", "0.6"), 0.0)

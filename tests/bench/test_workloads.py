@@ -1,4 +1,4 @@
-"""Prompts: several of every kind, and those of a user's own."""
+"""Benchmark prompts: several of every kind, and the user's own."""
 
 import json
 from pathlib import Path
@@ -17,14 +17,14 @@ def test_real_models_have_several_prompts_of_every_kind() -> None:
     assert all(len(set(prompts)) >= 3 for prompts in workloads.values())
 
 
-def test_nano_is_asked_what_it_knows() -> None:
+def test_nano_has_workloads_of_its_own() -> None:
     workloads = workloads_for("nano", 3)
     assert {"count", "json", "code"} <= set(workloads)
     assert all(len(prompts) == 3 for prompts in workloads.values())
 
 
 @pytest.mark.parametrize("name", ["mine.toml", "mine.json"])
-def test_a_file_of_prompts_takes_their_place(tmp_path: Path, name: str) -> None:
+def test_a_file_of_prompts_replaces_them(tmp_path: Path, name: str) -> None:
     own = {"letters": ["Write to the landlord.", "Thank aunt Ines."], "tests": ["Test it."]}
     toml = "".join(f"{kind} = {json.dumps(prompts)}\n" for kind, prompts in own.items())
     file = tmp_path / name
@@ -36,7 +36,7 @@ def test_a_file_of_prompts_takes_their_place(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "letters = 1", "letters = []", 'letters = [""]', "letters = [1]", "letters ="]
 )
-def test_a_file_of_something_else_is_refused_with_its_form(tmp_path: Path, text: str) -> None:
+def test_a_file_of_something_else_is_refused_with_a_hint(tmp_path: Path, text: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text, "utf-8")
     with pytest.raises(LocalmtpError, match=r"mine\.toml") as refused:
@@ -45,13 +45,13 @@ def test_a_file_of_something_else_is_refused_with_its_form(tmp_path: Path, text:
 
 
 @pytest.mark.parametrize("content", [b"\x80GGUF", b"[" * 100_000])
-def test_a_json_file_of_anything_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_json_file_of_any_bytes_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "mine.json"
     file.write_bytes(content)
     with pytest.raises(LocalmtpError, match=r"mine\.json"):
         workloads_in(file)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalmtpError, match=r"none\.toml"):
         workloads_in(tmp_path / "none.toml")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from localmtp.bench.result_store import Kept, read
+from localmtp.bench.result_store import StoredResult, read_result
 
 _HEAD = """# Measured
 
@@ -28,7 +28,7 @@ def main() -> None:
     print(_HEAD)
     for path in map(Path, sys.argv[1:]):
         report = json.loads(path.read_text("utf-8"))
-        section = _together(report) if "concurrency" in report else _section(read(path))
+        section = _together(report) if "concurrency" in report else _section(read_result(path))
         print("\n".join(section))
 
 
@@ -57,7 +57,7 @@ def _spread(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"±{max((most - least) / 2 / rate for (least, most), rate in ranges):.0%}"
 
 
-def _section(result: Kept) -> Iterator[str]:
+def _section(result: StoredResult) -> Iterator[str]:
     """One model on one machine."""
     report = result.report
     yield f"## {report['model']}\n"

@@ -1,7 +1,7 @@
-"""GGUF files with the true shape and quantization of a model, and weights that mean nothing.
+"""GGUF files with the shape and quantization of a real model, and random weights.
 
-How fast a pass is depends on neither: matrix products take the same time whatever they multiply,
-and types and shapes are those that the converter would choose for the real checkpoint.
+The speed of a pass does not depend on the values of weights. Types and shapes are those that the
+converter chooses for the real checkpoint.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
 
 _POOL_ROWS, _POOL_WIDTH = 512, 2048
-"""A million random numbers, repeated all over a file: quantizing as many as it holds would take
-minutes, and memory is read at the same speed whether or not it repeats itself."""
+"""A million random numbers, repeated throughout a file: quantizing distinct ones takes minutes, and
+repeated data is read from memory at the same speed."""
 
 _CHUNK = 16 << 20
 """Bytes per write."""
 
 _SPREAD = 0.02
-"""Of the weights. Norms keep what follows in bounds, whatever it is."""
+"""Standard deviation of the weights; norms bound the activations."""
 
 _PURE = (("token_embd", "Q4_0"),)
-"""Published Q4_0 drafters have their output head in Q4_0 too, as their sizes show; libllama on its
-own would make it Q6_K."""
+"""Published Q4_0 drafters have a Q4_0 output head, as their sizes show; libllama's default is
+Q6_K."""
 
 _SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
 
 
 @dataclass(frozen=True)
 class SyntheticFile:
-    """A GGUF file that could be written."""
+    """The description of a GGUF file, which `outline` and `fill` write."""
 
     name: str
     quant: str
@@ -56,10 +56,10 @@ class SyntheticFile:
 
     @cached_property
     def types(self) -> Mapping[str, GGMLQuantizationType]:
-        """The `ggml_type` of every tensor.
+        """Types of the tensors by name.
 
         Raises:
-            LocalmtpError: libllama cannot choose them, as for types that need an importance matrix.
+            LocalmtpError: libllama cannot choose them; some need an importance matrix.
         """
         pure = self.spec.backbone is not None and self.quant == "Q4_0"
         recipe = Recipe(self.quant, _PURE if pure else ())
@@ -67,11 +67,11 @@ class SyntheticFile:
 
     @property
     def nbytes(self) -> int:
-        """Of the weights; a vocabulary of some megabytes comes with them."""
+        """Bytes of the weights; the vocabulary adds some megabytes."""
         return sum(map(self._size, self.tensors))
 
     def outline(self, path: Path) -> None:
-        """Write everything but the weights; in their place is a hole that takes no room."""
+        """Write everything but the weights, leaving a sparse hole in their place."""
         writer = GGUFWriter(None, self.spec.architecture)
         writer.add_name(self.name)
         for tensor in self.tensors:
@@ -88,7 +88,7 @@ class SyntheticFile:
             file.truncate(_padded(file.tell()) + sum(_padded(self._size(t)) for t in self.tensors))
 
     def fill(self, path: Path) -> None:
-        """Write the weights into the outline: about as fast as the disk takes them."""
+        """Write the weights into an outline, about as fast as the disk allows."""
         pools: dict[int, ggml.Bytes] = {}
         with path.open("r+b") as file:
             file.seek(-sum(_padded(self._size(t)) for t in self.tensors), SEEK_END)
@@ -102,7 +102,7 @@ class SyntheticFile:
         return rows * ggml.row_size(self.types[tensor.name], width)
 
     def _data(self, tensor: Tensor, pools: dict[int, ggml.Bytes]) -> Iterator[ggml.Bytes]:
-        """The bytes of a tensor: vectors are ones, matrices random blocks of their type."""
+        """Yield the bytes of a tensor: ones for vectors, random blocks for matrices."""
         if not isinstance(tensor.source, StoredTensor):
             yield tensor.source.view(np.uint8)
             return
@@ -120,19 +120,19 @@ class SyntheticFile:
 
 
 def synthetic_pair(name: str, quant: str) -> tuple[SyntheticFile, SyntheticFile]:
-    """A model of the registry and its drafter.
+    """Return target and drafter of a registry model.
 
     Args:
         name: as in the registry, without quantization.
-        quant: of the target. Drafters are published as Q4_0 with a Q4_0 target, else as Q8_0.
+        quant: of the target. Published drafters are Q4_0 for a Q4_0 target, otherwise Q8_0.
 
     Raises:
-        LocalmtpError: its configuration, or the quantization, is not known.
+        LocalmtpError: the configuration or the quantization is unknown.
     """
     known = tomllib.loads((resources(__package__) / "sizes.toml").read_text("utf-8"))
     if name not in known:
         raise LocalmtpError(
-            f"the configuration of {name} is not known", hint=f"known are: {', '.join(known)}"
+            f"the configuration of {name} is unknown", hint=f"known: {', '.join(known)}"
         )
     drafter_quant = "Q4_0" if quant == "Q4_0" else "Q8_0"
     return (
@@ -142,15 +142,15 @@ def synthetic_pair(name: str, quant: str) -> tuple[SyntheticFile, SyntheticFile]
 
 
 def synthetic_file(name: str, config: Mapping[str, Any], quant: str) -> SyntheticFile:
-    """A model of any configuration.
+    """Return a file of any configuration.
 
     Args:
-        name: to be written into the file.
+        name: written into the file.
         config: keys of transformers' config.json, and `period`.
-        quant: the quantization, in capitals.
+        quant: the quantization in capitals.
 
     Raises:
-        LocalmtpError: the quantization is not known.
+        LocalmtpError: the quantization is unknown.
     """
     file_type(quant)
     settings = dict(config)
@@ -167,12 +167,12 @@ def synthetic_file(name: str, config: Mapping[str, Any], quant: str) -> Syntheti
 
 
 def _padded(nbytes: int) -> int:
-    """Tensors begin at multiples of the alignment."""
+    """Round up to the alignment of tensors."""
     return -(-nbytes // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
 
 
 def _pool(kind: int) -> ggml.Bytes:
-    """Random blocks of a type, a whole number of them, of about `_CHUNK` bytes."""
+    """Return about `_CHUNK` bytes of random blocks of a type."""
     random = np.random.default_rng(kind)
     numbers = random.normal(0, _SPREAD, (_POOL_ROWS, _POOL_WIDTH)).astype(np.float32)
     blocks = ggml.quantize_rows(numbers, kind)
@@ -180,7 +180,7 @@ def _pool(kind: int) -> ggml.Bytes:
 
 
 def _write_vocabulary(writer: GGUFWriter, size: int) -> None:
-    """As many tokens as the model has, so that logits and look-ups are as long."""
+    """Write as many tokens as the model has, so that logits have their real size."""
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     words = [f"word{i}" for i in range(size - len(_SPECIAL) - len(byte_tokens))]
     writer.add_tokenizer_model("gemma4")

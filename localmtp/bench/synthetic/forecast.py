@@ -1,4 +1,4 @@
-"""From what rounds cost and how often drafts are accepted to tokens per second."""
+"""Computes tokens per second from the cost of rounds and acceptance rates."""
 
 from __future__ import annotations
 
@@ -11,45 +11,47 @@ from operator import mul
 
 import numpy as np
 
-from localmtp.bench.synthetic.survey import Costs
+from localmtp.bench.synthetic.survey import RoundCosts
 from localmtp.engine.pacing import AutoPacing
 
 _CONCENTRATION = 1.5
-"""How much a drafter's confidence varies around its mean: alpha + beta of a beta distribution. On
-nano's workloads it was 0.5 to 3.9 at most positions, in the middle 1.5 to 2, and tokens of a
-given confidence were accepted about as often as it said."""
+"""Alpha + beta of the beta distribution of a drafter's confidences around their mean. On nano's
+workloads it was 0.5 to 3.9 at most positions, typically 1.5 to 2, and the confidences were about
+calibrated."""
 
 _ROUNDS = 4000
-"""Of simulated pacing: within one percent of what more would give."""
+"""Simulated rounds of automatic pacing; more change the result by less than one percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is to be expected of a workload at one draft length."""
+    """Expected speed of a workload at one draft length."""
 
     workload: str
     n_draft: int | None
     tokens_per_s: float
     tokens_per_pass: float
     draft_length: float
-    """Mean."""
+    """Mean number of draft tokens per pass."""
     acceptance_rate: float
 
 
 def published() -> Mapping[str, Sequence[float]]:
-    """Shares of drafts accepted at each position, by workload."""
+    """Return published shares of drafts accepted at each position, by workload."""
     found = tomllib.loads((resources(__package__) / "published.toml").read_text("utf-8"))
     return {name: tuple(entry["shares"]) for name, entry in found.items()}
 
 
-def forecast(costs: Costs, workload: str, shares: Sequence[float], n_draft: int | None) -> Forecast:
-    """Expect a speed.
+def forecast(
+    costs: RoundCosts, workload: str, shares: Sequence[float], n_draft: int | None
+) -> Forecast:
+    """Return the expected speed.
 
     Args:
-        costs: of rounds, up to the longest draft that can occur.
-        workload: a name for the text.
-        shares: of drafts accepted at each position, as `bench` reports them; further positions
-            go on as the last two do.
+        costs: of rounds, up to the longest possible draft.
+        workload: its name.
+        shares: of drafts accepted at each position, as `bench` reports them; later positions
+            are extrapolated from the last two.
         n_draft: the draft length; None for automatic pacing.
     """
     longest = len(costs.verify_s) - 1
@@ -69,14 +71,14 @@ def forecast(costs: Costs, workload: str, shares: Sequence[float], n_draft: int 
 
 
 def _chances(shares: Sequence[float], length: int) -> list[float]:
-    """The probability that a draft token is accepted if all before it were, by position."""
+    """Return, by position, the probability that a token is accepted if all before it were."""
     before = (1.0, *shares)
     chances = [share / b if b else 0.0 for share, b in zip(shares, before, strict=False)]
     return (chances + chances[-1:] * length)[:length]
 
 
-def _paced(costs: Costs, workload: str, chances: Sequence[float]) -> Forecast:
-    """Let the engine's own pacing work on measured costs and drawn confidences."""
+def _paced(costs: RoundCosts, workload: str, chances: Sequence[float]) -> Forecast:
+    """Simulate automatic pacing on measured costs and random confidences."""
     random, pacing = np.random.default_rng(0), AutoPacing()
     seconds = tokens = accepted_in_all = drafted = 0.0
     for _ in range(_ROUNDS):

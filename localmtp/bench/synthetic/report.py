@@ -1,106 +1,106 @@
-"""Expected speeds as tables and JSON."""
+"""Reports of `bench synthetic`: tables and JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from localmtp.bench.report import Setting, Table, machine_as_json
+from localmtp.bench.report import Setup, Table, machine_as_json
 from localmtp.bench.results import label
 from localmtp.bench.synthetic.forecast import Forecast
-from localmtp.bench.synthetic.survey import Costs
+from localmtp.bench.synthetic.survey import RoundCosts
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What was surveyed, and what follows from it."""
+class ForecastReport:
+    """Measured costs of rounds, and the speeds computed from them."""
 
-    costs: Costs
+    costs: RoundCosts
     lengths: Sequence[int | None]
-    """Draft lengths; 0 is the first of them."""
+    """Draft lengths; the first is 0."""
     workloads: Mapping[str, Mapping[int | None, Forecast]]
-    """By draft length."""
+    """By workload and draft length."""
 
     def speedup(self, forecast: Forecast) -> float:
-        """Against no drafting."""
+        """Return the expected speedup over no drafting."""
         plain = self.workloads[forecast.workload][0]
         return forecast.tokens_per_s / plain.tokens_per_s
 
     def best_fixed(self, workload: str) -> Forecast:
-        """The fastest fixed length, 0 among them."""
+        """Return the forecast of the fastest fixed length, 0 included."""
         fixed = [f for n, f in self.workloads[workload].items() if n is not None]
         return max(fixed, key=lambda forecast: forecast.tokens_per_s)
 
+    def as_json(self, setup: Setup) -> dict[str, object]:
+        """Return the object that `bench synthetic --json` prints."""
+        auto = {w: by[None] for w, by in self.workloads.items() if None in by}
+        best = {w: self.best_fixed(w) for w in self.workloads}
+        return {
+            **machine_as_json(setup),
+            "synthetic": True,
+            "runs": [
+                {
+                    "workload": f.workload,
+                    "n_draft": label(f.n_draft),
+                    "temp": 0.0,
+                    "decode_tokens_per_s": f.tokens_per_s,
+                    "speedup": self.speedup(f),
+                    "acceptance_rate": f.acceptance_rate,
+                    "tokens_per_pass": f.tokens_per_pass,
+                    "draft_length_mean": f.draft_length,
+                }
+                for by_length in self.workloads.values()
+                for f in by_length.values()
+            ],
+            "best_fixed": {w: f.n_draft for w, f in best.items()},
+            "auto_vs_best_fixed": {
+                w: f.tokens_per_s / best[w].tokens_per_s for w, f in auto.items()
+            },
+            "auto_vs_none": {w: self.speedup(f) for w, f in auto.items()},
+            "rounds": [
+                {"n_draft": n, "draft_s": draft_s, "verify_s": verify_s, "rest_s": rest_s}
+                for n, (draft_s, verify_s, rest_s) in enumerate(_parts(self.costs))
+            ],
+        }
 
-def as_json(setting: Setting, expected: Expected) -> dict[str, object]:
-    """As `bench --json`; what was expected rather than measured says `synthetic`."""
-    auto = {w: by[None] for w, by in expected.workloads.items() if None in by}
-    best = {w: expected.best_fixed(w) for w in expected.workloads}
-    return {
-        **machine_as_json(setting),
-        "synthetic": True,
-        "runs": [
-            {
-                "workload": f.workload,
-                "n_draft": label(f.n_draft),
-                "temp": 0.0,
-                "decode_tokens_per_s": f.tokens_per_s,
-                "speedup": expected.speedup(f),
-                "acceptance_rate": f.acceptance_rate,
-                "tokens_per_pass": f.tokens_per_pass,
-                "draft_length_mean": f.draft_length,
-            }
-            for by_length in expected.workloads.values()
-            for f in by_length.values()
-        ],
-        "best_fixed": {w: f.n_draft for w, f in best.items()},
-        "auto_vs_best_fixed": {w: f.tokens_per_s / best[w].tokens_per_s for w, f in auto.items()},
-        "auto_vs_none": {w: expected.speedup(f) for w, f in auto.items()},
-        "rounds": [
-            {"n_draft": n, "draft_s": draft_s, "verify_s": verify_s, "rest_s": rest_s}
-            for n, (draft_s, verify_s, rest_s) in enumerate(_parts(expected.costs))
-        ],
-    }
+    def tables(self, setup: Setup) -> Iterator[Table]:
+        """Yield tables of speed, speedup and the cost of rounds."""
+        lengths = tuple("none" if n == 0 else label(n) for n in self.lengths)
+        yield Table(
+            "Expected decode tok/s",
+            ("workload", *lengths),
+            tuple(
+                (name, *(f"{by[n].tokens_per_s:.1f}" for n in self.lengths))
+                for name, by in self.workloads.items()
+            ),
+        )
+        yield Table(
+            "Expected speedup over no drafting",
+            ("workload", *lengths, *(("auto length",) if None in self.lengths else ())),
+            tuple(
+                (
+                    name,
+                    *(f"{self.speedup(by[n]):.2f}×" for n in self.lengths),
+                    *(f"{f.draft_length:.1f}" for n, f in by.items() if n is None),
+                )
+                for name, by in self.workloads.items()
+            ),
+        )
+        yield _rounds(setup, self.costs)
 
 
-def tables(setting: Setting, expected: Expected) -> Iterator[Table]:
-    """Speed, speedup, and what rounds cost."""
-    lengths = tuple("none" if n == 0 else label(n) for n in expected.lengths)
-    yield Table(
-        "Tokens/s to expect",
-        ("workload", *lengths),
-        tuple(
-            (name, *(f"{by[n].tokens_per_s:.1f}" for n in expected.lengths))
-            for name, by in expected.workloads.items()
-        ),
-    )
-    yield Table(
-        "Speedup to expect over no drafting",
-        ("workload", *lengths, *(("auto drafts",) if None in expected.lengths else ())),
-        tuple(
-            (
-                name,
-                *(f"{expected.speedup(by[n]):.2f}" for n in expected.lengths),
-                *(f"{f.draft_length:.1f}" for n, f in by.items() if n is None),
-            )
-            for name, by in expected.workloads.items()
-        ),
-    )
-    yield _rounds(setting, expected.costs)
-
-
-def _rounds(setting: Setting, costs: Costs) -> Table:
-    """Milliseconds of a round, and how much of the memory's speed it uses."""
+def _rounds(setup: Setup, costs: RoundCosts) -> Table:
+    """Return milliseconds of a round by draft length, and its share of the memory bandwidth."""
     rows = []
     for n, parts in enumerate(_parts(costs)):
-        whole = sum(parts)
-        share = setting.hardware.share(n, n, whole)
-        milliseconds = [f"{1000 * part:.1f}" for part in (*parts, whole)]
-        relative = f"{whole / costs.round_s(0):.2f}"
+        total = sum(parts)
+        share = setup.hardware.share(n, n, total)
+        milliseconds = [f"{1000 * part:.1f}" for part in (*parts, total)]
+        relative = f"{total / costs.round_s(0):.2f}"
         rows.append((str(n), *milliseconds, relative, f"{share:.0%}" if share else ""))
-    head = ("draft", "drafting", "verifying", "other", "all", "to none", "bandwidth")
+    head = ("draft length", "draft", "verify", "other", "total", "relative", "bandwidth")
     return Table("Milliseconds of a round", head, tuple(rows))
 
 
-def _parts(costs: Costs) -> Iterator[tuple[float, float, float]]:
+def _parts(costs: RoundCosts) -> Iterator[tuple[float, float, float]]:
     return zip(costs.draft_s, costs.verify_s, costs.rest_s, strict=True)

@@ -39,7 +39,7 @@ _MOST_CYCLES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class RoundCosts:
     """Seconds of a round by the length of its draft, 0 included; means."""
 
     draft_s: tuple[float, ...]
@@ -149,7 +149,7 @@ class _Chance(Greedy):
                 return token
 
 
-def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> Costs:
+def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> RoundCosts:
     """Measure what rounds cost.
 
     Args:
@@ -174,7 +174,7 @@ def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> Costs:
             pass
         rotation.pause()
     parts = [[r[1:] for r in rotation.rounds if r[0] == n] for n in lengths]
-    return Costs(
+    return RoundCosts(
         draft_s=tuple(_mean([draft for draft, _, _ in part]) for part in parts),
         verify_s=tuple(_mean([verify for _, verify, _ in part]) for part in parts),
         rest_s=tuple(_mean([w - d - v for d, v, w in part]) for part in parts),

@@ -1,1 +1,1 @@
-"""`localmtp bench` and its subcommands."""
+"""`localmtp bench`: a module for each subcommand."""

@@ -1,82 +1,136 @@
-"""`bench --concurrency`: several answers decoded at once."""
+"""`localmtp bench concurrency`: speed and speedup by number of concurrent answers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from localmtp.cli.bench.measuring import chosen_workloads, load
+from localmtp.cli.bench.options import (
+    ReportFlags,
+    WorkloadFlags,
+    draft_lengths_option,
+    max_tokens_option,
+    repeats_option,
+    report_options,
+    with_no_drafting,
+    workload_options,
+)
 from localmtp.cli.bench.progress import show_progress
-from localmtp.cli.bench.reporting import setting, show
+from localmtp.cli.bench.report import setup_of, show
 from localmtp.cli.diagnostics import INTERRUPTED
-from localmtp.cli.options import choices
+from localmtp.cli.loading import load_model
+from localmtp.cli.options import (
+    GenerationFlags,
+    PairFlags,
+    collected,
+    pair_options,
+    sampling_options,
+    think_option,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from localmtp.bench.concurrency import Crowds
+    from localmtp.bench.concurrency import ConcurrencyPlan, ConcurrencyRun
     from localmtp.bench.workloads import Workloads
     from localmtp.engine.pair import Pair
 
 
-ALONE_ONLY = ("trace", "plot", "history", "compare", "sampled", "synthetic", "budget", "system")
-"""Flags of `bench` that say nothing where several answers are decoded at once."""
-
-
-class Sizes(click.ParamType[list[int]]):
-    """Numbers of answers with commas between them."""
+class _Counts(click.ParamType[list[int]]):
+    """Comma-separated numbers of concurrent answers."""
 
     name = "list"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> list[int]:
-        """The numbers, each once."""
-        between = click.IntRange(1, 64)
-        return list(dict.fromkeys(between(p.strip(), param, ctx) for p in str(value).split(",")))
+        """Return the numbers without duplicates."""
+        number = click.IntRange(1, 64)
+        return list(dict.fromkeys(number(p.strip(), param, ctx) for p in str(value).split(",")))
 
 
-def measure_together(model: str, flags: dict[str, Any], lengths: Sequence[int | None]) -> int:
-    """Measure crowds of several sizes, and show what was measured.
+@click.command("concurrency", short_help="Several answers decoded concurrently.")
+@click.argument("model")
+@click.option(
+    "--parallel",
+    "counts",
+    type=_Counts(),
+    metavar="LIST",
+    default="1,2,4,8",
+    show_default=True,
+    help="Numbers of answers to decode concurrently.",
+)
+@pair_options
+@draft_lengths_option
+@sampling_options(temp=0.0, seed=0)
+@max_tokens_option
+@think_option
+@workload_options
+@repeats_option
+@report_options
+@collected(GenerationFlags, "generation")
+def command(
+    model: str,
+    counts: list[int],
+    pair: PairFlags,
+    lengths: list[int | None],
+    generation: GenerationFlags,
+    workload: WorkloadFlags,
+    repeats: int,
+    report: ReportFlags,
+) -> int:
+    """Measure MODEL while it decodes several answers concurrently, as `localmtp serve` does.
 
-    Returns:
-        The exit code.
+    \b
+    localmtp bench concurrency nano
+    localmtp bench concurrency gemma4-e4b --parallel 1,4 --n-draft 0,3,auto
+    """  # noqa: D301 - click reads the character
+    from localmtp.bench.concurrency import ConcurrencyResults
 
-    Raises:
-        LocalmtpError: the pair cannot be loaded with room for so many.
-    """
-    from localmtp.bench.concurrency import Concurrency, measure_crowds
-
-    files, pair = load(model, flags, parallel=max(flags["concurrency"]))
-    measured, interrupted = [], False
+    lengths = with_no_drafting(lengths)
+    files, loaded = load_model(model, pair, parallel=max(counts))
     if files.why_no_drafter:
         click.echo(f"drafting is off: {files.why_no_drafter}", err=True)
         lengths = [0]
-    with pair:
-        crowds = _crowds(pair, chosen_workloads(files.name, flags), flags, lengths)
-        total = len(crowds.sizes) * len(crowds.lengths) * crowds.repeats
-        began = perf_counter()
-        try:
-            for crowd in measure_crowds(pair, crowds):
-                measured.append(crowd)
-                show_progress(len(measured), total, "crowds", perf_counter() - began)
-        except KeyboardInterrupt:
-            interrupted = True
-        where = setting(files, flags["threads"])
-    found = Concurrency(crowds.lengths, measured)
-    if not found.sizes:
-        click.echo("stopped before a number of answers was measured at every length", err=True)
+    with loaded:
+        workloads = workload.chosen(files.name)
+        plan = _plan(loaded, workloads, counts, lengths, generation, repeats)
+        runs, interrupted = _collect(loaded, plan)
+        setup = setup_of(files, pair.threads)
+    results = ConcurrencyResults(plan.lengths, runs)
+    if not results.counts:
+        click.echo("stopped before any number of answers was measured at every length", err=True)
         return INTERRUPTED
-    show(where, found.as_json(where), found.tables(), flags)
+    show(setup, results.as_json(setup), results.tables(), report)
     return INTERRUPTED if interrupted else 0
 
 
-def _crowds(
-    pair: Pair, workloads: Workloads, flags: dict[str, Any], lengths: Sequence[int | None]
-) -> Crowds:
-    from localmtp.bench.concurrency import Crowds
+def _collect(pair: Pair, plan: ConcurrencyPlan) -> tuple[list[ConcurrencyRun], bool]:
+    """Return the runs, all or those before Ctrl-C, and whether it was pressed."""
+    from localmtp.bench.concurrency import measure_concurrency
+
+    total = len(plan.counts) * len(plan.lengths) * plan.repeats
+    runs: list[ConcurrencyRun] = []
+    began = perf_counter()
+    try:
+        for run in measure_concurrency(pair, plan):
+            runs.append(run)
+            show_progress(len(runs), total, "runs", perf_counter() - began)
+    except KeyboardInterrupt:
+        return runs, True
+    return runs, False
+
+
+def _plan(
+    pair: Pair,
+    workloads: Workloads,
+    counts: Sequence[int],
+    lengths: Sequence[int | None],
+    generation: GenerationFlags,
+    repeats: int,
+) -> ConcurrencyPlan:
+    from localmtp.bench.concurrency import ConcurrencyPlan
     from localmtp.session.local import default_sampling
     from localmtp.session.prompts import chat_template, prompt_tokens
 
@@ -84,12 +138,13 @@ def _crowds(
     texts = [text for listed in workloads.values() for text in listed]
     if template is not None:
         turns = ([{"role": "user", "content": text}] for text in texts)
-        texts = [template.render(turn, think=flags["think"]) for turn in turns]
-    return Crowds(
+        texts = [template.render(turn, think=generation.think) for turn in turns]
+    assert generation.max_tokens is not None
+    return ConcurrencyPlan(
         prompts=[prompt_tokens(pair, text) for text in texts],
-        sizes=flags["concurrency"],
+        counts=counts,
         lengths=lengths,
-        sampling=choices(flags).settings(default_sampling(pair)).sampling,
-        max_tokens=flags["max_tokens"],
-        repeats=flags["repeats"],
+        sampling=generation.choices().settings(default_sampling(pair)).sampling,
+        max_tokens=generation.max_tokens,
+        repeats=repeats,
     )

@@ -1,4 +1,4 @@
-"""A measurement on the terminal: progress, time left, what is missing at its end."""
+"""Progress of a measurement on standard error."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from localmtp.bench.measure import Answer, Plan
+    from localmtp.bench.measure import MeasuredAnswer, MeasurePlan
     from localmtp.bench.results import Results
     from localmtp.engine.pair import Pair
     from localmtp.models import ModelFiles
 
 
-def follow(pair: Pair, files: ModelFiles, plan: Plan) -> tuple[list[Answer], bool]:
-    """The answers, all or as many as there were before Ctrl-C, and whether it was pressed."""
+def collect_answers(
+    pair: Pair, files: ModelFiles, plan: MeasurePlan
+) -> tuple[list[MeasuredAnswer], bool]:
+    """Return the answers, all or those before Ctrl-C, and whether it was pressed."""
     from localmtp.bench.measure import measure
 
-    answers: list[Answer] = []
+    answers: list[MeasuredAnswer] = []
     began = perf_counter()
     try:
         for answer in measure(pair, files, plan):
@@ -34,8 +36,8 @@ def follow(pair: Pair, files: ModelFiles, plan: Plan) -> tuple[list[Answer], boo
     return answers, False
 
 
-def say_what_is_missing(plan: Plan, answers: list[Answer], results: Results) -> None:
-    """Name workloads that were not reached, or say how much of all was measured."""
+def say_what_is_missing(plan: MeasurePlan, answers: list[MeasuredAnswer], results: Results) -> None:
+    """Print the workloads that were not reached, or how many answers were measured."""
     measured = {workload for _, workload in results.settings}
     missing = [name for name in plan.workloads if name not in measured]
     if missing:
@@ -47,14 +49,14 @@ def say_what_is_missing(plan: Plan, answers: list[Answer], results: Results) -> 
 def show_progress(
     done: int, total: int, things: str, elapsed: float, budget_s: float | None = None
 ) -> None:
-    """One line that is rewritten; in a log a line at every tenth.
+    """Print one line that is rewritten; in a log, a line at every tenth.
 
     Args:
-        done: how many of the things are.
-        total: how many there will be.
-        things: their name.
-        elapsed: seconds that it took so far.
-        budget_s: seconds after which it ends in any case.
+        done: number of things done.
+        total: number of things in all.
+        things: plural noun.
+        elapsed: seconds so far.
+        budget_s: time limit in seconds.
     """
     left = elapsed / done * (total - done)
     if budget_s:

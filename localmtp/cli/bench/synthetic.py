@@ -1,4 +1,4 @@
-"""`localmtp bench --synthetic`: the speed to expect of a model that is not here."""
+"""`localmtp bench synthetic`: the expected speed of a model that is not downloaded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from localmtp.cli.bench.measuring import load
-from localmtp.cli.bench.reporting import setting, show
-from localmtp.cli.options import load_options
+from localmtp.cli.bench.options import (
+    ReportFlags,
+    budget_option,
+    draft_lengths_option,
+    report_options,
+    with_no_drafting,
+)
+from localmtp.cli.bench.report import setup_of, show
+from localmtp.cli.loading import load_model
+from localmtp.cli.options import PairFlags, pair_options
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
@@ -26,81 +33,92 @@ if TYPE_CHECKING:
     from localmtp.models import ModelFiles
 
 _CONTEXT = 1024
-"""Tokens, without `--ctx`: room for what is measured."""
+"""Default context in tokens: enough for what is measured."""
 
 _BUDGET_S = 60.0
-"""Without `--budget`: small models are done before, and large ones measured some times by then."""
+"""Default time limit in seconds: small models finish earlier, large ones repeat a little."""
 
 _VOCABULARY = 1 << 24
-"""Bytes that come to the weights of each file, at most."""
-
-MEANINGLESS = (
-    *("trace", "plot", "history", "compare", "workloads", "prompts", "prompts_file", "repeats"),
-    *("sampled", "temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "system", "think"),
-)
-"""Flags of `bench` that say nothing where no model answers."""
+"""Upper bound of a file's bytes in addition to its weights."""
 
 
-class Shares(click.ParamType[tuple[float, ...]]):
-    """Shares of drafts accepted at each position, with commas between them."""
+class _AcceptanceRates(click.ParamType[tuple[float, ...]]):
+    """Comma-separated acceptance rates by position."""
 
     name = "list"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
-        """The shares, which cannot rise: a position counts only if all before it were accepted."""
+        """Return the rates; they cannot rise: a draft token counts only after all before it."""
         if isinstance(value, tuple):
             return value
         try:
-            shares = tuple(float(part) for part in str(value).split(","))
+            rates = tuple(float(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a list of shares such as 0.8,0.6,0.5", param, ctx)
-        if not all(0.0 <= share <= 1.0 for share in shares):
-            self.fail("shares are between 0 and 1", param, ctx)
-        if any(later > earlier for earlier, later in pairwise(shares)):
-            self.fail("shares cannot rise: a draft counts only after all before it", param, ctx)
-        return shares
+            self.fail(f"{value!r} is not a list of rates such as 0.8,0.6,0.5", param, ctx)
+        if not all(0.0 <= rate <= 1.0 for rate in rates):
+            self.fail("acceptance rates are between 0 and 1", param, ctx)
+        if any(later > earlier for earlier, later in pairwise(rates)):
+            self.fail("acceptance rates cannot rise from one position to the next", param, ctx)
+        return rates
 
 
-def expect(model: str, flags: dict[str, Any]) -> None:
-    """Say what speed to expect of a model.
+@click.command("synthetic", short_help="Expected speed of a model that is not downloaded.")
+@click.argument("model")
+@click.option(
+    "--acceptance",
+    type=_AcceptanceRates(),
+    metavar="LIST",
+    help="Acceptance rate at each draft position.  [default: published ones]",
+)
+@pair_options
+@draft_lengths_option
+@budget_option
+@report_options
+def command(
+    model: str,
+    acceptance: tuple[float, ...] | None,
+    pair: PairFlags,
+    lengths: list[int | None],
+    budget: float | None,
+    report: ReportFlags,
+) -> None:
+    """Estimate MODEL's speed from files with random weights of its shape; downloads nothing.
 
-    Args:
-        model: a name of the registry, of which random weights are written; or a pair on disk, whose
-            own weights are used.
-        flags: of `bench`.
+    MODEL is a name that `localmtp list --all` shows, or a pair on disk, which is measured with its
+    own weights.
 
-    Raises:
-        LocalmtpError: the model is not known, or does not fit the disk or the memory.
-    """
+    \b
+    localmtp bench synthetic gemma4-12b
+    localmtp bench synthetic gemma4-e4b:Q4_K_M --acceptance 0.67,0.47,0.35
+    """  # noqa: D301 - click reads the character
     from localmtp.bench.synthetic.forecast import forecast, published
-    from localmtp.bench.synthetic.report import Expected, as_json, tables
+    from localmtp.bench.synthetic.report import ForecastReport
     from localmtp.bench.synthetic.survey import survey
     from localmtp.limits import MAX_AUTO_DRAFT
 
-    lengths: list[int | None] = list(dict.fromkeys([0, *flags["n_draft"]]))
+    lengths = with_no_drafting(lengths)
     longest = max(MAX_AUTO_DRAFT if n is None else n for n in lengths)
-    own = flags["acceptance"]
-    workloads = {"given": own} if own else published()
-    budget_s = 60 * flags["budget"] if flags["budget"] else _BUDGET_S
-    with _loaded(model, flags) as (files, pair):
+    workloads = {"given": acceptance} if acceptance else published()
+    budget_s = 60 * budget if budget else _BUDGET_S
+    with _loaded(model, pair) as (files, loaded):
         if files.why_no_drafter:
-            raise LocalmtpError(f"there is nothing to expect: {files.why_no_drafter}")
-        click.echo("measuring what rounds of drafting cost", err=True)
-        costs = survey(pair, range(longest + 1), budget_s)
-        where = setting(files, flags["threads"])
-    expected = Expected(
+            raise LocalmtpError(f"nothing to estimate: {files.why_no_drafter}")
+        click.echo("measuring the cost of rounds by draft length", err=True)
+        costs = survey(loaded, range(longest + 1), budget_s)
+        setup = setup_of(files, pair.threads)
+    estimate = ForecastReport(
         costs,
         lengths,
-        {w: {n: forecast(costs, w, shares, n) for n in lengths} for w, shares in workloads.items()},
+        {w: {n: forecast(costs, w, rates, n) for n in lengths} for w, rates in workloads.items()},
     )
-    show(where, as_json(where, expected), tables(where, expected), flags)
+    show(setup, estimate.as_json(setup), estimate.tables(setup), report)
 
 
 @contextmanager
-def _loaded(model: str, flags: dict[str, Any]) -> Iterator[tuple[ModelFiles, Pair]]:
-    """A pair, loaded; for a name of the registry one of random weights, removed afterwards."""
+def _loaded(model: str, flags: PairFlags) -> Iterator[tuple[ModelFiles, Pair]]:
+    """Load a pair; for a registry name, one of random weights that is removed afterwards."""
     from localmtp.bench.synthetic.files import synthetic_pair
     from localmtp.models.naming.registry import find
     from localmtp.session.loading import load_pair
@@ -108,20 +126,20 @@ def _loaded(model: str, flags: dict[str, Any]) -> Iterator[tuple[ModelFiles, Pai
     name, _, label = model.partition(":")
     entry = find(name)
     if entry is None:
-        files, pair = load(model, flags)
+        files, pair = load_model(model, flags)
         with pair:
             yield files, pair
         return
-    if flags["drafter"]:
+    if flags.drafter:
         raise LocalmtpError(
-            f"{model} gets a drafter of random weights too",
-            hint="--drafter goes with a target on disk",
+            f"{model} is measured with a drafter of random weights",
+            hint="--drafter needs a target on disk: PATH.gguf",
         )
     quant = (label or entry.quants[0].label).upper()
     pair_of_files = synthetic_pair(entry.name, quant)
-    options = load_options(flags)
+    options = flags.load_options()
     options = replace(options, context=options.context or _CONTEXT)
-    # Gigabytes would stay behind: by itself a termination skips what `with` cleans up.
+    # Without a handler, SIGTERM would skip the clean-up and leave gigabytes behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with TemporaryDirectory(prefix="localmtp-") as folder:
         files = _write(f"{entry.name}:{quant}", pair_of_files, Path(folder), options)
@@ -136,7 +154,11 @@ def _write(
     folder: Path,
     options: LoadOptions,
 ) -> ModelFiles:
-    """Write random weights, if there is room for them on disk and in memory."""
+    """Write files of random weights.
+
+    Raises:
+        LocalmtpError: they do not fit the disk or the memory.
+    """
     from localmtp.models import ModelFiles
     from localmtp.models.memory.available import place_here
 

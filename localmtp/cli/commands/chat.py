@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any
 
 import click
 
 from localmtp.cli.options import (
+    GenerationFlags,
+    PairFlags,
     check_exact,
     exact_option,
     generation_options,
     pair_options,
     prepared,
 )
-from localmtp.cli.server_options import check_flags, connect, server_options
+from localmtp.cli.server_options import ServerFlags, check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
 
 
-@click.command("chat", short_help="The chat, with live throughput beside it.")
+@click.command("chat", short_help="Chat in the terminal, with live statistics.")
 @click.argument("model", required=False)
 @server_options
 @pair_options
@@ -32,12 +33,19 @@ from localmtp.errors import LocalmtpError
     show_default=True,
     help="When the context is full: stop, or drop the oldest turns.",
 )
-@click.option("--no-save", is_flag=True, help="Keep nothing of the conversation on disk.")
+@click.option("--no-save", is_flag=True, help="Do not save the conversation.")
 @click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
-def command(model: str | None, no_save: bool, no_mouse: bool, **flags: Any) -> None:
-    """Chat with MODEL in the terminal and watch the drafting.
+def command(
+    model: str | None,
+    remote: ServerFlags,
+    pair: PairFlags,
+    generation: GenerationFlags,
+    no_save: bool,
+    no_mouse: bool,
+) -> None:
+    """Chat with MODEL in the terminal and watch it draft.
 
-    Without MODEL it opens on the largest installed model that fits, else on the embedded `nano`.
+    Without MODEL it uses the largest installed model that fits, or the embedded `nano`.
 
     \b
     localmtp chat
@@ -46,7 +54,7 @@ def command(model: str | None, no_save: bool, no_mouse: bool, **flags: Any) -> N
     localmtp chat --server http://127.0.0.1:8080
     """  # noqa: D301 - click reads the character
     check_flags()
-    check_exact(flags)
+    check_exact(generation)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LocalmtpError(
             "the chat needs a terminal", hint='in a pipe, use: localmtp run MODEL "PROMPT"'
@@ -55,10 +63,10 @@ def command(model: str | None, no_save: bool, no_mouse: bool, **flags: Any) -> N
 
     run_chat(
         model,
-        drafter=flags["drafter"],
-        offline=flags["offline"],
-        prepare=partial(prepared, flags),
-        connect=(lambda name: connect(name, flags)) if flags["server"] else None,
+        drafter=pair.drafter,
+        offline=pair.offline,
+        prepare=partial(prepared, pair, generation),
+        connect=(lambda name: connect(name, remote, generation)) if remote.server else None,
         save=not no_save,
         mouse=not no_mouse,
     )

@@ -25,7 +25,7 @@ def pull(model: str) -> None:
 
     MODEL is a name that `localmtp list --all` shows, or USER/REPO[:QUANT] of the Hugging Face hub.
     """
-    from localmtp.cli.progress import Downloads
+    from localmtp.cli.download_progress import DownloadProgress
     from localmtp.models.naming.reference import wanted
     from localmtp.models.store.pull import carry_out, plan
 
@@ -33,7 +33,7 @@ def pull(model: str) -> None:
         raise LocalmtpError("nano ships with localmtp: there is nothing to download")
     found = plan(wanted(model))
     _say_what_is_missing(found)
-    with Downloads() as progress:
+    with DownloadProgress() as progress:
         files = carry_out(found, progress)
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -1,4 +1,4 @@
-"""`localmtp run`: one answer to standard output."""
+"""`localmtp run`: one answer on standard output."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
+from localmtp.cli.loading import find_model
 from localmtp.cli.options import (
+    GenerationFlags,
+    PairFlags,
     check_exact,
-    choices,
     exact_option,
     generation_options,
-    load_options,
     pair_options,
 )
-from localmtp.cli.server_options import check_flags, connect, server_options
+from localmtp.cli.server_options import ServerFlags, check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
@@ -33,35 +34,37 @@ if TYPE_CHECKING:
 
 
 _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.IGNORECASE)
-"""What a lone argument must look like to be taken for a model instead of a prompt."""
+"""Pattern of a single argument that is a model, not a prompt."""
 
 
-@click.command("run", short_help="One answer to standard output.")
+@click.command("run", short_help="One answer on standard output.")
 @click.argument("model", required=False)
 @click.argument("prompt", required=False)
 @server_options
 @pair_options
 @generation_options
 @exact_option
-@click.option("--raw", is_flag=True, help="No chat template: the prompt as it is.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--raw", is_flag=True, help="No chat template: feed the prompt unchanged.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--trace",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write every round of drafting and verifying as JSON lines.",
+    help="Write every round of drafting and verification as JSON lines.",
 )
 def command(
     model: str | None,
     prompt: str | None,
+    remote: ServerFlags,
+    pair: PairFlags,
+    generation: GenerationFlags,
     raw: bool,
     as_json: bool,
     trace: Path | None,
-    **flags: Any,
 ) -> int:
-    """Answer PROMPT, streaming, with statistics on standard error.
+    """Stream an answer to PROMPT, with statistics on standard error.
 
-    PROMPT comes from standard input when it is `-` or missing. A single argument is the PROMPT,
+    PROMPT is read from standard input if it is `-` or missing. A single argument is the PROMPT
     unless it names a model.
 
     \b
@@ -71,7 +74,7 @@ def command(
     localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
     check_flags()
-    check_exact(flags)
+    check_exact(generation)
     if model is not None and prompt is None and not _MODEL_NAME.fullmatch(model):
         model, prompt = None, model
     text = _read_stdin() if prompt in (None, "-") else prompt
@@ -79,9 +82,10 @@ def command(
     if not text.strip():
         raise LocalmtpError("the prompt is empty", hint='give one: localmtp run "Hello"')
     rounds: list[Round] = []
-    session = (
-        connect(model, flags) if flags["server"] else _load(model, flags, rounds if trace else None)
-    )
+    if remote.server:
+        session = connect(model, remote, generation)
+    else:
+        session = _load(model, pair, generation, rounds if trace else None)
     try:
         signal.signal(signal.SIGINT, _stop_then_abort(session))
         events = session.complete(text) if raw else session.ask(text)
@@ -97,23 +101,18 @@ def command(
         from localmtp.bench.lab.pacing.trace_file import write_rounds
 
         write_rounds(trace, rounds)
-    next(events, None)  # where a lost server is told: what came of its answer is out
+    next(events, None)  # raises if a server was lost; its answer so far is printed
     return INTERRUPTED if finished.reason == "cancelled" else 0
 
 
-def _load(model: str | None, flags: dict[str, Any], rounds: list[Round] | None) -> Session:
-    from localmtp.cli.progress import Downloads
+def _load(
+    model: str | None, pair: PairFlags, generation: GenerationFlags, rounds: list[Round] | None
+) -> Session:
     from localmtp.engine.decoding.trace import Trace
-    from localmtp.models import resolve
     from localmtp.session.local import open_session
 
-    with Downloads() as progress:
-        files = resolve(
-            model, drafter=flags["drafter"], offline=flags["offline"], progress=progress
-        )
-    for warning in files.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    session = open_session(files, choices(flags), load_options(flags))
+    files = find_model(model, pair)
+    session = open_session(files, generation.choices(), pair.load_options())
     if session.placement:
         click.echo(output.dim(session.placement), err=True)
     if rounds is not None:
@@ -135,7 +134,7 @@ def _read_stdin() -> str:
 
 
 def _stop_then_abort(session: Session) -> Callable[[int, FrameType | None], None]:
-    """The first Ctrl-C ends the answer and keeps it, the second ends the program."""
+    """Return a handler: the first Ctrl-C ends the answer, the second one the program."""
 
     def handle(_signal: int, _frame: FrameType | None) -> None:
         session.cancel()
@@ -145,7 +144,7 @@ def _stop_then_abort(session: Session) -> Callable[[int, FrameType | None], None
 
 
 def _follow(events: Iterator[Event], *, stream: bool) -> tuple[list[Piece], Finished]:
-    """Print the answer as it comes; thoughts go to the terminal alone."""
+    """Collect the answer and print it as it is generated; thoughts only if on a terminal."""
     from localmtp.engine.events import Channel, Finished, Generated
 
     pieces: list[Piece] = []
@@ -162,7 +161,7 @@ def _follow(events: Iterator[Event], *, stream: bool) -> tuple[list[Piece], Fini
 
 
 def _report(session: Session, pieces: list[Piece], finished: Finished) -> dict[str, object]:
-    """The JSON object of the command line's contract."""
+    """Return the object that `--json` prints."""
     from localmtp.engine.events import Channel
 
     stats = finished.stats
@@ -171,7 +170,7 @@ def _report(session: Session, pieces: list[Piece], finished: Finished) -> dict[s
         "drafter": session.drafter_name,
         "text": "".join(p.text for p in pieces if p.channel is Channel.ANSWER),
         "thought": "".join(p.text for p in pieces if p.channel is Channel.THOUGHT),
-        # Other servers do not tell them.
+        # Unknown from other servers.
         "token_ids": [p.token_id for p in pieces if p.token_id >= 0],
         "finish_reason": finished.reason,
         "prompt_tokens": stats.prompt_tokens,
@@ -181,20 +180,23 @@ def _report(session: Session, pieces: list[Piece], finished: Finished) -> dict[s
 
 
 _ENDINGS = {"length": "cut at the limit", "cancelled": "stopped", "lost": "cut: server lost"}
+"""Ends of an answer that the statistics name."""
 
 
 def statistics_line(finished: Finished) -> str:
-    """An answer in one line: speed first, then what drafting did for it."""
+    """Return an answer's statistics as one line: speed first, then drafting."""
     s = finished.stats
-    parts = [f"{s.decode_tokens_per_s:.1f} tokens/s", f"{s.completion_tokens} tokens"]
+    parts = [f"decode {s.decode_tokens_per_s:.1f} tok/s", f"{s.completion_tokens} tokens"]
     if s.drafted:
         parts += [
-            f"{s.tokens_per_pass:.2f} per pass",
-            f"{s.acceptance_rate:.0%} of {s.drafted} drafted tokens accepted",
+            f"{s.tokens_per_pass:.2f} tokens/pass",
+            f"acceptance {100 * s.acceptance_rate:.0f} % of {s.drafted} drafted",
         ]
     if s.drafting != "on":
         parts.append(f"drafting {s.drafting}")
-    parts.append(f"first token after {s.ttft_s:.2f} s")
+    parts.append(f"time to first token {s.ttft_s:.2f} s")
+    if s.prefill_tokens_per_s:
+        parts.append(f"prompt {s.prefill_tokens_per_s:.0f} tok/s")
     if s.threads < s.most_threads:
         parts.append(f"{s.threads} of {s.most_threads} threads: the processor is busy")
     if finished.reason in _ENDINGS:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import click
 
-from localmtp.cli.options import choices, generation_options, load_options, pair_options
+from localmtp.cli.loading import find_model
+from localmtp.cli.options import (
+    GenerationFlags,
+    PairFlags,
+    collected,
+    generation_options,
+    pair_options,
+)
 from localmtp.errors import LocalmtpError
 
 _PARALLEL = 4
-"""Answers at once: an editor, a chat and a tool or two beside each other; more cost memory."""
+"""Concurrent answers by default: an editor, a chat and a tool or two. More cost memory."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class _HttpFlags:
+    """Options of the HTTP server."""
+
+    host: str
+    port: int
+    api_key: str | None
+    parallel: int | None
+    queue: int
+    time_limit: float
+    cors: tuple[str, ...]
 
 
 @click.command("serve", short_help="An OpenAI-compatible HTTP server.")
@@ -28,20 +47,20 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
     "--api-key",
     metavar="KEY",
     envvar="LOCALMTP_API_KEY",
-    help="Asked of every client; needed beyond loopback. Or LOCALMTP_API_KEY.",
+    help="Required from clients; mandatory beyond loopback.  [env: LOCALMTP_API_KEY]",
 )
 @click.option(
     "--parallel",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Answers made at once, each with the whole context; by default 4, or what memory allows.",
+    help="Concurrent answers, each with the whole context.  [default: 4, or what memory allows]",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=0),
     default=64,
     show_default=True,
-    help="Requests that may wait; more are told to come back (429).",
+    help="Requests that may wait; further ones are rejected (429).",
 )
 @click.option(
     "--time-limit",
@@ -49,27 +68,28 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="Longest generation of a request; what there is then is the answer.",
+    help="Time limit of a request; its answer is cut there.",
 )
 @click.option(
-    "--cors", multiple=True, metavar="ORIGIN", help="Let pages of this origin in; repeatable."
+    "--cors", multiple=True, metavar="ORIGIN", help="Allow pages of this origin; repeatable."
 )
-def command(model: str | None, **flags: Any) -> None:
-    """Serve MODEL to anything that speaks the OpenAI API.
+@collected(_HttpFlags, "http")
+def command(
+    model: str | None, pair: PairFlags, generation: GenerationFlags, http: _HttpFlags
+) -> None:
+    """Serve MODEL to clients of the OpenAI API.
 
-    Without MODEL it serves the largest installed model that fits, else the embedded `nano`. The
-    generation flags are for requests that do not choose themselves; --max-tokens is a limit.
+    Without MODEL it uses the largest installed model that fits, or the embedded `nano`. The
+    generation flags are defaults for requests; --max-tokens is an upper limit.
 
     \b
     localmtp serve
     localmtp serve gemma4-e4b --port 9000
     LOCALMTP_API_KEY=secret localmtp serve gemma4-12b --host 0.0.0.0
     """  # noqa: D301 - click reads the character
-    from localmtp.cli.progress import Downloads
-    from localmtp.models import resolve
     from localmtp.models.memory.available import parallel_here
 
-    _check(flags)
+    _check(http)
     try:
         from localmtp.serve.app import Access
         from localmtp.serve.server import ServerLimits, serve
@@ -78,31 +98,31 @@ def command(model: str | None, **flags: Any) -> None:
             f"the server needs {error.name}, which is not installed",
             hint="pip install 'localmtp[serve]'",
         ) from error
-    with Downloads() as progress:
-        files = resolve(
-            model, drafter=flags["drafter"], offline=flags["offline"], progress=progress
-        )
-    for warning in files.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    options = load_options(flags)
-    parallel = flags["parallel"] or parallel_here(files, options, _PARALLEL)
+    files = find_model(model, pair)
+    options = pair.load_options()
+    parallel = http.parallel or parallel_here(files, options, _PARALLEL)
     serve(
         files,
-        choices(flags),
+        generation.choices(),
         replace(options, parallel=parallel),
-        address=(flags["host"], flags["port"]),
-        access=Access(flags["api_key"] or None, flags["cors"]),
-        limits=ServerLimits(flags["queue"], flags["time_limit"]),
+        address=(http.host, http.port),
+        access=Access(http.api_key or None, http.cors),
+        limits=ServerLimits(http.queue, http.time_limit),
         ready=lambda url: click.echo(
-            f"serving {files.name} at {url} ({parallel} at once; Ctrl-C ends it)", err=True
+            f"serving {files.name} at {url} ({parallel} concurrent answers; Ctrl-C stops it)",
+            err=True,
         ),
     )
 
 
-def _check(flags: dict[str, Any]) -> None:
-    """Refuse what would be unsafe, or cannot work, before anything is loaded."""
-    if flags["host"].lower() not in _LOOPBACK and not flags["api_key"]:
+def _check(http: _HttpFlags) -> None:
+    """Refuse to listen beyond loopback without an API key.
+
+    Raises:
+        LocalmtpError: there is none.
+    """
+    if http.host.lower() not in _LOOPBACK and not http.api_key:
         raise LocalmtpError(
-            f"--host {flags['host']} lets other machines in, and there is no API key",
-            hint="give one: --api-key, or LOCALMTP_API_KEY in the environment",
+            f"--host {http.host} gives other machines access, and no API key is set",
+            hint="set one: --api-key, or LOCALMTP_API_KEY in the environment",
         )

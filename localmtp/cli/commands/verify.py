@@ -1,17 +1,24 @@
-"""`localmtp verify`: evidence that drafting leaves the output unchanged."""
+"""`localmtp verify`: a check that drafting leaves the output unchanged."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from localmtp.cli import output
-from localmtp.cli.bench.measuring import DraftLengths, load
-from localmtp.cli.options import choices, pair_options, sampling_options
+from localmtp.cli.loading import load_model
+from localmtp.cli.options import (
+    DraftLengths,
+    GenerationFlags,
+    PairFlags,
+    collected,
+    pair_options,
+    sampling_options,
+)
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER
 
@@ -19,18 +26,19 @@ if TYPE_CHECKING:
     from localmtp.engine.pair import Pair
     from localmtp.models import ModelFiles
     from localmtp.verify.greedy import Difference
-    from localmtp.verify.verification import Plan, Verification
+    from localmtp.verify.verification import Verification, VerifyPlan
 
 
-@click.command("verify", short_help="Show that drafting leaves the output unchanged.")
+@click.command("verify", short_help="Check that drafting leaves the output unchanged.")
 @click.argument("model")
 @pair_options
 @click.option(
     "--n-draft",
+    "lengths",
     type=DraftLengths(),
     default="auto,3",
     show_default=True,
-    help="Draft lengths to hold against no drafting.",
+    help="Draft lengths to compare with no drafting.",
 )
 @sampling_options(seed=0)
 @click.option(
@@ -38,23 +46,37 @@ if TYPE_CHECKING:
     type=click.IntRange(min=16),
     default=128,
     show_default=True,
-    help="Longest answer.",
+    help="Maximum length of an answer.",
 )
 @click.option(
-    "--prompts", type=click.IntRange(min=1), default=2, show_default=True, help="Per workload."
+    "--prompts",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Prompts per workload.",
 )
 @click.option(
     "--source",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Instead, hold the target against the checkpoint that it was made from.",
+    help="Instead, compare the target with the checkpoint it was converted from.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
-def command(model: str, source: Path | None, as_json: bool, **flags: Any) -> int:
-    """Show that drafting leaves MODEL's output unchanged, or exit with 1.
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@collected(GenerationFlags, "generation")
+def command(
+    model: str,
+    pair: PairFlags,
+    lengths: list[int | None],
+    generation: GenerationFlags,
+    prompts: int,
+    source: Path | None,
+    as_json: bool,
+) -> int:
+    """Check that drafting leaves MODEL's output unchanged; exit with 1 if not.
 
-    Greedy answers are compared token by token, sampled ones with the target's distributions by a
-    statistical test, and the state after planted rejections with one that never saw them.
+    Greedy answers are compared token by token. Sampled ones are tested against the target's
+    distributions. After forced rejections, logits and hidden states must equal those of plain
+    decoding.
 
     \b
     localmtp verify nano
@@ -64,17 +86,17 @@ def command(model: str, source: Path | None, as_json: bool, **flags: Any) -> int
     from localmtp.verify.verification import verify
 
     if source is not None:
-        return _against_source(model, source, as_json, flags)
-    files, pair = load(model, flags)
-    with pair:
+        return _against_source(model, pair, prompts, source, as_json=as_json)
+    files, loaded = load_model(model, pair)
+    with loaded:
         if files.why_no_drafter:
             raise LocalmtpError(
-                f"there is nothing to verify: {files.why_no_drafter}",
-                hint="give a drafter: --drafter PATH.gguf",
+                f"nothing to verify: {files.why_no_drafter}",
+                hint="choose a drafter: --drafter PATH.gguf",
             )
-        plan = _plan(files, pair, flags)
+        plan = _plan(files, loaded, lengths, generation, prompts)
         click.echo("this takes a while: every answer is computed several times", err=True)
-        found = verify(pair, files, plan)
+        found = verify(loaded, files, plan)
     if as_json:
         output.line(json.dumps(_as_json(files, plan, found), ensure_ascii=False))
     else:
@@ -82,16 +104,18 @@ def command(model: str, source: Path | None, as_json: bool, **flags: Any) -> int
     return 0 if found.passed else 1
 
 
-def _against_source(model: str, source: Path, as_json: bool, flags: dict[str, Any]) -> int:
-    """Compare distributions on the workloads' prompts, as plain text."""
+def _against_source(
+    model: str, flags: PairFlags, prompts: int, source: Path, *, as_json: bool
+) -> int:
+    """Compare next-token distributions on the workloads' prompts as plain text."""
     from localmtp.bench.workloads import workloads_for
     from localmtp.verify.source import check_source, require_transformers
 
     require_transformers()
-    files, pair = load(model, flags | {"drafter": NO_DRAFTER})
+    files, pair = load_model(model, replace(flags, drafter=NO_DRAFTER))
     with pair:
         vocab = pair.target.vocab
-        workloads = workloads_for(files.name, flags["prompts"])
+        workloads = workloads_for(files.name, prompts)
         texts = [
             [vocab.bos, *vocab.tokenize(prompt, special=False)][: pair.target.n_ctx]
             for listed in workloads.values()
@@ -113,24 +137,31 @@ def _against_source(model: str, source: Path, as_json: bool, flags: dict[str, An
     return 0 if found.passed else 1
 
 
-def _plan(files: ModelFiles, pair: Pair, flags: dict[str, Any]) -> Plan:
+def _plan(
+    files: ModelFiles,
+    pair: Pair,
+    lengths: list[int | None],
+    generation: GenerationFlags,
+    prompts: int,
+) -> VerifyPlan:
     from localmtp.bench.workloads import workloads_for
     from localmtp.session.local import default_sampling
-    from localmtp.verify.verification import Plan
+    from localmtp.verify.verification import VerifyPlan
 
-    sampling = choices(flags, n_draft=None).settings(default_sampling(pair)).sampling
-    lengths = [n for n in flags["n_draft"] if n != 0]
+    sampling = generation.choices().settings(default_sampling(pair)).sampling
+    lengths = [n for n in lengths if n != 0]
     if not lengths or sampling.temperature == 0:
         raise LocalmtpError(
-            "there is nothing to verify without drafting, or without sampling",
+            "nothing to verify without drafting, or without sampling",
             hint="for example: --n-draft 3 --temp 1",
         )
-    workloads = workloads_for(files.name, flags["prompts"])
-    prompts = [prompt for listed in workloads.values() for prompt in listed]
-    return Plan(prompts, lengths, sampling, flags["max_tokens"])
+    workloads = workloads_for(files.name, prompts)
+    texts = [prompt for listed in workloads.values() for prompt in listed]
+    assert generation.max_tokens is not None
+    return VerifyPlan(texts, lengths, sampling, generation.max_tokens)
 
 
-def _say(plan: Plan, found: Verification) -> None:
+def _say(plan: VerifyPlan, found: Verification) -> None:
     passes, greedy, sampled = found.passes, found.greedy, found.sampled
     _part(
         "passes",
@@ -175,7 +206,7 @@ def _part(name: str, passed: bool | None, *lines: str) -> None:
         output.line(f"{'':17}{line}")
 
 
-def _difference(plan: Plan, difference: Difference, bound: float) -> str:
+def _difference(plan: VerifyPlan, difference: Difference, bound: float) -> str:
     prompt = " ".join(plan.prompts[difference.prompt].split())
     tie = "a near-tie" if difference.margin < bound else "NOT a tie"
     return (
@@ -184,7 +215,7 @@ def _difference(plan: Plan, difference: Difference, bound: float) -> str:
     )
 
 
-def _as_json(files: ModelFiles, plan: Plan, found: Verification) -> dict[str, object]:
+def _as_json(files: ModelFiles, plan: VerifyPlan, found: Verification) -> dict[str, object]:
     greedy = found.greedy
     return {
         "model": files.name,

@@ -25,7 +25,7 @@ from psutil import Process  # type: ignore[import-untyped]
 from textual.pilot import Pilot
 
 from localmtp.bench.lab.checkout import imports_from_tests
-from localmtp.cli.options import prepared
+from localmtp.cli.options import GenerationFlags, PairFlags, prepared
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.history import History
 from localmtp.session import Message, OnFull, Role, Settings
@@ -36,10 +36,8 @@ from localmtp.tui.screens.chat import ChatScreen
 if TYPE_CHECKING:
     from tests.hub import Hub
 
-FLAGS = {
-    **dict.fromkeys(("ctx", "gpu_layers", "kv_type", "batch", "n_draft", "seed")),
-    **{"temp": 0.0, "max_tokens": 400, "threads": 1, "on_full": "drop"},
-}
+PAIR = PairFlags(threads=1)
+GENERATION = GenerationFlags(temp=0.0, max_tokens=400, on_full="drop")
 CODE = "```python\n" + "def f(x):\n    return [x, 'text', 1]  # note\n\n" * 40 + "```\n"
 PROSE = "Some *words* about `this` and **that**, as they come in answers.\n\n" * 20
 PATIENCE_S = 120.0
@@ -176,7 +174,9 @@ async def main() -> None:
         os.environ |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": folder, "XDG_CACHE_HOME": folder}
         history = Path(folder) / "history.sqlite3"
         remember(history)
-        app = ChatApp("nano", opener("nano", None, False, partial(prepared, FLAGS)), history)
+        app = ChatApp(
+            "nano", opener("nano", None, False, partial(prepared, PAIR, GENERATION)), history
+        )
         async with app.run_test(size=(120, 36)) as pilot:
             await walk(app, pilot, watch)
         app.close()

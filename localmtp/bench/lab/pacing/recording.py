@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from statistics import median
 
-from localmtp.bench.lab.pacing.trace_file import Answer, Curve
+from localmtp.bench.lab.pacing.trace_file import CostCurve, TracedAnswer
 from localmtp.bench.workloads import Workloads
 from localmtp.engine.decoding.trace import Round, Trace
 from localmtp.limits import MAX_AUTO_DRAFT
@@ -16,8 +16,8 @@ _CURVE_TOKENS = 96
 """Length of the answers that passes are timed on: enough rounds for a median at every length."""
 
 
-def record(session: LocalSession, workloads: Workloads) -> Iterator[Answer]:
-    """Answer every prompt, drafting at full length at every position.
+def record(session: LocalSession, workloads: Workloads) -> Iterator[TracedAnswer]:
+    """TracedAnswer every prompt, drafting at full length at every position.
 
     Args:
         session: with the sampling that is to be recorded.
@@ -28,12 +28,12 @@ def record(session: LocalSession, workloads: Workloads) -> Iterator[Answer]:
     for name, prompts in workloads.items():
         for prompt in prompts:
             _answer(session, prompt)
-            yield Answer(name, tuple(rounds))
+            yield TracedAnswer(name, tuple(rounds))
             rounds.clear()
     session.trace = None
 
 
-def measured_curve(session: LocalSession, prompt: str) -> Curve:
+def measured_curve(session: LocalSession, prompt: str) -> CostCurve:
     """What passes cost here, by draft length: medians over the rounds of one answer each."""
     rounds: list[Round] = []
     session.trace = Trace(rounds.append)
@@ -47,7 +47,7 @@ def measured_curve(session: LocalSession, prompt: str) -> Curve:
     def seconds(pick: Callable[[Round], float], length: int) -> float:
         return median(pick(r) for r in rounds if r.drafted == length)
 
-    return Curve(
+    return CostCurve(
         "this machine",
         tuple(seconds(lambda r: r.verify_s, n) for n in range(MAX_AUTO_DRAFT + 1)),
         median(r.draft_s / r.drafted for r in rounds if r.drafted),

@@ -13,26 +13,26 @@ from dataclasses import dataclass
 from itertools import product
 
 from localmtp.bench.lab.pacing.policies import PerRound, Threshold
-from localmtp.bench.lab.pacing.trace_file import Answer, Curve
+from localmtp.bench.lab.pacing.trace_file import CostCurve, TracedAnswer
 from localmtp.engine.decoding.trace import Round
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.limits import MAX_AUTO_DRAFT
 
 CURVES = (
     # A pass over more rows is almost free where weights are fetched faster than they are used.
-    Curve("GPU-like, flat", tuple(1 + 0.04 * n for n in range(9)), 0.06),
-    Curve("medium", tuple(1 + 0.15 * n for n in range(9)), 0.08),
+    CostCurve("GPU-like, flat", tuple(1 + 0.04 * n for n in range(9)), 0.06),
+    CostCurve("medium", tuple(1 + 0.15 * n for n in range(9)), 0.08),
     # Gemma 4 E2B's shape at Q4_0 on two cores; seven rows are interpolated.
-    Curve("E2B on two cores", (47, 88, 118, 118, 165, 196, 216, 236, 281), 1.6),
+    CostCurve("E2B on two cores", (47, 88, 118, 118, 165, 196, 216, 236, 281), 1.6),
     # Each row fetches experts of its own, later ones fewer new ones.
-    Curve("mixture of experts", (1, 1.5, 1.85, 2.1, 2.35, 2.6, 2.8, 3, 3.2), 0.08),
+    CostCurve("mixture of experts", (1, 1.5, 1.85, 2.1, 2.35, 2.6, 2.8, 3, 3.2), 0.08),
 )
 
 _LEASTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PolicyResult:
     """A policy on a curve."""
 
     policy: str
@@ -42,7 +42,9 @@ class Outcome:
     """Mean; the oracle's is not known."""
 
 
-def replay(answers: Iterable[Answer], pacing: Pacing, curve: Curve) -> tuple[float, float]:
+def replay(
+    answers: Iterable[TracedAnswer], pacing: Pacing, curve: CostCurve
+) -> tuple[float, float]:
     """Let a policy decide.
 
     Returns:
@@ -76,7 +78,7 @@ def _draft(seen: Round, left: int, pacing: Pacing) -> tuple[int, int]:
     return length, length
 
 
-def oracle(answers: Iterable[Answer], curve: Curve) -> float:
+def oracle(answers: Iterable[TracedAnswer], curve: CostCurve) -> float:
     """Tokens per second of one who knows what will be accepted."""
     tokens, seconds = 0, 0.0
     for answer in answers:
@@ -93,15 +95,15 @@ def oracle(answers: Iterable[Answer], curve: Curve) -> float:
     return tokens / seconds
 
 
-def compare(answers: Sequence[Answer], curve: Curve) -> list[Outcome]:
+def compare(answers: Sequence[TracedAnswer], curve: CostCurve) -> list[PolicyResult]:
     """All policies on one curve; of the fixed and the hand-tuned ones the best in hindsight."""
     plain, _ = replay(answers, FixedPacing(0), curve)
 
-    def best(named: Iterable[tuple[str, Callable[[], Pacing]]]) -> Outcome:
+    def best(named: Iterable[tuple[str, Callable[[], Pacing]]]) -> PolicyResult:
         outcomes = []
         for name, make in named:
             speed, length = replay(answers, make(), curve)
-            outcomes.append(Outcome(name, speed / plain, length))
+            outcomes.append(PolicyResult(name, speed / plain, length))
         return max(outcomes, key=lambda outcome: outcome.speed)
 
     fixed = ((f"best fixed: {n}", lambda n=n: FixedPacing(n)) for n in range(MAX_AUTO_DRAFT + 1))
@@ -115,5 +117,5 @@ def compare(answers: Sequence[Answer], curve: Curve) -> list[Outcome]:
         best([("per round", lambda: PerRound(curve.pass_s, curve.step_s))]),
         best(tuned),
         best([("auto", AutoPacing)]),
-        Outcome("oracle", oracle(answers, curve) / plain, None),
+        PolicyResult("oracle", oracle(answers, curve) / plain, None),
     ]

@@ -14,7 +14,7 @@ from localmtp.errors import LocalmtpError
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class CostCurve:
     """What drafting and verifying cost; only ratios matter."""
 
     name: str
@@ -25,7 +25,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TracedAnswer:
     """The rounds of one answer; of a full trace, one for each of its tokens."""
 
     workload: str
@@ -33,17 +33,17 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class FullTrace:
     """A full trace."""
 
     model: str
-    curve: Curve
+    curve: CostCurve
     """Measured where it was recorded."""
-    answers: tuple[Answer, ...]
+    answers: tuple[TracedAnswer, ...]
 
 
-def write(path: Path, record: Record) -> None:
-    """Writes a full trace.
+def write(path: Path, record: FullTrace) -> None:
+    """Write a full trace.
 
     Raises:
         LocalmtpError: it cannot be written.
@@ -71,7 +71,7 @@ def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> FullTrace:
     """Read a full trace.
 
     Raises:
@@ -80,7 +80,9 @@ def read(path: Path) -> Record:
     try:
         head, *rows = map(json.loads, path.read_text("utf-8").splitlines())
         full = head.get("full", False)
-        curve = Curve(str(head["name"]), tuple(map(float, head["pass_s"])), float(head["step_s"]))
+        curve = CostCurve(
+            str(head["name"]), tuple(map(float, head["pass_s"])), float(head["step_s"])
+        )
         answers: dict[int, tuple[str, list[Round]]] = {}
         for row in rows:
             _, rounds = answers.setdefault(row.pop("answer"), (row.pop("workload"), []))
@@ -95,4 +97,6 @@ def read(path: Path) -> Record:
         ) from error
     if not full or not answers:
         raise LocalmtpError(f"{path} holds no full trace", hint="record it with bench, not run")
-    return Record(head["model"], curve, tuple(Answer(w, tuple(r)) for w, r in answers.values()))
+    return FullTrace(
+        head["model"], curve, tuple(TracedAnswer(w, tuple(r)) for w, r in answers.values())
+    )

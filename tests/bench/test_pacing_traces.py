@@ -1,4 +1,4 @@
-"""Policies replayed on traces: what `bench --trace` records and `bench --replay` makes of it."""
+"""Draft policies on traces: `bench trace` records, `bench replay` compares."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from localmtp.bench.lab.pacing.replay import CURVES, compare, oracle, replay
-from localmtp.bench.lab.pacing.trace_file import Answer, Curve
+from localmtp.bench.lab.pacing.trace_file import CostCurve, TracedAnswer
 from localmtp.engine.decoding.trace import Round
 from localmtp.engine.pacing import AutoPacing, FixedPacing, Learned
 from localmtp.limits import MAX_AUTO_DRAFT
@@ -21,8 +21,8 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def text(seed: int, positions: int = 400) -> list[Answer]:
-    """Answers as drafters see them: runs of easy tokens, and hard ones between."""
+def text(seed: int, positions: int = 400) -> list[TracedAnswer]:
+    """Answers of easy tokens with hard ones among them."""
     random = np.random.default_rng(seed)
     sure = np.where(random.random(positions) < 0.75, 0.995, random.uniform(0.2, 0.9, positions))
     right = random.random(positions) < sure
@@ -32,11 +32,11 @@ def text(seed: int, positions: int = 400) -> list[Answer]:
         accepted = len(ahead) if ahead.all() else int(ahead.argmin())
         confidence = tuple(map(float, sure[at : at + MAX_AUTO_DRAFT]))
         rounds.append(Round(confidence, len(confidence), accepted, 0.0, 0.0))
-    return [Answer("text", tuple(rounds))]
+    return [TracedAnswer("text", tuple(rounds))]
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
-def test_auto_is_as_good_as_the_best_rule_in_hindsight(curve: Curve) -> None:
+def test_auto_is_as_good_as_the_best_rule_in_hindsight(curve: CostCurve) -> None:
     speed = {o.policy.split(":")[0]: o.speed for o in compare(text(1, 1500) + text(2, 1500), curve)}
     assert speed["auto"] > 0.96 * speed["best threshold"]
     assert speed["auto"] > 0.98 * speed["best fixed"]
@@ -44,26 +44,26 @@ def test_auto_is_as_good_as_the_best_rule_in_hindsight(curve: Curve) -> None:
     assert speed["oracle"] >= max(speed.values())
 
 
-def modest(answer: Answer) -> Answer:
-    """The same drafts by a drafter that gives itself a twentieth of the odds it has."""
+def underconfident(answer: TracedAnswer) -> TracedAnswer:
+    """The same drafts by a drafter that reports a twentieth of the true odds."""
     rounds = tuple(
         replace(r, confidence=tuple(c / (c + 20 * (1 - c)) for c in r.confidence))
         for r in answer.rounds
     )
-    return Answer(answer.workload, rounds)
+    return TracedAnswer(answer.workload, rounds)
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
-def test_a_drafter_that_is_better_than_its_word_is_found_out(curve: Curve) -> None:
+def test_an_underconfident_drafter_is_calibrated(curve: CostCurve) -> None:
     answers = text(3, 4000)
     honest, _ = replay(answers, AutoPacing(), curve)
-    found, _ = replay(map(modest, answers), AutoPacing(), curve)
+    found, _ = replay(map(underconfident, answers), AutoPacing(), curve)
     assert found > 0.97 * honest
 
 
 def test_fixed_lengths_cost_what_the_curve_says() -> None:
-    answers = [Answer("text", tuple(Round((0.9, 0.9), 2, 1, 0.0, 0.0) for _ in range(6)))]
-    curve = Curve("made up", (1.0, 2.0, 4.0, *[9.0] * 6), 0.5)
+    answers = [TracedAnswer("text", tuple(Round((0.9, 0.9), 2, 1, 0.0, 0.0) for _ in range(6)))]
+    curve = CostCurve("made up", (1.0, 2.0, 4.0, *[9.0] * 6), 0.5)
     plain, _ = replay(answers, FixedPacing(0), curve)
     one, length = replay(answers, FixedPacing(1), curve)
     assert plain == pytest.approx(1.0)
@@ -72,13 +72,13 @@ def test_fixed_lengths_cost_what_the_curve_says() -> None:
     assert oracle(answers, curve) == pytest.approx(1.0)
 
 
-def test_what_was_learned_can_be_kept() -> None:
+def test_learned_rates_can_be_saved_and_restored() -> None:
     pacing = AutoPacing()
     replay(text(3), pacing, CURVES[1])
-    kept = json.loads(json.dumps(pacing.learned.dump()))
-    assert kept["accepted"] != Learned().dump()["accepted"]
-    again = Learned.load(kept).dump()
-    for name, values in kept.items():
+    saved = json.loads(json.dumps(pacing.learned.dump()))
+    assert saved["accepted"] != Learned().dump()["accepted"]
+    again = Learned.load(saved).dump()
+    for name, values in saved.items():
         assert again[name] == pytest.approx(values, abs=1e-5)
     with pytest.raises((KeyError, ValueError)):
         Learned.load({"accepted": [1.0], "share": [1.0], "copied": []})
@@ -87,13 +87,13 @@ def test_what_was_learned_can_be_kept() -> None:
 def test_a_trace_of_nano_is_recorded_and_replayed(tmp_path: Path) -> None:
     path = tmp_path / "nano.jsonl"
     flags = ["--prompts", "1", "--max-tokens", "40", "--threads", "1", "--workload", "json"]
-    done = bench("nano", "--trace", str(path), *flags)
+    done = bench("trace", "nano", str(path), *flags)
     assert done.returncode == 0, done.stderr
     head, *rounds = map(json.loads, path.read_text("utf-8").splitlines())
     assert head["full"] and len(head["pass_s"]) == MAX_AUTO_DRAFT + 1
     assert len(rounds) > 20  # one at every position
     assert all(r["accepted"] <= r["drafted"] == len(r["confidence"]) for r in rounds)
-    replayed = bench("--replay", str(path), "--json")
+    replayed = bench("replay", str(path), "--json")
     curves = json.loads(replayed.stdout)["curves"]
     assert {"this machine", *(c.name for c in CURVES)} == set(curves)
     for outcomes in curves.values():
@@ -102,16 +102,16 @@ def test_a_trace_of_nano_is_recorded_and_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"full": true}\n[]', "not JSON"])
-def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_trace_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(content, "utf-8")
-    done = bench("--replay", str(path))
+    done = bench("replay", str(path))
     assert done.returncode == 1
     assert f"{path} is not a trace to replay on" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_run_writes_its_rounds(tmp_path: Path) -> None:
+def test_run_trace_writes_one_line_per_round(tmp_path: Path) -> None:
     path = tmp_path / "rounds.jsonl"
     command = [sys.executable, "-m", "localmtp", "run", "nano", "Count from 1 to 9.", "--json"]
     flags = ["--threads", "1", "--temp", "0", "--n-draft", "3", "--trace", str(path)]
@@ -122,5 +122,5 @@ def test_run_writes_its_rounds(tmp_path: Path) -> None:
     assert sum(r["drafted"] for r in rounds) == stats["drafted"]
     assert sum(len(r["confidence"]) for r in rounds) == stats["draft_steps"]
     assert all(r["accepted"] <= r["drafted"] for r in rounds)
-    refused = bench("--replay", str(path))
+    refused = bench("replay", str(path))
     assert refused.returncode == 1

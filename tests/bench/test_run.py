@@ -1,4 +1,4 @@
-"""`localmtp bench` as a real process: the contract, partial results, and what is compared."""
+"""`localmtp bench run` as a real process: the contract, partial results, plots."""
 
 import json
 import re
@@ -86,7 +86,7 @@ def test_tables_plot_and_markdown(tmp_path: Path) -> None:
     plot = tmp_path / "speed.svg"
     done = bench("--workload", "json", "--n-draft", "2", "--sampled", "--plot", str(plot))
     assert done.returncode == 0, done.stderr
-    for title in ("Tokens/s, greedy", "Speedup", "Tokens per pass", "Where the time goes"):
+    for title in ("Decode tok/s, greedy", "Speedup", "Tokens per pass", "Share of decoding time"):
         assert title in done.stdout
     assert re.search(r"temperature \d", done.stdout)
     assert "6 of 6 answers" not in done.stdout
@@ -110,14 +110,14 @@ def test_a_plot_can_be_a_png(tmp_path: Path) -> None:
     assert list(plot.parent.iterdir()) == [plot]
 
 
-def test_other_pictures_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
+def test_other_plot_types_are_refused_before_measuring(tmp_path: Path) -> None:
     done = bench("--plot", str(tmp_path / "speed.jpg"))
     assert done.returncode == 1
     assert ".svg" in done.stderr
     assert "answers" not in done.stderr
 
 
-def test_sampling_is_what_was_asked_for() -> None:
+def test_sampling_flags_are_applied() -> None:
     """The most probable token alone, at any temperature, is greedy."""
     done = bench("--workload", "story", "--n-draft", "2", "--sampled", "--top-k", "1", "--json")
     assert done.returncode == 0, done.stderr
@@ -128,7 +128,7 @@ def test_sampling_is_what_was_asked_for() -> None:
         assert [run[field] for run in greedy] == [run[field] for run in sampled]
 
 
-def test_interrupted_it_shows_what_there_is() -> None:
+def test_an_interrupted_run_shows_its_results_so_far() -> None:
     arguments = ["--n-draft", "1", "--repeats", "500", "--json"]
     with subprocess.Popen(
         [*NANO, "--workload", "chat", *arguments],
@@ -146,20 +146,20 @@ def test_interrupted_it_shows_what_there_is() -> None:
     assert 0 < runs[0]["repeats"] == runs[1]["repeats"] < 500
 
 
-def test_a_budget_ends_it_after_whole_rounds() -> None:
+def test_a_time_limit_ends_it_after_whole_rounds() -> None:
     done = bench("--n-draft", "1", "--budget", "0.000001", "--json")
     assert done.returncode == 0, done.stderr
     assert [run["n_draft"] for run in json.loads(done.stdout)["runs"]] == ["0", "1"]
     assert "not measured in the time: " in done.stderr
 
 
-def test_without_a_drafter_only_plain_speed_is_measured() -> None:
+def test_without_a_drafter_only_plain_decoding_is_measured() -> None:
     done = bench("--workload", "count", "--drafter", "none", "--json")
     assert {run["n_draft"] for run in json.loads(done.stdout)["runs"]} == {"0"}
     assert "drafting is off: --drafter none" in done.stderr
 
 
-def test_what_is_asked_for_wrongly_is_named() -> None:
+def test_unknown_workloads_and_lengths_are_refused() -> None:
     unknown = bench("--workload", "poetry")
     assert unknown.returncode == 1
     assert "poetry" in unknown.stderr

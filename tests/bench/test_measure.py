@@ -1,17 +1,17 @@
-"""The order of measuring, and what of it is counted."""
+"""The order of measured answers, and which of them count."""
 
 from collections import Counter
 
 import pytest
 
-from localmtp.bench.measure import Answer, Plan, measure
+from localmtp.bench.measure import MeasuredAnswer, MeasurePlan, measure
 from localmtp.bench.results import Results
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.models import resolve
 from localmtp.session import Choices
 
 LENGTHS = [0, 2, None]
-PLAN = Plan(
+PLAN = MeasurePlan(
     workloads={"count": ["Count from 1 to 3.", "Count from 2 to 5."], "say": ["Say 2 times: cat"]},
     lengths=LENGTHS,
     choices=[Choices(temperature=0, max_tokens=8)],
@@ -20,14 +20,14 @@ PLAN = Plan(
 
 
 @pytest.fixture(scope="module")
-def answers() -> list[Answer]:
+def answers() -> list[MeasuredAnswer]:
     files = resolve("nano")
     with Pair.load(files.target, files.drafter, LoadOptions(threads=1, context=512)) as pair:
         return list(measure(pair, files, PLAN))
 
 
-def test_every_prompt_meets_all_lengths_before_the_next_in_rotating_order(
-    answers: list[Answer],
+def test_every_prompt_is_answered_at_all_lengths_in_rotating_order(
+    answers: list[MeasuredAnswer],
 ) -> None:
     assert len(answers) == PLAN.answers == 18
     rounds = [answers[i : i + 3] for i in range(0, 18, 3)]
@@ -38,7 +38,7 @@ def test_every_prompt_meets_all_lengths_before_the_next_in_rotating_order(
     assert set(firsts.values()) == {2}
 
 
-def test_unfinished_rounds_and_repeats_do_not_count(answers: list[Answer]) -> None:
+def test_unfinished_rounds_and_repeats_do_not_count(answers: list[MeasuredAnswer]) -> None:
     """Cut in the second repeat, after one of the two prompts of `count` and within `say`."""
     whole = Results(PLAN, answers)
     assert [len(run.rates) for run in whole.runs] == [2] * 6
@@ -47,7 +47,7 @@ def test_unfinished_rounds_and_repeats_do_not_count(answers: list[Answer]) -> No
     assert not Results(PLAN, answers[:2]).runs
 
 
-def test_pooled_figures_are_those_of_the_answers(answers: list[Answer]) -> None:
+def test_pooled_figures_are_those_of_the_answers(answers: list[MeasuredAnswer]) -> None:
     run = Results(PLAN, answers).run(0.0, "count", 2)
     own = [a.stats for a in answers if a.workload == "count" and a.n_draft == 2]
     decoded = sum(s.completion_tokens - 1 for s in own)

@@ -1,4 +1,4 @@
-"""Downloads, shown on the terminal."""
+"""Progress bars of downloads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from localmtp.models.store.download import Progress
 
 
-class Downloads:
-    """Bars on standard error, drawn once something is downloaded; silent when that is no terminal.
+class DownloadProgress:
+    """Bars on standard error from the first download on; none if that is not a terminal.
 
-    Use as a context manager and pass it as `progress`.
+    A context manager, passed as `progress`.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Downloads:
             self._bars.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far the downloads are."""
+        """Update the bars."""
         if self._bars is None:
             self._bars = _started_bars()
-            self._files[""] = self._bars.add_task("in all", total=progress.total_in_all)
+            self._files[""] = self._bars.add_task("total", total=progress.total_in_all)
         if progress.file not in self._files:
             name = progress.file.rpartition("/")[2]
             self._files[progress.file] = self._bars.add_task(name, total=progress.total)

@@ -1,0 +1,62 @@
+"""Reports of `bench` on standard output: tables, Markdown or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from localmtp.cli import output
+from localmtp.cli.table import table
+
+if TYPE_CHECKING:
+    from localmtp.bench.report import Setup, Table
+    from localmtp.cli.bench.options import ReportFlags
+    from localmtp.models import ModelFiles
+
+
+def setup_of(files: ModelFiles, threads: int | None) -> Setup:
+    """Return what is measured and where; measures memory bandwidth for about a second.
+
+    Args:
+        files: the pair; it must be loaded.
+        threads: as requested; None for all cores.
+    """
+    from localmtp.bench.hardware import hardware
+    from localmtp.bench.report import Setup
+    from localmtp.engine.llama.ggml import devices
+    from localmtp.hardware import machine
+
+    return Setup(
+        model=files.name,
+        drafter=files.drafter_name,
+        cpu=machine.processor(),
+        threads=threads or machine.cores(),
+        devices=tuple(device.description for device in devices()),
+        hardware=hardware(files),
+    )
+
+
+def show(
+    setup: Setup, report: Mapping[str, object], tables: Iterable[Table], flags: ReportFlags
+) -> None:
+    """Print a report in the requested form.
+
+    Args:
+        setup: what was measured and where.
+        report: printed with `--json`.
+        tables: printed otherwise; computed before anything is printed.
+        flags: the requested form.
+    """
+    from localmtp.bench.report import as_markdown, memory_line
+
+    tables = list(tables)
+    if flags.as_json:
+        output.line(json.dumps(report, ensure_ascii=False))
+    elif flags.markdown:
+        output.line(as_markdown(setup, tables))
+    else:
+        for shown in tables:
+            output.line(f"\n{shown.title}")
+            table(shown.head, shown.rows)
+        output.line(f"\n{memory_line(setup)}")

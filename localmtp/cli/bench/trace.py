@@ -1,0 +1,47 @@
+"""`localmtp bench trace`: record what a draft policy can be judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from localmtp.cli.bench.options import WorkloadFlags, answer_options, workload_options
+from localmtp.cli.loading import load_model
+from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
+
+
+@click.command("trace", short_help="Record full-length drafts at every position.")
+@click.argument("model")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@pair_options
+@answer_options
+@workload_options
+def command(
+    model: str,
+    file: Path,
+    pair: PairFlags,
+    generation: GenerationFlags,
+    workload: WorkloadFlags,
+) -> None:
+    """Record full-length drafts at every position of MODEL's answers to FILE, as JSON lines.
+
+    `bench replay` compares draft policies on such a trace.
+
+    \b
+    localmtp bench trace nano nano.jsonl
+    """  # noqa: D301 - click reads the character
+    from localmtp.bench.lab.pacing.recording import measured_curve, record
+    from localmtp.bench.lab.pacing.trace_file import FullTrace, write
+    from localmtp.session.local import LocalSession
+
+    files, loaded = load_model(model, pair)
+    with loaded:
+        workloads = workload.chosen(files.name)
+        session = LocalSession(loaded, files, generation.choices())
+        curve = measured_curve(session, next(iter(workloads.values()))[0])
+        total, answers = sum(map(len, workloads.values())), []
+        for answer in record(session, workloads):
+            answers.append(answer)
+            click.echo(f"{len(answers)} of {total} answers recorded", err=True)
+        write(file, FullTrace(files.name, curve, tuple(answers)))
