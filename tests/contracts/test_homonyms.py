@@ -8,19 +8,18 @@ from collections import defaultdict
 from tests.contracts.sources import modules
 
 KNOWN: dict[str, int] = {
-    "Answer": 4,
+    "Answer": 2,
     "Block": 2,
     "Choice": 2,
-    "Costs": 2,
     "Cursor": 2,
     "Entry": 2,
     "Finished": 2,
     "Generation": 2,
     "Origin": 2,
-    "Outcome": 3,
+    "Outcome": 2,
     "Pair": 2,
     "Passes": 2,
-    "Plan": 4,
+    "Plan": 2,
     "Progress": 2,
     "Recipe": 2,
     "Round": 2,
