@@ -26,7 +26,7 @@ from localmtp.convert.quality.imatrix import read_imatrix
 from localmtp.convert.quality.measure import Text, fits_memory, measure, read_text
 from localmtp.convert.quality.report import SUFFIX, DrafterScore, TargetScore
 from localmtp.errors import LocalmtpError
-from localmtp.hardware.machine import cores
+from localmtp.hardware.cpu import cores
 
 Scores = Mapping[str, TargetScore | DrafterScore]
 """By the file's name."""

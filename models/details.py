@@ -1,98 +1,100 @@
-"""All that there is to say about a model."""
+"""The report of `localmtp show`: everything known about a model."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.listing import context_within
-from localmtp.models.memory.available import room_here, weights_on_disk
-from localmtp.models.memory.estimate import Load, Weights, need
+from localmtp.models.memory.available import available_memory, weights_on_disk
+from localmtp.models.memory.estimate import Weights, estimate_memory
 from localmtp.models.memory.placement import largest_context
-from localmtp.models.memory.shape import Shape, shape_of
+from localmtp.models.memory.shape import ModelShape, shape_of
 from localmtp.models.naming.quant import quant_label
-from localmtp.models.naming.reference import wanted
-from localmtp.models.naming.registry import Entry, Quant, find
+from localmtp.models.naming.reference import parse_reference
+from localmtp.models.naming.registry import Quant, RegistryEntry, find
 from localmtp.models.resolution import is_on_hub, resolve
 from localmtp.models.store.download import bytes_missing
 from localmtp.models.store.local import describe
 from localmtp.models.store.on_disk import target_on_disk
-from localmtp.models.store.pull import Plan, plan
+from localmtp.models.store.pull import PullPlan, plan_pull
 
 _ORIGINAL = "general.base_model.0.repo_url"
 _CONTEXTS = (4096, 8192, 32768, 131072, 262144)
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ModelDetails:
     """A model in full."""
 
     model: str
     installed: bool
     target: str
-    """Its path; for a model that is not here, its place on the hub."""
+    """Path of the target; `USER/REPO/FILE` unless installed."""
     bytes: int
-    """Of the target; about, where the hub was not asked."""
+    """Size of the target; approximate if the hub was not asked."""
     download: int
-    """What is still to be downloaded of target and drafter."""
+    """Bytes of target and drafter still to be downloaded."""
     drafter: str
     why_drafter: str
-    """What makes it the target's."""
+    """Reason why the drafter belongs to the target."""
     why_no_drafter: str
     warnings: tuple[str, ...]
     quant: str
     qat: bool
+    """Quantization-aware training."""
     licence: str
     original: str
-    """The checkpoint that it was made from, where that is known."""
+    """Checkpoint that the files were made from; empty if unknown."""
     context_length: int
     projector: str
-    """On the hub, where the registry knows it: what images would need; it is not downloaded."""
+    """Projector for images on the hub, if the registry has one; it is not downloaded."""
     first_draft_length: int | None
-    """What published measurements advise to begin with."""
+    """Draft length that published measurements recommend to start with."""
     memory: tuple[dict[str, int], ...]
-    """`context` in tokens and `bytes` of a loaded pair."""
+    """`context` in tokens with the `bytes` of a loaded pair."""
     context_here: int
-    """The largest that fits this machine now; 0 when none does."""
+    """Largest context that fits into free memory, in tokens; 0 if none does."""
     embedding_length: int | None = None
-    """This and what follows is not known before a file's header was read."""
+    """None, as the fields below, if no header was read."""
     n_layers: int | None = None
     n_vocab: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Returns JSON-ready values."""
         return asdict(self)
 
 
-def about(model: str, *, offline: bool = False) -> About:
-    """Everything about a model: from its files, from the hub, or from the registry alone.
+def model_details(model: str, *, offline: bool = False) -> ModelDetails:
+    """Describes a model from its files, from the hub, or from the registry alone.
 
     Args:
-        model: as for `resolve`.
-        offline: do not ask the hub about a model that is not here.
+        model: see `resolve`.
+        offline: do not ask the hub about a model that is not installed.
 
     Raises:
-        LocalmtpError: there is no such model, or the hub cannot tell and the registry does not.
+        LocalmtpError: an unknown name, or one that is in no registry while the hub fails.
     """
     entry = find(model.partition(":")[0])
-    if not is_on_hub(model) or target_on_disk(wanted(model)):
+    if not is_on_hub(model) or target_on_disk(parse_reference(model)):
         return _from_files(resolve(model, offline=True), entry)
-    named = wanted(model)
+    reference = parse_reference(model)
     try:
         if offline:
-            raise LocalmtpError(f"{named.name} is not on this machine")
-        return _from_hub(plan(named), entry)
+            raise LocalmtpError(f"{reference.name} is not on this machine")
+        return _from_hub(plan_pull(reference), entry)
     except LocalmtpError as fault:
         if entry is None:
             raise
-        return _from_registry(entry, entry.quant(named.label), fault.message)
+        return _from_registry(entry, entry.quant(reference.label), fault.message)
 
 
-def _from_files(files: ModelFiles, entry: Entry | None) -> About:
-    return About(
+def _from_files(files: ModelFiles, entry: RegistryEntry | None) -> ModelDetails:
+    return ModelDetails(
         model=files.name,
         installed=True,
         target=str(files.target),
@@ -107,25 +109,25 @@ def _from_files(files: ModelFiles, entry: Entry | None) -> About:
     )
 
 
-def _from_hub(found: Plan, entry: Entry | None) -> About:
-    first = found.target[0]
-    return About(
-        model=found.name,
+def _from_hub(plan: PullPlan, entry: RegistryEntry | None) -> ModelDetails:
+    first = plan.target[0]
+    return ModelDetails(
+        model=plan.name,
         installed=False,
         target=str(first),
-        download=bytes_missing(found.files),
-        drafter=str(found.drafter.file or ""),
-        why_drafter=found.drafter.why,
-        why_no_drafter=found.drafter.why_not,
-        warnings=found.drafter.warnings,
+        download=bytes_missing(plan.files),
+        drafter=str(plan.drafter.file or ""),
+        why_drafter=plan.drafter.why,
+        why_no_drafter=plan.drafter.why_not,
+        warnings=plan.drafter.warnings,
         quant=quant_label(first.name),
-        qat=found.qat,
-        **_from_header(found.header, found.weights, entry),
+        qat=plan.qat,
+        **_from_header(plan.header, plan.weights, entry),
     )
 
 
-def _from_header(header: Header, weights: Weights, entry: Entry | None) -> dict[str, Any]:
-    """What a target's header says, and what follows from it."""
+def _from_header(header: Header, weights: Weights, entry: RegistryEntry | None) -> dict[str, Any]:
+    """Returns the fields that follow from the header of a target."""
     limit, shape = header.number("context_length"), shape_of(header)
     return {
         "bytes": weights.target,
@@ -138,22 +140,22 @@ def _from_header(header: Header, weights: Weights, entry: Entry | None) -> dict[
         "projector": str(entry.projector or "") if entry else "",
         "first_draft_length": entry.n_draft if entry else None,
         "memory": _memory(shape, weights, limit),
-        "context_here": largest_context(shape, weights, limit, room_here()),
+        "context_here": largest_context(shape, weights, limit, available_memory()),
     }
 
 
-def _from_registry(entry: Entry, quant: Quant, why: str) -> About:
+def _from_registry(entry: RegistryEntry, quant: Quant, reason: str) -> ModelDetails:
     weights = Weights(quant.nbytes, quant.drafter_nbytes)
-    return About(
+    return ModelDetails(
         model=f"{entry.name}:{quant.label}",
         installed=False,
         target=str(quant.target),
         bytes=quant.nbytes,
         download=quant.nbytes + quant.drafter_nbytes,
         drafter=str(quant.drafter or ""),
-        why_drafter="the registry says so",
+        why_drafter="listed in the registry",
         why_no_drafter="",
-        warnings=(f"from the registry, as {why}",),
+        warnings=(f"from the registry, because {reason}",),
         quant=quant.label,
         qat=quant.qat,
         licence=entry.licence,
@@ -162,10 +164,16 @@ def _from_registry(entry: Entry, quant: Quant, why: str) -> About:
         projector=str(entry.projector or ""),
         first_draft_length=entry.n_draft,
         memory=_memory(entry.shape, weights, entry.context) if entry.shape else (),
-        context_here=context_within(entry, quant, room_here()),
+        context_here=context_within(entry, quant, available_memory()),
     )
 
 
-def _memory(shape: Shape, weights: Weights, limit: int) -> tuple[dict[str, int], ...]:
-    contexts = [c for c in _CONTEXTS if c < limit] + [limit]
-    return tuple({"context": c, "bytes": need(shape, weights, Load(c)).total} for c in contexts)
+def _memory(shape: ModelShape, weights: Weights, limit: int) -> tuple[dict[str, int], ...]:
+    contexts = [context for context in _CONTEXTS if context < limit] + [limit]
+    return tuple(
+        {
+            "context": context,
+            "bytes": estimate_memory(shape, weights, LoadOptions(context=context)).total,
+        }
+        for context in contexts
+    )

@@ -1,4 +1,4 @@
-"""What resolving a model's name yields."""
+"""The files of a model."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_DRAFTER = "none"
-"""What `--drafter` takes to run without drafting."""
+"""Value of `--drafter` that turns drafting off."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A target on disk with the drafter to pair it with."""
+    """A target on disk, and the drafter to load with it."""
 
     name: str
-    """As shown to people: `nano`, `gemma4-e4b:Q4_0`, `some-file.gguf`."""
+    """Display name: `nano`, `gemma4-e4b:Q4_0`, `some-file.gguf`."""
     target: Path
+    """Of a model in several parts, the first."""
     drafter: Path | None
     drafter_name: str
-    """The drafter as shown to people; empty when there is none."""
+    """Display name of the drafter; empty without one."""
     why_no_drafter: str = ""
-    """Empty when there is a drafter; else what follows `off: `."""
+    """Reason why there is no drafter, as it follows `off: `; empty with one."""
     why_drafter: str = ""
-    """What makes it the target's."""
+    """Reason why the drafter belongs to the target."""
     first_draft_length: int | None = None
-    """What published measurements advise to begin with; None where the registry has none."""
+    """Draft length that published measurements recommend to start with; None if unknown."""
     warnings: tuple[str, ...] = ()
-    """What a user should know about the pair, one line each."""
+    """Warnings about the pair, one line each."""

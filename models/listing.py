@@ -1,4 +1,4 @@
-"""Models in a list: those on this machine, and those that could be."""
+"""Rows of `localmtp list`: models on this machine, and registry models."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from localmtp.models.memory.estimate import Weights
-from localmtp.models.memory.placement import Room, largest_context
-from localmtp.models.naming.registry import Entry, Quant, entries
+from localmtp.models.memory.placement import MemoryBudget, largest_context
+from localmtp.models.naming.registry import Quant, RegistryEntry, entries
 from localmtp.models.store.cache import cached
-from localmtp.models.store.installed import Installed
+from localmtp.models.store.installed import InstalledModel
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedModel:
     """A model in a list."""
 
     model: str
     quant: str
     bytes: int
-    """Of the target's file; about, for models that are not here."""
+    """Size of the target; approximate unless installed."""
     drafter: str
-    """Its file; empty without one."""
+    """File name of the drafter; empty without one."""
     installed: bool
     last_used: str
-    """The day, as far as the file system tells; empty for models that are not here."""
+    """ISO date, as precise as the file system records it; empty unless installed."""
     context: int
-    """The largest that fits the memory that can be used now; 0 when none does."""
+    """Largest context that fits into free memory, in tokens; 0 if none does."""
 
 
-def row(model: Installed, room: Room) -> Row:
-    """The row of a model on this machine, which has that room."""
-    return Row(
+def installed_row(model: InstalledModel, budget: MemoryBudget) -> ListedModel:
+    """Returns the row of a model on this machine."""
+    return ListedModel(
         model=model.name,
         quant=model.label,
         bytes=model.weights,
         drafter=model.drafter.name if model.drafter else "",
         installed=True,
         last_used=datetime.fromtimestamp(model.last_used, UTC).date().isoformat(),
-        context=model.context_within(room),
+        context=model.context_within(budget),
     )
 
 
-def rows_to_pull(room: Room) -> list[Row]:
-    """A row for every model of the registry that is not here."""
+def registry_rows(budget: MemoryBudget) -> list[ListedModel]:
+    """Returns a row for every registry model that is not installed."""
     return [
-        Row(
+        ListedModel(
             model=f"{entry.name}:{quant.label}",
             quant=quant.label,
             bytes=quant.nbytes,
             drafter=Path(quant.drafter.file).name if quant.drafter else "",
             installed=False,
             last_used="",
-            context=context_within(entry, quant, room),
+            context=context_within(entry, quant, budget),
         )
         for entry in entries().values()
         for quant in entry.quants
@@ -61,9 +61,9 @@ def rows_to_pull(room: Room) -> list[Row]:
     ]
 
 
-def context_within(entry: Entry, quant: Quant, room: Room) -> int:
-    """The largest context of a registry model that fits; 0 for none."""
+def context_within(entry: RegistryEntry, quant: Quant, budget: MemoryBudget) -> int:
+    """Returns the largest context of a registry model that fits, in tokens; 0 for none."""
     if entry.shape is None or not quant.nbytes:
         return 0
     weights = Weights(quant.nbytes, quant.drafter_nbytes)
-    return largest_context(entry.shape, weights, entry.context, room)
+    return largest_context(entry.shape, weights, entry.context, budget)

@@ -1,4 +1,4 @@
-"""From the name that a user writes to files on disk."""
+"""Resolving a model's name to files on disk."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
+from localmtp.models.embedded import NANO, embedded_files
 from localmtp.models.files import NO_DRAFTER, ModelFiles
 
 if TYPE_CHECKING:
-    from localmtp.models.naming.reference import Wanted
-    from localmtp.models.store.download import Report
-
-NANO = "nano"
-_NANO_FOLDER = Path(__file__).with_name("nano")
+    from localmtp.models.naming.reference import ModelReference
+    from localmtp.models.store.download import ProgressCallback
 
 
 def resolve(
@@ -23,19 +21,19 @@ def resolve(
     *,
     drafter: str | None = None,
     offline: bool = False,
-    progress: Report | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ModelFiles:
-    """Find the files of a model; what is on this machine is used without asking the network.
+    """Resolves a model, downloading it if it is not on this machine.
 
     Args:
         model: `nano`, a registry name, `USER/REPO[:QUANT]` or `PATH.gguf`; None for the default.
-        drafter: a path, `none` to run without one, or None for the model's own.
+        drafter: a path, `none` for no drafter, or None for the model's own.
         offline: never download.
-        progress: told about downloads.
+        progress: called during downloads.
 
     Raises:
-        LocalmtpError: an unknown name, a missing file, files that do not belong together, or a
-            download that failed.
+        LocalmtpError: an unknown name, a missing file, a target and a drafter that do not match,
+            or a failed download.
     """
     if model is None:
         from localmtp.models.naming.default import default_model
@@ -48,15 +46,15 @@ def resolve(
 
         return resolve_path(Path(model).expanduser(), drafter)
 
-    from localmtp.models.naming.reference import wanted
+    from localmtp.models.naming.reference import parse_reference
 
-    named = wanted(model)
-    files = _from_hub(named, drafter, offline, progress)
-    return replace(files, first_draft_length=named.first_draft_length)
+    reference = parse_reference(model)
+    files = _from_hub(reference, drafter, offline, progress)
+    return replace(files, first_draft_length=reference.first_draft_length)
 
 
 def is_on_hub(model: str) -> bool:
-    """Whether a name is one of the hub, not of the embedded pair or of a file."""
+    """Reports whether a name refers to the hub, not to the embedded pair or a file."""
     if model == NANO or _names_a_file(model):
         return False
     from localmtp.models.naming.reference import is_registered
@@ -74,56 +72,60 @@ def _exists(model: str) -> bool:
 
 
 def _embedded(drafter: str | None) -> ModelFiles:
-    target = _NANO_FOLDER / "nano-Q8_0.gguf"
+    files = embedded_files()
     if drafter is None:
-        own = _NANO_FOLDER / "mtp-nano-Q8_0.gguf"
-        return ModelFiles(NANO, target, own, NANO, "", "trained for this target")
+        return files
     if drafter == NO_DRAFTER:
-        return ModelFiles(NANO, target, None, "", f"--drafter {NO_DRAFTER}")
-    from localmtp.models.store.local import pair
+        return ModelFiles(NANO, files.target, None, "", f"--drafter {NO_DRAFTER}")
+    from localmtp.models.store.local import checked_pair
 
-    return pair(NANO, target, Path(drafter).expanduser())
+    return checked_pair(NANO, files.target, Path(drafter).expanduser())
 
 
 def _from_hub(
-    model: Wanted, drafter: str | None, offline: bool, progress: Report | None
+    reference: ModelReference,
+    drafter: str | None,
+    offline: bool,
+    progress: ProgressCallback | None,
 ) -> ModelFiles:
-    from localmtp.models.naming.pairing import Found
-    from localmtp.models.store.local import pair, paired
+    from localmtp.models.naming.pairing import DrafterChoice
+    from localmtp.models.store.local import checked_pair, model_files
     from localmtp.models.store.on_disk import drafter_on_disk, target_on_disk
 
-    target = target_on_disk(model)
+    target = target_on_disk(reference)
     if target is None:
         if offline:
             raise LocalmtpError(
-                f"{model.name} is not on this machine",
-                hint=f"without --offline: `localmtp pull {model.name}`",
+                f"{reference.name} is not on this machine",
+                hint=f"without --offline: `localmtp pull {reference.name}`",
             )
-        files = _pull(model, drafter is None, progress)
+        files = _pull(reference, drafter is None, progress)
         if drafter is None:
             return files
         target = files.target
     if drafter == NO_DRAFTER:
-        return ModelFiles(model.name, target, None, "", f"--drafter {NO_DRAFTER}")
+        return ModelFiles(reference.name, target, None, "", f"--drafter {NO_DRAFTER}")
     if drafter is not None:
-        return pair(model.name, target, Path(drafter).expanduser())
-    own = drafter_on_disk(model, target)
-    if own.file is None and model.drafter is not None and not offline:
-        # It is known to exist.
+        return checked_pair(reference.name, target, Path(drafter).expanduser())
+    own = drafter_on_disk(reference, target)
+    if own.file is None and reference.drafter is not None and not offline:
+        # The registry knows that there is one.
         try:
-            return _pull(model, True, progress)
+            return _pull(reference, True, progress)
         except LocalmtpError as fault:
-            own = Found(None, f"its drafter could not be downloaded: {fault.message}")
-    return paired(model.name, target, own)
+            own = DrafterChoice(None, f"its drafter could not be downloaded: {fault.message}")
+    return model_files(reference.name, target, own)
 
 
-def _pull(model: Wanted, with_drafter: bool, progress: Report | None) -> ModelFiles:
-    from localmtp.models.store.pull import carry_out, plan
+def _pull(
+    reference: ModelReference, with_drafter: bool, progress: ProgressCallback | None
+) -> ModelFiles:
+    from localmtp.models.store.pull import plan_pull, pull
 
-    found = plan(model, with_drafter=with_drafter)
-    if found.shortage:
+    plan = plan_pull(reference, with_drafter=with_drafter)
+    if plan.shortage:
         raise LocalmtpError(
-            found.shortage,
-            hint=f"nothing was downloaded; `localmtp pull {model.name}` does it all the same",
+            plan.shortage,
+            hint=f"nothing was downloaded; to download it anyway: `localmtp pull {reference.name}`",
         )
-    return carry_out(found, progress)
+    return pull(plan, progress)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from localmtp.engine.llama.ggml import devices
-from localmtp.hardware import machine
+from localmtp.hardware.bandwidth import memory_bandwidth
 from localmtp.models import ModelFiles
 from localmtp.models.gguf_header import read_header
-from localmtp.models.memory.shape import Shape, shape_of
+from localmtp.models.memory.shape import ModelShape, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Hardware:
     bandwidth: float
     """Bytes per second that the processor reads; 0 if an accelerator computes, whose bandwidth is
     not measured."""
-    shape: Shape
+    shape: ModelShape
 
     def share(self, drafts: float, steps: float, round_s: float) -> float:
         """Return the share of the bandwidth that reading weights takes.
@@ -64,6 +64,6 @@ def hardware(files: ModelFiles) -> Hardware:
         target=files.target.stat().st_size,
         drafter=files.drafter.stat().st_size if files.drafter else 0,
         resident=psutil.Process().memory_info().rss,
-        bandwidth=0.0 if devices() else machine.bandwidth(),
+        bandwidth=0.0 if devices() else memory_bandwidth(),
         shape=shape_of(read_header(files.target)),
     )

@@ -9,7 +9,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.resolution import NANO
+from localmtp.models.embedded import NANO
 
 Workloads = Mapping[str, Sequence[str]]
 """Prompts by workload name."""

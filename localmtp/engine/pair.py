@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -17,28 +16,12 @@ from localmtp.engine.decoding.prompt_lookup import LookupDrafter
 from localmtp.engine.decoding.target import Target
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
+from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
 
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How a pair is put on the machine; None leaves the choice to the program."""
-
-    context: int | None = None
-    """Positions of the KV cache, shared by prompt and answer."""
-    threads: int | None = None
-    gpu_layers: int | None = None
-    kv_type: KVType | None = None
-    batch: int | None = None
-    """Rows of the largest prompt batch."""
-    full_window: bool = False
-    """Keep sliding-window layers at full context size."""
-    parallel: int = 1
-    """Sequences that can be decoded together, each with the whole context."""
-    progress: Callable[[float], bool] | None = None
-    """Told the share of a file that is loaded, 0..1; False gives loading up. Must not raise."""
+__all__ = ["LoadOptions", "Pair"]
 
 
 class Pair:

@@ -1,1 +1,1 @@
-"""This machine: processor, memory, bandwidth."""
+"""This machine: processor, main memory, memory bandwidth."""

@@ -33,7 +33,7 @@ from localmtp.portability import inherited
 from localmtp.session import Role
 
 if TYPE_CHECKING:
-    from localmtp.models.store.download import Progress
+    from localmtp.models.store.download import DownloadProgress
     from localmtp.portability import Channel
     from localmtp.session.local import LocalSession
 
@@ -103,7 +103,7 @@ class Child:
 
         sent = 0.0
 
-        def downloading(progress: Progress) -> None:
+        def downloading(progress: DownloadProgress) -> None:
             nonlocal sent
             if monotonic() - sent > SEND_INTERVAL_S:
                 sent = monotonic()

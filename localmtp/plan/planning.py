@@ -10,8 +10,8 @@ from typing import Any
 
 from localmtp.bench.result_store import StoredResult, read_result, stored_results
 from localmtp.errors import LocalmtpError
-from localmtp.models.details import About, about
-from localmtp.models.naming.registry import Entry, entries, find
+from localmtp.models.details import ModelDetails, model_details
+from localmtp.models.naming.registry import RegistryEntry, entries, find
 from localmtp.models.store.cache import cached
 from localmtp.paths import bench_results
 from localmtp.plan import llama_cpp, ollama, vllm
@@ -66,7 +66,7 @@ def make_plan(
         LocalmtpError: no such model, it has no drafter, or the engine cannot run it.
     """
     entry = _entry(model)
-    found = about(_with_quant(model, entry), offline=offline)
+    found = model_details(_with_quant(model, entry), offline=offline)
     if not found.drafter and engine != "vllm":
         why = found.why_no_drafter or "the registry names none"
         raise LocalmtpError(f"{found.model} has no drafter: {why}")
@@ -95,7 +95,7 @@ def make_plan(
     )
 
 
-def _entry(model: str) -> Entry | None:
+def _entry(model: str) -> RegistryEntry | None:
     """The registry's entry of that name, or for that repository's files."""
     name = model.partition(":")[0]
     repositories = (
@@ -104,7 +104,7 @@ def _entry(model: str) -> Entry | None:
     return find(name) or next((entry for entry, repo in repositories if repo == name), None)
 
 
-def _with_quant(model: str, entry: Entry | None) -> str:
+def _with_quant(model: str, entry: RegistryEntry | None) -> str:
     """A name of the registry with a quantization: what is here, else the first.
 
     A plan may be for a larger machine: it does not matter what fits here.
@@ -116,7 +116,7 @@ def _with_quant(model: str, entry: Entry | None) -> str:
     return f"{entry.name}:{next(here, quants[0]).label}"
 
 
-def _length(engine: str, found: About, original: str, bench: Path | None) -> tuple[int, str]:
+def _length(engine: str, found: ModelDetails, original: str, bench: Path | None) -> tuple[int, str]:
     """How many tokens to draft, and who says so."""
     if bench or engine != "vllm":
         reports = [read_result(bench)] if bench else stored_results(found.model, bench_results())
@@ -143,7 +143,7 @@ def _fastest(result: StoredResult) -> tuple[int, str]:
     return best, f"{told} ({result.name})"
 
 
-def _memory(found: About, context: int) -> str:
+def _memory(found: ModelDetails, context: int) -> str:
     """What libllama's buffers take; other settings of the engine add to it."""
     rows = [row for row in found.memory if row["context"] >= context] or list(found.memory[-1:])
     if not rows:
@@ -152,7 +152,7 @@ def _memory(found: About, context: int) -> str:
     return f"{row['bytes'] / 1e9:.1f} GB with a context of {row['context']:,} tokens"
 
 
-def _pays(entry: Entry | None) -> str:
+def _pays(entry: RegistryEntry | None) -> str:
     """In which cases drafting is worth it, by the kind of model."""
     shape = entry.shape if entry else None
     if shape is None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from localmtp.engine.llama.ggml import devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
-from localmtp.hardware import machine
+from localmtp.hardware import cpu
 from localmtp.models import ModelFiles
-from localmtp.models.memory.available import memory_of, place_here
-from localmtp.models.memory.estimate import Load
+from localmtp.models.memory.available import choose_placement, memory_by_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +38,16 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport
     Raises:
         LocalmtpError: it does not fit (the hint names what does), or see `Pair.load`.
     """
-    placement = place_here(files, options)
+    placement = choose_placement(files, options)
     if placement:
-        load = placement.load
-        options = replace(
-            options,
-            context=load.context,
-            kv_type=load.kv_type,
-            batch=load.batch,
-            gpu_layers=load.gpu_layers,
-        )
-    threads = Threads(
-        options.threads or machine.cores(), None if options.threads else machine.usage
-    )
+        options = placement.options
+    threads = Threads(options.threads or cpu.cores(), None if options.threads else cpu.usage)
     pair = Pair.load(files.target, files.drafter, options, threads)
     threads.look()  # loading large files takes long enough to measure the load of the machine
-    load = placement.load if placement else Load(pair.target.n_ctx, parallel=options.parallel)
     return pair, LoadReport(
-        placement=placement.words if placement else "",
+        placement=placement.summary if placement else "",
         device=_device(options.gpu_layers, threads.most),
-        memory=memory_of(files, load),
+        memory=memory_by_part(files, replace(options, context=pair.target.n_ctx)),
     )
 
 

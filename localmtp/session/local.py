@@ -20,7 +20,7 @@ from localmtp.engine.stats import Counters, Stats
 from localmtp.engine.text.detokenizer import Detokenizer, as_written
 from localmtp.engine.text.retokenize import retokenize
 from localmtp.errors import LocalmtpError
-from localmtp.hardware import machine
+from localmtp.hardware import cpu
 from localmtp.models import ModelFiles
 from localmtp.session.base import Choices, Message, OnFull, Role, Session, render
 from localmtp.session.loading import LoadReport, load_pair
@@ -247,8 +247,8 @@ def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:
     paths = [files.target, files.drafter] if files.drafter else [files.target]
     parts = [
         *(f"{path.name} {path.stat().st_size}" for path in paths),
-        f"{options.threads or machine.cores()} threads, GPU layers {options.gpu_layers}",
-        machine.processor(),
+        f"{options.threads or cpu.cores()} threads, GPU layers {options.gpu_layers}",
+        cpu.processor(),
         *(device.description for device in devices()),
     ]
     return PacingStore(parts)

@@ -1,4 +1,4 @@
-"""Whether a pair has room on this machine, and how it is put there."""
+"""The memory that this machine has for a pair, and how to load the pair into it."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
-from localmtp.hardware import machine
+from localmtp.hardware.memory import main_memory
 from localmtp.limits import DEFAULT_CONTEXT
 from localmtp.models.gguf_header import Header, read_header
-from localmtp.models.memory.estimate import Load, Weights, need, weights_of
+from localmtp.models.memory.estimate import Weights, estimate_memory, weights_of
 from localmtp.models.memory.placement import (
-    LEAST_CONTEXT,
+    MIN_CHAT_CONTEXT,
+    MemoryBudget,
     Placement,
-    Room,
     fits,
     place,
 )
-from localmtp.models.memory.shape import Shape, shape_of
+from localmtp.models.memory.shape import ModelShape, shape_of
 from localmtp.models.naming.quant import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from localmtp.engine.llama.ggml import Device
-    from localmtp.engine.pair import LoadOptions
     from localmtp.models.files import ModelFiles
 
 _SMALL = 1 << 28
-"""Files below this fit anywhere that Python runs, and start without looking."""
+"""Files below this size fit on any machine; memory is not checked, so that they start fast."""
 
 _GPU_HEADROOM = 1 << 30
-"""Left free on every GPU, for its driver and its other users: llama.cpp's own default."""
+"""Left free on every GPU for the driver and other programs: llama.cpp's own default."""
 
 
-def place_here(files: ModelFiles, asked: LoadOptions) -> Placement | None:
-    """Choose how to load a pair, with the memory that is free now.
+def choose_placement(files: ModelFiles, requested: LoadOptions) -> Placement | None:
+    """Chooses how to load a pair into the memory that is free now.
 
     Args:
         files: the pair.
-        asked: what the user asked for stays as it is.
+        requested: options given by the user; they are not changed.
 
     Returns:
-        None for a pair so small that there is nothing to choose.
+        None for a small pair, which fits with any options.
 
     Raises:
-        LocalmtpError: it does not fit; says what would.
+        LocalmtpError: it does not fit; the hint names what does.
     """
     weights = weights_on_disk(files)
     if weights.target < _SMALL:
         return None
-    room = room_here()
-    if room.gpu:
+    budget = available_memory()
+    if budget.gpu:
         header = _whole_header(_parts(files.target))
     else:
         header = read_header(files.target, settings_only=True)
@@ -63,44 +63,47 @@ def place_here(files: ModelFiles, asked: LoadOptions) -> Placement | None:
         shape_of(header),
         weights_of(header, weights.target, weights.drafter),
         header.number("context_length") or DEFAULT_CONTEXT,
-        room,
-        asked,
+        budget,
+        requested,
     )
 
 
-def parallel_here(files: ModelFiles, asked: LoadOptions, most: int) -> int:
-    """How many answers can be made at once without giving up context for it.
+def choose_parallel(files: ModelFiles, requested: LoadOptions, most: int) -> int:
+    """Returns the number of sequences that fit without shortening the default context.
 
     Args:
         files: the pair.
-        asked: as `place_here`.
+        requested: see `choose_placement`.
         most: a power of two; halved until it fits.
 
     Raises:
-        LocalmtpError: as `place_here`.
+        LocalmtpError: see `choose_placement`.
     """
-    alone = place_here(files, replace(asked, parallel=1))
+    alone = choose_placement(files, replace(requested, parallel=1))
     while most > 1 and alone is not None:
         with suppress(LocalmtpError):
-            together = place_here(files, replace(asked, parallel=most))
-            if together is None or together.load.context >= min(
-                alone.load.context, DEFAULT_CONTEXT
-            ):
+            together = choose_placement(files, replace(requested, parallel=most))
+            if together is None or together.context >= min(alone.context, DEFAULT_CONTEXT):
                 break
         most //= 2
     return most
 
 
 def weights_on_disk(files: ModelFiles) -> Weights:
-    """The bytes of a pair's files, all parts of the target together."""
+    """Returns the file sizes of a pair, all parts of the target together."""
     drafter = files.drafter.stat().st_size if files.drafter else 0
     return Weights(sum(part.stat().st_size for part in _parts(files.target)), drafter)
 
 
-def memory_of(files: ModelFiles, load: Load) -> dict[str, int]:
-    """What a loaded pair takes, as predicted: bytes of its parts, the program left out."""
+def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:
+    """Estimates the bytes of target, drafter, KV cache and buffers of a loaded pair.
+
+    Args:
+        files: the pair.
+        options: how it was loaded.
+    """
     weights, header = weights_on_disk(files), read_header(files.target, settings_only=True)
-    needed = need(shape_of(header), weights, replace(load, gpu_layers=0))
+    needed = estimate_memory(shape_of(header), weights, replace(options, gpu_layers=None))
     return {
         "target": needed.weights,
         "drafter": needed.drafter,
@@ -109,15 +112,15 @@ def memory_of(files: ModelFiles, load: Load) -> dict[str, int]:
     }
 
 
-def room_here() -> Room:
-    """The memory that a model may take on this machine now."""
+def available_memory() -> MemoryBudget:
+    """Returns the memory that a model may take on this machine now."""
     from localmtp.engine.llama.ggml import devices
 
-    return room_with(machine.memory().usable, devices())
+    return budget_of(main_memory().usable, devices())
 
 
-def room_with(usable: int, devices: Sequence[Device]) -> Room:
-    """The memory that a model may take.
+def budget_of(usable: int, devices: Sequence[Device]) -> MemoryBudget:
+    """Returns the memory that a model may take.
 
     Args:
         usable: bytes of main memory.
@@ -126,33 +129,33 @@ def room_with(usable: int, devices: Sequence[Device]) -> Room:
     free = [max(0, device.free - _GPU_HEADROOM) for device in devices]
     unified = any(device.unified for device in devices)
     remote = sum(size for size, device in zip(free, devices, strict=True) if device.remote)
-    return Room(usable, sum(free), sum(map(bool, free)), unified, remote)
+    return MemoryBudget(usable, sum(free), sum(map(bool, free)), unified, remote)
 
 
-def shortage(name: str, shape: Shape, weights: Weights) -> str:
-    """What memory lacks for a short chat, in words; empty when there is enough.
+def shortage(name: str, shape: ModelShape, weights: Weights) -> str:
+    """Says by how much memory is short for a chat; empty if it suffices.
 
     Args:
         name: of the model.
         shape: of the target.
         weights: of both files.
     """
-    if weights.target < _SMALL or fits(shape, weights, room := room_here()):
+    if weights.target < _SMALL or fits(shape, weights, budget := available_memory()):
         return ""
-    needed = need(shape, weights, Load(LEAST_CONTEXT)).total
+    needed = estimate_memory(shape, weights, LoadOptions(context=MIN_CHAT_CONTEXT)).total
     return (
-        f"{name} needs {needed / 1e9:.1f} GB of memory for {LEAST_CONTEXT} tokens of context, "
-        f"{room.total / 1e9:.1f} GB can be used"
+        f"{name} needs {needed / 1e9:.1f} GB of memory for a context of {MIN_CHAT_CONTEXT}; "
+        f"{budget.total / 1e9:.1f} GB can be used"
     )
 
 
 def _parts(first: Path) -> list[Path]:
-    """All files of a target whose first one is given."""
+    """All files of a target, given its first one."""
     names = (path.name for path in first.parent.iterdir())
     return [first.with_name(name) for name in parts_of(names, first.name)]
 
 
 def _whole_header(parts: Sequence[Path]) -> Header:
-    """The settings of the first part with the tensors of all."""
+    """The settings of the first part with the tensors of all parts."""
     headers = [read_header(part) for part in parts]
     return replace(headers[0], tensors=tuple(chain.from_iterable(h.tensors for h in headers)))

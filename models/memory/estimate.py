@@ -1,9 +1,8 @@
-"""How much memory a pair needs, and where: in main memory and on GPUs.
+"""Estimates of the memory that a pair needs, in main memory and on GPUs.
 
-The figures are those of libllama's buffers; a test holds them against what
-libllama itself reports for every size. Which layer goes where is libllama's rule as well
-(`llama_model::load_tensors`): the input embeddings stay in main memory, the last layers are
-offloaded first, the output matrix before them.
+The figures are those of libllama's buffers; a test compares them with what libllama reports for
+every size. Layers are offloaded by libllama's rule (`llama_model::load_tensors`): input embeddings
+stay in main memory, the last layers are offloaded first, the output matrix before them.
 """
 
 from __future__ import annotations
@@ -12,26 +11,27 @@ import re
 from dataclasses import dataclass, replace
 
 from localmtp.engine.kv_type import KVType
-from localmtp.limits import BATCH_ROWS
+from localmtp.engine.load_options import LoadOptions
+from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
 from localmtp.models.gguf_header import Header
-from localmtp.models.memory.shape import Shape
+from localmtp.models.memory.shape import ModelShape
 
 ACCEPTANCE = 0.65
-"""Of drafts at any position, in between what is published for code and for prose."""
+"""Acceptance rate at any draft position, between the published ones for code and for prose."""
 
-_CELL_BLOCK = 256  # libllama rounds the KV cache's cells up to this
-_MASK = 2  # bytes of an attention mask's element
+_CELL_BLOCK = 256  # libllama rounds the cells of a KV cache up to this
+_MASK = 2  # bytes per element of an attention mask
 _FLOAT = 4
 
 _DRAFTER_BUFFERS = 3 << 20
-"""A drafter has no KV cache of its own; its buffers were 2 MB for every size."""
+"""A drafter has no KV cache of its own; its buffers took 2 MB in every size."""
 
 _OUTPUTS = 17 << 20
-"""Logits of a sequence's longest draft, with a vocabulary of 262,144; those of the first are among
-the buffers' error."""
+"""Logits of the longest draft of a sequence, for a vocabulary of 262,144. Those of the first
+sequence are within the error of the buffers."""
 
 _PROGRAM = 200 << 20
-"""Interpreter, libraries and the vocabulary's tables, measured with a vocabulary of 262,144."""
+"""Interpreter, libraries and vocabulary tables, measured for a vocabulary of 262,144."""
 
 _EMBEDDING = "token_embd.weight"
 _BLOCK = re.compile(r"blk\.(\d{1,4})\.")
@@ -39,35 +39,35 @@ _BLOCK = re.compile(r"blk\.(\d{1,4})\.")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the files of a pair hold, in bytes."""
+    """Sizes of the weights of a pair, in bytes."""
 
     target: int
     drafter: int = 0
-    """0 without one."""
+    """0 without a drafter."""
     layers: tuple[int, ...] = ()
-    """Of every layer of the target; empty where that is not known."""
+    """By layer of the target; empty if unknown."""
     embedding: int = 0
-    """Of the target's token embeddings; a GPU with the last layers holds them once more, as the
+    """Token embeddings of the target. A GPU with the last layers has a second copy of them, as the
     output matrix."""
 
     @property
     def all_layers(self) -> int:
-        """What libllama counts as all: the layers, and the output as one more."""
+        """Number of layers as libllama counts them: the output is one more."""
         return len(self.layers) + 1
 
     def spread_over(self, layers: int) -> Weights:
-        """The same with about as much in every layer, where they are not known."""
+        """Returns the same weights divided evenly among layers, unless they are known."""
         known = self.layers or (self.target // layers,) * layers
         return replace(self, layers=known)
 
 
 def weights_of(header: Header, target: int, drafter: int) -> Weights:
-    """The weights of a pair.
+    """Returns the weights of a pair.
 
     Args:
-        header: of the target; one read for its settings only does not tell the layers.
-        target: bytes of the target's file.
-        drafter: bytes of the drafter's file; 0 without one.
+        header: of the target; without tensor table the layers are unknown.
+        target: size of the target's files in bytes.
+        drafter: size of the drafter's file in bytes; 0 without one.
     """
     if not header.tensors:
         return Weights(target, drafter)
@@ -83,21 +83,7 @@ def weights_of(header: Header, target: int, drafter: int) -> Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """How a pair is put on a machine."""
-
-    context: int
-    kv_type: KVType = KVType.F16
-    batch: int = BATCH_ROWS
-    """Rows of the largest prompt batch."""
-    gpu_layers: int = 0
-    """As libllama counts them: the output is one more."""
-    parallel: int = 1
-    """Sequences that are decoded together, each with the whole context."""
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
+class MemoryEstimate:
     """Memory of a loaded pair, in bytes."""
 
     weights: int
@@ -105,58 +91,68 @@ class Need:
     buffers: int
     """Working memory of a pass; main memory and every GPU in use have their own."""
     drafter: int
-    """Its weights and buffers; 0 without one."""
+    """Weights and buffers of the drafter; 0 without one."""
     gpu: int = 0
-    """What lies on GPUs, with the buffers of one; 0 without."""
+    """Memory on GPUs, with the buffers of one; 0 without any."""
     main: int = 0
-    """What lies in main memory, the program included."""
+    """Main memory, the program included."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Main and GPU memory."""
         return self.main + self.gpu
 
 
-def need(shape: Shape, weights: Weights, load: Load) -> Need:
-    """Predict the memory of a pair.
+def estimate_memory(
+    shape: ModelShape, weights: Weights, options: LoadOptions | None = None
+) -> MemoryEstimate:
+    """Estimates the memory of a pair.
 
     Args:
         shape: of the target.
-        weights: of both files; their layers must be known to put some on a GPU.
-        load: context, cache, batch and layers on GPUs.
+        weights: of both files; with their layers, if some are offloaded.
+        options: a field that is None has its default, and no layer is offloaded.
     """
-    cells = _rounded(load.context * load.parallel)
-    batch = min(load.batch, cells)
-    window_cells = min(cells, _rounded(shape.window * load.parallel + batch))
-    # Besides the layers' intermediates: an attention mask for either kind of layer.
+    options = options or LoadOptions()
+    cells = _rounded((options.context or DEFAULT_CONTEXT) * options.parallel)
+    batch = min(options.batch or BATCH_ROWS, cells)
+    window_cells = min(cells, _rounded(shape.window * options.parallel + batch))
+    # Besides the intermediates of the layers: an attention mask for either kind of layer.
     buffers = batch * (_FLOAT * shape.scratch + _MASK * (cells + window_cells))
-    buffers += _OUTPUTS * (load.parallel - 1)
+    buffers += _OUTPUTS * (options.parallel - 1)
     drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
-    first = max(0, weights.all_layers - load.gpu_layers)
+    element = (options.kv_type or KVType.F16).bytes_per_element
 
     def cache(layer: int) -> int:
+        """Bytes of the KV cache from this layer on."""
         full = shape.full_width * cells * sum(i >= layer for i in shape.full_layers)
         slid = shape.sliding_width * window_cells * sum(i >= layer for i in shape.sliding_layers)
-        return int(load.kv_type.bytes_per_element * (full + slid))
+        return int(element * (full + slid))
 
     kv_cache, main = cache(0), weights.target + buffers + _PROGRAM
-    if not load.gpu_layers:
+    if not options.gpu_layers:
         main += kv_cache + drafter
-        return Need(weights.target, kv_cache, buffers, drafter, 0, main)
+        return MemoryEstimate(weights.target, kv_cache, buffers, drafter, 0, main)
+    first = max(0, weights.all_layers - options.gpu_layers)
     offloaded, on_gpu = sum(weights.layers[first:]), cache(first)
     gpu = offloaded + weights.embedding + on_gpu + buffers + drafter
     main += kv_cache - on_gpu - offloaded
-    return Need(weights.target, kv_cache, buffers, drafter, gpu, main)
+    return MemoryEstimate(weights.target, kv_cache, buffers, drafter, gpu, main)
 
 
-def tokens_per_second(shape: Shape, weights: Weights, bandwidth: float, n_draft: int = 0) -> float:
-    """The rate of decoding if reading weights from memory were all that takes time: a bound.
+def decode_rate_bound(
+    shape: ModelShape, weights: Weights, bandwidth: float, n_draft: int = 0
+) -> float:
+    """Bounds the decode rate by the time that reading the weights takes.
 
     Args:
         shape: of the target.
         weights: of both files.
         bandwidth: bytes per second.
-        n_draft: tokens drafted for each pass, `ACCEPTANCE` of them accepted at every position.
+        n_draft: tokens drafted per pass; `ACCEPTANCE` of them are accepted at every position.
+
+    Returns:
+        Tokens per second.
     """
     read = weights.target * min(1.0, shape.read + n_draft * shape.read_more)
     tokens = sum(ACCEPTANCE**position for position in range(n_draft + 1))

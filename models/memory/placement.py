@@ -1,59 +1,56 @@
-"""Choosing how a pair is put on a machine: context, KV cache, batches, layers on GPUs.
+"""Choosing context, KV cache type, batch and offloaded layers for the memory that there is.
 
-Arithmetic alone: the machine is described by a `Room`. What is not asked for is given up in the
-order in which it is missed least: large prompt batches, a KV cache of 16 bits, a long context,
-layers on the GPU. The drafter is never given up.
+Pure arithmetic: the machine is described by a `MemoryBudget`. Where memory is short, savings are
+made in the order in which they hurt least: smaller prefill batches, an 8-bit KV cache, a shorter
+context, fewer layers on the GPU. The drafter is never dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from localmtp.engine.kv_type import KVType
+from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
-from localmtp.models.memory.estimate import Load, Need, Weights, need
-from localmtp.models.memory.shape import Shape
+from localmtp.models.memory.estimate import MemoryEstimate, Weights, estimate_memory
+from localmtp.models.memory.shape import ModelShape
 
-if TYPE_CHECKING:
-    from localmtp.engine.pair import LoadOptions
+MIN_CHAT_CONTEXT = 4096
+"""Context of a chat of some length, in tokens; a model that only fits with less does not fit."""
 
-LEAST_CONTEXT = 4096
-"""A chat of some length; with less room than this a model is not worth having."""
+_LONG_CONTEXT = 32768
+"""Chosen instead of the default where its KV cache takes at most a tenth of the memory."""
 
-_GENEROUS_CONTEXT = 32768
-"""Taken without being asked for where a tenth of the memory holds it."""
-
-_GENEROUS_SHARE = 10
-_SMALLEST_CONTEXT = 2048
+_LONG_CONTEXT_SHARE = 10
+_MIN_CONTEXT = 2048
 _SMALL_BATCH = 128
-"""A quarter of the working memory; prompts are read somewhat slower."""
+"""Takes a quarter of the working memory; prefill is somewhat slower."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """Memory that a pair may take, in bytes, headroom already left."""
+class MemoryBudget:
+    """Memory that a pair may take, in bytes, without the headroom."""
 
     main: int
     gpu: int = 0
     """Of all GPUs together."""
     gpus: int = 0
     unified: bool = False
-    """The GPU's memory is main memory."""
+    """GPU memory is main memory."""
     remote: int = 0
-    """Of `gpu`, what lies on other machines."""
+    """Part of `gpu` that is on other machines."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Main and GPU memory."""
         return self.main + (self.remote if self.unified else self.gpu)
 
-    def holds(self, needed: Need) -> bool:
-        """Whether a pair fits, each part in its place."""
+    def holds(self, needed: MemoryEstimate) -> bool:
+        """Reports whether both the GPU part and the main part fit."""
         on_gpus = needed.gpu + max(0, self.gpus - 1) * needed.buffers if needed.gpu else 0
-        # What is offloaded is shared out by free memory.
+        # libllama divides offloaded layers among devices by their free memory.
         away = needed.gpu * self.remote // self.gpu if self.gpu else 0
         in_main = needed.total - away if self.unified else needed.main
         return on_gpus <= self.gpu and in_main <= self.main
@@ -61,159 +58,182 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How a pair is put on a machine, and why."""
+    """How a pair is loaded, and why."""
 
-    load: Load
-    words: str
-    """One line for people; empty where there was nothing to choose."""
+    options: LoadOptions
+    """The requested options with everything chosen."""
+    summary: str
+    """One human-readable line."""
+
+    @property
+    def context(self) -> int:
+        """Context of a sequence in tokens."""
+        return self.options.context or 0
 
 
 def place(
-    name: str, shape: Shape, weights: Weights, limit: int, room: Room, asked: LoadOptions
+    name: str,
+    shape: ModelShape,
+    weights: Weights,
+    limit: int,
+    budget: MemoryBudget,
+    requested: LoadOptions,
 ) -> Placement:
-    """Choose how to load a pair.
+    """Chooses how to load a pair.
 
     Args:
-        name: of the model.
+        name: of the model, for messages.
         shape: of the target.
         weights: of both files; with their layers, if there are GPUs.
-        limit: the model's own context.
-        room: what there is.
-        asked: what the user asked for stays as it is.
+        limit: the model's own context in tokens.
+        budget: memory of the machine.
+        requested: options given by the user; they are not changed.
 
     Raises:
-        LocalmtpError: it does not fit; says what would.
+        LocalmtpError: it does not fit; the hint names what does.
     """
-    preferred = _Choice(shape, weights, limit, room, asked)
-    first = next(preferred.loads())
-    load = preferred.fitting()
-    if load is None:
+    search = _Search(shape, weights, limit, budget, requested)
+    preferred = next(search.candidates())
+    chosen = search.first_that_fits()
+    if chosen is None:
+        needed = estimate_memory(shape, weights, preferred).total
         raise LocalmtpError(
-            f"{name} needs {_gb(need(shape, weights, first).total)} with a context of "
-            f"{first.context}; {_gb(room.total)} can be used",
-            hint=_what_fits(preferred),
+            f"{name} needs {_gb(needed)} with a context of {preferred.context}; "
+            f"{_gb(budget.total)} can be used",
+            hint=_what_fits(search),
         )
-    return Placement(load, _words(preferred, first, load))
+    return Placement(chosen, _summary(search, preferred, chosen))
 
 
-def fits(shape: Shape, weights: Weights, room: Room, context: int = LEAST_CONTEXT) -> bool:
-    """Whether a pair fits with some context, on GPUs, in main memory, or divided between them."""
+def fits(
+    shape: ModelShape, weights: Weights, budget: MemoryBudget, context: int = MIN_CHAT_CONTEXT
+) -> bool:
+    """Reports whether a pair fits with a context, on GPUs, in main memory, or divided."""
     weights = weights.spread_over(shape.layers)
     return any(
-        room.holds(need(shape, weights, Load(context, gpu_layers=layers)))
-        for layers in (range(weights.all_layers, -1, -1) if room.gpu else (0,))
+        budget.holds(
+            estimate_memory(shape, weights, LoadOptions(context=context, gpu_layers=layers))
+        )
+        for layers in (range(weights.all_layers, -1, -1) if budget.gpu else (0,))
     )
 
 
-def largest_context(shape: Shape, weights: Weights, limit: int, room: Room) -> int:
-    """The largest context that fits: a power of two or `limit`; 0 for none.
+def largest_context(shape: ModelShape, weights: Weights, limit: int, budget: MemoryBudget) -> int:
+    """Returns the largest context that fits, in tokens: a power of two or `limit`; 0 for none.
 
     Args:
         shape: of the target.
         weights: of both files.
-        limit: the model's own context.
-        room: what there is.
+        limit: the model's own context in tokens.
+        budget: memory of the machine.
     """
-    least = _SMALLEST_CONTEXT.bit_length() - 1
+    least = _MIN_CONTEXT.bit_length() - 1
     powers = (1 << n for n in range(limit.bit_length(), least - 1, -1))
     sizes = [limit, *(size for size in powers if size < limit)]
-    return next((size for size in sizes if fits(shape, weights, room, size)), 0)
+    return next((size for size in sizes if fits(shape, weights, budget, size)), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    shape: Shape
+class _Search:
+    shape: ModelShape
     weights: Weights
     limit: int
-    room: Room
-    asked: LoadOptions
+    budget: MemoryBudget
+    requested: LoadOptions
 
-    def fitting(self) -> Load | None:
-        """The first load that fits."""
-        generous = self._generous()
-        return next((load for load in (*generous, *self.loads()) if self._holds(load)), None)
+    def first_that_fits(self) -> LoadOptions | None:
+        """Returns the best options that fit."""
+        tried = (*self._longer_contexts(), *self.candidates())
+        return next((options for options in tried if self._holds(options)), None)
 
-    def loads(self) -> Iterator[Load]:
-        """All that may be tried, best first."""
-        if self.asked.gpu_layers is not None:
-            yield from self._ladder(self.asked.gpu_layers, _SMALLEST_CONTEXT)
+    def candidates(self) -> Iterator[LoadOptions]:
+        """Yields all options that may be tried, best first."""
+        if self.requested.gpu_layers is not None:
+            yield from self._ladder(self.requested.gpu_layers, _MIN_CONTEXT)
             return
-        if self.room.gpu:
-            yield from self._ladder(self.weights.all_layers, LEAST_CONTEXT)
+        if self.budget.gpu:
+            yield from self._ladder(self.weights.all_layers, MIN_CHAT_CONTEXT)
             for layers in range(self.weights.all_layers - 1, 0, -1):
-                yield next(self._ladder(layers, LEAST_CONTEXT))
-        yield from self._ladder(0, _SMALLEST_CONTEXT)
+                yield next(self._ladder(layers, MIN_CHAT_CONTEXT))
+        yield from self._ladder(0, _MIN_CONTEXT)
 
-    def _ladder(self, layers: int, least: int) -> Iterator[Load]:
-        """Less and less memory for the same layers on GPUs."""
-        asked, context = self.asked, min(DEFAULT_CONTEXT, self.limit)
-        contexts = [asked.context] if asked.context else [context]
-        while not asked.context and contexts[-1] // 2 >= least:
+    def _ladder(self, layers: int, least: int) -> Iterator[LoadOptions]:
+        """Yields options that need less and less memory, with the same layers on GPUs."""
+        requested, context = self.requested, min(DEFAULT_CONTEXT, self.limit)
+        contexts = [requested.context] if requested.context else [context]
+        while not requested.context and contexts[-1] // 2 >= least:
             contexts.append(contexts[-1] // 2)
         for context in contexts:
-            for kv_type in (asked.kv_type,) if asked.kv_type else tuple(KVType):
-                for batch in (asked.batch,) if asked.batch else (BATCH_ROWS, _SMALL_BATCH):
-                    yield Load(context, kv_type, batch, layers, asked.parallel)
+            for kv_type in (requested.kv_type,) if requested.kv_type else tuple(KVType):
+                for batch in (requested.batch,) if requested.batch else (BATCH_ROWS, _SMALL_BATCH):
+                    yield replace(
+                        requested, context=context, kv_type=kv_type, batch=batch, gpu_layers=layers
+                    )
 
-    def _generous(self) -> Iterator[Load]:
-        """Longer contexts than the default, where they cost little."""
-        if self.asked.context or self.limit <= DEFAULT_CONTEXT:
+    def _longer_contexts(self) -> Iterator[LoadOptions]:
+        """Yields longer contexts than the default that take a small share of the memory."""
+        if self.requested.context or self.limit <= DEFAULT_CONTEXT:
             return
-        best = next(self.loads())
-        for context in (_GENEROUS_CONTEXT, _GENEROUS_CONTEXT // 2):
-            load = replace(best, context=min(context, self.limit))
-            room = self.room.gpu if best.gpu_layers else self.room.main
-            if need(self.shape, self.weights, load).kv_cache * _GENEROUS_SHARE <= room:
-                yield load
+        best = next(self.candidates())
+        for context in (_LONG_CONTEXT, _LONG_CONTEXT // 2):
+            options = replace(best, context=min(context, self.limit))
+            memory = self.budget.gpu if best.gpu_layers else self.budget.main
+            if self._need(options).kv_cache * _LONG_CONTEXT_SHARE <= memory:
+                yield options
 
-    def _holds(self, load: Load) -> bool:
-        return self.room.holds(need(self.shape, self.weights, load))
+    def _need(self, options: LoadOptions) -> MemoryEstimate:
+        return estimate_memory(self.shape, self.weights, options)
+
+    def _holds(self, options: LoadOptions) -> bool:
+        return self.budget.holds(self._need(options))
 
 
-def _what_fits(failed: _Choice) -> str:
-    asked = failed.asked
-    free = replace(asked, context=None, kv_type=None, batch=None, gpu_layers=None)
-    load = replace(failed, asked=free).fitting()
-    if load and asked == replace(free, context=asked.context):
-        largest = largest_context(failed.shape, failed.weights, failed.limit, failed.room)
-        return f"this fits: --ctx {max(load.context, largest)}"
-    if load:
-        return f"this fits: {_flags(load, asked)}"
-    alone = replace(failed, asked=free, weights=replace(failed.weights, drafter=0)).fitting()
-    if alone and failed.weights.drafter:
-        return f"it fits without its drafter: --drafter none --ctx {alone.context}"
+def _what_fits(failed: _Search) -> str:
+    requested = failed.requested
+    free = replace(requested, context=None, kv_type=None, batch=None, gpu_layers=None)
+    instead = replace(failed, requested=free).first_that_fits()
+    if instead and requested == replace(free, context=requested.context):
+        largest = largest_context(failed.shape, failed.weights, failed.limit, failed.budget)
+        return f"this fits: --ctx {max(instead.context or 0, largest)}"
+    if instead:
+        return f"this fits: {_flags(instead, requested)}"
+    alone = replace(failed, requested=free, weights=replace(failed.weights, drafter=0))
+    without = alone.first_that_fits()
+    if without and failed.weights.drafter:
+        return f"it fits without its drafter: --drafter none --ctx {without.context}"
     return "`localmtp doctor` shows which models fit"
 
 
-def _flags(load: Load, asked: LoadOptions) -> str:
-    """What to write in place of what was asked for."""
-    flags = [f"--ctx {load.context}"]
-    if asked.kv_type:
-        flags.append(f"--kv-type {load.kv_type}")
-    if asked.batch:
-        flags.append(f"--batch {load.batch}")
-    if asked.gpu_layers is not None:
-        flags.append(f"--gpu-layers {load.gpu_layers}")
+def _flags(fitting: LoadOptions, requested: LoadOptions) -> str:
+    """The flags to write instead of the requested ones."""
+    flags = [f"--ctx {fitting.context}"]
+    if requested.kv_type:
+        flags.append(f"--kv-type {fitting.kv_type}")
+    if requested.batch:
+        flags.append(f"--batch {fitting.batch}")
+    if requested.gpu_layers is not None:
+        flags.append(f"--gpu-layers {fitting.gpu_layers}")
     return " ".join(flags)
 
 
-def _words(choice: _Choice, first: Load, load: Load) -> str:
-    weights, room = choice.weights, choice.room
-    needed = need(choice.shape, weights, load)
-    several = f" for each of {load.parallel} answers" if load.parallel > 1 else ""
+def _summary(search: _Search, preferred: LoadOptions, chosen: LoadOptions) -> str:
+    weights, budget = search.weights, search.budget
+    needed = estimate_memory(search.shape, weights, chosen)
+    each = f" for each of {chosen.parallel} answers" if chosen.parallel > 1 else ""
     parts = [
-        f"context {load.context}{several}",
-        f"{load.kv_type} KV cache",
-        f"batches of {load.batch}",
+        f"context {chosen.context}{each}",
+        f"{chosen.kv_type} KV cache",
+        f"batches of {chosen.batch}",
     ]
-    if room.gpu:
-        layers = min(load.gpu_layers, weights.all_layers)
+    if budget.gpu:
+        layers = min(chosen.gpu_layers or 0, weights.all_layers)
         parts.append(f"{layers} of {weights.all_layers} layers on the GPU")
-    words = f"{', '.join(parts)}: {_gb(needed.total)} of {_gb(room.total)}"
-    if load == replace(first, context=load.context) and (load.context >= first.context):
-        return words
-    better = need(choice.shape, weights, first).total
-    return f"{words}; context {first.context} without savings would take {_gb(better)}"
+    line = f"{', '.join(parts)}: {_gb(needed.total)} of {_gb(budget.total)}"
+    longer = (chosen.context or 0) >= (preferred.context or 0)
+    if longer and chosen == replace(preferred, context=chosen.context):
+        return line
+    better = estimate_memory(search.shape, weights, preferred).total
+    return f"{line}; context {preferred.context} without savings would take {_gb(better)}"
 
 
 def _gb(nbytes: int) -> str:

@@ -1,4 +1,4 @@
-"""The part of a model's configuration that decides about its KV cache and its speed."""
+"""Dimensions of a model that decide the size of its KV cache and the speed of a pass."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from localmtp.models.gguf_header import Header
 _PER_LAYER_EMBEDDING = "per_layer_token_embd"
 _EXPERTS = "_exps."
 
+_FULL_HEAD, _SLIDING_HEAD = 512, 256
+"""Head dimensions of full and sliding layers, the same in every size of Gemma 4."""
+
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What a target keeps per token, and reads per token.
+class ModelShape:
+    """Dimensions of a target.
 
-    Widths are elements of keys and values together, for one layer and one token.
+    Widths are elements of keys and values together, per layer and token.
     """
 
     layers: int
     full_layers: tuple[int, ...]
-    """Which layers have a KV cache that grows with the context, from 0."""
+    """Indices of the layers with a KV cache for the whole context."""
     full_width: int
     sliding_layers: tuple[int, ...]
-    """Which layers have a KV cache of the window only; the others share one."""
+    """Indices of the layers with a KV cache for the window; all others reuse one of these."""
     sliding_width: int
     window: int
-    """Tokens that a sliding layer sees."""
+    """Sliding window in tokens."""
     scratch: int
-    """Floats of working memory for each token of a prompt batch."""
+    """Floats of working memory per row of a batch."""
     read: float
-    """Share of the file's weights that a pass with one token reads."""
+    """Share of the weights read by a pass of one token."""
     read_more: float
-    """Share that every further token of a pass adds: the experts chosen for it."""
+    """Share added by each further token of a pass: the experts routed to for it."""
 
 
-def shape_of(header: Header) -> Shape:
-    """The shape of a target, from its GGUF header.
+def shape_of(header: Header) -> ModelShape:
+    """Derives the shape of a target from its GGUF header.
 
-    Gemma 4's last `shared_kv_layers` layers reuse the KV cache of earlier ones. Without the
-    tensor table (a header read for its settings only) every token reads everything.
+    The last `shared_kv_layers` layers of Gemma 4 reuse the KV cache of earlier ones. Without
+    tensor table (a header read with `settings_only`), each token counts as reading all weights.
     """
     layers = header.number("block_count")
     pattern = header.setting("attention.sliding_window_pattern")
@@ -49,7 +52,7 @@ def shape_of(header: Header) -> Shape:
     own = range(min(len(sliding), len(heads), layers - header.number("attention.shared_kv_layers")))
     full = tuple(i for i in own if not sliding[i])
     slid = tuple(i for i in own if sliding[i])
-    return Shape(
+    return ModelShape(
         layers=layers,
         full_layers=full,
         full_width=int(heads[full[0]]) * _key_and_value(header, "") if full else 0,
@@ -63,12 +66,12 @@ def shape_of(header: Header) -> Shape:
             header.number("expert_used_count") * header.number("expert_feed_forward_length"),
         ),
         read=_share_read(header),
-        read_more=_share_of_chosen_experts(header),
+        read_more=_share_of_routed_experts(header),
     )
 
 
-def shape_from(settings: Mapping[str, float]) -> Shape:
-    """The shape of a target, from the registry.
+def shape_from_registry(settings: Mapping[str, float]) -> ModelShape:
+    """Derives the shape of a target from its `shape` table in the registry.
 
     Raises:
         KeyError: a setting is missing.
@@ -76,13 +79,12 @@ def shape_from(settings: Mapping[str, float]) -> Shape:
     layers, period = int(settings["layers"]), int(settings["period"])
     own = range(layers - int(settings["shared"]))
     full = tuple(i for i in own if (i + 1) % period == 0)
-    return Shape(
+    return ModelShape(
         layers=layers,
         full_layers=full,
-        # Every size: 512 elements per head in full layers, 256 in sliding ones.
-        full_width=int(settings["full_kv_heads"]) * 2 * 512,
+        full_width=int(settings["full_kv_heads"]) * 2 * _FULL_HEAD,
         sliding_layers=tuple(i for i in own if i not in full),
-        sliding_width=int(settings["kv_heads"]) * 2 * 256,
+        sliding_width=int(settings["kv_heads"]) * 2 * _SLIDING_HEAD,
         window=int(settings["window"]),
         scratch=_scratch(
             int(settings["embedding"]),
@@ -106,16 +108,16 @@ def _key_and_value(header: Header, suffix: str) -> int:
 
 
 def _share_read(header: Header) -> float:
-    """A token looks up one row of the per-layer embeddings and reads the experts chosen for it."""
+    """A token reads one row of the per-layer embeddings, and the experts routed to."""
     looked_up = sum(t.nbytes for t in header.tensors if t.name.startswith(_PER_LAYER_EMBEDDING))
     total = sum(t.nbytes for t in header.tensors) or 1
-    return 1 - (looked_up + _expert_bytes(header)) / total + _share_of_chosen_experts(header)
+    return 1 - (looked_up + _expert_bytes(header)) / total + _share_of_routed_experts(header)
 
 
-def _share_of_chosen_experts(header: Header) -> float:
+def _share_of_routed_experts(header: Header) -> float:
     total = sum(t.nbytes for t in header.tensors) or 1
-    chosen = header.number("expert_used_count") / max(1, header.number("expert_count"))
-    return chosen * _expert_bytes(header) / total
+    routed = header.number("expert_used_count") / max(1, header.number("expert_count"))
+    return routed * _expert_bytes(header) / total
 
 
 def _expert_bytes(header: Header) -> int:

@@ -1,21 +1,22 @@
-"""The model that is meant when none is named."""
+"""The model to run where none is named."""
 
 from __future__ import annotations
 
 import tomllib
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.memory.available import room_here
+from localmtp.models.embedded import NANO
+from localmtp.models.memory.available import available_memory
 from localmtp.paths import config_file
 
 
 def default_model() -> str:
-    """The configured model, else the largest one here that fits this machine, else `nano`.
+    """Returns the configured model, else the largest installed one that fits, else `nano`.
 
     Raises:
         LocalmtpError: the configuration cannot be read.
     """
-    return _configured() or _largest_that_fits() or "nano"
+    return _configured() or _largest_that_fits() or NANO
 
 
 def _configured() -> str:
@@ -29,10 +30,10 @@ def _configured() -> str:
 
 
 def _largest_that_fits() -> str:
-    from localmtp.models.store.installed import installed
+    from localmtp.models.store.installed import installed_models
 
-    here = sorted(installed(), key=lambda model: model.weights, reverse=True)
-    if not here:
+    models = sorted(installed_models(), key=lambda model: model.weights, reverse=True)
+    if not models:
         return ""
-    room = room_here()
-    return next((model.name for model in here if model.fits(room)), "")
+    budget = available_memory()
+    return next((model.name for model in models if model.fits(budget)), "")

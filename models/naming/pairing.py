@@ -1,4 +1,4 @@
-"""Which drafter belongs to which target, by what the files say of themselves."""
+"""Pairing targets and drafters by what their GGUF headers and names say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINEAGE_KEYS = re.compile(
 
 
 def names_a_drafter(path: str) -> bool:
-    """Whether a file's name or folder is one that drafters are published under.
+    """Reports whether a file has a name, or a folder, that drafters are published under.
 
     Seen on the hub: `mtp-NAME.gguf`, `NAME-MTP.gguf`, `MTP/NAME.gguf`, `NAME-assistant.gguf`.
     """
@@ -31,30 +31,30 @@ def names_a_drafter(path: str) -> bool:
     )
 
 
-def says_qat(text: str) -> bool:
-    """Whether a name speaks of quantization-aware training."""
+def mentions_qat(text: str) -> bool:
+    """Reports whether a name mentions quantization-aware training."""
     return _QAT_NAME.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """A GGUF file by what it and its place say of it."""
+class DescribedFile:
+    """A GGUF file with its header and origin."""
 
     name: str
-    """As shown to people."""
+    """Display name."""
     header: Header
-    place: str = ""
-    """Its repository, where that tells something."""
+    repository: str = ""
+    """Repository on the hub; empty if unknown."""
 
     @property
     def qat(self) -> bool:
-        """Whether it is of quantization-aware training, as far as it tells."""
-        said = (str(v) for key, v in self.header.values.items() if _LINEAGE_KEYS.fullmatch(key))
-        return any(says_qat(text) for text in (self.name, self.place, *said))
+        """Whether names or metadata mention quantization-aware training."""
+        lineage = (str(v) for key, v in self.header.values.items() if _LINEAGE_KEYS.fullmatch(key))
+        return any(mentions_qat(text) for text in (self.name, self.repository, *lineage))
 
     @property
     def traits(self) -> Traits:
-        """What decides about pairing."""
+        """Traits that decide about pairing."""
         header = self.header
         pattern = header.setting("attention.sliding_window_pattern")
         return Traits(
@@ -67,8 +67,8 @@ class Described:
         )
 
 
-def agreement(target: Described, drafter: Described) -> str:
-    """What makes two files a pair, in words."""
+def agreement(target: DescribedFile, drafter: DescribedFile) -> str:
+    """Returns the reasons why two files are a pair, human-readable."""
     lineage = {(True, True): "both QAT", (False, False): "neither is QAT"}
     return (
         f"made for embedding length {target.header.number('embedding_length')}, "
@@ -77,10 +77,10 @@ def agreement(target: Described, drafter: Described) -> str:
     )
 
 
-def lineage_warnings(target: Described, drafter: Described) -> tuple[str, ...]:
-    """One line when quantization-aware training is on one side only.
+def lineage_warnings(target: DescribedFile, drafter: DescribedFile) -> tuple[str, ...]:
+    """Returns a warning if quantization-aware training is on one side only.
 
-    Such a pair loads and drafts; on 31B its acceptance was seen to fall from 0.57 to 0.34.
+    Such a pair works, but acceptance falls: on 31B from 0.57 to 0.34.
     """
     if target.qat == drafter.qat:
         return ()
@@ -89,39 +89,40 @@ def lineage_warnings(target: Described, drafter: Described) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[File]):
-    """The drafter chosen for a target, or why there is none."""
+class DrafterChoice(Generic[File]):
+    """The drafter chosen for a target, or the reason why there is none."""
 
     file: File | None
     why_not: str = ""
+    """Empty if there is one."""
     why: str = ""
-    """What makes it the target's."""
+    """Reasons why it belongs to the target; see `agreement`."""
     warnings: tuple[str, ...] = ()
 
 
 def best_drafter(
-    target: Described,
-    candidates: Iterable[tuple[File, Callable[[], Described]]],
+    target: DescribedFile,
+    candidates: Iterable[tuple[File, Callable[[], DescribedFile]]],
     otherwise: str,
-) -> Found[File]:
-    """The first candidate that fits the target and is of its lineage, else the first that fits.
+) -> DrafterChoice[File]:
+    """Chooses the first candidate that matches the target, preferably of the same lineage.
 
     Args:
-        target: to be paired.
-        candidates: files, likely ones first, each with what reads its header.
-        otherwise: why there is none if there are no candidates.
+        target: the target.
+        candidates: files in order of preference, each with a function that reads its header.
+        otherwise: reason to give if there are no candidates.
     """
-    why, mixed = otherwise, None
+    why_not, mixed = otherwise, None
     for file, describe in candidates:
         try:
             drafter = describe()
             check_pair(target.traits, drafter.traits)
         except LocalmtpError as fault:
-            why = fault.message
+            why_not = fault.message
             continue
         warnings = lineage_warnings(target, drafter)
-        found = Found(file, "", agreement(target, drafter), warnings)
+        choice = DrafterChoice(file, "", agreement(target, drafter), warnings)
         if not warnings:
-            return found
-        mixed = mixed or found
-    return mixed or Found(None, why)
+            return choice
+        mixed = mixed or choice
+    return mixed or DrafterChoice(None, why_not)

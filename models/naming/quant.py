@@ -1,4 +1,4 @@
-"""Choosing among the files of a repository by what their names say."""
+"""Choosing among the files of a repository by their names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from localmtp.models.naming.pairing import names_a_drafter, says_qat
+from localmtp.models.naming.pairing import mentions_qat, names_a_drafter
 
 _LABEL = re.compile(
     r"(?<![a-z0-9])((?:UD-)?(?:I?Q\d_[A-Z0-9]+(?:_[A-Z]+)?|TQ\d_\d|MXFP4(?:_MOE)?|BF16|F16|F32))"
@@ -16,19 +16,19 @@ _LABEL = re.compile(
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _NOT_A_TARGET = re.compile(r"mmproj|imatrix|dflash", re.IGNORECASE)
 
-# Good answers for their size, first.
+# Best quality for the size first.
 _PREFERRED = ("Q4_K_M", "UD-Q4_K_XL", "Q4_0", "Q5_K_M", "Q6_K", "Q8_0")
 _PREFERRED_QAT = ("Q4_0", "UD-Q4_K_XL", "Q4_K_M")
 
 
 def quant_label(name: str) -> str:
-    """The quantization that a file's name states, such as `Q4_K_M`; empty when it states none."""
+    """Returns the quantization type in a file name, such as `Q4_K_M`; empty if there is none."""
     labels = _LABEL.findall(name.rpartition("/")[2])
     return str(labels[-1]).upper() if labels else ""
 
 
 def target_names(names: Iterable[str]) -> list[str]:
-    """The files that can be targets; of one in several parts, the first."""
+    """Returns the files that may be targets; of one in several parts, the first part."""
     return [
         name
         for name in names
@@ -39,12 +39,12 @@ def target_names(names: Iterable[str]) -> list[str]:
 
 
 def pick_target(names: Sequence[str], pattern: str, label: str) -> str | None:
-    """The file that a pattern or a quantization asks for.
+    """Returns the file that matches a pattern, else a quantization type; None if there is none.
 
     Args:
         names: files of a repository.
-        pattern: as in the registry; empty for none.
-        label: a quantization in any case; empty for the best one for most people.
+        pattern: glob pattern of the registry; empty for none.
+        label: quantization type in any case; empty for the best general-purpose one.
     """
     for name in names:
         if pattern and fnmatchcase(name, pattern):
@@ -52,7 +52,7 @@ def pick_target(names: Sequence[str], pattern: str, label: str) -> str | None:
     by_label = {quant_label(name): name for name in reversed(target_names(names))}
     if label:
         return by_label.get(label.upper())
-    qat = any(says_qat(name) for name in by_label.values())
+    qat = any(mentions_qat(name) for name in by_label.values())
     preferred = _PREFERRED_QAT if qat else _PREFERRED
     return next(
         (by_label[p] for p in preferred if p in by_label), next(iter(by_label.values()), None)
@@ -60,10 +60,10 @@ def pick_target(names: Sequence[str], pattern: str, label: str) -> str | None:
 
 
 def drafter_names(names: Iterable[str], pattern: str, label: str) -> list[str]:
-    """Files that may be the drafter of a target, likely ones first.
+    """Returns the files that may be the drafter of a target, likely ones first.
 
-    A pattern of the registry comes first, then a file in the root folder (which llama.cpp
-    finds by itself), the target's own quantization, and the name.
+    A match of the registry's pattern comes first, then files in the root folder (where llama.cpp
+    looks), then the target's own quantization type, then the order of names.
     """
 
     def unlikelihood(name: str) -> tuple[bool, bool, bool, str]:
@@ -78,7 +78,7 @@ def drafter_names(names: Iterable[str], pattern: str, label: str) -> list[str]:
 
 
 def parts_of(names: Iterable[str], first: str) -> list[str]:
-    """All the files of a model whose first one is given, in order."""
+    """Returns all files of a model in order, given its first one."""
     if not _part_number(first):
         return [first]
     stem = _PART.sub("", first)
@@ -86,7 +86,7 @@ def parts_of(names: Iterable[str], first: str) -> list[str]:
 
 
 def n_parts(name: str) -> int:
-    """How many files the model has that this is a part of."""
+    """Returns the number of files of the model that a file belongs to."""
     match = _PART.search(name)
     return int(match[2]) if match else 1
 

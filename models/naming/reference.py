@@ -1,4 +1,4 @@
-"""What a model's name asks for: a target on the hub and where its drafter is."""
+"""References to models on the hub: `NAME[:QUANT]` and `USER/REPO[:QUANT]`."""
 
 from __future__ import annotations
 
@@ -7,80 +7,86 @@ from dataclasses import dataclass
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.memory import placement
-from localmtp.models.memory.available import room_here
+from localmtp.models.memory.available import available_memory
 from localmtp.models.memory.estimate import Weights
-from localmtp.models.memory.placement import Room
-from localmtp.models.naming.registry import Entry, Quant, Source, drafter_for, find, nearest
+from localmtp.models.memory.placement import MemoryBudget
+from localmtp.models.naming.registry import (
+    HubFile,
+    Quant,
+    RegistryEntry,
+    drafter_for,
+    find,
+    similar_names,
+)
 from localmtp.models.store.cache import cached
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A model on the hub, by name."""
+class ModelReference:
+    """A model on the hub."""
 
     name: str
-    """As shown to people."""
-    target: Source
-    """With an empty file, any of the repository that `label` asks for."""
+    """Display name."""
+    target: HubFile
+    """With an empty file name, the file of the repository that `label` selects."""
     label: str
-    """The quantization; empty for the best one for most people."""
-    drafter: Source | None
-    """Where the registry knows the drafter to be; None: beside the target, if anywhere."""
+    """Quantization type; empty for the best general-purpose one."""
+    drafter: HubFile | None
+    """Drafter known to the registry; None to look in the target's repository."""
     first_draft_length: int | None = None
-    """See `Entry.n_draft`."""
+    """See `RegistryEntry.n_draft`."""
 
 
 def is_registered(model: str) -> bool:
-    """Whether the registry knows the name, with or without a quantization."""
+    """Reports whether the registry has the name, with or without a quantization type."""
     return find(model.partition(":")[0]) is not None
 
 
-def wanted(model: str) -> Wanted:
-    """Read `NAME[:QUANT]` or `USER/REPO[:QUANT]`.
+def parse_reference(model: str) -> ModelReference:
+    """Parses `NAME[:QUANT]` or `USER/REPO[:QUANT]`.
 
     Raises:
-        LocalmtpError: no such name or quantization, or none that fits this machine.
+        LocalmtpError: there is no such name or quantization type, or none fits this machine.
     """
     name, _, label = model.partition(":")
     entry = find(name)
     if entry is not None:
         quant = entry.quant(label) if label else _best_quant(entry)
         name = f"{entry.name}:{quant.label}"
-        return Wanted(name, quant.target, quant.label, quant.drafter, entry.n_draft)
+        return ModelReference(name, quant.target, quant.label, quant.drafter, entry.n_draft)
     if _REPOSITORY.fullmatch(name):
-        return Wanted(model, Source(name, ""), label, drafter_for(name))
-    near = " or ".join(f"`{n}`" for n in nearest(name))
+        return ModelReference(model, HubFile(name, ""), label, drafter_for(name))
+    similar = " or ".join(f"`{n}`" for n in similar_names(name))
     raise LocalmtpError(
         f"unknown model {model!r}",
-        hint=f"did you mean {near}?"
-        if near
+        hint=f"did you mean {similar}?"
+        if similar
         else "`localmtp list --all` shows the names; a local file ends in `.gguf`",
     )
 
 
-def fits(entry: Entry, quant: Quant, room: Room) -> bool:
-    """Whether a chat of some length fits; True where sizes are not known."""
+def fits(entry: RegistryEntry, quant: Quant, budget: MemoryBudget) -> bool:
+    """Reports whether a chat of some length fits; True if sizes are unknown."""
     if entry.shape is None or not quant.nbytes:
         return True
     weights = Weights(quant.nbytes, quant.drafter_nbytes)
-    return placement.fits(entry.shape, weights, room)
+    return placement.fits(entry.shape, weights, budget)
 
 
-def _best_quant(entry: Entry) -> Quant:
-    """The one that is here; else the first that fits."""
+def _best_quant(entry: RegistryEntry) -> Quant:
+    """Returns an installed one, else the first that fits."""
     for quant in entry.quants:
         if cached(quant.target):
             return quant
-    room = room_here()
+    budget = available_memory()
     for quant in entry.quants:
-        if fits(entry, quant, room):
+        if fits(entry, quant, budget):
             return quant
     smallest = min(entry.quants, key=lambda quant: quant.nbytes)
     raise LocalmtpError(
         f"{entry.name} does not fit: its smallest file has {smallest.nbytes / 1e9:.1f} GB, "
-        f"{room.total / 1e9:.1f} GB of memory can be used",
-        hint=f"`{entry.name}:{smallest.label}` takes it all the same; "
-        "`localmtp doctor` shows what fits",
+        f"{budget.total / 1e9:.1f} GB of memory can be used",
+        hint=f"`{entry.name}:{smallest.label}` loads it anyway; `localmtp doctor` shows what fits",
     )

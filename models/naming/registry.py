@@ -1,4 +1,4 @@
-"""The models known by name: ours, and the user's own."""
+"""The registry of models known by name: the entries that ship with localmtp, and the user's."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.memory.shape import Shape, shape_from
+from localmtp.models.embedded import NANO
+from localmtp.models.memory.shape import ModelShape, shape_from_registry
 from localmtp.paths import registry_file
 
-OWN = Path(__file__).with_name("gemma4.toml")
+BUILT_IN = Path(__file__).with_name("gemma4.toml")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class HubFile:
     """A file on the hub."""
 
     repo: str
     """`USER/REPO`."""
     file: str
-    """Its path in the repository; `*` and `?` stand for anything."""
+    """Path in the repository, or a glob pattern."""
 
     def __str__(self) -> str:
         return f"{self.repo}/{self.file}"
@@ -32,39 +33,41 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Quant:
-    """One quantization of a model, with the drafter that belongs to it."""
+    """A quantization of a model, with its drafter."""
 
     label: str
-    target: Source
-    drafter: Source | None
+    """Quantization type, such as `Q4_0`."""
+    target: HubFile
+    drafter: HubFile | None
     qat: bool
-    """Of quantization-aware training."""
+    """Quantization-aware training."""
     nbytes: int
-    """Of the target's file; 0 when not known."""
+    """Size of the target in bytes; 0 if unknown."""
     drafter_nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A model by name."""
+class RegistryEntry:
+    """A model of the registry."""
 
     name: str
     title: str
     aliases: tuple[str, ...]
     original: str
-    """The repository of the checkpoint that it was made from."""
+    """Repository of the checkpoint that it was made from."""
     licence: str
     context: int
+    """The model's own context in tokens."""
     n_draft: int | None
-    """The draft length to begin with, from published measurements."""
-    projector: Source | None
-    """Of images and sound; text needs none."""
-    shape: Shape | None
+    """Draft length to start with, from published measurements."""
+    projector: HubFile | None
+    """Projector for images and audio; text needs none."""
+    shape: ModelShape | None
     quants: tuple[Quant, ...]
     """In order of preference."""
 
     def quant(self, label: str) -> Quant:
-        """The quantization of that name, in any case.
+        """Returns the quantization with a label, in any case.
 
         Raises:
             LocalmtpError: there is none.
@@ -79,38 +82,38 @@ class Entry:
 
 
 @cache
-def entries() -> Mapping[str, Entry]:
-    """All entries by name; the user's come last and take the place of ours.
+def entries() -> Mapping[str, RegistryEntry]:
+    """Returns all entries by name; an entry of the user replaces a built-in one.
 
     Raises:
-        LocalmtpError: a registry file is damaged or lacks a field.
+        LocalmtpError: a registry file is damaged, or an entry incomplete.
     """
     own = registry_file()
     return {
         name: _entry(name, fields, file)
-        for file in (OWN, *([own] if own.exists() else ()))
+        for file in (BUILT_IN, *([own] if own.exists() else ()))
         for name, fields in _read(file).items()
     }
 
 
-def find(name: str) -> Entry | None:
-    """The entry of that name or alias, in any case."""
-    wanted = name.lower()
+def find(name: str) -> RegistryEntry | None:
+    """Returns the entry with a name or alias, in any case."""
+    name = name.lower()
     for entry in entries().values():
-        if wanted in (entry.name.lower(), *entry.aliases):
+        if name in (entry.name.lower(), *entry.aliases):
             return entry
     return None
 
 
-def drafter_for(repo: str) -> Source | None:
-    """Where the drafter for a repository's targets is, if the registry knows."""
+def drafter_for(repo: str) -> HubFile | None:
+    """Returns the drafter of a repository's targets, if the registry has it."""
     quants = (quant for entry in entries().values() for quant in entry.quants)
     return next((quant.drafter for quant in quants if quant.target.repo == repo), None)
 
 
-def nearest(name: str) -> list[str]:
-    """Names that may have been meant."""
-    return get_close_matches(name.lower(), ["nano", *entries()], n=3)
+def similar_names(name: str) -> list[str]:
+    """Returns up to three names that look similar, the most similar first."""
+    return get_close_matches(name.lower(), [NANO, *entries()], n=3)
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -120,9 +123,9 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise LocalmtpError(f"cannot read {file}: {fault}") from fault
 
 
-def _entry(name: str, fields: Mapping[str, Any], file: Path) -> Entry:
+def _entry(name: str, fields: Mapping[str, Any], file: Path) -> RegistryEntry:
     try:
-        return Entry(
+        return RegistryEntry(
             name=name,
             title=fields.get("title", name),
             aliases=tuple(alias.lower() for alias in fields.get("aliases", ())),
@@ -130,13 +133,13 @@ def _entry(name: str, fields: Mapping[str, Any], file: Path) -> Entry:
             licence=fields.get("licence", ""),
             context=fields.get("context", 0),
             n_draft=fields.get("n_draft"),
-            projector=_source(fields["projector"]["file"]) if "projector" in fields else None,
-            shape=shape_from(fields["shape"]) if "shape" in fields else None,
+            projector=_hub_file(fields["projector"]["file"]) if "projector" in fields else None,
+            shape=shape_from_registry(fields["shape"]) if "shape" in fields else None,
             quants=tuple(_quant(label, q) for label, q in fields["quants"].items()),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise LocalmtpError(
-            f"the entry `{name}` in {file} is not complete: {fault}",
+            f"the entry `{name}` in {file} is incomplete: {fault}",
             hint='it needs [NAME.quants.LABEL] with target = "USER/REPO/FILE.gguf"',
         ) from fault
 
@@ -144,14 +147,14 @@ def _entry(name: str, fields: Mapping[str, Any], file: Path) -> Entry:
 def _quant(label: str, fields: Mapping[str, Any]) -> Quant:
     return Quant(
         label=label,
-        target=_source(fields["target"]),
-        drafter=_source(fields["drafter"]) if "drafter" in fields else None,
+        target=_hub_file(fields["target"]),
+        drafter=_hub_file(fields["drafter"]) if "drafter" in fields else None,
         qat=fields.get("qat", False),
         nbytes=fields.get("bytes", 0),
         drafter_nbytes=fields.get("drafter_bytes", 0),
     )
 
 
-def _source(text: str) -> Source:
+def _hub_file(text: str) -> HubFile:
     user, repo, file = text.split("/", 2)
-    return Source(f"{user}/{repo}", file)
+    return HubFile(f"{user}/{repo}", file)

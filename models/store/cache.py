@@ -1,4 +1,4 @@
-"""What the hub's cache holds, found without the network and without importing its client.
+"""Contents of the hub's cache, read without the network and without importing its client.
 
 The layout is huggingface_hub's: `models--USER--REPO/snapshots/REVISION/FILE`, links into `blobs`.
 """
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from localmtp.models.naming.registry import Source
+from localmtp.models.naming.registry import HubFile
 from localmtp.paths import hub_cache
 
 
 def repository_folder(repo: str) -> Path:
-    """Where the files of a model repository are."""
+    """Returns the folder of a model repository in the cache."""
     return hub_cache() / f"models--{repo.replace('/', '--')}"
 
 
 def cached_files(repo: str) -> Iterator[tuple[str, Path]]:
-    """The GGUF files of a repository that are on disk: name in the repository, and path.
+    """Yields the cached GGUF files of a repository: name in the repository, and path.
 
-    Those of the revision that `main` was last seen at come first, then newer before older ones.
-    A link whose blob is gone does not count.
+    Files of the revision that `main` last pointed to come first, then newer snapshots before older
+    ones. Links whose blob is missing are skipped.
     """
     folder = repository_folder(repo)
     main = folder / "refs" / "main"
@@ -38,8 +38,8 @@ def cached_files(repo: str) -> Iterator[tuple[str, Path]]:
                 yield name, path
 
 
-def cached(source: Source) -> Path | None:
-    """A file of the hub on this machine; None when it is not here."""
+def cached(source: HubFile) -> Path | None:
+    """Returns the path of a file of the hub; None if it is not in the cache."""
     for name, path in cached_files(source.repo):
         if fnmatchcase(name, source.file):
             return path
@@ -47,6 +47,6 @@ def cached(source: Source) -> Path | None:
 
 
 def cached_repositories() -> list[str]:
-    """Every model repository in the cache, `USER/REPO`."""
+    """Returns the model repositories in the cache, as `USER/REPO`."""
     folders = hub_cache().glob("models--*--*")
     return sorted(f.name.removeprefix("models--").replace("--", "/", 1) for f in folders)

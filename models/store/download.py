@@ -1,8 +1,8 @@
 """Downloading files of the hub into its standard cache.
 
-huggingface_hub starts a file anew after its process was killed, and does not check hashes. So the
-bytes are transferred here, beside their place, resumed whatever happened, and checked; then the
-client itself enters them into its cache.
+huggingface_hub restarts a file after its process was killed, and does not check hashes. So files
+are transferred here, next to their final place, resumed after any interruption, and checked; then
+huggingface_hub itself adds them to its cache.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.store.cache import repository_folder
-from localmtp.models.store.hub import RemoteFile, bytes_from, explained, patiently
+from localmtp.models.store.hub import RemoteFile, bytes_from, hub_error, with_retries
 from localmtp.paths import hub_cache
 
 _CHUNK = 1 << 20
 _NO_SUCH_RANGE = 416
-# Room that a download leaves on the disk.
+# Disk space that a download leaves free.
 _SPARE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a download is; all in bytes."""
+class DownloadProgress:
+    """Progress of a download, in bytes."""
 
     file: str
     done: int
@@ -42,22 +42,22 @@ class Progress:
     total_in_all: int
 
 
-Report = Callable[[Progress], None]
+ProgressCallback = Callable[[DownloadProgress], None]
 
 
-def download(files: Sequence[RemoteFile], report: Report | None = None) -> list[Path]:
-    """Bring files into the cache.
+def download(files: Sequence[RemoteFile], progress: ProgressCallback | None = None) -> list[Path]:
+    """Downloads files into the cache, unless they are in it.
 
     Args:
-        files: those already there cost nothing.
-        report: called after every chunk.
+        files: the files.
+        progress: called after every chunk.
 
     Returns:
         Their paths, in the same order.
 
     Raises:
-        LocalmtpError: not enough disk space, no write access, no connection, or a file that is
-            not what the hub says it is.
+        LocalmtpError: not enough disk space, no write access, no connection, or a file whose size
+            or hash is not the hub's.
     """
     _check_sizes(files)
     _check_space(files)
@@ -65,18 +65,18 @@ def download(files: Sequence[RemoteFile], report: Report | None = None) -> list[
     before, paths = 0, []
     for file in files:
 
-        def tell(done: int, file: RemoteFile = file, before: int = before) -> None:
-            if report:
-                report(Progress(str(file), done, file.nbytes, before + done, in_all))
+        def report(done: int, file: RemoteFile = file, before: int = before) -> None:
+            if progress:
+                progress(DownloadProgress(str(file), done, file.nbytes, before + done, in_all))
 
-        with _faults_explained(file.repo):
-            paths.append(_fetch(file, tell))
+        with _localmtp_errors(file.repo):
+            paths.append(_fetch(file, report))
         before += file.nbytes
     return paths
 
 
-def _fetch(file: RemoteFile, tell: Callable[[int], None]) -> Path:
-    """One file; whoever asks for it at the same time waits and finds it done."""
+def _fetch(file: RemoteFile, report: Callable[[int], None]) -> Path:
+    """Downloads a file; a process that requests it at the same time waits for this one."""
     if file.sha256:
         blob = _blob(file)
         lock = hub_cache() / ".locks" / repository_folder(file.repo).name / f"{file.sha256}.lock"
@@ -84,18 +84,18 @@ def _fetch(file: RemoteFile, tell: Callable[[int], None]) -> Path:
             needed.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):
             if not blob.exists():
-                _transfer_all(file, blob, tell)
-    tell(file.nbytes)
-    return Path(patiently(lambda: hf_hub_download(file.repo, file.name)))
+                _transfer_all(file, blob, report)
+    report(file.nbytes)
+    return Path(with_retries(lambda: hf_hub_download(file.repo, file.name)))
 
 
-def _transfer_all(file: RemoteFile, blob: Path, tell: Callable[[int], None]) -> None:
+def _transfer_all(file: RemoteFile, blob: Path, report: Callable[[int], None]) -> None:
     partial = _partial(file)
     if _size(partial) > file.nbytes:
         partial.unlink()
     if _size(partial) < file.nbytes:
         try:
-            patiently(lambda: _transfer(file, partial, tell), progress=lambda: _size(partial))
+            with_retries(lambda: _transfer(file, partial, report), progress=lambda: _size(partial))
         except HfHubHTTPError as fault:
             if fault.response.status_code == _NO_SUCH_RANGE:
                 raise _discarded(partial, f"{file} is shorter than the hub says") from fault
@@ -116,15 +116,15 @@ def _discarded(partial: Path, reason: str) -> LocalmtpError:
     )
 
 
-def _transfer(file: RemoteFile, partial: Path, tell: Callable[[int], None]) -> None:
-    """Append what is missing, or begin anew where the server cannot resume."""
+def _transfer(file: RemoteFile, partial: Path, report: Callable[[int], None]) -> None:
+    """Appends the missing bytes; starts over if the server ignores ranges."""
     start = _size(partial)
     with bytes_from(file, start, file.nbytes) as response:
         resumed = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         with partial.open("ab" if resumed else "wb") as out:
             for chunk in response.iter_bytes(_CHUNK):
                 out.write(chunk)
-                tell(out.tell())
+                report(out.tell())
     if _size(partial) < file.nbytes:
         raise httpx.RemoteProtocolError("the server sent less than the file")
     os.truncate(partial, file.nbytes)
@@ -135,12 +135,12 @@ def _check_sizes(files: Sequence[RemoteFile]) -> None:
         if file.nbytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
             raise LocalmtpError(
                 f"{file} has {file.nbytes / 1e9:.0f} GB, more than the hub serves over HTTP",
-                hint=f"`hf download {file.repo} {file.name}` brings it to where it is looked for",
+                hint=f"`hf download {file.repo} {file.name}` puts it into the same cache",
             )
 
 
 def bytes_missing(files: Sequence[RemoteFile]) -> int:
-    """What is still to be downloaded of files."""
+    """Returns the number of bytes still to be downloaded."""
     return sum(f.nbytes - _size(_partial(f)) for f in files if not _blob(f).exists())
 
 
@@ -154,7 +154,7 @@ def _check_space(files: Sequence[RemoteFile]) -> None:
         raise LocalmtpError(
             f"not enough disk space: {needed / 1e9:.2f} GB are needed, "
             f"{free / 1e9:.2f} GB are free at {folder}",
-            hint="`localmtp rm MODEL` frees space; HF_HOME puts the cache elsewhere",
+            hint="`localmtp rm MODEL` frees space; HF_HOME moves the cache elsewhere",
         )
 
 
@@ -163,7 +163,7 @@ def _blob(file: RemoteFile) -> Path:
 
 
 def _partial(file: RemoteFile) -> Path:
-    # scan_cache_dir and `hf cache prune` know leftovers by this suffix.
+    # scan_cache_dir and `hf cache prune` recognize leftovers by this suffix.
     return _blob(file).with_name(f"{file.sha256}.localmtp.incomplete")
 
 
@@ -172,18 +172,18 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _faults_explained(repo: str) -> Iterator[None]:
-    """Turn what goes wrong with the network or the disk into one line."""
+def _localmtp_errors(repo: str) -> Iterator[None]:
+    """Turns faults of the network and the disk into a LocalmtpError."""
     try:
         yield
     except LocalEntryNotFoundError as fault:
-        # The client fell back to its cache and found nothing there; its cause says why it had to.
+        # The client fell back to its cache, which has no such file; the cause is the first fault.
         cause = fault.__cause__
-        raise explained(cause if isinstance(cause, Exception) else fault, repo) from fault
+        raise hub_error(cause if isinstance(cause, Exception) else fault, repo) from fault
     except (httpx.HTTPError, OfflineModeIsEnabled) as fault:
-        raise explained(fault, repo) from fault
+        raise hub_error(fault, repo) from fault
     except OSError as fault:
         raise LocalmtpError(
             f"cannot write {fault.filename or hub_cache()}: {fault.strerror or fault}",
-            hint="HF_HOME puts the cache elsewhere; what was downloaded is kept",
+            hint="HF_HOME moves the cache elsewhere; the download will resume",
         ) from fault

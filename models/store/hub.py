@@ -1,6 +1,6 @@
-"""The Hugging Face hub: what a repository holds, and the header of a file in it.
+"""The Hugging Face hub: files of a repository, and the header of a file in it.
 
-Everything that goes wrong on the way becomes one line that says what to do.
+Faults of the network and of huggingface_hub become a `LocalmtpError` that says what to do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import BadHeaderError, CutOffError, Header, parse_header
 
-# What happens is told by our own lines; the client would print its warnings between them.
+# localmtp reports faults itself; warnings of the client would be printed in between.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 T = TypeVar("T")
@@ -47,24 +47,25 @@ _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _WAITS_S = (0.5, 1.0, 2.0, 4.0)
 _LONGEST_WAIT_S = 60.0
 
-# Gemma 4's settings come in the first 20 kB; a file that begins with its vocabulary needs 15 MB.
+# Bytes requested. Settings of Gemma 4 are in the first 20 kB; where the vocabulary precedes them,
+# 15 MB are needed.
 _HEADER_PARTS = (1 << 18, 1 << 25)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file in a repository, at one revision."""
+    """A file of a repository at a revision."""
 
     repo: str
     revision: str
     name: str
     nbytes: int
     sha256: str
-    """Empty for files that the hub does not keep as large ones."""
+    """Empty for files that are not in the hub's large file storage."""
 
     @property
     def url(self) -> str:
-        """Where it is downloaded from; `HF_ENDPOINT` is honoured."""
+        """Download address, at `HF_ENDPOINT`."""
         return hf_hub_url(self.repo, self.name, revision=self.revision)
 
     def __str__(self) -> str:
@@ -72,17 +73,17 @@ class RemoteFile:
 
 
 def gguf_files(repo: str) -> list[RemoteFile]:
-    """The GGUF files of a repository, at its newest revision.
+    """Lists the GGUF files of a repository at its newest revision.
 
     Raises:
         LocalmtpError: there is no such repository, no access to it, or no connection.
     """
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    ask = partial(HfApi().model_info, repo, files_metadata=True, timeout=timeout)
+    request = partial(HfApi().model_info, repo, files_metadata=True, timeout=timeout)
     try:
-        info = patiently(ask)
+        info = with_retries(request)
     except (httpx.HTTPError, OfflineModeIsEnabled, HFValidationError) as fault:
-        raise explained(fault, repo) from fault
+        raise hub_error(fault, repo) from fault
     return [
         RemoteFile(
             repo,
@@ -97,13 +98,13 @@ def gguf_files(repo: str) -> list[RemoteFile]:
 
 
 def _stays_inside(name: str) -> bool:
-    """Whether a name from the network is one of a file below its folder."""
+    """Reports whether a name from the network stays below its folder."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def remote_header(file: RemoteFile) -> Header:
-    """The settings of a file on the hub, from its first bytes.
+    """Reads the settings of a file on the hub from its first bytes.
 
     Raises:
         LocalmtpError: it is not a GGUF file, or could not be reached.
@@ -111,10 +112,10 @@ def remote_header(file: RemoteFile) -> Header:
     fault: BadHeaderError = CutOffError()
     for size in _HEADER_PARTS:
         try:
-            data = patiently(partial(_first_bytes, file, size))
+            data = with_retries(partial(_first_bytes, file, size))
             return parse_header(data, file.nbytes, settings_only=True)
         except (httpx.HTTPError, OfflineModeIsEnabled) as unreachable:
-            raise explained(unreachable, file.repo) from unreachable
+            raise hub_error(unreachable, file.repo) from unreachable
         except CutOffError as more_needed:
             fault = more_needed
         except BadHeaderError as bad:
@@ -126,7 +127,7 @@ def remote_header(file: RemoteFile) -> Header:
 def _first_bytes(file: RemoteFile, size: int) -> bytes:
     data = bytearray()
     with bytes_from(file, 0, min(size, file.nbytes)) as response:
-        # A server that ignores the range would send it all.
+        # A server that ignores the range sends the whole file.
         for chunk in response.iter_bytes():
             data += chunk
             if len(data) >= size:
@@ -136,7 +137,9 @@ def _first_bytes(file: RemoteFile, size: int) -> bytes:
 
 @contextmanager
 def bytes_from(file: RemoteFile, start: int, end: int) -> Iterator[httpx.Response]:
-    """Ask for a part of a file; the server may send all of it instead, with status 200.
+    """Requests the bytes `start` to `end` of a file.
+
+    A server may ignore the range and send the whole file, with status 200.
 
     Raises:
         HfHubHTTPError: the hub refuses.
@@ -146,22 +149,22 @@ def bytes_from(file: RemoteFile, start: int, end: int) -> Iterator[httpx.Respons
         "Range": f"bytes={start}-{end - 1}",
         "Accept-Encoding": "identity",
     }
-    # Silence after which a connection counts as dead.
+    # Longest silence, in seconds.
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream("GET", file.url, headers=headers, timeout=timeout) as response:
         hf_raise_for_status(response)
         yield response
 
 
-def patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-    """Do something over the network, again after a pause where that can help.
+def with_retries(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+    """Calls `action`, and retries after connection faults, rate limits and server errors.
 
     Args:
-        action: done anew after connection faults, rate limits and server errors.
-        progress: as long as this grows from try to try, there is no end to trying.
+        action: a request over the network.
+        progress: bytes received so far; while it grows, retries are not limited.
 
     Raises:
-        Exception: what `action` raised last.
+        Exception: the last exception of `action`.
     """
     tries, reached = 0, progress()
     while True:
@@ -170,27 +173,27 @@ def patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) 
         except (httpx.TransportError, HfHubHTTPError) as fault:
             if progress() > reached:
                 tries, reached = 0, progress()
-            if tries == len(_WAITS_S) or not _passes(fault):
+            if tries == len(_WAITS_S) or not _is_transient(fault):
                 raise
             time.sleep(_pause(fault, _WAITS_S[tries]))
             tries += 1
 
 
-def _passes(fault: httpx.TransportError | HfHubHTTPError) -> bool:
+def _is_transient(fault: httpx.TransportError | HfHubHTTPError) -> bool:
     return isinstance(fault, httpx.TransportError) or fault.response.status_code in _TRANSIENT
 
 
 def _pause(fault: httpx.TransportError | HfHubHTTPError, otherwise: float) -> float:
-    asked = "" if isinstance(fault, httpx.TransportError) else _retry_after(fault)
-    return min(float(asked), _LONGEST_WAIT_S) if asked.isdecimal() else otherwise
+    requested = "" if isinstance(fault, httpx.TransportError) else _retry_after(fault)
+    return min(float(requested), _LONGEST_WAIT_S) if requested.isdecimal() else otherwise
 
 
 def _retry_after(fault: HfHubHTTPError) -> str:
     return str(fault.response.headers.get("Retry-After", ""))
 
 
-def explained(fault: Exception, repo: str) -> LocalmtpError:
-    """What a fault of the hub's client means, and what to do about it."""
+def hub_error(fault: Exception, repo: str) -> LocalmtpError:
+    """Returns the error to report for a fault of the hub's client."""
     match fault:
         case OfflineModeIsEnabled():
             return LocalmtpError(
@@ -201,8 +204,8 @@ def explained(fault: Exception, repo: str) -> LocalmtpError:
             return LocalmtpError(f"{repo!r} is not a repository name", hint="write USER/REPO")
         case GatedRepoError():
             return LocalmtpError(
-                f"{repo} is gated: its owner wants terms accepted first",
-                hint=f"accept them at {constants.ENDPOINT}/{repo}, then `hf auth login` "
+                f"{repo} is gated: accept its terms first",
+                hint=f"accept them at {constants.ENDPOINT}/{repo}, then run `hf auth login` "
                 "or set HF_TOKEN",
             )
         case RepositoryNotFoundError():
@@ -220,10 +223,10 @@ def explained(fault: Exception, repo: str) -> LocalmtpError:
         case HfHubHTTPError(response=response):
             return LocalmtpError(
                 f"the hub cannot serve {repo} now (status {response.status_code})",
-                hint="try again later; what was downloaded is kept",
+                hint="try again later; the download will resume",
             )
         case _:
             return LocalmtpError(
                 f"cannot reach {constants.ENDPOINT}: {fault or type(fault).__name__}",
-                hint="check the connection; what was downloaded is kept",
+                hint="check the connection; the download will resume",
             )

@@ -1,4 +1,4 @@
-"""The models on this machine, and taking them off it."""
+"""Models on this machine: listing and removing them."""
 
 from __future__ import annotations
 
@@ -8,83 +8,83 @@ from pathlib import Path
 
 from localmtp.engine.compatibility import TARGET
 from localmtp.errors import LocalmtpError
+from localmtp.models.embedded import NANO, embedded_files
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.memory.estimate import Weights
-from localmtp.models.memory.placement import Room, fits, largest_context
+from localmtp.models.memory.placement import MemoryBudget, fits, largest_context
 from localmtp.models.memory.shape import shape_of
 from localmtp.models.naming.quant import parts_of, quant_label, target_names
-from localmtp.models.naming.reference import Wanted
-from localmtp.models.naming.registry import Source, drafter_for, entries
-from localmtp.models.resolution import NANO, resolve
+from localmtp.models.naming.reference import ModelReference
+from localmtp.models.naming.registry import HubFile, drafter_for, entries
 from localmtp.models.store.cache import cached_files, cached_repositories
 from localmtp.models.store.on_disk import drafter_on_disk
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
-    """A target on this machine, with the drafter that it would be paired with."""
+class InstalledModel:
+    """A target on this machine, and the drafter to load with it."""
 
     name: str
-    """By which it is run: `gemma4-e4b:Q4_0`, `USER/REPO:QUANT`."""
+    """Name to run it by: `gemma4-e4b:Q4_0`, `USER/REPO:QUANT`."""
     label: str
-    """The quantization."""
+    """Quantization type."""
     target: tuple[Path, ...]
-    """Its parts, as a rule one."""
+    """All parts, usually one."""
     drafter: Path | None
     header: Header
 
     @property
     def weights(self) -> int:
-        """Bytes of the target."""
+        """Size of the target in bytes."""
         return sum(part.stat().st_size for part in self.target)
 
     @property
     def drafter_weights(self) -> int:
-        """Bytes of the drafter; 0 without one."""
+        """Size of the drafter in bytes; 0 without one."""
         return self.drafter.stat().st_size if self.drafter else 0
 
     @property
     def last_used(self) -> float:
-        """Seconds since the epoch; as exact as the file system keeps it, often to a day."""
+        """Seconds since the epoch, as precise as the file system records it: often to a day."""
         return self.target[0].stat().st_atime
 
-    def fits(self, room: Room) -> bool:
-        """Whether a chat of some length fits."""
-        return fits(shape_of(self.header), Weights(self.weights, self.drafter_weights), room)
+    def fits(self, budget: MemoryBudget) -> bool:
+        """Reports whether a chat of some length fits."""
+        return fits(shape_of(self.header), Weights(self.weights, self.drafter_weights), budget)
 
-    def context_within(self, room: Room) -> int:
-        """The largest context that fits; 0 when none does."""
+    def context_within(self, budget: MemoryBudget) -> int:
+        """Returns the largest context that fits, in tokens; 0 for none."""
         weights = Weights(self.weights, self.drafter_weights)
         limit = self.header.number("context_length")
-        return largest_context(shape_of(self.header), weights, limit, room)
+        return largest_context(shape_of(self.header), weights, limit, budget)
 
 
-def installed() -> list[Installed]:
-    """Every Gemma 4 target in the hub's cache, whoever downloaded it."""
+def installed_models() -> list[InstalledModel]:
+    """Returns every Gemma 4 target in the hub's cache, whichever program downloaded it."""
     return [model for repo in cached_repositories() for model in _in_repository(repo)]
 
 
-def embedded() -> Installed:
-    """The pair that ships with localmtp.
+def embedded_model() -> InstalledModel:
+    """Returns the pair that ships with localmtp.
 
     Raises:
         LocalmtpError: its files are missing.
     """
-    files = resolve(NANO)
+    files = embedded_files()
     header = read_header(files.target, settings_only=True)
     label = quant_label(files.target.name)
-    return Installed(NANO, label, (files.target,), files.drafter, header)
+    return InstalledModel(NANO, label, (files.target,), files.drafter, header)
 
 
-def remove(model: Installed, others: Sequence[Installed]) -> int:
-    """Delete a model's files, except a drafter that another model is paired with.
+def remove(model: InstalledModel, others: Sequence[InstalledModel]) -> int:
+    """Deletes the files of a model, except a drafter that another model uses.
 
     Args:
-        model: what to delete.
+        model: the model to delete.
         others: all other models on this machine.
 
     Returns:
-        The bytes that were freed.
+        Bytes freed.
 
     Raises:
         LocalmtpError: a file could not be deleted.
@@ -110,7 +110,7 @@ def remove(model: Installed, others: Sequence[Installed]) -> int:
     return strategy.expected_freed_size
 
 
-def _in_repository(repo: str) -> Iterator[Installed]:
+def _in_repository(repo: str) -> Iterator[InstalledModel]:
     files = dict(cached_files(repo))
     for name in target_names(files):
         try:
@@ -118,22 +118,23 @@ def _in_repository(repo: str) -> Iterator[Installed]:
         except LocalmtpError:
             continue
         if header.architecture == TARGET:
-            wanted = _wanted(repo, name)
-            yield Installed(
-                wanted.name,
-                wanted.label,
+            reference = _reference(repo, name)
+            yield InstalledModel(
+                reference.name,
+                reference.label,
                 tuple(files[part] for part in parts_of(files, name)),
-                drafter_on_disk(wanted, files[name]).file,
+                drafter_on_disk(reference, files[name]).file,
                 header,
             )
 
 
-def _wanted(repo: str, name: str) -> Wanted:
-    """The name under which a file is run."""
-    source = Source(repo, name)
+def _reference(repo: str, name: str) -> ModelReference:
+    """Returns the reference that resolves to a file."""
+    source = HubFile(repo, name)
     for entry in entries().values():
         for quant in entry.quants:
             if quant.target == source:
-                return Wanted(f"{entry.name}:{quant.label}", source, quant.label, quant.drafter)
+                model = f"{entry.name}:{quant.label}"
+                return ModelReference(model, source, quant.label, quant.drafter)
     label = quant_label(name)
-    return Wanted(f"{repo}:{label}" if label else repo, source, label, drafter_for(repo))
+    return ModelReference(f"{repo}:{label}" if label else repo, source, label, drafter_for(repo))

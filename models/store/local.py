@@ -1,4 +1,4 @@
-"""Target and drafter given as files on this machine."""
+"""Targets and drafters given as files on this machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER, ModelFiles
 from localmtp.models.gguf_header import read_header
 from localmtp.models.naming.pairing import (
-    Described,
-    Found,
+    DescribedFile,
+    DrafterChoice,
     agreement,
     best_drafter,
     lineage_warnings,
@@ -21,47 +21,52 @@ from localmtp.models.naming.pairing import (
 
 
 def resolve_path(target: Path, drafter: str | None) -> ModelFiles:
-    """Pair a target file with the drafter asked for, or one found beside it.
+    """Pairs a target file with a given drafter, or with one found next to it.
 
     Args:
-        target: the target's GGUF file.
-        drafter: a path, `none`, or None to look beside the target.
+        target: GGUF file of the target.
+        drafter: a path, `none`, or None to look next to the target.
 
     Raises:
-        LocalmtpError: a file is missing, not GGUF, or not what it is taken for.
+        LocalmtpError: a file is missing, not GGUF, or of the wrong kind.
     """
     if drafter is not None and drafter != NO_DRAFTER:
-        return pair(target.name, target, Path(drafter).expanduser())
+        return checked_pair(target.name, target, Path(drafter).expanduser())
     described = describe(target)
     check_target(described.traits)
     if drafter == NO_DRAFTER:
         return ModelFiles(target.name, target, None, "", f"--drafter {NO_DRAFTER}")
-    return paired(target.name, target, _beside(target, described))
+    return model_files(target.name, target, _nearby_drafter(target, described))
 
 
-def pair(name: str, target: Path, drafter: Path) -> ModelFiles:
-    """The pair of two files, checked.
+def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
+    """Returns a pair of two files.
+
+    Args:
+        name: display name.
+        target: GGUF file of the target.
+        drafter: GGUF file of the drafter.
 
     Raises:
-        LocalmtpError: a file is missing or not GGUF, or they do not belong together.
+        LocalmtpError: a file is missing or not GGUF, or they do not match.
     """
     of_target, of_drafter = describe(target), describe(drafter)
     check_target(of_target.traits)
     check_pair(of_target.traits, of_drafter.traits)
     why, warnings = agreement(of_target, of_drafter), lineage_warnings(of_target, of_drafter)
-    return paired(name, target, Found(drafter, "", why, warnings))
+    return model_files(name, target, DrafterChoice(drafter, "", why, warnings))
 
 
-def paired(name: str, target: Path, found: Found[Path]) -> ModelFiles:
-    """The files of a target and what was found for it."""
-    stem = found.file.stem if found.file else ""
+def model_files(name: str, target: Path, choice: DrafterChoice[Path]) -> ModelFiles:
+    """Returns the files of a target and the drafter chosen for it."""
+    stem = choice.file.stem if choice.file else ""
     return ModelFiles(
-        name, target, found.file, stem, found.why_not, found.why, warnings=found.warnings
+        name, target, choice.file, stem, choice.why_not, choice.why, warnings=choice.warnings
     )
 
 
-def describe(path: Path) -> Described:
-    """What a file says of itself; in the hub's cache its repository's name speaks too.
+def describe(path: Path) -> DescribedFile:
+    """Reads the header of a file; in the hub's cache its repository is known too.
 
     Raises:
         LocalmtpError: it is missing, a directory, or not GGUF.
@@ -71,11 +76,11 @@ def describe(path: Path) -> Described:
         hint = f"name a file in it: {path / files[0]}" if files else "it holds no GGUF file"
         raise LocalmtpError(f"{path} is a directory, not a GGUF file", hint=hint)
     repository = next((part for part in path.parts if part.startswith("models--")), "")
-    return Described(path.name, read_header(path, settings_only=True), repository)
+    return DescribedFile(path.name, read_header(path, settings_only=True), repository)
 
 
-def _beside(target: Path, described: Described) -> Found[Path]:
-    """The best drafter beside the target: the likest name first."""
+def _nearby_drafter(target: Path, described: DescribedFile) -> DrafterChoice[Path]:
+    """Chooses among the drafters next to the target, the most similar name first."""
     folders = [target.parent, *(d for d in target.parent.iterdir() if d.name.lower() == "mtp")]
     files = [
         file
@@ -84,11 +89,11 @@ def _beside(target: Path, described: Described) -> Found[Path]:
         for file in sorted(folder.iterdir())
         if file != target and names_a_drafter(str(file.relative_to(target.parent)))
     ]
-    files.sort(key=lambda file: _likeness(file, target), reverse=True)
+    files.sort(key=lambda file: _similarity(file, target), reverse=True)
     candidates = [(file, partial(describe, file)) for file in files]
-    return best_drafter(described, candidates, f"no drafter was found beside {target.name}")
+    return best_drafter(described, candidates, f"no drafter was found next to {target.name}")
 
 
-def _likeness(drafter: Path, target: Path) -> float:
+def _similarity(drafter: Path, target: Path) -> float:
     bare = drafter.stem.lower().removeprefix("mtp-").removesuffix("-mtp")
     return SequenceMatcher(None, bare, target.stem.lower()).ratio()

@@ -1,4 +1,4 @@
-"""Bringing a model to this machine: which files, checked before and after they are downloaded."""
+"""Pulling a model: choosing its files on the hub, checking them, downloading them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import partial
 
 from localmtp.engine.compatibility import check_target
 from localmtp.errors import LocalmtpError
-from localmtp.models.files import ModelFiles
+from localmtp.models.files import NO_DRAFTER, ModelFiles
 from localmtp.models.gguf_header import Header
-from localmtp.models.memory.available import room_here, shortage
+from localmtp.models.memory.available import available_memory, shortage
 from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.placement import largest_context
 from localmtp.models.memory.shape import shape_of
-from localmtp.models.naming.pairing import Described, Found, best_drafter
+from localmtp.models.naming.pairing import DescribedFile, DrafterChoice, best_drafter
 from localmtp.models.naming.quant import (
     drafter_names,
     parts_of,
@@ -21,91 +21,93 @@ from localmtp.models.naming.quant import (
     quant_label,
     target_names,
 )
-from localmtp.models.naming.reference import Wanted
-from localmtp.models.store.download import Report, download
+from localmtp.models.naming.reference import ModelReference
+from localmtp.models.store.download import ProgressCallback, download
 from localmtp.models.store.hub import RemoteFile, gguf_files, remote_header
-from localmtp.models.store.local import paired
+from localmtp.models.store.local import model_files
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PullPlan:
     """The files of a pair on the hub."""
 
     name: str
     header: Header
-    """The target's."""
+    """Of the target."""
     target: tuple[RemoteFile, ...]
-    """Several where the file is published in parts."""
-    drafter: Found[RemoteFile]
+    """All parts, usually one."""
+    drafter: DrafterChoice[RemoteFile]
     qat: bool
-    """Whether the target says that it is of quantization-aware training."""
+    """Whether the target says that it is from quantization-aware training."""
 
     @property
     def files(self) -> tuple[RemoteFile, ...]:
-        """All of them."""
+        """All files of target and drafter."""
         return self.target + ((self.drafter.file,) if self.drafter.file else ())
 
     @property
     def weights(self) -> Weights:
-        """Bytes of both files."""
+        """File sizes."""
         drafter = self.drafter.file.nbytes if self.drafter.file else 0
         return Weights(sum(part.nbytes for part in self.target), drafter)
 
     @property
     def context(self) -> int:
-        """The largest with which it fits this machine now; 0 for none."""
+        """Largest context that fits this machine now, in tokens; 0 for none."""
         limit = self.header.number("context_length")
-        return largest_context(shape_of(self.header), self.weights, limit, room_here())
+        return largest_context(shape_of(self.header), self.weights, limit, available_memory())
 
     @property
     def shortage(self) -> str:
-        """What memory lacks for a short chat with this pair; empty when there is enough."""
+        """See `localmtp.models.memory.available.shortage`."""
         return shortage(self.name, shape_of(self.header), self.weights)
 
 
-def plan(wanted: Wanted, *, with_drafter: bool = True) -> Plan:
-    """Find a pair's files on the hub and read their headers, before anything is downloaded.
+def plan_pull(reference: ModelReference, *, with_drafter: bool = True) -> PullPlan:
+    """Finds the files of a pair on the hub and reads their headers, without downloading them.
 
     Args:
-        wanted: target and drafter.
-        with_drafter: whether to look for the drafter at all.
+        reference: target and drafter.
+        with_drafter: whether to look for a drafter.
 
     Raises:
-        LocalmtpError: the hub cannot be reached, or does not hold what is wanted.
+        LocalmtpError: the hub cannot be reached, or has no matching target.
     """
-    repo, drafter = wanted.target.repo, wanted.drafter
+    repo, drafter = reference.target.repo, reference.drafter
     files = {file.name: file for file in gguf_files(repo)}
-    chosen = pick_target(list(files), wanted.target.file, wanted.label)
+    chosen = pick_target(list(files), reference.target.file, reference.label)
     if chosen is None:
-        raise _not_there(repo, wanted.label, list(files))
+        raise _not_there(repo, reference.label, list(files))
     described = _described(files[chosen])
     check_target(described.traits)
     target = tuple(files[part] for part in parts_of(files, chosen))
     if not with_drafter:
-        found: Found[RemoteFile] = Found(None, "--drafter none")
-        return Plan(wanted.name, described.header, target, found, described.qat)
+        none: DrafterChoice[RemoteFile] = DrafterChoice(None, f"--drafter {NO_DRAFTER}")
+        return PullPlan(reference.name, described.header, target, none, described.qat)
     if drafter and drafter.repo != repo:
         files = {file.name: file for file in gguf_files(drafter.repo)}
     names = drafter_names(files, drafter.file if drafter else "", quant_label(chosen))
     candidates = [(files[n], partial(_described, files[n])) for n in names]
-    found = best_drafter(described, candidates, f"{repo} holds no drafter")
-    return Plan(wanted.name, described.header, target, found, described.qat)
+    choice = best_drafter(described, candidates, f"{repo} holds no drafter")
+    return PullPlan(reference.name, described.header, target, choice, described.qat)
 
 
-def carry_out(plan: Plan, report: Report | None = None) -> ModelFiles:
-    """Download what is missing.
+def pull(plan: PullPlan, progress: ProgressCallback | None = None) -> ModelFiles:
+    """Downloads the missing files of a plan.
 
     Raises:
         LocalmtpError: see `download`.
     """
-    drafter = plan.drafter
-    paths = download(plan.files, report)
-    own = paths[-1] if drafter.file else None
-    return paired(plan.name, paths[0], Found(own, drafter.why_not, drafter.why, drafter.warnings))
+    choice = plan.drafter
+    paths = download(plan.files, progress)
+    drafter = paths[-1] if choice.file else None
+    return model_files(
+        plan.name, paths[0], DrafterChoice(drafter, choice.why_not, choice.why, choice.warnings)
+    )
 
 
-def _described(file: RemoteFile) -> Described:
-    return Described(str(file), remote_header(file))
+def _described(file: RemoteFile) -> DescribedFile:
+    return DescribedFile(str(file), remote_header(file))
 
 
 def _not_there(repo: str, label: str, names: list[str]) -> LocalmtpError:

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import pytest
 
 from localmtp.engine.llama.ggml import Device, has_rpc
-from localmtp.models.memory.available import room_with
-from localmtp.models.memory.placement import Room
+from localmtp.models.memory.available import budget_of
+from localmtp.models.memory.placement import MemoryBudget
 from tests.remote.processes import localmtp
 from tests.rpc import FOLDER, needs_rpc, rpc_server
 
@@ -54,11 +54,11 @@ def test_a_libllama_without_rpc_says_how_to_get_it() -> None:
 def test_memory_of_other_machines_is_counted_beside_this_ones() -> None:
     away = Device("RPC0", "", 24 * GB, 24 * GB, remote=True)
     here = Device("MTL0", "", 12 * GB, 12 * GB, unified=True)
-    assert room_with(16 * GB, [away]).remote == room_with(16 * GB, [away]).gpu > 22 * GB
-    both = room_with(16 * GB, [away, here])
+    assert budget_of(16 * GB, [away]).remote == budget_of(16 * GB, [away]).gpu > 22 * GB
+    both = budget_of(16 * GB, [away, here])
     assert both.unified
     assert both.total == 16 * GB + both.remote
-    assert Room(16 * GB, 12 * GB, 1, unified=True).total == 16 * GB
+    assert MemoryBudget(16 * GB, 12 * GB, 1, unified=True).total == 16 * GB
 
 
 @needs_rpc

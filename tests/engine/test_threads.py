@@ -13,7 +13,7 @@ from localmtp.cli.commands.run import statistics_line
 from localmtp.engine.events import Finished
 from localmtp.engine.pacing import AutoPacing, Learned, SharedPacing
 from localmtp.engine.threads import Threads
-from localmtp.hardware.machine import cores
+from localmtp.hardware.cpu import cores
 from localmtp.models import resolve
 from localmtp.session import Choices
 from localmtp.session.local import open_session

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from localmtp.engine.kv_type import KVType
+from localmtp.engine.load_options import LoadOptions
+from localmtp.limits import BATCH_ROWS
 from localmtp.models.gguf_header import read_header
-from localmtp.models.memory.estimate import Load, Weights, need
-from localmtp.models.memory.placement import Room, largest_context
+from localmtp.models.memory.estimate import Weights, estimate_memory
+from localmtp.models.memory.placement import MemoryBudget, largest_context
 from localmtp.models.memory.shape import shape_of
 from localmtp.models.naming.registry import entries
 from tests.pairs import REAL, TINY, write_pair
@@ -20,9 +22,11 @@ ROOT = Path(__file__).parents[2]
 MB = 1 << 20
 
 
-def reported(target: Path, *loads: Load) -> list[tuple[float, float, float]]:
+def reported(target: Path, *tried: LoadOptions) -> list[tuple[float, float, float]]:
     """Bytes of weights, KV cache and working memory that libllama would allocate."""
-    words = [f"{load.context}:{load.kv_type}:{load.batch}" for load in loads]
+    words = [
+        f"{each.context}:{each.kv_type or KVType.F16}:{each.batch or BATCH_ROWS}" for each in tried
+    ]
     command = [sys.executable, "-m", "tests.models.buffers", str(target), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return [(row[0], row[1] * MB, row[2] * MB) for row in json.loads(done.stdout)]
@@ -33,11 +37,11 @@ def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> Non
     target = tmp_path / "target.gguf"
     write_pair(REAL[name], target, tmp_path / "mtp.gguf", hollow=True)
     shape = shape_of(read_header(target))
-    loads = [Load(context) for context in (512, 4096, 32768, 131072)]
-    loads += [Load(8192, KVType.Q8_0), Load(8192, KVType.Q8_0, 128)]
-    for load, row in zip(loads, reported(target, *loads), strict=True):
+    tried = [LoadOptions(context=context) for context in (512, 4096, 32768, 131072)]
+    tried += [LoadOptions(context=8192, kv_type=KVType.Q8_0, batch=batch) for batch in (None, 128)]
+    for options, row in zip(tried, reported(target, *tried), strict=True):
         weights, kv_cache, working = row
-        predicted = need(shape, Weights(target.stat().st_size), load)
+        predicted = estimate_memory(shape, Weights(target.stat().st_size), options)
         assert predicted.weights == pytest.approx(weights, rel=0.01)
         assert predicted.kv_cache == pytest.approx(kv_cache, rel=0.01)
         assert predicted.buffers == pytest.approx(working, rel=0.1)
@@ -47,9 +51,11 @@ def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> Non
 def test_the_kv_cache_of_every_shape_is_predicted(name: str, tmp_path: Path) -> None:
     target = tmp_path / "target.gguf"
     write_pair(TINY[name], target, tmp_path / "mtp.gguf")
-    ((_, kv_cache, _),) = reported(target, Load(32768))
+    ((_, kv_cache, _),) = reported(target, LoadOptions(context=32768))
     shape = shape_of(read_header(target))
-    assert need(shape, Weights(0), Load(32768)).kv_cache == pytest.approx(kv_cache, rel=0.01)
+    assert estimate_memory(shape, Weights(0), LoadOptions(context=32768)).kv_cache == pytest.approx(
+        kv_cache, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -73,7 +79,7 @@ def test_less_memory_means_a_smaller_context_and_in_the_end_none() -> None:
             entry.shape,
             Weights(quant.nbytes, quant.drafter_nbytes),
             entry.context,
-            Room(gigabytes * 10**9),
+            MemoryBudget(gigabytes * 10**9),
         )
         for gigabytes in (16, 7, 6, 5)
     ]

@@ -40,7 +40,7 @@ def test_the_one_that_fits_is_taken(target: Path, pair: Pair, other_drafter: byt
 
 
 def test_without_one_the_reason_is_told(target: Path, other_drafter: bytes) -> None:
-    assert resolve(str(target)).why_no_drafter == f"no drafter was found beside {target.name}"
+    assert resolve(str(target)).why_no_drafter == f"no drafter was found next to {target.name}"
     assert resolve(str(target), drafter="none").why_no_drafter == "--drafter none"
     (target.parent / "mtp-a.gguf").write_bytes(other_drafter)
     assert "made for a target of embedding length 96" in resolve(str(target)).why_no_drafter

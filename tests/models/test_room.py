@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from localmtp.engine.kv_type import KVType
-from localmtp.engine.pair import LoadOptions
+from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
-from localmtp.hardware import machine
+from localmtp.hardware import memory
 from localmtp.models import resolve
-from localmtp.models.memory.available import place_here
+from localmtp.models.memory.available import choose_placement
 from localmtp.models.memory.placement import Placement
 from tests.models.conftest import Program
 from tests.pairs import REAL, TINY, write_pair
@@ -26,7 +26,7 @@ def grown(path: Path, nbytes: int) -> None:
 
 
 def placed(target: Path, options: LoadOptions | None = None) -> Placement:
-    placement = place_here(resolve(str(target)), options or LoadOptions())
+    placement = choose_placement(resolve(str(target)), options or LoadOptions())
     assert placement is not None
     return placement
 
@@ -38,16 +38,20 @@ def target(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_asked_for_is_taken_as_it_is(target: Path) -> None:
+def test_requested_options_are_not_changed(target: Path) -> None:
     grown(target, 1 << 29)
-    asked = LoadOptions(context=3000, kv_type=KVType.Q8_0, batch=64)
-    chosen = placed(target, asked)
-    assert (chosen.load.context, chosen.load.kv_type, chosen.load.batch) == (3000, "q8_0", 64)
-    assert "context 3000, q8_0 KV cache, batches of 64" in chosen.words
+    requested = LoadOptions(context=3000, kv_type=KVType.Q8_0, batch=64)
+    chosen = placed(target, requested)
+    assert (chosen.options.context, chosen.options.kv_type, chosen.options.batch) == (
+        3000,
+        "q8_0",
+        64,
+    )
+    assert "context 3000, q8_0 KV cache, batches of 64" in chosen.summary
 
 
 def test_what_does_not_fit_is_refused_before_it_is_loaded(target: Path) -> None:
-    grown(target, 2 * machine.memory().total)
+    grown(target, 2 * memory.main_memory().total)
     with pytest.raises(LocalmtpError, match="GB with a context of 8192") as caught:
         placed(target)
     assert "doctor" in caught.value.hint
@@ -66,13 +70,13 @@ def test_a_smaller_context_is_proposed(tmp_path: Path) -> None:
 def test_a_pair_that_only_fits_without_its_drafter_is_not_split_silently(target: Path) -> None:
     grown(target, 1 << 29)
     drafter = target.with_name("mtp-gemma-4-E2B.gguf")
-    grown(drafter, 2 * machine.memory().total)
+    grown(drafter, 2 * memory.main_memory().total)
     with pytest.raises(LocalmtpError) as caught:
         placed(target)
     assert "--drafter none" in caught.value.hint
 
 
-def test_what_was_chosen_is_what_is_loaded_and_told(tmp_path: Path, program: Program) -> None:
+def test_the_chosen_options_are_loaded_and_reported(tmp_path: Path, program: Program) -> None:
     target = tmp_path / "tiny.gguf"
     write_pair(TINY["e"], target, tmp_path / "mtp-tiny.gguf")
     ask = ("run", str(target), "x" * 200, "--raw", "--json", "--threads", "1", "--n-draft", "2")
@@ -103,6 +107,6 @@ def test_all_parts_of_a_target_count(target: Path) -> None:
     first = target.rename(target.with_name("gemma-4-E2B-Q4_0-00001-of-00002.gguf"))
     second = target.with_name("gemma-4-E2B-Q4_0-00002-of-00002.gguf")
     second.touch()
-    grown(second, 2 * machine.memory().total)
+    grown(second, 2 * memory.main_memory().total)
     with pytest.raises(LocalmtpError, match="GB with a context"):
         placed(first)

@@ -15,7 +15,7 @@ import pytest
 from textual.pilot import Pilot
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.listing import Row
+from localmtp.models.listing import ListedModel
 from localmtp.session import Session
 from localmtp.tui.app import ChatApp
 from localmtp.tui.opening import Tell
@@ -29,10 +29,10 @@ STORY = (
     " the stars in it, and went home when he had lost count."
 )
 ROWS = [
-    Row("nano", "Q8_0", 6_600_000, "mtp-nano-Q8_0.gguf", True, "2026-11-01", 2048),
-    Row("gemma4-e4b:Q4_0", "Q4_0", 5_200_000_000, "mtp.gguf", True, "2026-11-01", 131_072),
-    Row("gemma4-12b:Q4_0", "Q4_0", 7_000_000_000, "mtp.gguf", False, "", 65_536),
-    Row("gemma4-31b:Q4_0", "Q4_0", 17_600_000_000, "", False, "", 0),
+    ListedModel("nano", "Q8_0", 6_600_000, "mtp-nano-Q8_0.gguf", True, "2026-11-01", 2048),
+    ListedModel("gemma4-e4b:Q4_0", "Q4_0", 5_200_000_000, "mtp.gguf", True, "2026-11-01", 131_072),
+    ListedModel("gemma4-12b:Q4_0", "Q4_0", 7_000_000_000, "mtp.gguf", False, "", 65_536),
+    ListedModel("gemma4-31b:Q4_0", "Q4_0", 17_600_000_000, "", False, "", 0),
 ]
 
 

@@ -20,7 +20,7 @@ from localmtp.tui.drawing.columns import Columns
 from localmtp.tui.drawing.text import size, visible
 
 if TYPE_CHECKING:
-    from localmtp.models.listing import Row
+    from localmtp.models.listing import ListedModel
 
 
 _WIDTHS = (len("14.2 GB"), len("fits 131,072 tokens"), len("no drafter"))
@@ -41,11 +41,11 @@ class ModelsScreen(ModalScreen[str | None]):
         Binding("down", "list", "List", show=False),
     ]
 
-    def __init__(self, running: str, rows: Callable[[], list[Row]]) -> None:
+    def __init__(self, running: str, rows: Callable[[], list[ListedModel]]) -> None:
         super().__init__()
         self._look = rows
         self._answering = running
-        self._rows: list[Row] = []
+        self._rows: list[ListedModel] = []
 
     def compose(self) -> ComposeResult:
         """What to find, what there is."""
@@ -96,7 +96,7 @@ class ModelsScreen(ModalScreen[str | None]):
         # The heading above it too.
         found.call_after_refresh(found.scroll_home, animate=False)
 
-    def _drawn(self, row: Row) -> Columns:
+    def _drawn(self, row: ListedModel) -> Columns:
         colours = self.app.theme_variables
         mark = ("● ", colours["draft"]) if row.model == self._answering else "  "
         fits = f"fits {row.context:,} tokens" if row.context else "does not fit"
@@ -113,12 +113,12 @@ class ModelsScreen(ModalScreen[str | None]):
         self.dismiss(event.option_id)
 
 
-def rows_here() -> list[Row]:
+def rows_here() -> list[ListedModel]:
     """The models on this machine, small ones first, and those to download."""
-    from localmtp.models.listing import row, rows_to_pull
-    from localmtp.models.memory.available import room_here
-    from localmtp.models.store.installed import embedded, installed
+    from localmtp.models.listing import installed_row, registry_rows
+    from localmtp.models.memory.available import available_memory
+    from localmtp.models.store.installed import embedded_model, installed_models
 
-    room = room_here()
-    here = sorted([embedded(), *installed()], key=lambda model: model.weights)
-    return [row(model, room) for model in here] + rows_to_pull(room)
+    room = available_memory()
+    here = sorted([embedded_model(), *installed_models()], key=lambda model: model.weights)
+    return [installed_row(model, room) for model in here] + registry_rows(room)

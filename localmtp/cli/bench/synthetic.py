@@ -160,7 +160,7 @@ def _write(
         LocalmtpError: they do not fit the disk or the memory.
     """
     from localmtp.models import ModelFiles
-    from localmtp.models.memory.available import place_here
+    from localmtp.models.memory.available import choose_placement
 
     needed = sum(file.nbytes + _VOCABULARY for file in files)
     free = shutil.disk_usage(folder).free
@@ -173,7 +173,7 @@ def _write(
     written = ModelFiles(f"{name}, random weights", target, drafter, drafter.stem)
     for file, path in zip(files, (target, drafter), strict=True):
         file.outline(path)
-    place_here(written, options)
+    choose_placement(written, options)
     click.echo(f"writing {needed / 1e9:.1f} GB of random weights to {folder}", err=True)
     for file, path in zip(files, (target, drafter), strict=True):
         file.fill(path)

@@ -158,7 +158,7 @@ def command(
 def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json: bool) -> None:
     from localmtp.convert import Progress
     from localmtp.convert.output.merge import merge
-    from localmtp.hardware.machine import cores
+    from localmtp.hardware.cpu import cores
 
     with closing(ProgressBar()) as bar:
         file = merge(

@@ -14,7 +14,7 @@ from localmtp.cli.table import gigabytes, table, tokens
 from localmtp.models.memory.estimate import ACCEPTANCE
 
 if TYPE_CHECKING:
-    from localmtp.models.checkup import Checkup
+    from localmtp.models.doctor import MachineReport
 
 _HOW_RATES_ARE_MEANT = (
     "Rates are computed from the bandwidth of main memory: bounds, as if nothing else took time,\n"
@@ -31,9 +31,9 @@ def command(as_json: bool) -> None:
 
     Takes a few seconds, because memory bandwidth is measured.
     """
-    from localmtp.models.checkup import checkup
+    from localmtp.models.doctor import examine
 
-    found = checkup()
+    found = examine()
     if as_json:
         output.line(json.dumps(asdict(found), indent=2))
         return
@@ -44,7 +44,7 @@ def command(as_json: bool) -> None:
         click.echo(f"hint: {advice}", err=True)
 
 
-def _print_machine(found: Checkup) -> None:
+def _print_machine(found: MachineReport) -> None:
     usable = gigabytes(found.usable_memory)
     facts = {
         "processor": f"{found.processor}, {found.cores} cores",
@@ -61,7 +61,7 @@ def _print_machine(found: Checkup) -> None:
         output.line(f"{name:13} {words}")
 
 
-def _print_models(found: Checkup) -> None:
+def _print_models(found: MachineReport) -> None:
     rows = []
     for fitting in found.models:
         plain = drafting = ""

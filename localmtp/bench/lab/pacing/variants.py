@@ -27,7 +27,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, Re
 from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
-from localmtp.models.resolution import NANO
+from localmtp.models.embedded import NANO
 
 Floats = NDArray[np.float32]
 Data = NDArray[np.generic]

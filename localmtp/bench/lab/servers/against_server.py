@@ -27,9 +27,9 @@ import httpx
 from localmtp.bench.workloads import workloads_for, workloads_in
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.errors import LocalmtpError
-from localmtp.hardware.machine import cores
+from localmtp.hardware.cpu import cores
 from localmtp.models import ModelFiles
-from localmtp.models.resolution import NANO
+from localmtp.models.embedded import NANO
 from localmtp.session import Choices, Message, Role
 from localmtp.session.local import LocalSession
 from localmtp.session.prompts import prompt_tokens

@@ -25,7 +25,7 @@ from localmtp.bench.synthetic.files import synthetic_pair
 from localmtp.bench.synthetic.forecast import forecast
 from localmtp.bench.synthetic.survey import survey
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.hardware.machine import cores
+from localmtp.hardware.cpu import cores
 
 _SHARES = (0.8, 0.6, 0.45)
 """Accepted at each position; the server draws whole drafts, position by position."""

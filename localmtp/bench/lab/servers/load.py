@@ -32,7 +32,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from localmtp.bench.workloads import workloads_for
-from localmtp.hardware import machine
+from localmtp.hardware import cpu
 from localmtp.models import resolve
 
 _CONTEXT = 2048
@@ -107,7 +107,7 @@ def main() -> None:
                     print(_told(burst), file=sys.stderr, flush=True)
     setting = {
         "model": files.name,
-        "processor": machine.processor(),
+        "processor": cpu.processor(),
         "threads": asked.threads,
         "parallel": asked.parallel,
         "max_tokens": asked.max_tokens,
@@ -123,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="nano", help="installed, with a drafter")
     parser.add_argument("--llama-server", type=Path, help="llama.cpp's; without it ours alone")
-    parser.add_argument("--threads", type=int, default=machine.cores())
+    parser.add_argument("--threads", type=int, default=cpu.cores())
     parser.add_argument("--parallel", type=int, default=16, help="requests generated at once")
     parser.add_argument("--loads", type=_numbers, default=[1, 2, 4, 8, 16], help="1,2,4,8,16")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,0 +1,28 @@
+"""Options for loading a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from localmtp.engine.kv_type import KVType
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a pair is loaded; a field that is None is chosen by the program."""
+
+    context: int | None = None
+    """Context of a sequence in tokens, prompt and answer together."""
+    threads: int | None = None
+    gpu_layers: int | None = None
+    """Layers offloaded to GPUs, as libllama counts them: the output is one more."""
+    kv_type: KVType | None = None
+    batch: int | None = None
+    """Rows of the largest prefill batch."""
+    full_window: bool = False
+    """Allocate sliding-window layers at full context size."""
+    parallel: int = 1
+    """Sequences decoded together, each with the whole context."""
+    progress: Callable[[float], bool] | None = None
+    """Receives the loaded share of a file, 0 to 1; returning False cancels. Must not raise."""
