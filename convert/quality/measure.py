@@ -11,7 +11,7 @@ from localmtp.convert.quality.acceptance import score_drafter
 from localmtp.convert.quality.divergence import score_targets
 from localmtp.convert.quality.report import Report
 from localmtp.errors import LocalmtpError
-from localmtp.hardware.machine import memory
+from localmtp.hardware.memory import main_memory
 
 _DEFAULT = "default"
 
@@ -26,7 +26,7 @@ class Text:
 
 def fits_memory(size: int) -> bool:
     """Whether a file of `size` bytes can be run beside what else a machine does."""
-    return size < 0.7 * memory().total
+    return size < 0.7 * main_memory().total
 
 
 def read_text(path: Path | None) -> Text:
