@@ -11,7 +11,7 @@ from localmtp.models import ModelFiles, resolve
 
 if TYPE_CHECKING:
     from localmtp.engine.decoding.trace import Round
-    from localmtp.models.store.download import DownloadProgress
+    from localmtp.models.store.download import TransferProgress
 
 
 def load(
@@ -24,7 +24,7 @@ def load(
     kv_type: Literal["f16", "q8_0"] | None = None,
     batch: int | None = None,
     offline: bool = False,
-    on_download: Callable[[DownloadProgress], None] | None = None,
+    on_download: Callable[[TransferProgress], None] | None = None,
     on_round: Callable[[Round], None] | None = None,
 ) -> LanguageModel:
     """Loads a pair, after downloading what is missing.

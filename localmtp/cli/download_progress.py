@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from localmtp.models.store.download import Progress
+    from localmtp.models.store.download import TransferProgress
 
 
 class DownloadProgress:
@@ -34,7 +34,7 @@ class DownloadProgress:
         if self._bars is not None:
             self._bars.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TransferProgress) -> None:
         """Update the bars."""
         if self._bars is None:
             self._bars = _started_bars()

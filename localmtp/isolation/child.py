@@ -33,7 +33,7 @@ from localmtp.portability import inherited
 from localmtp.session import Role
 
 if TYPE_CHECKING:
-    from localmtp.models.store.download import DownloadProgress
+    from localmtp.models.store.download import TransferProgress
     from localmtp.portability import Channel
     from localmtp.session.local import LocalSession
 
@@ -103,7 +103,7 @@ class Child:
 
         sent = 0.0
 
-        def downloading(progress: DownloadProgress) -> None:
+        def downloading(progress: TransferProgress) -> None:
             nonlocal sent
             if monotonic() - sent > SEND_INTERVAL_S:
                 sent = monotonic()

@@ -32,8 +32,8 @@ _SPARE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class DownloadProgress:
-    """Progress of a download, in bytes."""
+class TransferProgress:
+    """Progress of all transfers, in bytes."""
 
     file: str
     done: int
@@ -42,7 +42,7 @@ class DownloadProgress:
     total_in_all: int
 
 
-ProgressCallback = Callable[[DownloadProgress], None]
+ProgressCallback = Callable[[TransferProgress], None]
 
 
 def download(files: Sequence[RemoteFile], progress: ProgressCallback | None = None) -> list[Path]:
@@ -67,7 +67,7 @@ def download(files: Sequence[RemoteFile], progress: ProgressCallback | None = No
 
         def report(done: int, file: RemoteFile = file, before: int = before) -> None:
             if progress:
-                progress(DownloadProgress(str(file), done, file.nbytes, before + done, in_all))
+                progress(TransferProgress(str(file), done, file.nbytes, before + done, in_all))
 
         with _localmtp_errors(file.repo):
             paths.append(_fetch(file, report))

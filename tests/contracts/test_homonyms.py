@@ -11,7 +11,6 @@ KNOWN: dict[str, int] = {
     "Answer": 2,
     "Block": 2,
     "Cursor": 2,
-    "DownloadProgress": 2,
     "Finished": 2,
     "Generation": 2,
     "Origin": 2,

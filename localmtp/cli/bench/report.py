@@ -25,13 +25,13 @@ def setup_of(files: ModelFiles, threads: int | None) -> Setup:
     from localmtp.bench.hardware import hardware
     from localmtp.bench.report import Setup
     from localmtp.engine.llama.ggml import devices
-    from localmtp.hardware import machine
+    from localmtp.hardware import cpu
 
     return Setup(
         model=files.name,
         drafter=files.drafter_name,
-        cpu=machine.processor(),
-        threads=threads or machine.cores(),
+        cpu=cpu.processor(),
+        threads=threads or cpu.cores(),
         devices=tuple(device.description for device in devices()),
         hardware=hardware(files),
     )

@@ -14,8 +14,8 @@ from localmtp.cli.table import gigabytes, table, tokens
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
-    from localmtp.models.store.installed import Installed
-    from localmtp.models.store.pull import Plan
+    from localmtp.models.store.installed import InstalledModel
+    from localmtp.models.store.pull import PullPlan
 
 
 @click.command()
@@ -26,15 +26,15 @@ def pull(model: str) -> None:
     MODEL is a name that `localmtp list --all` shows, or USER/REPO[:QUANT] of the Hugging Face hub.
     """
     from localmtp.cli.download_progress import DownloadProgress
-    from localmtp.models.naming.reference import wanted
-    from localmtp.models.store.pull import carry_out, plan
+    from localmtp.models.naming.reference import parse_reference
+    from localmtp.models.store.pull import plan_pull, pull
 
     if model == "nano":
         raise LocalmtpError("nano ships with localmtp: there is nothing to download")
-    found = plan(wanted(model))
+    found = plan_pull(parse_reference(model))
     _say_what_is_missing(found)
     with DownloadProgress() as progress:
-        files = carry_out(found, progress)
+        files = pull(found, progress)
     for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
     if files.drafter:
@@ -44,7 +44,7 @@ def pull(model: str) -> None:
         click.echo(f"warning: it has no drafter: {files.why_no_drafter}", err=True)
 
 
-def _say_what_is_missing(found: Plan) -> None:
+def _say_what_is_missing(found: PullPlan) -> None:
     """Before anything is downloaded: how much it is, and whether it fits."""
     from localmtp.models.store.download import bytes_missing
 
@@ -66,15 +66,15 @@ def _fits(context: int) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def list_(everything: bool, as_json: bool) -> None:
     """Show the models on this machine."""
-    from localmtp.models.listing import row, rows_to_pull
-    from localmtp.models.memory.available import room_here
-    from localmtp.models.store.installed import embedded, installed
+    from localmtp.models.listing import installed_row, registry_rows
+    from localmtp.models.memory.available import available_memory
+    from localmtp.models.store.installed import embedded_model, installed_models
 
-    room = room_here()
-    here = sorted([embedded(), *installed()], key=lambda model: model.weights)
-    rows = [row(model, room) for model in here]
+    room = available_memory()
+    here = sorted([embedded_model(), *installed_models()], key=lambda model: model.weights)
+    rows = [installed_row(model, room) for model in here]
     if everything:
-        rows += rows_to_pull(room)
+        rows += registry_rows(room)
     if as_json:
         output.line(json.dumps([asdict(r) for r in rows], indent=2))
         return
@@ -104,9 +104,9 @@ def show(model: str, offline: bool, as_json: bool) -> None:
     MODEL is a name that `localmtp list --all` shows, USER/REPO[:QUANT] of the Hugging Face hub, or
     a GGUF file. Of a model that is not here only the headers are read.
     """
-    from localmtp.models.details import about
+    from localmtp.models.details import model_details
 
-    facts = about(model, offline=offline).as_dict()
+    facts = model_details(model, offline=offline).as_dict()
     if as_json:
         output.line(json.dumps(facts, indent=2))
         return
@@ -137,9 +137,9 @@ def _said(value: object) -> str:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def rm(model: str, yes: bool) -> None:
     """Delete MODEL from this machine; a drafter that another model needs stays."""
-    from localmtp.models.store.installed import installed, remove
+    from localmtp.models.store.installed import installed_models, remove
 
-    here = installed()
+    here = installed_models()
     doomed = _named(model, here)
     if not yes:
         click.confirm(f"Delete {doomed.name} ({gigabytes(doomed.weights)})?", abort=True, err=True)
@@ -147,7 +147,7 @@ def rm(model: str, yes: bool) -> None:
     output.line(f"freed {gigabytes(freed)}")
 
 
-def _named(model: str, here: Sequence[Installed]) -> Installed:
+def _named(model: str, here: Sequence[InstalledModel]) -> InstalledModel:
     """The one model on this machine that a name means."""
     from localmtp.models.naming.registry import find
 
@@ -163,5 +163,5 @@ def _named(model: str, here: Sequence[Installed]) -> Installed:
     raise LocalmtpError(f"{model} is not on this machine", hint=f"these are: {_names(here)}")
 
 
-def _names(models: Iterable[Installed]) -> str:
+def _names(models: Iterable[InstalledModel]) -> str:
     return ", ".join(m.name for m in models) or "none"

@@ -87,7 +87,7 @@ def command(
     localmtp serve gemma4-e4b --port 9000
     LOCALMTP_API_KEY=secret localmtp serve gemma4-12b --host 0.0.0.0
     """  # noqa: D301 - click reads the character
-    from localmtp.models.memory.available import parallel_here
+    from localmtp.models.memory.available import choose_parallel
 
     _check(http)
     try:
@@ -100,7 +100,7 @@ def command(
         ) from error
     files = find_model(model, pair)
     options = pair.load_options()
-    parallel = http.parallel or parallel_here(files, options, _PARALLEL)
+    parallel = http.parallel or choose_parallel(files, options, _PARALLEL)
     serve(
         files,
         generation.choices(),
