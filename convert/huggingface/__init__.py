@@ -1,1 +1,1 @@
-"""Hugging Face checkpoints: configuration, tensors, tokenizer, metadata."""
+"""Hugging Face checkpoints: configuration, safetensors, tensor names, tokenizer."""

@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a directory, or a repository on the Hugging Face hub."""
+"""Checkpoint sources: a directory, or a repository on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from localmtp.errors import LocalmtpError
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
-_NEEDED = ("*.json", "*.jinja", "model*.safetensors", "README.md")
-"""No pickles, and no copy of the weights in another layout."""
+_PATTERNS = ("*.json", "*.jinja", "model*.safetensors", "README.md")
+"""Files to download: no pickles, and no second copy of the weights in another layout."""
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LocatedCheckpoint:
     """A checkpoint on this machine."""
 
     directory: Path
     name: str
-    """What its directory or repository is called."""
+    """Name of its directory or repository."""
     repo: str | None
-    """`USER/REPO`, when it came from the hub."""
+    """`USER/REPO` if it was downloaded from the hub."""
 
 
-def locate(source: str | Path, *, offline: bool = False) -> Located:
-    """Find a checkpoint, downloading it into the hub's cache when it is a repository.
+def locate(source: str | Path, *, offline: bool = False) -> LocatedCheckpoint:
+    """Find a checkpoint; a repository is downloaded into the hub's cache.
 
     Args:
         source: a directory, or `USER/REPO`.
-        offline: use the cache alone.
+        offline: use the cache only.
 
     Raises:
-        LocalmtpError: there is no such directory or repository, or no way to it.
+        LocalmtpError: no such repository exists, or it cannot be downloaded.
     """
     path = Path(source)
     if isinstance(source, str) and not path.exists() and _REPOSITORY.fullmatch(source):
-        return Located(_download(source, offline=offline), source.partition("/")[2], source)
-    return Located(path, path.resolve().name, None)
+        directory = _download(source, offline=offline)
+        return LocatedCheckpoint(directory, source.partition("/")[2], source)
+    return LocatedCheckpoint(path, path.resolve().name, None)
 
 
 def _download(repo: str, *, offline: bool) -> Path:
@@ -56,31 +57,31 @@ def _download(repo: str, *, offline: bool) -> Path:
     # Exported lazily, which type checkers do not follow.
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-    # The client draws its bars into logs and pipes as well.
+    # The client would draw its bars into logs and pipes too.
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        found = snapshot_download(repo, allow_patterns=list(_NEEDED), local_files_only=offline)
+        found = snapshot_download(repo, allow_patterns=list(_PATTERNS), local_files_only=offline)
     except GatedRepoError:
         raise LocalmtpError(
-            f"{repo} asks for its licence to be accepted",
+            f"{repo} requires you to accept its licence",
             hint=f"accept it at https://huggingface.co/{repo}, then run `hf auth login`",
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise LocalmtpError(
-            f"there is no directory and no repository {repo}",
-            hint="for a private one, run `hf auth login` first",
+            f"no directory or repository is called {repo}",
+            hint="for a private repository, run `hf auth login` first",
         ) from None
     except LocalEntryNotFoundError:
         raise LocalmtpError(
-            f"{repo} is not on this machine and the hub cannot be reached",
+            f"{repo} is not cached on this machine and the hub cannot be reached",
             hint="connect and try again, or give a directory",
         ) from None
     except (HfHubHTTPError, httpx.HTTPError) as error:
-        raise LocalmtpError(f"{repo} cannot be downloaded: {error}") from error
+        raise LocalmtpError(f"cannot download {repo}: {error}") from error
     if not any(Path(found).glob("model*.safetensors")):
         raise LocalmtpError(
-            f"{repo} has no model*.safetensors" + (" on this machine" if offline else ""),
-            hint="pickled weights (.bin) are not downloaded: they can run code when they are read",
+            f"{repo} has no model*.safetensors" + (" in the local cache" if offline else ""),
+            hint="pickled weights (.bin) are not downloaded: they can run code when loaded",
         )
     return Path(found)

@@ -1,4 +1,4 @@
-"""Gemma 4's tokenizer: byte-fallback BPE, from tokenizer.json to GGUF's `tokenizer.ggml.*` keys."""
+"""Gemma 4's tokenizer, a byte-fallback BPE: from tokenizer.json to GGUF's `tokenizer.ggml.*`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gguf import GGUFWriter, SpecialVocab, TokenType
 from localmtp.convert.huggingface.checkpoint import Json, read_json
 from localmtp.errors import LocalmtpError
 
-# gguf reports its progress as log warnings; whoever wants them can still listen.
+# gguf reports progress as log warnings, which would be printed without a handler.
 logging.getLogger("gguf").addHandler(logging.NullHandler())
 
-_SHOWN = frozenset(
+_USER_DEFINED = frozenset(
     (
         "<|channel>",
         "<channel|>",
@@ -27,23 +27,23 @@ _SHOWN = frozenset(
         '<|"|>',
     )
 )
-"""Special tokens that a chat parser must see in the text: user-defined, not control tokens."""
+"""Special tokens that a chat parser must see in the text, where control tokens are hidden."""
 
 _SCORE = -1000.0
-"""BPE has no scores; this is what llama.cpp's converter writes for every token."""
+"""BPE has no scores; llama.cpp's converter writes this value for every token."""
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer, read and checked.
+    """Vocabulary and token types of a checkpoint.
 
     Args:
-        directory: of the checkpoint.
-        vocab: rows of the model's embedding, which must have a token each.
+        directory: the checkpoint.
+        vocab: number of rows of the model's embedding; every row must have one token.
 
     Raises:
-        LocalmtpError: it is missing, of another kind, malformed, or of another size.
+        LocalmtpError: tokenizer.json is missing, malformed, of another kind or another size.
     """
 
     def __init__(self, directory: Path, vocab: int) -> None:
@@ -52,24 +52,26 @@ class Tokenizer:
         if not path.exists():
             raise LocalmtpError(
                 f"{directory} has no tokenizer.json",
-                hint="copy the tokenizer files of the original model into it",
+                hint="copy the original model's tokenizer files into it",
             )
         data = read_json(path)
         model = data.get("model")
         if not isinstance(model, dict) or not model.get("byte_fallback"):
-            raise LocalmtpError(f"{path} is not Gemma's tokenizer (BPE with byte fallback)")
+            raise LocalmtpError(f"{path} is not a Gemma tokenizer (BPE with byte fallback)")
         self._added = _added_tokens(data, path)
         base = model.get("vocab")
         if not isinstance(base, dict) or not all(type(i) is int for i in base.values()):
             raise LocalmtpError(f"{path} has no usable vocabulary")
         ids = base | {token["content"]: token["id"] for token in self._added}
         if sorted(ids.values()) != list(range(vocab)):
-            raise LocalmtpError(f"{path} has {len(ids)} tokens, the model's embedding {vocab}")
+            raise LocalmtpError(
+                f"{path} has {len(ids)} tokens, the model's embedding has {vocab} rows"
+            )
         self._base_size = len(base)
         self._tokens = sorted(ids, key=ids.__getitem__)
 
     def write(self, writer: GGUFWriter) -> None:
-        """Add the tokens, their types, merges, special ids and chat template.
+        """Write tokens, token types, merges, ids of special tokens and the chat template.
 
         Raises:
             LocalmtpError: tokenizer_config.json or the merges are malformed.
@@ -92,7 +94,7 @@ class Tokenizer:
         added = {token["content"] for token in self._added}
         types = []
         for index, token in enumerate(self._tokens):
-            if token in _SHOWN:
+            if token in _USER_DEFINED:
                 kind = TokenType.USER_DEFINED
             elif _BYTE.fullmatch(token):
                 kind = TokenType.BYTE
@@ -106,7 +108,7 @@ class Tokenizer:
         return types
 
     def _special(self) -> set[str]:
-        """Tokens that tokenizer_config.json names, and those marked special in tokenizer.json."""
+        """Tokens named in tokenizer_config.json, and those marked special in tokenizer.json."""
         path = self._directory / "tokenizer_config.json"
         named = set(_named_tokens(read_json(path))) if path.exists() else set()
         return named | {token["content"] for token in self._added if token.get("special")}

@@ -1,1 +1,1 @@
-"""Quantized GGUF, written in one pass over the checkpoint."""
+"""Quantized GGUF files: types, metadata, writing, merging, and the check that a file loads."""

@@ -1,10 +1,9 @@
-"""A model in parts, made one file again.
+"""Merge the parts of a split model into one file.
 
-Parts are named as llama.cpp's gguf-split names them, `NAME-00001-of-00003.gguf`. The first has the
-metadata, each its own tensors. Entries and data are copied as they are; only the keys that say
-how the model was split (`split.*`) are left out, and offsets are counted anew. The layout is that
-of the GGUF specification, versions 2 and 3
-(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+Parts are named as llama.cpp's gguf-split names them, `NAME-00001-of-00003.gguf`. The first part has
+the metadata; every part has its own tensors. Entries and data are copied unchanged, except that
+the keys of the split (`split.*`) are left out and offsets are recomputed. Layout: GGUF
+specification, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 """
 
 from __future__ import annotations
@@ -21,36 +20,37 @@ from pathlib import Path
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from localmtp.atomic import atomic_write
-from localmtp.convert.output.writer import WrittenFile, require_room
-from localmtp.convert.quality.check import check
+from localmtp.convert.output.gguf_file import WrittenFile, require_disk_space
+from localmtp.convert.output.load_check import check_runs
 from localmtp.errors import LocalmtpError
 
 _NAME = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
 _SPLIT = "split."
 _ALIGNMENT = "general.alignment"
 _BLOCK = 16 << 20
-_MOST_ALIGNMENT = 1 << 16
+"""Bytes copied at a time."""
+_MAX_ALIGNMENT = 1 << 16
 
 _STRING, _ARRAY = 8, 9
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a value by its `gguf_metadata_value_type`."""
+"""`gguf_metadata_value_type` → size of a value in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _GgufPart:
     path: Path
     version: int
     values: Mapping[str, bytes]
-    """Key → its whole entry."""
+    """Key → complete entry: key, type and value."""
     tensors: Sequence[tuple[bytes, int, int]]
-    """Name, shape and type as they stand; where the data is in the file, and its bytes."""
+    """Entry of the tensor table without its offset, position of the data, size of the data."""
 
     @property
     def alignment(self) -> int:
         return self.number(_ALIGNMENT, 4) or 32
 
     def number(self, key: str, size: int) -> int:
-        """An integer of `size` bytes, which ends its entry; 0 where there is none."""
+        """Return the integer of `size` bytes at the end of an entry; 0 if there is no such key."""
         return int.from_bytes(self.values.get(key, b"")[-size:], "little")
 
 
@@ -62,38 +62,41 @@ def merge(
     threads: int = 1,
     progress: Callable[[Path, int, int], None] = lambda *_: None,
 ) -> WrittenFile:
-    """Write `NAME.gguf` from `NAME-00001-of-0000N.gguf` and its sisters, which stay.
+    """Write `NAME.gguf` from `NAME-00001-of-0000N.gguf` and the other parts, which stay.
 
     Args:
-        first: the first part; the others are beside it.
-        out: the directory for the file; made when missing.
-        force: replace a file that is there already.
-        threads: to check the result on.
-        progress: is told the file, and how many of how many bytes are written.
+        first: the first part; the others must be in the same directory.
+        out: directory for the file; created if missing.
+        force: replace an existing file.
+        threads: number of threads that check the result.
+        progress: called with the file, bytes written, and total bytes.
+
+    Returns:
+        The merged file.
 
     Raises:
-        LocalmtpError: a part is missing or damaged, they are not of one model, the file is in
-            the way or cannot be written, or libllama cannot run it.
+        LocalmtpError: a part is missing, damaged or of another model; the file exists or cannot be
+            written; or libllama cannot run it.
     """
-    parts = [_read(path) for path in _sisters(first)]
+    parts = [_read_part(path) for path in _part_paths(first)]
     _require_one_model(parts)
     destination = out / f"{first.name[: -len('-00001-of-00001.gguf')]}.gguf"
     if destination.exists() and not force:
-        raise LocalmtpError(f"{destination} exists already", hint="--force replaces it")
+        raise LocalmtpError(f"{destination} exists", hint="replace it with --force")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        require_room(out, [part.path.stat().st_size for part in parts])
+        require_disk_space(out, [part.path.stat().st_size for part in parts])
         digest = hashlib.sha256()
         total = sum(size for part in parts for _, _, size in part.tensors)
         done = 0
         with atomic_write(destination) as file:
-            for block in _whole(parts):
+            for block in _merged(parts):
                 file.write(block)
                 digest.update(block)
                 done += len(block)
                 progress(destination, min(done, total), total)
             file.flush()
-            check(Path(file.name), threads)
+            check_runs(Path(file.name), threads)
     except OSError as error:
         raise LocalmtpError(
             f"cannot write {destination}: {error.strerror}", hint="choose another --out"
@@ -101,13 +104,13 @@ def merge(
     return WrittenFile(destination, destination.stat().st_size, digest.hexdigest())
 
 
-def _sisters(first: Path) -> list[Path]:
-    """All parts in order."""
+def _part_paths(first: Path) -> list[Path]:
+    """Paths of all parts in order."""
     match = _NAME.fullmatch(first.name)
     if match is None:
         raise LocalmtpError(
-            f"{first} is not the first part of a model",
-            hint="that is called NAME-00001-of-00003.gguf, with as many as there are",
+            f"{first} is not the first part of a split model",
+            hint="the first part is called NAME-00001-of-N.gguf, such as NAME-00001-of-00003.gguf",
         )
     count = int(match[2])
     paths = [first.with_name(f"{match[1]}-{i + 1:05}-of-{count:05}.gguf") for i in range(count)]
@@ -117,19 +120,19 @@ def _sisters(first: Path) -> list[Path]:
     return paths
 
 
-def _require_one_model(parts: Sequence[_Part]) -> None:
+def _require_one_model(parts: Sequence[_GgufPart]) -> None:
     total = sum(len(part.tensors) for part in parts)
     for i, part in enumerate(parts):
         numbers = part.number("split.no", 2), part.number("split.count", 2)
         if numbers != (i, len(parts)) or part.number("split.tensors.count", 4) != total:
             raise LocalmtpError(
-                f"{part.path} does not belong to the parts beside it",
+                f"{part.path} does not belong to the other parts",
                 hint="download all parts of one model",
             )
 
 
-def _whole(parts: Sequence[_Part]) -> Iterator[bytes]:
-    """The bytes of the one file."""
+def _merged(parts: Sequence[_GgufPart]) -> Iterator[bytes]:
+    """Yield the bytes of the merged file."""
     values = [entry for key, entry in parts[0].values.items() if not key.startswith(_SPLIT)]
     tensors = [tensor for part in parts for tensor in part.tensors]
     alignment = parts[0].alignment
@@ -149,41 +152,41 @@ def _whole(parts: Sequence[_Part]) -> Iterator[bytes]:
                 yield bytes(-size % alignment)
 
 
-def _read(path: Path) -> _Part:
-    """The header of a part, every length checked against the file's."""
+def _read_part(path: Path) -> _GgufPart:
+    """Read a part's header; every length is checked against the file's size."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Cursor(data).part(path)
+            return _HeaderReader(data).part(path)
     except OSError as error:
         raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, struct.error) as error:
         raise LocalmtpError(
-            f"{path} is not a whole GGUF file: {error}", hint="download or copy it again"
+            f"{path} is not a complete GGUF file: {error}", hint="download or copy it again"
         ) from error
 
 
-class _Cursor:
-    """A place in a file; going past its end is a ValueError."""
+class _HeaderReader:
+    """Reads a header sequentially; reading past the end of the file is a ValueError."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data, self._at = data, 0
 
-    def part(self, path: Path) -> _Part:
+    def part(self, path: Path) -> _GgufPart:
         if self._take(4) != b"GGUF":
-            raise ValueError("it does not begin as one")
+            raise ValueError("it has no GGUF magic")
         version, n_tensors, n_values = self._number("I"), self._number("Q"), self._number("Q")
         if version not in (2, 3):
             raise ValueError(f"version {version}")
         values = dict(self._entry() for _ in range(n_values))
         tensors = [self._tensor() for _ in range(n_tensors)]
-        alignment = _Part(path, version, values, []).alignment
-        if alignment > _MOST_ALIGNMENT:
+        alignment = _GgufPart(path, version, values, []).alignment
+        if alignment > _MAX_ALIGNMENT:
             raise ValueError(f"alignment {alignment}")
         base = self._at + -self._at % alignment
         if any(base + offset + size > len(self._data) for _, offset, size in tensors):
-            raise ValueError("it ends before its tensors do")
+            raise ValueError("its tensors exceed the file")
         placed = [(entry, base + offset, size) for entry, offset, size in tensors]
-        return _Part(path, version, values, placed)
+        return _GgufPart(path, version, values, placed)
 
     def _entry(self) -> tuple[str, bytes]:
         start = self._at
@@ -205,7 +208,7 @@ class _Cursor:
             self._skip(_SIZES.get(kind, len(self._data)))
 
     def _tensor(self) -> tuple[bytes, int, int]:
-        """An entry of the tensor table without its offset, the offset, and the data's length."""
+        """Entry of the tensor table without its offset, the offset, and the size of the data."""
         start = self._at
         self._skip(self._number("Q"))
         shape = [self._number("Q") for _ in range(self._number("I"))]
@@ -223,5 +226,5 @@ class _Cursor:
 
     def _skip(self, size: int) -> None:
         if size > len(self._data) - self._at:
-            raise ValueError("it ends inside its header")
+            raise ValueError("its header exceeds the file")
         self._at += size

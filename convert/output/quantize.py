@@ -1,4 +1,4 @@
-"""Which type each tensor gets, and turning rows of a checkpoint into it."""
+"""Quantization: the type of every tensor, and the encoding of rows."""
 
 from __future__ import annotations
 
@@ -11,174 +11,188 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
 
-from localmtp.convert.huggingface.architecture import Spec
-from localmtp.convert.huggingface.metadata import write_architecture
-from localmtp.convert.huggingface.tensors import Tensor
-from localmtp.convert.quality.imatrix import ImportanceMatrix
+from localmtp.convert.huggingface.config import Gemma4Config
+from localmtp.convert.huggingface.tensor_map import PlannedTensor
+from localmtp.convert.output.imatrix import ImportanceMatrix
+from localmtp.convert.output.metadata import write_architecture
 from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
 
 _NOT_WRITTEN = ("GUESSED", "NVFP4")
-"""File types that gguf knows and libllama's quantizer does not make."""
+"""File types that gguf defines and libllama's quantizer does not write."""
 
 FILE_TYPES = {
     name: kind
     for kind in LlamaFileType
     if (name := kind.name.partition("_")[2] or kind.name) not in _NOT_WRITTEN
 }
-"""Quantization as users name it → `llama_ftype`."""
+"""Name of a quantization, such as Q4_K_M → `llama_ftype`."""
 
 _UNQUANTIZED = {"F32": ggml.F32, "F16": ggml.F16, "BF16": ggml.BF16}
 
 _WIDE = (ggml.F32, ggml.BF16)
+"""Types with the range of float32."""
+
 _F16_MAX = 65504.0
-"""Every other type holds, or scales its blocks by, half-precision numbers."""
+"""Limit of all other types, whose values or block scales are half-precision numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to quantize."""
+class QuantizationSpec:
+    """Parameters of one quantized file."""
 
     name: str
     """A key of FILE_TYPES."""
     overrides: Sequence[tuple[str, str]] = ()
-    """(regular expression on GGUF tensor names, type): the first match decides."""
+    """(regular expression on GGUF tensor names, type); the first match applies."""
     imatrix: ImportanceMatrix | None = None
+    """Importance of the columns; some types require it."""
 
     @property
     def importance(self) -> Mapping[str, ggml.Floats]:
-        """Tensor → [experts * width] weights of the columns' errors, for types that have scales."""
+        """Tensor name → [experts * width] weights of the columns' errors; empty if unquantized."""
         return self.imatrix.weights if self.imatrix and self.name not in _UNQUANTIZED else {}
 
 
 def file_type(name: str) -> LlamaFileType:
-    """The `llama_ftype` of a quantization, written in any case.
+    """Return the `llama_ftype` of a quantization; upper and lower case are equivalent.
 
     Raises:
-        LocalmtpError: there is none of that name.
+        LocalmtpError: the name is unknown.
     """
     kind = FILE_TYPES.get(name.upper())
     if kind is None:
         raise LocalmtpError(
-            f"there is no quantization {name}", hint=f"there are: {', '.join(FILE_TYPES)}"
+            f"unknown quantization {name}", hint=f"supported: {', '.join(FILE_TYPES)}"
         )
     return kind
 
 
 def tensor_types(
-    spec: Spec, tensors: Sequence[Tensor], recipe: Recipe, source: int
+    config: Gemma4Config,
+    tensors: Sequence[PlannedTensor],
+    quantization: QuantizationSpec,
+    source: int,
 ) -> dict[str, GGMLQuantizationType]:
-    """The type of every tensor in the file.
+    """Choose the type of every tensor in the file.
 
-    libllama decides: its quantizer is run over the model in miniature (every matrix cut down to
-    two rows, which its choice does not depend on), and the types are read from what it wrote.
+    libllama chooses: its quantizer runs on a miniature of the model, in which every matrix has two
+    rows (the choice does not depend on the number of rows), and the types are read from the result.
 
     Args:
-        spec: the architecture.
-        tensors: to be written.
-        recipe: the quantization.
-        source: `ggml_type` of the checkpoint, which tensors that are not quantized keep.
+        config: sizes of the model.
+        tensors: tensors of the file.
+        quantization: the requested quantization.
+        source: `ggml_type` of the checkpoint; tensors that are not quantized stay in it.
+
+    Returns:
+        Tensor name → type.
 
     Raises:
         LocalmtpError: libllama refuses, for example because the type needs an importance matrix.
     """
-    overrides = _overrides(recipe, tensors)
-    plain = _UNQUANTIZED.get(recipe.name)
+    overrides = _overrides(quantization, tensors)
+    plain = _UNQUANTIZED.get(quantization.name)
     unquantized = GGMLQuantizationType(plain if plain is not None else source)
     full = {t.name: GGMLQuantizationType.F32 if t.stays_f32 else unquantized for t in tensors}
     if plain is not None:
         if overrides:
-            raise LocalmtpError(f"types of single tensors cannot be chosen in a {recipe.name} file")
+            raise LocalmtpError(f"--tensor-type has no effect in a {quantization.name} file")
         return full
     with TemporaryDirectory(prefix="localmtp-") as folder:
         miniature, quantized = Path(folder, "miniature.gguf"), Path(folder, "quantized.gguf")
         shapes = {t.name: _miniature_shape(t.shape) for t in tensors}
-        _write_miniature(miniature, spec, shapes, full)
+        _write_miniature(miniature, config, shapes, full)
         importance = {
             name: np.ones(shape[-1] * (shape[0] if len(shape) == 3 else 1), np.float32)
             for name, shape in shapes.items()
-            if name in recipe.importance
+            if name in quantization.importance
         }
-        kind = file_type(recipe.name)
+        kind = file_type(quantization.name)
         try:
             ggml.quantize_file(
                 miniature, quantized, kind, importance=importance, overrides=overrides
             )
         except LocalmtpError as error:
-            if recipe.imatrix is None and "imatrix" in error.message:
-                raise _needs_matrix(spec, recipe) from None
+            if quantization.imatrix is None and "imatrix" in error.message:
+                raise _needs_matrix(config, quantization) from None
             raise
         return {t.name: t.tensor_type for t in GGUFReader(quantized).tensors}
 
 
-def encode(
+def encode_rows(
     raw: ggml.Bytes,
     source: int,
     shape: tuple[int, int],
-    wanted: Sequence[tuple[int, ggml.Floats | None]],
+    types: Sequence[tuple[int, ggml.Floats | None]],
 ) -> list[ggml.Bytes]:
-    """Rows of a checkpoint in the types they are written in.
+    """Encode rows of a checkpoint in one or several types.
 
     Args:
-        raw: [rows * width] numbers in the type `source`.
+        raw: [rows * width] values of type `source`, as bytes.
         source: `ggml_type` of the checkpoint.
         shape: (rows, width).
-        wanted: for each result the `ggml_type`, and [width] importance weights or None.
+        types: for each result the `ggml_type`, and importance weights [width] or None.
+
+    Returns:
+        The encoded bytes, one array per type.
 
     Raises:
-        ValueError: a number is not finite, or too large for a type; says which.
+        ValueError: a value is not finite, or out of a type's range; the message says which.
     """
     floats = ggml.to_floats(raw, source).reshape(shape)
     low, high = float(floats.min()), float(floats.max())
     if not np.isfinite((low, high)).all():
-        raise ValueError("it holds NaN or infinity")
-    if (largest := max(-low, high)) > _F16_MAX and any(k not in _WIDE for k, _ in wanted):
-        raise ValueError(f"{largest:.6g} is too large for half precision; BF16 and F32 can hold it")
+        raise ValueError("it contains NaN or infinity")
+    if (largest := max(-low, high)) > _F16_MAX and any(k not in _WIDE for k, _ in types):
+        raise ValueError(f"{largest:.6g} exceeds the range of half precision; use BF16 or F32")
     return [
         raw if kind == source else ggml.quantize_rows(floats, kind, importance)
-        for kind, importance in wanted
+        for kind, importance in types
     ]
 
 
-def _needs_matrix(spec: Spec, recipe: Recipe) -> LocalmtpError:
-    hint = "give one with --imatrix: llama-imatrix measures it on the BF16 file"
-    if spec.backbone is not None:
-        hint = "llama-imatrix cannot run a drafter; Q8_0, Q4_0 and IQ4_XS need no matrix"
-    return LocalmtpError(f"{recipe.name} needs an importance matrix", hint=hint)
+def _needs_matrix(config: Gemma4Config, quantization: QuantizationSpec) -> LocalmtpError:
+    hint = "give one with --imatrix; llama-imatrix measures it on the BF16 file"
+    if config.backbone is not None:
+        hint = "llama-imatrix cannot run drafters; Q8_0, Q4_0 and IQ4_XS need no matrix"
+    return LocalmtpError(f"{quantization.name} needs an importance matrix", hint=hint)
 
 
-def _overrides(recipe: Recipe, tensors: Sequence[Tensor]) -> list[tuple[str, int]]:
+def _overrides(
+    quantization: QuantizationSpec, tensors: Sequence[PlannedTensor]
+) -> list[tuple[str, int]]:
     overrides = []
-    for pattern, name in recipe.overrides:
+    for pattern, name in quantization.overrides:
         try:
             kind = GGMLQuantizationType[name.upper()]
             matches = any(re.search(pattern, t.name) for t in tensors)
         except KeyError:
-            raise LocalmtpError(f"there is no tensor type {name}") from None
+            raise LocalmtpError(f"unknown tensor type {name}") from None
         except re.error as error:
-            raise LocalmtpError(f"{pattern!r} is no regular expression: {error}") from None
+            raise LocalmtpError(f"invalid regular expression {pattern!r}: {error}") from None
         if not matches:
             raise LocalmtpError(
                 f"no tensor's name matches {pattern!r}",
-                hint="names are llama.cpp's, such as blk.0.ffn_down.weight",
+                hint="use llama.cpp's tensor names, such as blk.0.ffn_down.weight",
             )
         overrides.append((pattern, int(kind)))
     return overrides
 
 
 def _miniature_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Two rows of each matrix, of two experts."""
+    """Shape with at most two rows, of at most two experts."""
     return (*(min(n, 2) for n in shape[:-1]), shape[-1])
 
 
 def _write_miniature(
     path: Path,
-    spec: Spec,
+    config: Gemma4Config,
     shapes: Mapping[str, tuple[int, ...]],
     types: Mapping[str, GGMLQuantizationType],
 ) -> None:
-    writer = GGUFWriter(path, spec.architecture)
-    write_architecture(writer, spec)
+    writer = GGUFWriter(path, config.architecture)
+    write_architecture(writer, config)
     for name, shape in shapes.items():
         size = int(np.prod(shape[:-1])) * ggml.row_size(types[name], shape[-1])
         writer.add_tensor(name, np.zeros(size, np.int8), raw_shape=shape, raw_dtype=types[name])

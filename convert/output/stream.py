@@ -1,7 +1,7 @@
-"""One pass over a checkpoint: its rows are read once, and written in every type asked for.
+"""One pass over a checkpoint that writes every requested quantization.
 
-Blocks of rows are read, checked and quantized on several threads and written in order; only a
-few blocks are in memory at a time, whatever the size of the model.
+Blocks of rows are read, checked and quantized on several threads and written in order; memory use
+is a few blocks per thread, independent of the model's size.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ from math import prod
 
 import numpy as np
 
-from localmtp.convert.huggingface.checkpoint import KINDS, StoredTensor
-from localmtp.convert.huggingface.tensors import Tensor
-from localmtp.convert.output.quantize import encode
-from localmtp.convert.output.writer import GgufFile
+from localmtp.convert.huggingface.safetensors import GGML_TYPES, StoredTensor
+from localmtp.convert.huggingface.tensor_map import PlannedTensor
+from localmtp.convert.output.gguf_file import GgufFile
+from localmtp.convert.output.quantize import encode_rows
 from localmtp.engine.llama.ggml import F32, Bytes, Floats
 from localmtp.errors import LocalmtpError
 
 _BLOCK = 4 << 20
-"""Numbers per block: 16 MB as float32, small beside the weights and large beside the overhead."""
+"""Values per block: 16 MB as float32, which makes the overhead per block negligible."""
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A file that the pass feeds."""
+class OutputFile:
+    """A file that receives all tensors in its own types."""
 
     file: GgufFile
     types: Mapping[str, int]
-    """`ggml_type` per tensor."""
+    """Tensor name → `ggml_type`."""
     importance: Mapping[str, Floats]
-    """Importance matrix; empty without one."""
+    """Tensor name → [experts * width]; empty without an importance matrix."""
 
 
-def stream(
-    tensors: Sequence[Tensor], outputs: Sequence[Output], threads: int
+def stream_tensors(
+    tensors: Sequence[PlannedTensor], outputs: Sequence[OutputFile], threads: int
 ) -> Generator[int, None, None]:
-    """Write the tensors into all outputs.
+    """Write all tensors into all outputs.
 
     Args:
         tensors: in the order of the files.
         outputs: files whose headers are written.
-        threads: that read and quantize.
+        threads: number of threads that read and quantize.
 
     Yields:
-        Bytes of the checkpoint that have been dealt with since the last time.
+        Bytes of the checkpoint processed since the previous item.
 
     Raises:
-        LocalmtpError: a weight is not finite, or the checkpoint has changed meanwhile.
+        LocalmtpError: a weight cannot be encoded, or the checkpoint changed during the run.
     """
-    waiting: deque[tuple[_Block, Future[list[Bytes]]]] = deque()
+    waiting: deque[tuple[_RowBlock, Future[list[Bytes]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for block in _blocks(tensors):
                 waiting.append((block, pool.submit(_encode_block, block, outputs)))
-                # One block per thread at work, one more each in reserve.
+                # One block per thread in progress, and one queued.
                 if len(waiting) > 2 * threads:
                     yield _write_next(waiting, outputs)
             while waiting:
@@ -68,10 +68,10 @@ def stream(
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
-    """Consecutive rows of one matrix."""
+class _RowBlock:
+    """Consecutive rows of one matrix, all of the same expert."""
 
-    tensor: Tensor
+    tensor: PlannedTensor
     first: int
     rows: int
     expert: int
@@ -82,42 +82,43 @@ class _Block:
 
     @property
     def size(self) -> int:
-        """Bytes in the checkpoint; of tensors that are not from there, none."""
+        """Bytes in the checkpoint; 0 for tensors that are computed."""
         source = self.tensor.source
         if not isinstance(source, StoredTensor):
             return 0
         return source.size // prod(source.shape) * self.rows * self.width
 
 
-def _blocks(tensors: Sequence[Tensor]) -> Iterator[_Block]:
+def _blocks(tensors: Sequence[PlannedTensor]) -> Iterator[_RowBlock]:
     for tensor in tensors:
         rows = prod(tensor.shape[:-1])
-        # An expert's rows stay together: each expert has its own importance weights.
+        # A block has rows of one expert only: each expert has its own importance weights.
         per_expert = tensor.shape[-2] if len(tensor.shape) == 3 else rows
         step = max(1, _BLOCK // tensor.shape[-1])
         for start in range(0, rows, per_expert):
             for first in range(start, start + per_expert, step):
                 count = min(step, start + per_expert - first)
-                yield _Block(tensor, first, count, start // per_expert)
+                yield _RowBlock(tensor, first, count, start // per_expert)
 
 
-def _encode_block(block: _Block, outputs: Sequence[Output]) -> list[Bytes]:
-    """The block's rows in the type of each output."""
+def _encode_block(block: _RowBlock, outputs: Sequence[OutputFile]) -> list[Bytes]:
+    """Encode the block's rows in the type of each output."""
     source = block.tensor.source
     if isinstance(source, StoredTensor):
-        kind = KINDS[source.dtype]
+        kind = GGML_TYPES[source.dtype]
         raw = source.read(block.first * (block.size // block.rows), block.size)
     else:
         kind, raw = F32, source.view(np.uint8)
     try:
-        return encode(raw, kind, (block.rows, block.width), [_wanted(block, o) for o in outputs])
+        types = [_type_and_importance(block, output) for output in outputs]
+        return encode_rows(raw, kind, (block.rows, block.width), types)
     except ValueError as error:
         assert isinstance(source, StoredTensor)
-        raise LocalmtpError(f"{source.file}: {source.name} cannot be converted: {error}") from None
+        raise LocalmtpError(f"{source.file}: cannot convert {source.name}: {error}") from None
 
 
-def _wanted(block: _Block, output: Output) -> tuple[int, Floats | None]:
-    """The type to write, and the importance of the block's columns."""
+def _type_and_importance(block: _RowBlock, output: OutputFile) -> tuple[int, Floats | None]:
+    """Return the `ggml_type` to write, and the importance [width] of the block's columns."""
     weights = output.importance.get(block.tensor.name)
     if weights is not None:
         weights = weights[block.expert * block.width :][: block.width]
@@ -125,7 +126,7 @@ def _wanted(block: _Block, output: Output) -> tuple[int, Floats | None]:
 
 
 def _write_next(
-    waiting: deque[tuple[_Block, Future[list[Bytes]]]], outputs: Sequence[Output]
+    waiting: deque[tuple[_RowBlock, Future[list[Bytes]]]], outputs: Sequence[OutputFile]
 ) -> int:
     block, future = waiting.popleft()
     for output, data in zip(outputs, future.result(), strict=True):

@@ -1,1 +1,1 @@
-"""Checks of converted files: they load, and how much quality quantization costs."""
+"""The report of a conversion: what quantization costs in quality and in acceptance."""

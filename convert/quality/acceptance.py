@@ -1,4 +1,4 @@
-"""How much of a drafter's drafts its target accepts, going on from passages of a text."""
+"""Acceptance rate of a drafter on its target, continuing passages of a text."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
 
 _PROMPT = 256
-"""Tokens of each passage that are given; the rest is held back."""
+"""Tokens of each passage that form the prompt."""
 
-_CONTINUED = 64
-"""Tokens that the pair goes on with."""
+_GENERATED = 64
+"""Tokens generated after each prompt."""
 
 _CONTEXT = 512
+"""Context length in tokens."""
 
 _DRAFT = 6
-"""Draft length: Google's own setting for the smaller drafters, and longer than pays on most
-machines."""
+"""Draft length: Google's setting for the smaller drafters, longer than pays on most machines."""
 
 
 def score_drafter(
@@ -35,14 +35,14 @@ def score_drafter(
     threads: int,
     progress: Callable[[Path, int, int], None],
 ) -> DrafterScore:
-    """Let a pair go on from every passage, both greedy, at a fixed draft length.
+    """Measure acceptance by continuing every passage, greedily and with a fixed draft length.
 
     Args:
         file: the drafter and its quantization.
         target: its target.
-        text: whose passages begin the answers.
-        threads: to run them on.
-        progress: is told the file, and how many of how many passages are done.
+        text: text whose passages begin the prompts.
+        threads: number of compute threads.
+        progress: called with the file, passages done, and total passages.
 
     Raises:
         LocalmtpError: the text is too short, or the pair cannot be run.
@@ -60,11 +60,11 @@ def score_drafter(
                 pacing=FixedPacing(_DRAFT),
                 reader=Detokenizer(pair.target.vocab),
                 counters=counters,
-                max_tokens=_CONTINUED,
+                max_tokens=_GENERATED,
                 cancelled=lambda: False,
             )
             deque(generation.run(tokens[:_PROMPT]), maxlen=0)
-            # Each answer's first token comes from the prompt alone, not from a pass.
+            # The first token of each answer comes from prefill, not from a verification pass.
             total.completion_tokens += max(0, counters.completion_tokens - 1)
             total.target_passes += counters.target_passes
             progress(path, done, len(texts))

@@ -1,8 +1,8 @@
-"""How well quantized targets still predict a text: perplexity, and divergence from the best one.
+"""Perplexity of quantized targets, and their KL divergence from the most precise one.
 
-As llama-perplexity does it: the text is cut into passages of 512 tokens, each read on its own, and
-the second half of each is predicted from what goes before it. The divergence is that of Kullback
-and Leibler, of the file's distribution over the next token from the reference's.
+The method is llama-perplexity's: the text is cut into passages of 512 tokens, each evaluated in an
+empty context, and the tokens of its second half are predicted. The divergence is
+KL(reference ‖ file) of the distributions over the next token.
 """
 
 from __future__ import annotations
@@ -14,39 +14,41 @@ from typing import IO
 
 import numpy as np
 
-from localmtp.convert.output.writer import require_room
+from localmtp.convert.output.gguf_file import require_disk_space
 from localmtp.convert.quality.report import TargetScore
 from localmtp.engine.llama import Batch, Context, Floats, Model, TokenIds, Vocab
 from localmtp.errors import LocalmtpError
 
 _PASSAGE = 512
+"""Tokens per passage."""
+
 _ROWS = 32
-"""Logits held at once: 34 MB with Gemma 4's vocabulary."""
+"""Rows of logits in memory: 34 MB with Gemma 4's vocabulary."""
 
-_MOST_PASSAGES = 16
-"""The reference's distributions are kept on disk, 1 MB for each of 256 tokens of a passage."""
+_MAX_PASSAGES = 16
+"""The reference's distributions are stored on disk: 1 MB for each of 256 tokens per passage."""
 
-_LEAST = 64
-"""Tokens below which figures would say nothing."""
+_MIN_TOKENS = 64
+"""Fewer tokens make the results meaningless."""
 
 Passages = Sequence[Sequence[int]]
 
 
 def passages(text: str, vocab: Vocab) -> Passages:
-    """Passages of a text as token ids, each with BOS; what is left at its end is not used.
+    """Tokenize a text and cut it into passages, each with BOS; an incomplete last one is dropped.
 
     Raises:
         LocalmtpError: the text is too short.
     """
     tokens = vocab.tokenize(text, special=False)
-    if len(tokens) < _LEAST:
+    if len(tokens) < _MIN_TOKENS:
         raise LocalmtpError(
-            f"the text of the report has {len(tokens)} tokens, too few to measure anything",
-            hint="a few thousand words are enough",
+            f"the report's text has {len(tokens)} tokens, at least {_MIN_TOKENS} are needed",
+            hint="give a text of a few thousand words",
         )
     size = min(_PASSAGE - 1, len(tokens))
     starts = range(0, len(tokens) - size + 1, size)
-    return [[vocab.bos, *tokens[start : start + size]] for start in starts][:_MOST_PASSAGES]
+    return [[vocab.bos, *tokens[start : start + size]] for start in starts][:_MAX_PASSAGES]
 
 
 def score_targets(
@@ -60,13 +62,13 @@ def score_targets(
 
     Args:
         files: (file, quantization) of one model, the reference first.
-        text: what is to be predicted.
-        scratch: a directory with room for the reference's distributions.
-        threads: to run them on.
-        progress: is told the file, and how many of how many tokens are predicted.
+        text: text to predict.
+        scratch: directory for a temporary file with the reference's distributions.
+        threads: number of compute threads.
+        progress: called with the file, predicted tokens, and total tokens.
 
     Returns:
-        How many tokens were predicted, and a score for each file.
+        Number of predicted tokens, and a score for each file.
 
     Raises:
         LocalmtpError: the text is too short, a file cannot be run, or the disk is full.
@@ -74,22 +76,22 @@ def score_targets(
     with Model(files[0][0], gpu_layers=0) as model:
         texts, width = passages(text, model.vocab), model.vocab.size
     with TemporaryFile(dir=scratch) as file:
-        examination = _Examination(texts, file, threads, progress)
-        require_room(scratch, [examination.total * width * 4])
-        return examination.total, [examination.score(path, quant) for path, quant in files]
+        scorer = _TargetScorer(texts, file, threads, progress)
+        require_disk_space(scratch, [scorer.total * width * 4])
+        return scorer.total, [scorer.score(path, quant) for path, quant in files]
 
 
-class _Examination:
-    """The passages, and what the first file that is scored says of them: the reference."""
+class _TargetScorer:
+    """Scores files on the same passages; the first file scored is the reference."""
 
     def __init__(
         self,
         texts: Passages,
-        kept: IO[bytes],
+        reference: IO[bytes],
         threads: int,
         progress: Callable[[Path, int, int], None],
     ) -> None:
-        self._texts, self._kept = texts, kept
+        self._texts, self._reference = texts, reference
         self._threads, self._progress = threads, progress
         self._has_reference = False
         self.total = sum(len(_scored(tokens)) for tokens in texts)
@@ -97,18 +99,18 @@ class _Examination:
     def score(self, path: Path, quant: str) -> TargetScore:
         loss = divergence = 0.0
         done = agreed = 0
-        self._kept.seek(0)
-        for said, following in _log_probabilities(path, self._texts, self._threads):
+        self._reference.seek(0)
+        for found, following in _log_probabilities(path, self._texts, self._threads):
             rows = len(following)
-            expected = said
+            expected = found
             if self._has_reference:
-                expected = np.frombuffer(self._kept.read(said.nbytes), np.float32)
-                expected = expected.reshape(said.shape)
+                expected = np.frombuffer(self._reference.read(found.nbytes), np.float32)
+                expected = expected.reshape(found.shape)
             else:
-                self._kept.write(said.data)
-            loss -= float(said[np.arange(rows), following].sum(dtype=np.float64))
-            divergence += float((np.exp(expected) * (expected - said)).sum(dtype=np.float64))
-            agreed += int((said.argmax(axis=1) == expected.argmax(axis=1)).sum())
+                self._reference.write(found.data)
+            loss -= float(found[np.arange(rows), following].sum(dtype=np.float64))
+            divergence += float((np.exp(expected) * (expected - found)).sum(dtype=np.float64))
+            agreed += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
             done += rows
             self._progress(path, done, self.total)
         compared = (divergence / done, agreed / done) if self._has_reference else (None, None)
@@ -117,7 +119,7 @@ class _Examination:
 
 
 def _scored(tokens: Sequence[int]) -> range:
-    """Positions of a passage whose next token is predicted: those of its second half's batches."""
+    """Positions whose next token is predicted: the batches of the passage's second half."""
     half = len(tokens) // (2 * _ROWS) * _ROWS
     return range(half, len(tokens) - 1)
 
@@ -128,8 +130,8 @@ def _log_probabilities(
     """Run a model over the passages.
 
     Yields:
-        For some consecutive scored positions their log-probabilities [rows, n_vocab], and the
-        tokens [rows] that followed.
+        For consecutive scored positions: log-probabilities [rows, n_vocab], and the actual next
+        tokens [rows].
     """
     with (
         Model(path, gpu_layers=0) as model,

@@ -1,4 +1,4 @@
-"""The report of a conversion: every file of the run on one text."""
+"""Measurement of all files of a conversion on one text."""
 
 from __future__ import annotations
 
@@ -17,50 +17,53 @@ _DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """What files are measured on."""
+class ReportText:
+    """A text that files are measured on."""
 
     name: str
+    """`default`, or a file name."""
     content: str
 
 
 def fits_memory(size: int) -> bool:
-    """Whether a file of `size` bytes can be run beside what else a machine does."""
+    """Whether a file of `size` bytes can be run and leave memory for other programs."""
     return size < 0.7 * main_memory().total
 
 
-def read_text(path: Path | None) -> Text:
-    """A text file, or the one that ships: prose, dialogue, code, sums, four languages.
+def read_text(path: Path | None) -> ReportText:
+    """Read a text file; None: the default text (prose, dialogue, code, sums, four languages).
 
     Raises:
-        LocalmtpError: it cannot be read.
+        LocalmtpError: the file cannot be read, or is not UTF-8.
     """
     if path is None:
-        shipped = resources.files("localmtp.convert.quality") / "report.txt"
-        return Text(_DEFAULT, shipped.read_text("utf-8"))
+        default = resources.files("localmtp.convert.quality") / "default_text.txt"
+        return ReportText(_DEFAULT, default.read_text("utf-8"))
     try:
-        return Text(path.name, path.read_text("utf-8"))
+        return ReportText(path.name, path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise LocalmtpError(f"cannot read {path}: {error}", hint="give a text in UTF-8") from error
+        raise LocalmtpError(
+            f"cannot read {path}: {error}", hint="give a text file in UTF-8"
+        ) from error
 
 
-def measure(
+def measure_files(
     targets: Sequence[tuple[Path, str]],
     drafters: Sequence[tuple[Path, str]],
-    text: Text,
+    text: ReportText,
     scratch: Path,
     threads: int,
     progress: Callable[[Path, int, int], None],
 ) -> Report:
-    """Measure files, on the CPU.
+    """Measure files on the CPU; the first target is the reference, on which drafters run.
 
     Args:
         targets: (file, quantization), the most precise one first.
-        drafters: the same of drafters, in any order.
-        text: what to measure on.
-        scratch: a directory with room for the reference's distributions.
-        threads: to run them on.
-        progress: is told the file, and how far it is.
+        drafters: (file, quantization) in any order.
+        text: text to measure on.
+        scratch: directory for a temporary file with the reference's distributions.
+        threads: number of compute threads.
+        progress: called with the file, steps done, and total steps.
 
     Raises:
         LocalmtpError: the text is too short, a file cannot be run, or the disk is full.

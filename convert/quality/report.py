@@ -1,4 +1,4 @@
-"""What quantization costs, kept as JSON beside the files so that a model card can show it."""
+"""Results of a report, saved as JSON next to the files, from where model cards include them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from localmtp.atomic import atomic_write_text
 from localmtp.errors import LocalmtpError
 
 SUFFIX = ".report.json"
-"""A report is called after the model: NAME.report.json."""
+"""A report is named after the model: NAME.report.json."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetScore:
-    """How a target predicts the text."""
+    """Quality of a target on the text."""
 
     file: str
-    """Its name, of a model in parts the first part's."""
+    """File name; the first part's for a split model."""
     quant: str
     perplexity: float
     kl_divergence: float | None
-    """Mean over the positions, in nats, from the reference; None for the reference itself."""
+    """Mean over the positions in nats, from the reference; None for the reference itself."""
     top1_agreement: float | None
-    """Part of the positions at which the likeliest token is the reference's."""
+    """Fraction of positions with the same most likely token as the reference; None for it."""
 
     def row(self) -> tuple[str, ...]:
-        """As `TARGET_COLUMNS` name it."""
+        """Format the score as one row under `TARGET_COLUMNS`."""
         divergence, agreement = self.kl_divergence, self.top1_agreement
         return (
             self.file,
@@ -40,16 +40,16 @@ class TargetScore:
 
 @dataclass(frozen=True, slots=True)
 class DrafterScore:
-    """How much of a drafter's drafts its target accepts, both greedy."""
+    """Acceptance of a drafter's drafts by its target, decoding greedily."""
 
     file: str
     quant: str
     acceptance_by_position: Sequence[float]
-    """[i]: accepted at draft position i + 1, of those drafted there."""
+    """[i]: acceptance rate at draft position i + 1."""
     tokens_per_pass: float
 
     def row(self) -> tuple[str, ...]:
-        """As `drafter_columns` names it."""
+        """Format the score as one row under `drafter_columns`."""
         rates = (f"{rate:.0%}" for rate in self.acceptance_by_position)
         return (self.file, *rates, f"{self.tokens_per_pass:.2f}")
 
@@ -58,26 +58,26 @@ TARGET_COLUMNS = ("target", "perplexity", "KL divergence", "same top token")
 
 
 def drafter_columns(scores: Sequence[DrafterScore]) -> tuple[str, ...]:
-    """One column for each draft position; all were drafted to the same length."""
+    """Column titles, one per draft position; all scores have the same draft length."""
     positions = range(len(scores[0].acceptance_by_position))
-    return ("drafter", *(f"draft {i + 1}" for i in positions), "tokens per pass")
+    return ("drafter", *(f"draft {i + 1}" for i in positions), "tokens/pass")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Every file of one run on the same text."""
+    """Scores of all files of one run on the same text."""
 
     text: str
-    """What it was measured on: `default`, or a file's name."""
+    """Name of the text: `default`, or a file name."""
     positions: int
-    """Tokens that were predicted."""
+    """Number of predicted tokens."""
     reference: str
-    """The most precise target: what the others, and the drafters, are held against."""
+    """File name of the most precise target, to which all other files are compared."""
     targets: Sequence[TargetScore]
     drafters: Sequence[DrafterScore]
 
     def save(self, path: Path) -> None:
-        """Writes it as JSON.
+        """Write the report as JSON.
 
         Raises:
             LocalmtpError: it cannot be written.
@@ -86,10 +86,10 @@ class Report:
 
 
 def read_report(path: Path) -> Report:
-    """A report that was saved.
+    """Read a saved report.
 
     Raises:
-        LocalmtpError: it is not one.
+        LocalmtpError: the file is not a report.
     """
     try:
         raw = json.loads(path.read_bytes())
@@ -98,5 +98,6 @@ def read_report(path: Path) -> Report:
         return Report(targets=targets, drafters=drafters, **raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LocalmtpError(
-            f"{path} is not a report of localmtp convert", hint="remove it, or make it anew"
+            f"{path} is not a report of `localmtp convert`",
+            hint="remove it, or run `localmtp convert --report` again",
         ) from error

@@ -13,7 +13,7 @@ from localmtp.cli import output
 from localmtp.cli.table import table
 
 if TYPE_CHECKING:
-    from localmtp.convert import ConvertedFile, Progress
+    from localmtp.convert import ConvertedFile, ConvertProgress
 
 
 class ProgressBar:
@@ -24,7 +24,7 @@ class ProgressBar:
         self._path: Path | None = None
         self._done = 0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: ConvertProgress) -> None:
         """Show how far it is."""
         if progress.path != self._path:
             self.close()

@@ -1,4 +1,4 @@
-"""`localmtp convert` as a user runs it."""
+"""`localmtp convert` on the command line."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def test_a_pair_is_converted_and_answers(tmp_path: Path) -> None:
     assert json.loads(answer.stdout)["stats"]["drafted"] > 0
 
 
-def test_the_table_names_file_size_and_hash(tmp_path: Path) -> None:
+def test_the_table_lists_file_size_and_hash(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
     done = localmtp("convert", source, "--out", tmp_path, "--quant", "F16", "--name", "nano")
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_errors_are_one_line_and_a_hint(tmp_path: Path) -> None:
     ]
 
 
-def test_wrong_usage_is_told_apart(tmp_path: Path) -> None:
+def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
     assert localmtp("convert", tmp_path).returncode == 2
     done = localmtp("convert", tmp_path, "--out", tmp_path, "--drafter-quant", "Q8_0")
     assert (done.returncode, "DRAFTER_SOURCE" in done.stderr) == (2, True)
@@ -57,7 +57,7 @@ def test_wrong_usage_is_told_apart(tmp_path: Path) -> None:
     assert (done.returncode, "REGEX=TYPE" in done.stderr) == (2, True)
 
 
-def test_a_licence_can_be_given(tmp_path: Path) -> None:
+def test_a_licence_can_be_set(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
     (source / "README.md").unlink()
     for flags, expected in (([], None), (["--license", "apache-2.0"], "apache-2.0")):

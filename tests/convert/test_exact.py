@@ -1,4 +1,4 @@
-"""Files are what llama.cpp's own converter and quantizer make of the same checkpoint."""
+"""Files equal those of llama.cpp's converter and quantizer, byte for byte."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from localmtp.bench.lab.convert import importance, reference
 from localmtp.bench.lab.convert.gguf_contents import digest, metadata, tensors
 from localmtp.convert import FILE_TYPES, ConvertedFile, Options, convert
-from localmtp.convert.quality.imatrix import read_imatrix
+from localmtp.convert.output.imatrix import read_imatrix
 from localmtp.engine.llama import ggml
 from tests.convert import official
 from tests.convert.checkpoints import SHAPES, write_checkpoint
 
 MIXTURES = ("Q4_K_M", "Q3_K_L", "MXFP4_MOE")
-"""Where the type of a tensor depends on its place, the number of layers and experts."""
+"""Types whose choice per tensor depends on its layer and on the number of layers and experts."""
 
 SIMPLE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q5_K_M", "Q6_K", "TQ1_0", "TQ2_0")
 
@@ -32,7 +32,7 @@ def convert_shape(tmp_path: Path, shape: str, *quants: str, **checkpoint: object
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("layout", [{}, {"new_config": True, "shards": 3}], ids=["old", "new"])
-def test_equals_what_the_official_converter_made(
+def test_equals_the_recorded_result_of_the_official_converter(
     tmp_path: Path, shape: str, layout: dict[str, object]
 ) -> None:
     expected = official.recorded()[shape]
@@ -43,7 +43,7 @@ def test_equals_what_the_official_converter_made(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_what_libllama_makes_of_the_whole_file(tmp_path: Path, shape: str) -> None:
+def test_equals_libllamas_quantization_of_the_complete_file(tmp_path: Path, shape: str) -> None:
     quants = MIXTURES if shape != "E2B-assistant" else MIXTURES + SIMPLE
     full, *quantized = convert_shape(tmp_path, shape, "BF16", *quants)
     for quant, path in zip(quants, quantized, strict=True):
@@ -56,7 +56,7 @@ def test_equals_what_libllama_makes_of_the_whole_file(tmp_path: Path, shape: str
 @pytest.mark.parametrize(
     ("shape", "quants"), [("26B-A4B", WEIGHTED[-3:]), ("E2B-assistant", WEIGHTED)]
 )
-def test_importance_counts_as_it_does_for_libllama(
+def test_an_importance_matrix_has_the_effect_it_has_in_libllama(
     tmp_path: Path, shape: str, quants: Sequence[str]
 ) -> None:
     [full] = convert_shape(tmp_path, shape, "BF16")
@@ -71,7 +71,7 @@ def test_importance_counts_as_it_does_for_libllama(
 
 
 @pytest.mark.parametrize("dtype", ["F16", "F32"])
-def test_checkpoints_of_other_precisions_lose_nothing_on_the_way(
+def test_checkpoints_in_other_precisions_are_quantized_without_intermediate_loss(
     tmp_path: Path, dtype: str
 ) -> None:
     full, quantized = convert_shape(tmp_path, "E2B", dtype, "Q4_K_M", dtype=dtype)
@@ -80,7 +80,7 @@ def test_checkpoints_of_other_precisions_lose_nothing_on_the_way(
     assert tensors(quantized) == tensors(whole)
 
 
-def test_types_of_single_tensors_can_be_chosen(tmp_path: Path) -> None:
+def test_tensor_types_can_be_overridden(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "model", "31B")
     overrides = [("blk.0.ffn_down", "Q8_0"), ("ffn_(up|down)", "iq4_nl")]
     options = Options(quants=["BF16"])
@@ -95,7 +95,7 @@ def test_types_of_single_tensors_can_be_chosen(tmp_path: Path) -> None:
     assert found["blk.1.ffn_down.weight"][0] == "IQ4_NL"
 
 
-def test_a_file_tells_its_size_and_hash(tmp_path: Path) -> None:
+def test_size_and_hash_of_a_file_are_returned(tmp_path: Path) -> None:
     from hashlib import sha256
 
     source = write_checkpoint(tmp_path / "model", "E2B-assistant")
@@ -108,21 +108,21 @@ def test_a_file_tells_its_size_and_hash(tmp_path: Path) -> None:
     assert 8.5 < file.bits_per_weight < 9
 
 
-def test_a_model_in_parts_is_the_same_model(tmp_path: Path) -> None:
+def test_a_split_model_has_the_same_tensors(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "model", "31B")
     [whole] = convert(source, tmp_path, options=Options(quants=["Q8_0"]))
     options = Options(quants=["Q8_0"], part_size=1_000_000, force=True)
-    [parted] = convert(source, tmp_path, options=options)
+    [split] = convert(source, tmp_path, options=options)
     assert [p.name for p in sorted(tmp_path.glob("*.gguf"))] == [
         f"model-Q8_0-{i}-of-00003.gguf" for i in ("00001", "00002", "00003")
     ]
     again = convert(source, tmp_path / "whole", options=Options(quants=["Q8_0"]))[0]
     found: dict[str, object] = {}
-    for part in parted.parts:
+    for part in split.parts:
         assert part.size < 1_100_000
         found |= tensors(part.path)
     assert found == tensors(again.path)
-    assert whole.bits_per_weight == parted.bits_per_weight
+    assert whole.bits_per_weight == split.bits_per_weight
 
 
 @official.needs_llama_cpp
@@ -141,7 +141,9 @@ def test_equals_the_official_two_steps(tmp_path: Path, shape: str) -> None:
 
 @official.needs_llama_cpp
 @pytest.mark.parametrize("shape", ["E2B", "26B-A4B"])
-def test_importance_counts_as_it_does_officially(tmp_path: Path, shape: str) -> None:
+def test_an_importance_matrix_has_the_effect_it_has_in_llama_quantize(
+    tmp_path: Path, shape: str
+) -> None:
     [full] = convert_shape(tmp_path, shape, "BF16")
     matrix, theirs = tmp_path / "imatrix.gguf", tmp_path / "theirs.gguf"
     importance.measure(full, matrix)

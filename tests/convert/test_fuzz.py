@@ -1,4 +1,4 @@
-"""Whatever a checkpoint's files hold: it is converted, or refused in one line."""
+"""Checkpoints with arbitrary content are converted, or refused with a one-line error."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def paths_into(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where values are in a JSON document."""
+    """Paths of all values in a JSON document, of at most four per list."""
     if path:
         yield path
     items: Any = ()
@@ -54,7 +54,7 @@ def paths_into(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """A copy of the document with another value at a place."""
+    """Copy of a document with another value at a path."""
     copy = json.loads(json.dumps(document))
     inner = copy
     for key in path[:-1]:
@@ -79,7 +79,7 @@ def convert_or_refuse(checkpoint: Path) -> None:
 )
 @EXAMPLES
 @given(data=st.data())
-def test_any_value_in_any_place(checkpoint: Path, name: str, data: st.DataObject) -> None:
+def test_any_value_at_any_path(checkpoint: Path, name: str, data: st.DataObject) -> None:
     original = (checkpoint / name).read_text()
     document = json.loads(original)
     place = data.draw(st.sampled_from(list(paths_into(document))))

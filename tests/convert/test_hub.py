@@ -1,4 +1,4 @@
-"""`localmtp convert USER/REPO`: checkpoints that are on a hub."""
+"""`localmtp convert USER/REPO`: checkpoints on a hub."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PICKLES = {"pytorch_model.bin": b"cos\nsystem", "training_args.pt": b"cos\nsyste
 
 
 def publish(hub: Hub, folder: Path) -> None:
-    """A pair as it is published, with what must not be downloaded beside it."""
+    """Publish a pair, with files that must not be downloaded."""
     for repo, shape in ((REPO, "E2B"), (f"{REPO}-assistant", "E2B-assistant")):
         directory = write_checkpoint(folder / repo, shape, shards=2)
         files = {path.name: path.read_bytes() for path in directory.iterdir()}
-        other_layout = {"original/consolidated.safetensors": b"the same again"}
+        other_layout = {"original/consolidated.safetensors": b"another layout"}
         hub.publish(repo, files | PICKLES | other_layout)
 
 
@@ -35,10 +35,10 @@ def test_a_pair_is_downloaded_and_converted(hub: Hub, program: Program, tmp_path
         "mtp-tiny-it-Q8_0.gguf",
         "tiny-it-Q8_0.gguf",
     ]
-    said = metadata(folder / "mtp-tiny-it-Q8_0.gguf")
+    found = metadata(folder / "mtp-tiny-it-Q8_0.gguf")
     page = f"https://huggingface.co/{REPO}"
-    assert said["general.source.repo_url"][1] == f"{page}-assistant"
-    assert said["localmtp.target.repo_url"][1] == page
+    assert found["general.source.repo_url"][1] == f"{page}-assistant"
+    assert found["localmtp.target.repo_url"][1] == page
     names = {request.path.rpartition("/")[2] for request in hub.downloads()}
     assert not names & {*PICKLES, "consolidated.safetensors"}
     assert {"config.json", "chat_template.jinja", "model-00002-of-00002.safetensors"} <= names
@@ -48,27 +48,29 @@ def test_a_pair_is_downloaded_and_converted(hub: Hub, program: Program, tmp_path
     )
 
 
-def test_what_was_downloaded_is_enough_when_the_hub_is_gone(
+def test_a_downloaded_repository_is_converted_offline(
     hub: Hub, program: Program, tmp_path: Path
 ) -> None:
     publish(hub, tmp_path)
     drafter = f"{REPO}-assistant"
     flags = ["--quant", "F16", "--threads", "1", "--force"]
     refused = program("convert", drafter, *flags, "--out", "gguf", "--offline")
-    assert f"{drafter} is not on this machine" in refused.stderr
+    assert f"{drafter} is not cached on this machine" in refused.stderr
     assert program("convert", drafter, *flags, "--out", "gguf").returncode == 0
     hub.stop()
     assert program("convert", drafter, *flags, "--out", "gguf", "--offline").returncode == 0
 
 
-def test_repositories_that_cannot_be_had(hub: Hub, program: Program, tmp_path: Path) -> None:
+def test_gated_and_missing_repositories_are_refused(
+    hub: Hub, program: Program, tmp_path: Path
+) -> None:
     publish(hub, tmp_path)
     hub.repositories[REPO] = replace(hub.repositories[REPO], gated=True, needs_token="hf_reader")
     refused = program("convert", REPO, "--out", "gguf")
     assert refused.returncode == 1
-    assert refused.stderr.splitlines()[0] == f"error: {REPO} asks for its licence to be accepted"
+    assert refused.stderr.splitlines()[0] == f"error: {REPO} requires you to accept its licence"
     refused = program("convert", "someone/none", "--out", "gguf")
-    assert "there is no directory and no repository someone/none" in refused.stderr
+    assert "no directory or repository is called someone/none" in refused.stderr
     assert not (program.home / "gguf").exists()
 
 
@@ -79,17 +81,17 @@ def test_a_repository_of_pickles_is_refused(hub: Hub, program: Program, tmp_path
     assert refused.returncode == 1
     assert refused.stderr.splitlines() == [
         f"error: {REPO} has no model*.safetensors",
-        "hint: pickled weights (.bin) are not downloaded: they can run code when they are read",
+        "hint: pickled weights (.bin) are not downloaded: they can run code when loaded",
     ]
 
 
 @pytest.mark.parametrize("damage", [404, 500])
-def test_a_hub_that_fails_is_told_in_one_line(
+def test_a_failing_hub_is_reported_in_one_line(
     hub: Hub, program: Program, tmp_path: Path, damage: int
 ) -> None:
     publish(hub, tmp_path)
     hub.faults.statuses = [damage] * 50
     refused = program("convert", REPO, "--out", "gguf", HF_HUB_DOWNLOAD_TIMEOUT="2")
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {REPO} ")
+    assert refused.stderr.startswith("error: ") and REPO in refused.stderr
     assert len(refused.stderr.splitlines()) <= 2

@@ -1,4 +1,4 @@
-"""A run that ends early leaves nothing, and the same command then works."""
+"""A conversion that ends early leaves no files, and the same command succeeds afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localmtp.convert import Options, Progress, convert
+from localmtp.convert import ConvertProgress, Options, convert
 from tests.convert.checkpoints import write_checkpoint
 from tests.convert.test_command import localmtp
 from tests.models.test_faults import LIMITED
@@ -19,7 +19,7 @@ FILES = ["mtp-tiny-F32.gguf", "tiny-Q4_0.gguf"]
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    """Converts a pair of which the drafter is the larger file."""
+    """Command that converts a pair; the drafter is the larger file."""
     target = write_checkpoint(tmp_path / "tiny", "E2B")
     drafter = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
     types = ["--quant", "Q4_0", "--drafter-quant", "F32"]
@@ -31,7 +31,7 @@ def names(out: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("missing", [1, 5_000, 500_000])
-def test_a_full_disk_leaves_nothing(tmp_path: Path, missing: int) -> None:
+def test_a_full_disk_leaves_no_file(tmp_path: Path, missing: int) -> None:
     source = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
     [file] = convert(source, tmp_path, options=Options(["Q8_0"]))
     size = file.path.stat().st_size - missing
@@ -43,7 +43,9 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, missing: int) -> None:
     assert names(tmp_path / "out") == []
 
 
-def test_a_disk_full_at_the_drafter_leaves_no_target(tmp_path: Path, command: list[str]) -> None:
+def test_a_disk_that_fills_at_the_drafter_leaves_no_target(
+    tmp_path: Path, command: list[str]
+) -> None:
     limited = [sys.executable, "-c", LIMITED, "2000000", *command]
     done = subprocess.run(limited, capture_output=True, text=True)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 2), done.stderr
@@ -70,11 +72,11 @@ def test_a_run_killed_at_the_drafter_can_be_repeated(tmp_path: Path, command: li
     assert names(out) == FILES
 
 
-def test_measuring_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_measurement_leaves_no_file(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", "E2B")
     measured = []
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: ConvertProgress) -> None:
         if not progress.in_bytes:
             measured.append(progress.path.name)
             raise KeyboardInterrupt

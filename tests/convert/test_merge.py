@@ -1,4 +1,4 @@
-"""`localmtp convert --merge`: a model in parts becomes the file that it would have been."""
+"""`localmtp convert --merge`: the merged file equals the file that was not split."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def parts(tmp_path: Path, source: Path) -> Path:
-    """The directory of a model in three parts."""
+    """Directory of a model split into three parts."""
     options = Options(quants=["Q8_0"], part_size=1_000_000, threads=1)
     convert(source, tmp_path / "parts", options=options)
     return tmp_path / "parts"
 
 
-def test_the_whole_is_the_file_that_was_not_split(
+def test_the_merged_file_equals_the_file_that_was_not_split(
     tmp_path: Path, source: Path, parts: Path
 ) -> None:
     [whole] = convert(source, tmp_path / "whole", options=Options(quants=["Q8_0"], threads=1))
@@ -43,11 +43,11 @@ def test_the_whole_is_the_file_that_was_not_split(
     assert whole.parts[0].sha256 in done.stdout
     assert len(list(parts.iterdir())) == 3
     again = localmtp("convert", "--merge", parts / PART.format(1), "--out", out)
-    assert (again.returncode, "--force replaces it" in again.stderr) == (1, True)
+    assert (again.returncode, "replace it with --force" in again.stderr) == (1, True)
 
 
 @official.needs_llama_cpp
-def test_parts_of_gguf_split_are_merged_as_it_does(tmp_path: Path, source: Path) -> None:
+def test_parts_written_by_gguf_split_are_merged(tmp_path: Path, source: Path) -> None:
     [whole] = convert(source, tmp_path, options=Options(quants=["Q4_K_M"], threads=1))
     tool = reference.tool("llama-gguf-split")
     prefix = tmp_path / "split"
@@ -70,19 +70,19 @@ def test_parts_of_gguf_split_are_merged_as_it_does(tmp_path: Path, source: Path)
             part.unlink()
 
 
-def test_parts_that_are_no_whole_are_refused(tmp_path: Path, source: Path, parts: Path) -> None:
+def test_incomplete_parts_are_refused(tmp_path: Path, source: Path, parts: Path) -> None:
     first, second = parts / PART.format(1), parts / PART.format(2)
-    with pytest.raises(LocalmtpError, match="is not the first part of a model"):
+    with pytest.raises(LocalmtpError, match="is not the first part of a split model"):
         merge(second, tmp_path / "out")
     data = second.read_bytes()
     second.write_bytes(data[:-5000])
-    with pytest.raises(LocalmtpError, match="it ends before its tensors do"):
+    with pytest.raises(LocalmtpError, match="its tensors exceed the file"):
         merge(first, tmp_path / "out")
     second.write_bytes(data[:300])
-    with pytest.raises(LocalmtpError, match="is not a whole GGUF file"):
+    with pytest.raises(LocalmtpError, match="is not a complete GGUF file"):
         merge(first, tmp_path / "out")
     second.write_bytes((parts / PART.format(3)).read_bytes())
-    with pytest.raises(LocalmtpError, match="does not belong to the parts beside it"):
+    with pytest.raises(LocalmtpError, match="does not belong to the other parts"):
         merge(first, tmp_path / "out")
     second.unlink()
     with pytest.raises(LocalmtpError, match="is missing"):
@@ -91,7 +91,7 @@ def test_parts_that_are_no_whole_are_refused(tmp_path: Path, source: Path, parts
 
 
 def test_damaged_headers_are_refused(tmp_path: Path, parts: Path) -> None:
-    """Every byte of the first kilobyte, made larger than anything can be."""
+    """Sets bytes of the first kilobyte to 255, one at a time."""
     first = parts / PART.format(1)
     data = first.read_bytes()
     for at in range(0, 1024, 7):

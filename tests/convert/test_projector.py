@@ -1,4 +1,4 @@
-"""`--mmproj`: the towers are what llama.cpp's converter makes of the same checkpoint."""
+"""`--mmproj`: projectors equal those that llama.cpp's converter writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def convert_towers(tmp_path: Path, shape: str) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("shape", TOWERS)
-def test_equals_what_the_official_converter_made(tmp_path: Path, shape: str) -> None:
+def test_equals_the_recorded_result_of_the_official_converter(tmp_path: Path, shape: str) -> None:
     expected = official.recorded()[f"{shape}-mmproj"]
     paths = convert_towers(tmp_path, shape)
     assert paths["F16"].name == f"mmproj-gemma-4-{shape}-it-F16.gguf"
@@ -45,7 +45,7 @@ def test_equals_the_official_converter(tmp_path: Path, shape: str) -> None:
         assert metadata(path) == metadata(theirs), kind
 
 
-def test_scales_of_heads_are_made_positive(tmp_path: Path) -> None:
+def test_per_dimension_scales_are_softplus_of_the_stored_values(tmp_path: Path) -> None:
     path = convert_towers(tmp_path, "E2B")["F16"]
     found = next(t for t in GGUFReader(path).tensors if t.name == f"a.blk.1.{COMPUTED}.weight")
     stored = towers("E2B")[f"model.audio_tower.layers.1.self_attn.{COMPUTED}"]
@@ -53,24 +53,24 @@ def test_scales_of_heads_are_made_positive(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.data, np.log(1 + np.exp(cut)), rtol=1e-6)
 
 
-def test_what_has_no_towers_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_without_encoders_is_refused(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", "31B")
     for options, words in (
-        (Options(mmproj=["F16"]), "has no towers for images or sound"),
-        (Options(mmproj=["Q4_0"]), "a projector is not quantized to Q4_0"),
+        (Options(mmproj=["F16"]), "has no image or audio encoder"),
+        (Options(mmproj=["Q4_0"]), "a projector cannot be written as Q4_0"),
     ):
         with pytest.raises(LocalmtpError, match=words):
             convert(source, tmp_path / "out", options=options)
-    seeing = write_multimodal(tmp_path / "seeing", "26B-A4B")
-    (seeing / "processor_config.json").unlink()
-    with pytest.raises(LocalmtpError, match="how pictures are normalized"):
-        convert(seeing, tmp_path / "out", options=Options(quants=["F16"], mmproj=["F16"]))
+    multimodal = write_multimodal(tmp_path / "multimodal", "26B-A4B")
+    (multimodal / "processor_config.json").unlink()
+    with pytest.raises(LocalmtpError, match="with which images are normalized"):
+        convert(multimodal, tmp_path / "out", options=Options(quants=["F16"], mmproj=["F16"]))
     assert not list((tmp_path / "out").glob("mmproj*"))
 
 
 @pytest.mark.parametrize("damage", [(7,), (8, 8)])
-def test_towers_of_other_shapes_are_refused(tmp_path: Path, damage: tuple[int, ...]) -> None:
-    source = write_multimodal(tmp_path / "seeing", "12B")
+def test_encoders_with_other_shapes_are_refused(tmp_path: Path, damage: tuple[int, ...]) -> None:
+    source = write_multimodal(tmp_path / "multimodal", "12B")
     tensors = model_tensors("12B") | towers("12B")
     for name in ("pos_embedding", "patch_dense.weight"):
         full_name = f"model.vision_embedder.{name}"

@@ -1,4 +1,4 @@
-"""What `--report` measures, on models whose figures are known beforehand."""
+"""`--report`, on models whose results can be computed independently."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def test_figures_of_targets_are_those_of_the_definition(tmp_path: Path, text: Path) -> None:
+def test_target_scores_match_their_definitions(tmp_path: Path, text: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", "31B")
     options = Options(quants=["Q4_0", "F32"], report_text=text, report=True, threads=1)
     quantized, full = convert(source, tmp_path, options=options)
@@ -52,7 +52,7 @@ def test_figures_of_targets_are_those_of_the_definition(tmp_path: Path, text: Pa
 
 
 def predictions(path: Path, text: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Log-probabilities in float64 row by row, for the second half of the one passage."""
+    """Log-probabilities [rows, n_vocab] in float64, for the second half of the only passage."""
     with Model(path, gpu_layers=0) as model:
         tokens = [model.vocab.bos, *model.vocab.tokenize(text.read_text(), special=False)[:511]]
         with (
@@ -65,11 +65,11 @@ def predictions(path: Path, text: Path) -> tuple[NDArray[np.float64], NDArray[np
                 context.decode(batch)
                 logits[position] = context.logits()[0]
     assert len(tokens) == 512
-    said = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return said[256:-1], np.array(tokens[257:])
+    found = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return found[256:-1], np.array(tokens[257:])
 
 
-def test_drafters_are_measured_on_the_best_target(tmp_path: Path, text: Path) -> None:
+def test_drafters_are_measured_on_the_most_precise_target(tmp_path: Path, text: Path) -> None:
     target = write_checkpoint(tmp_path / "tiny-it", "E2B")
     drafter = write_checkpoint(tmp_path / "tiny-it-assistant", "E2B-assistant")
     flags = ["--quant", "Q8_0", "--drafter-quant", "F16", "--drafter-quant", "Q4_0"]
@@ -97,11 +97,10 @@ def test_drafters_are_measured_on_the_best_target(tmp_path: Path, text: Path) ->
         assert 1 <= score["tokens_per_pass"] <= 7
     again = localmtp(*command)
     assert again.returncode == 1
-    assert "exists already" in again.stderr
+    assert " exists" in again.stderr
 
 
-def test_a_drafter_that_was_trained_is_accepted() -> None:
-    """The pair that ships, going on counting: less the deeper the draft."""
+def test_acceptance_of_the_embedded_drafter_falls_with_draft_position() -> None:
     nano = Path(str(files("localmtp.models"))) / "nano"
     text = ", ".join(map(str, range(1, 700)))
     drafter = nano / "mtp-nano-Q8_0.gguf", "Q8_0"
@@ -111,11 +110,11 @@ def test_a_drafter_that_was_trained_is_accepted() -> None:
     assert score.tokens_per_pass > 1 + first
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_written(
-    tmp_path: Path, text: Path
-) -> None:
+def test_a_report_that_cannot_be_made_is_refused_before_writing(tmp_path: Path, text: Path) -> None:
     drafter = write_checkpoint(tmp_path / "tiny-assistant", "E2B-assistant")
-    with pytest.raises(LocalmtpError, match="is a drafter, which is measured on its target"):
+    with pytest.raises(
+        LocalmtpError, match="is a drafter, which can only be measured on its target"
+    ):
         convert(drafter, tmp_path / "out", options=Options(report=True))
     source = write_checkpoint(tmp_path / "tiny", "31B")
     with pytest.raises(LocalmtpError, match=r"cannot read .*missing\.txt"):
@@ -123,11 +122,11 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(
         convert(source, tmp_path / "out", options=Options(report=True, report_text=missing))
     assert not (tmp_path / "out").exists()
     text.write_text("too short")
-    with pytest.raises(LocalmtpError, match="too few to measure anything"):
+    with pytest.raises(LocalmtpError, match="at least 64 are needed"):
         convert(source, tmp_path / "out", options=Options(report=True, report_text=text))
 
 
-def test_a_report_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_malformed_report_is_refused(tmp_path: Path) -> None:
     for content in ("[]", "{}", '{"targets": 1, "drafters": []}', "no"):
         (tmp_path / "x.report.json").write_text(content)
         with pytest.raises(LocalmtpError, match="is not a report"):

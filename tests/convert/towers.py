@@ -1,4 +1,4 @@
-"""Towers for images and sound of every kind, for the tiny checkpoints."""
+"""Image and audio encoders of every kind, for the tiny checkpoints."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ TOWERS: dict[str, dict[str, Any]] = {
         "audio_config": {"audio_embed_dim": 40},
     },
 }
-"""What config.json says of them, by the size that has such towers."""
+"""Shape → sections of config.json."""
 
 
 def write_multimodal(directory: Path, shape: str) -> Path:
-    """A checkpoint of a shape, with its towers.
+    """Write a checkpoint with its encoders.
 
     Args:
-        directory: is made.
+        directory: must not exist.
         shape: a key of TOWERS.
     """
     write_checkpoint(directory, shape)
     write_json(directory / "config.json", full_config(shape, text_config(shape)) | TOWERS[shape])
     tensors = {k: v for k, v in model_tensors(shape).items() if "embed_vision" not in k}
     write_safetensors(directory / "model.safetensors", tensors | towers(shape), "BF16")
-    pictures = {"image_mean": [0.5, 0.25, 0.5], "image_std": [0.5, 0.5, 0.25]}
-    write_json(directory / "processor_config.json", {"image_processor": pictures})
+    normalization = {"image_mean": [0.5, 0.25, 0.5], "image_std": [0.5, 0.5, 0.25]}
+    write_json(directory / "processor_config.json", {"image_processor": normalization})
     return directory
 
 
 def towers(shape: str) -> dict[str, NDArray[np.float32]]:
-    """The tensors under Hugging Face's names."""
+    """All encoder tensors by their Hugging Face name."""
     if shape == "12B":
         sizes = _unified()
     else:

@@ -19,11 +19,17 @@ from typing import Any
 import numpy as np
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter, TokenType
 
-from localmtp.convert.huggingface.architecture import Spec, read_spec
-from localmtp.convert.huggingface.checkpoint import Checkpoint, StoredTensor
-from localmtp.convert.huggingface.metadata import write_architecture, write_quantization
-from localmtp.convert.huggingface.tensors import Tensor, plan_tensors, shapes, source_kind
-from localmtp.convert.output.quantize import Recipe, file_type, tensor_types
+from localmtp.convert.huggingface.checkpoint import Checkpoint
+from localmtp.convert.huggingface.config import Gemma4Config, read_config
+from localmtp.convert.huggingface.safetensors import StoredTensor
+from localmtp.convert.huggingface.tensor_map import (
+    PlannedTensor,
+    plan_tensors,
+    required_shapes,
+    source_type,
+)
+from localmtp.convert.output.metadata import write_architecture, write_quantization
+from localmtp.convert.output.quantize import QuantizationSpec, file_type, tensor_types
 from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
 
@@ -51,8 +57,8 @@ class SyntheticFile:
     name: str
     quant: str
     """A key of the converter's `FILE_TYPES`."""
-    spec: Spec
-    tensors: tuple[Tensor, ...]
+    spec: Gemma4Config
+    tensors: tuple[PlannedTensor, ...]
 
     @cached_property
     def types(self) -> Mapping[str, GGMLQuantizationType]:
@@ -62,8 +68,8 @@ class SyntheticFile:
             LocalmtpError: libllama cannot choose them; some need an importance matrix.
         """
         pure = self.spec.backbone is not None and self.quant == "Q4_0"
-        recipe = Recipe(self.quant, _PURE if pure else ())
-        return tensor_types(self.spec, self.tensors, recipe, source_kind(list(self.tensors)))
+        recipe = QuantizationSpec(self.quant, _PURE if pure else ())
+        return tensor_types(self.spec, self.tensors, recipe, source_type(list(self.tensors)))
 
     @property
     def nbytes(self) -> int:
@@ -97,11 +103,11 @@ class SyntheticFile:
                     file.write(chunk.data)
                 file.seek(_padded(file.tell()))
 
-    def _size(self, tensor: Tensor) -> int:
+    def _size(self, tensor: PlannedTensor) -> int:
         rows, width = prod(tensor.shape[:-1]), tensor.shape[-1]
         return rows * ggml.row_size(self.types[tensor.name], width)
 
-    def _data(self, tensor: Tensor, pools: dict[int, ggml.Bytes]) -> Iterator[ggml.Bytes]:
+    def _data(self, tensor: PlannedTensor, pools: dict[int, ggml.Bytes]) -> Iterator[ggml.Bytes]:
         """Yield the bytes of a tensor: ones for vectors, random blocks for matrices."""
         if not isinstance(tensor.source, StoredTensor):
             yield tensor.source.view(np.uint8)
@@ -160,8 +166,10 @@ def synthetic_file(name: str, config: Mapping[str, Any], quant: str) -> Syntheti
             for i in range(settings["num_hidden_layers"])
         ]
     checkpoint = Checkpoint(Path(name), settings, {}, {})
-    spec = read_spec(checkpoint)
-    stored = {n: StoredTensor(n, "BF16", s, Path(name), 0) for n, s in shapes(spec).items()}
+    spec = read_config(checkpoint)
+    stored = {
+        n: StoredTensor(n, "BF16", s, Path(name), 0) for n, s in required_shapes(spec).items()
+    }
     tensors = plan_tensors(spec, replace(checkpoint, tensors=stored))
     return SyntheticFile(name, quant, spec, tuple(tensors))
 

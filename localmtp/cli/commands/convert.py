@@ -156,7 +156,7 @@ def command(
 
 
 def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json: bool) -> None:
-    from localmtp.convert import Progress
+    from localmtp.convert import ConvertProgress
     from localmtp.convert.output.merge import merge
     from localmtp.hardware.cpu import cores
 
@@ -166,7 +166,7 @@ def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json:
             out,
             force=force,
             threads=threads or cores(),
-            progress=lambda path, done, total: bar(Progress(path, done, total)),
+            progress=lambda path, done, total: bar(ConvertProgress(path, done, total)),
         )
     if as_json:
         output.line(json.dumps(asdict(file), default=str))

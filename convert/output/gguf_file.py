@@ -1,4 +1,4 @@
-"""GGUF files written once, from front to back, and named only when they are whole."""
+"""GGUF files written front to back under a temporary name, and renamed when complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from localmtp.errors import LocalmtpError
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A finished file."""
+    """A complete file under its final name."""
 
     path: Path
     size: int
@@ -31,17 +31,17 @@ class WrittenFile:
 
 
 class GgufFile:
-    """One GGUF model on its way to the disk, in one file or several parts.
+    """One GGUF model that is being written, as one file or as several parts.
 
-    The parts grow in a hidden folder beside their destination; `commit` moves them there. Leaving
-    the context without it removes them.
+    The parts are written in a hidden folder next to their destination, and `commit` renames them.
+    Leaving the context without `commit` removes them.
 
     Args:
-        destination: the model's file; of a model in parts, the name that the parts' names extend.
-        writer: knows all metadata and tensors, and no file yet.
+        destination: path of the model's file; the names of parts are derived from it.
+        writer: has all metadata and tensor descriptions, and has not opened a file.
 
     Raises:
-        LocalmtpError: on entering, when a metadata value does not fit its type.
+        LocalmtpError: on entering, if a metadata value does not fit its type.
     """
 
     def __init__(self, destination: Path, writer: GGUFWriter) -> None:
@@ -72,7 +72,7 @@ class GgufFile:
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
         except (struct.error, TypeError, ValueError, OverflowError) as error:
-            raise LocalmtpError(f"the model's metadata cannot be written: {error}") from error
+            raise LocalmtpError(f"cannot write the model's metadata: {error}") from error
         for file in writer.fout or ():
             writer.write_padding(file, file.tell())
             file.flush()
@@ -88,17 +88,17 @@ class GgufFile:
 
     def _remove(self) -> None:
         for file in self._writer.fout or ():
-            with suppress(OSError):  # what a full disk did not take is written once more
+            with suppress(OSError):  # closing writes the buffer again, which a full disk refuses
                 file.close()
         remove_unfinished(self._destination)
 
     @property
     def parts(self) -> list[Path]:
-        """Where the parts are while they are not committed."""
+        """Temporary paths of the parts, before `commit`."""
         return [Path(file.name) for file in self._writer.fout or ()]
 
     def write(self, data: Bytes) -> None:
-        """Append to the current tensor; when it is full, the next one begins."""
+        """Append to the current tensor; once it is complete, continue with the next one."""
         part, name = self._tensors[self._next]
         self._append(part, data.data)
         self._written += data.nbytes
@@ -109,7 +109,7 @@ class GgufFile:
             self._next, self._written = self._next + 1, 0
 
     def finish(self) -> None:
-        """Hand everything to the disk; nothing more is written."""
+        """Flush all parts to the disk and close them."""
         assert self._next == len(self._tensors)
         for file in self._writer.fout or ():
             file.flush()
@@ -117,8 +117,8 @@ class GgufFile:
             file.close()
 
     def commit(self) -> list[WrittenFile]:
-        """Give the parts their names, in place of what had them."""
-        replaced = set(existing(self._destination))
+        """Rename the parts to their final names and remove the files that they replace."""
+        replaced = set(existing_files(self._destination))
         files = []
         for part, digest in zip(self.parts, self._hashes, strict=True):
             final = self._destination.with_name(part.name)
@@ -135,35 +135,35 @@ class GgufFile:
 
 
 def _folder(destination: Path) -> Path:
-    """Where a model's files are until they are whole."""
+    """Hidden folder of a model's unfinished files."""
     return destination.with_name(f".{destination.name}.partial")
 
 
 def remove_unfinished(destination: Path) -> None:
-    """Remove what a run that was killed has left of a model."""
+    """Remove the unfinished files that a killed run left of a model."""
     shutil.rmtree(_folder(destination), ignore_errors=True)
 
 
-def existing(destination: Path) -> list[Path]:
-    """The files that a model is in already, whole or in parts."""
+def existing_files(destination: Path) -> list[Path]:
+    """List a model's existing files: the single file, and the parts of a split model."""
     parts = sorted(destination.parent.glob(f"{escape(destination.stem)}-?????-of-?????.gguf"))
     return [*([destination] if destination.exists() else []), *parts]
 
 
-def require_room(folder: Path, sizes: Sequence[int]) -> None:
-    """Refuse to begin what the disk cannot hold.
+def require_disk_space(folder: Path, sizes: Sequence[int]) -> None:
+    """Check the free disk space before anything is written.
 
     Args:
         folder: need not exist yet.
-        sizes: of the files, in bytes.
+        sizes: sizes of the files in bytes.
 
     Raises:
-        LocalmtpError: less is free on the folder's disk than the sizes add up to.
+        LocalmtpError: the folder's disk has less free space than the sum of the sizes.
     """
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     free, needed = shutil.disk_usage(there).free, sum(sizes)
     if needed > free:
         raise LocalmtpError(
-            f"{folder} has {free / 1e9:.3g} GB free and {needed / 1e9:.3g} GB are needed",
+            f"{folder} has {free / 1e9:.3g} GB free, {needed / 1e9:.3g} GB are needed",
             hint="choose another --out, or fewer or smaller quantizations",
         )

@@ -1,8 +1,8 @@
-"""What a Gemma 4 configuration says about the model, in either generation of its keys.
+"""config.json of Gemma 4 targets and drafters, in both generations of its keys.
 
-Older files state `global_head_dim` and `num_global_key_value_heads`; newer ones a
-`per_layer_config` with the layers that differ. Keys that a file leaves out have the defaults of
-transformers' configuration classes.
+Older files have `global_head_dim` and `num_global_key_value_heads`; newer ones have a
+`per_layer_config` for the layers that differ. Missing keys have the defaults of transformers'
+configuration classes.
 """
 
 from __future__ import annotations
@@ -38,33 +38,39 @@ DEFAULT_ROPE = {
     },
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
-"""`rope_parameters` of configurations that have none."""
+"""`rope_parameters` where config.json has none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """A Gemma 4 target or drafter: the sizes that its tensors and metadata follow from."""
+class Gemma4Config:
+    """Sizes of a Gemma 4 target or drafter, which determine its tensors and metadata."""
 
     hf_class: str
+    """Class in transformers, from `architectures`."""
     vocab: int
+    """Number of tokens."""
     hidden: int
+    """Width of the residual stream."""
     context: int
+    """Trained context length in tokens."""
     sliding: tuple[bool, ...]
-    """Per layer: sliding-window attention, or full."""
+    """Per layer: True for sliding-window attention, False for full attention."""
     window: int
+    """Size of the sliding window in tokens."""
     heads: int
     kv_heads: int
     global_kv_heads: int | None
-    """On full-attention layers, where stated apart."""
+    """Key-value heads of full-attention layers; None: `kv_heads`."""
     head_dim: int
     global_head_dim: int
     ffn: int
+    """Width of the MLP."""
     double_wide: bool
-    """The layers that share keys and values have an MLP of twice the width."""
+    """Whether layers that share keys and values have an MLP of twice the width."""
     shared_kv: int
-    """How many last layers read the keys and values of earlier ones."""
+    """Number of layers at the end that read the keys and values of earlier layers."""
     keys_are_values: bool
-    """Full-attention layers have no value projection."""
+    """Whether full-attention layers have no value projection and use the keys as values."""
     ple: int
     """Width of the per-layer embeddings; 0: none."""
     moe: bool
@@ -76,10 +82,11 @@ class Spec:
     rope_theta: float
     rope_theta_sliding: float
     rotary_factor: float
-    """Part of a full-attention head that is rotated."""
+    """Fraction of a full-attention head that is rotated."""
     tied: bool
+    """Whether the output head is the embedding table."""
     backbone: int | None
-    """Hidden size of the target that a drafter belongs to; None for a target."""
+    """Hidden size of a drafter's target; None for a target."""
 
     @property
     def architecture(self) -> str:
@@ -108,39 +115,40 @@ class Spec:
         return layer >= self.layers - self.shared_kv
 
 
-def read_spec(checkpoint: Checkpoint) -> Spec:
-    """Understand a checkpoint's configuration.
+def read_config(checkpoint: Checkpoint) -> Gemma4Config:
+    """Read the sizes from a checkpoint's configuration.
 
     Raises:
-        LocalmtpError: another architecture, a quantized checkpoint, or values that make no sense.
+        LocalmtpError: the architecture is not Gemma 4, the checkpoint is quantized, or a value is
+            invalid.
     """
     path = checkpoint.directory / "config.json"
     hf_class = _hf_class(checkpoint)
     if hf_class not in TARGETS + DRAFTERS:
         raise LocalmtpError(
             f"{checkpoint.directory} is a {hf_class}, not a Gemma 4",
-            hint=f"classes that are converted: {', '.join(TARGETS + DRAFTERS)}",
+            hint=f"supported classes: {', '.join(TARGETS + DRAFTERS)}",
         )
-    top = _Fields(path, checkpoint.config)
+    top = _ConfigSection(path, checkpoint.config)
     if quantized := checkpoint.config.get("quantization_config"):
         method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
         raise LocalmtpError(
             f"{checkpoint.directory} is already quantized ({method})",
-            hint="convert the BF16, F16 or F32 checkpoint that it was made from",
+            hint="convert the BF16, F16 or F32 checkpoint that it was quantized from",
         )
     text = top.section("text_config") if "text_config" in checkpoint.config else top
-    _refuse_what_llama_cpp_lacks(text)
+    _refuse_unsupported(text)
     drafter = hf_class in DRAFTERS
     sliding = _layer_types(text)
     head_dim = text.count("head_dim", 256)
     global_head_dim, global_kv_heads = _full_attention(text, sliding, head_dim)
     stated = text.section("rope_parameters").raw if text.raw.get("rope_parameters") else {}
-    rope = _Fields(path, {**DEFAULT_ROPE, **stated})
+    rope = _ConfigSection(path, {**DEFAULT_ROPE, **stated})
     full, local = rope.section("full_attention"), rope.section("sliding_attention")
     shared_kv = text.count("num_kv_shared_layers", 0, at_least=0)
     if shared_kv > len(sliding):
-        raise text.wrong("num_kv_shared_layers")
-    spec = Spec(
+        raise text.invalid("num_kv_shared_layers")
+    found = Gemma4Config(
         hf_class=hf_class,
         vocab=text.count("vocab_size", 262_144),
         hidden=text.count("hidden_size", 2304),
@@ -172,40 +180,40 @@ def read_spec(checkpoint: Checkpoint) -> Spec:
         is not False,
         backbone=top.count("backbone_hidden_size", 1536) if drafter else None,
     )
-    _refuse_what_ends_libllama(text, spec)
-    return spec
+    _refuse_inconsistent(text, found)
+    return found
 
 
 def _hf_class(checkpoint: Checkpoint) -> str:
     match checkpoint.config.get("architectures"):
         case [str(name), *_]:
             return name
-    raise LocalmtpError(f"{checkpoint.directory / 'config.json'} names no architecture")
+    raise LocalmtpError(f"{checkpoint.directory / 'config.json'} has no architectures")
 
 
 def _unified(hf_class: str) -> bool:
     return hf_class.startswith("Gemma4Unified")
 
 
-class _Fields:
-    """Typed look-ups in a configuration, with the file named in every complaint."""
+class _ConfigSection:
+    """Typed look-ups in one JSON object of config.json; errors name the file and the key."""
 
     def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
         self._path = path
         self.raw = raw
 
-    def section(self, key: str) -> _Fields:
+    def section(self, key: str) -> _ConfigSection:
         value = self.raw.get(key)
         if not isinstance(value, dict):
-            raise self.wrong(key)
-        return _Fields(self._path, value)
+            raise self.invalid(key)
+        return _ConfigSection(self._path, value)
 
     def count(self, key: str, default: int, *, at_least: int = 1) -> int:
         value = self.raw.get(key)
         if value is None:
             return default
         if type(value) is not int or not at_least <= value < 1 << 31:
-            raise self.wrong(key)
+            raise self.invalid(key)
         return value
 
     def optional_count(self, key: str) -> int | None:
@@ -216,14 +224,14 @@ class _Fields:
         if value is None:
             return default
         if not isinstance(value, int | float) or not 0 <= value < 1e30:
-            raise self.wrong(key)
+            raise self.invalid(key)
         return float(value)
 
-    def wrong(self, key: str) -> LocalmtpError:
-        return LocalmtpError(f"{self._path} has no usable {key}: {str(self.raw.get(key))[:60]}")
+    def invalid(self, key: str) -> LocalmtpError:
+        return LocalmtpError(f"{self._path}: invalid {key}: {str(self.raw.get(key))[:60]}")
 
 
-def _refuse_what_llama_cpp_lacks(text: _Fields) -> None:
+def _refuse_unsupported(text: _ConfigSection) -> None:
     expected = {
         "hidden_activation": (None, "gelu_pytorch_tanh"),
         "attention_bias": (None, False),
@@ -231,30 +239,30 @@ def _refuse_what_llama_cpp_lacks(text: _Fields) -> None:
     }
     for key, values in expected.items():
         if text.raw.get(key) not in values:
-            raise text.wrong(key)
+            raise text.invalid(key)
 
 
-def _refuse_what_ends_libllama(text: _Fields, spec: Spec) -> None:
-    """Numbers that contradict each other, at which libllama would abort the process."""
-    experts, used = spec.experts or 0, spec.experts_used or 0
+def _refuse_inconsistent(text: _ConfigSection, config: Gemma4Config) -> None:
+    """Refuse sizes that contradict each other, for which libllama would abort the process."""
+    experts, used = config.experts or 0, config.experts_used or 0
     if experts > _MAX_EXPERTS:
-        raise text.wrong("num_experts")
+        raise text.invalid("num_experts")
     if used > experts or (experts and not used):
-        raise text.wrong("top_k_experts")
-    if spec.backbone is None and spec.shared_kv:
-        # libllama lets sliding layers share with the last but one that has keys and values of its
-        # own, full ones with the last.
-        own = spec.sliding[: -spec.shared_kv]
-        shared = spec.sliding[-spec.shared_kv :]
+        raise text.invalid("top_k_experts")
+    if config.backbone is None and config.shared_kv:
+        # In libllama sliding layers share with the second last layer that has its own keys and
+        # values, full-attention layers with the last one.
+        own = config.sliding[: -config.shared_kv]
+        shared = config.sliding[-config.shared_kv :]
         if (True in shared and own[-2:-1] != (True,)) or (False in shared and own[-1:] != (False,)):
-            raise text.wrong("num_kv_shared_layers")
+            raise text.invalid("num_kv_shared_layers")
 
 
-def _layer_types(text: _Fields) -> tuple[bool, ...]:
-    """Per layer whether it slides; by default five sliding ones before each full one."""
+def _layer_types(text: _ConfigSection) -> tuple[bool, ...]:
+    """Layers with a sliding window; by default five of them before each full-attention layer."""
     layers = text.count("num_hidden_layers", 30)
     if layers > _MAX_LAYERS:
-        raise text.wrong("num_hidden_layers")
+        raise text.invalid("num_hidden_layers")
     names = text.raw.get("layer_types")
     if names is None:
         return (*(bool((i + 1) % 6) for i in range(layers - 1)), False)
@@ -263,25 +271,25 @@ def _layer_types(text: _Fields) -> tuple[bool, ...]:
         or len(names) != layers
         or any(not isinstance(name, str) or name not in _LAYER_TYPES for name in names)
     ):
-        raise text.wrong("layer_types")
+        raise text.invalid("layer_types")
     return tuple(_LAYER_TYPES[name] for name in names)
 
 
 def _full_attention(
-    text: _Fields, sliding: tuple[bool, ...], head_dim: int
+    text: _ConfigSection, sliding: tuple[bool, ...], head_dim: int
 ) -> tuple[int, int | None]:
-    """Head width, and key-value heads where they are stated apart, of full-attention layers."""
+    """Head size of full-attention layers, and their number of key-value heads if it differs."""
     if text.raw.get("per_layer_config") is None:
-        # As in transformers: the number of heads counts only where keys serve as values.
-        apart = text.optional_count("num_global_key_value_heads")
+        # As in transformers: the number of heads applies only where keys serve as values.
+        global_heads = text.optional_count("num_global_key_value_heads")
         return (
             text.count("global_head_dim", 512),
-            apart if text.raw.get("attention_k_eq_v") else None,
+            global_heads if text.raw.get("attention_k_eq_v") else None,
         )
     layers = text.section("per_layer_config")
     for key in layers.raw:
         if not key.isdecimal() or int(key) >= len(sliding):
-            raise text.wrong("per_layer_config")
+            raise text.invalid("per_layer_config")
         if not sliding[int(key)]:
             layer = layers.section(key)
             return (

@@ -1,6 +1,6 @@
-"""From Hugging Face's tensors to GGUF's: names, shapes, and what stays at full precision.
+"""Mapping from Hugging Face's tensors to GGUF's: names, shapes, and what is stored as F32.
 
-Nothing is transposed, permuted or fused: llama.cpp takes Gemma 4's matrices as they are.
+No matrix is transposed, permuted or fused: llama.cpp reads Gemma 4's matrices unchanged.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from localmtp.convert.huggingface.architecture import Spec
-from localmtp.convert.huggingface.checkpoint import KINDS, Checkpoint, StoredTensor
+from localmtp.convert.huggingface.checkpoint import Checkpoint
+from localmtp.convert.huggingface.config import Gemma4Config
+from localmtp.convert.huggingface.safetensors import GGML_TYPES, StoredTensor
 from localmtp.engine.llama.ggml import F32, Floats
 from localmtp.errors import LocalmtpError
 
 _UNROTATED = 1e30
-"""A rope frequency factor so large that the dimension does not turn."""
+"""Rope frequency factor so large that the dimension is not rotated."""
 
 _Table = tuple[tuple[str, str, str], ...]
-"""Rows of: Hugging Face name, GGUF name, shape in the symbols of `_slots`."""
+"""Rows of Hugging Face name, GGUF name, and shape in the symbols of `_slots`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor to be written."""
+class PlannedTensor:
+    """A tensor of the GGUF file."""
 
     name: str
     shape: tuple[int, ...]
-    """Rows before columns, as in the checkpoint."""
+    """Rows first, as in the checkpoint."""
     source: StoredTensor | Floats
-    """Where its numbers are, or the numbers themselves."""
+    """The tensor in the checkpoint, or the values themselves."""
 
     @property
     def stays_f32(self) -> bool:
-        """Vectors, norms and routers: small, and sensitive."""
+        """Whether it is stored as F32: vectors, norms and routers, small and sensitive."""
         return (
             len(self.shape) == 1
             or self.name.endswith("_norm.weight")
@@ -44,42 +45,44 @@ class Tensor:
         )
 
 
-def plan_tensors(spec: Spec, checkpoint: Checkpoint) -> list[Tensor]:
-    """The tensors of the GGUF file, in llama.cpp's order.
+def plan_tensors(config: Gemma4Config, checkpoint: Checkpoint) -> list[PlannedTensor]:
+    """List the tensors of the GGUF file in llama.cpp's order.
 
     Raises:
-        LocalmtpError: a tensor is missing, has another shape or data type than the configuration
-            asks for, or has no place in the architecture.
+        LocalmtpError: a tensor is missing, does not belong to the architecture, or contradicts the
+            configuration in shape or data type.
     """
     stored = {_plain_name(name): tensor for name, tensor in checkpoint.tensors.items()}
-    if spec.tied or spec.backbone is not None:
+    if config.tied or config.backbone is not None:
         stored.pop("lm_head.weight", None)
-    planned = [Tensor("rope_freqs.weight", (spec.global_head_dim // 2,), _rope_factors(spec))]
-    for slot in _slots(spec):
+    planned = [
+        PlannedTensor("rope_freqs.weight", (config.global_head_dim // 2,), _rope_factors(config))
+    ]
+    for slot in _slots(config):
         source = stored.pop(slot.hf_name, None)
         if source is None and slot.required:
-            raise LocalmtpError(f"{checkpoint.directory} lacks the tensor {slot.hf_name}")
+            raise LocalmtpError(f"{checkpoint.directory} has no tensor {slot.hf_name}")
         if source is not None:
             _check(source, slot)
-            planned.append(Tensor(slot.name, source.shape, source))
+            planned.append(PlannedTensor(slot.name, source.shape, source))
     for name, source in stored.items():
         if not _SKIPPED.search(name):
             raise LocalmtpError(
-                f"{source.file} holds {source.name}, which a {spec.hf_class} does not have",
-                hint="is it quantized, an adapter, or of another architecture?",
+                f"{source.file}: {source.name} is not a tensor of {config.hf_class}",
+                hint="quantized checkpoints, adapters and other architectures cannot be converted",
             )
     return sorted(planned, key=_llama_cpp_order)
 
 
-def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
-    """Hugging Face name and shape of every tensor that a checkpoint must hold."""
-    return {slot.hf_name: slot.shape for slot in _slots(spec) if slot.required}
+def required_shapes(config: Gemma4Config) -> dict[str, tuple[int, ...]]:
+    """Hugging Face name → shape of every tensor that a checkpoint must have."""
+    return {slot.hf_name: slot.shape for slot in _slots(config) if slot.required}
 
 
-def source_kind(tensors: list[Tensor]) -> int:
-    """The `ggml_type` that holds every matrix of the checkpoint without loss."""
+def source_type(tensors: list[PlannedTensor]) -> int:
+    """The `ggml_type` that stores every matrix of the checkpoint without loss."""
     kinds = {
-        KINDS[t.source.dtype]
+        GGML_TYPES[t.source.dtype]
         for t in tensors
         if isinstance(t.source, StoredTensor) and not t.stays_f32
     }
@@ -87,8 +90,8 @@ def source_kind(tensors: list[Tensor]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slot:
-    """A place for a tensor in the architecture."""
+class _TensorSlot:
+    """A tensor that the architecture has, or may have."""
 
     hf_name: str
     name: str
@@ -99,8 +102,8 @@ class _Slot:
 _SKIPPED = re.compile(
     r"vision_|audio_|embed_vision|embed_audio|rotary_emb\.inv_freq|^masked_embedding\."
 )
-"""Towers and projectors, buffers, and the drafter's centroid head, which llama.cpp has no use for
-(it scores the whole vocabulary)."""
+"""Tensors that are left out: encoders and projectors, buffers, and the drafter's centroid head,
+which llama.cpp does not use (it computes logits of the whole vocabulary)."""
 
 _GLOBAL = (
     ("embed_tokens.weight", "token_embd.weight", "V n"),
@@ -151,47 +154,47 @@ _LAYER_MOE = (
 )
 
 
-def _slots(spec: Spec) -> Iterator[_Slot]:
-    """Every tensor that the architecture has, or may have."""
+def _slots(config: Gemma4Config) -> Iterator[_TensorSlot]:
+    """Yield every tensor that the architecture has or may have."""
     sizes = {
         "1": 1,
-        "V": spec.vocab,
-        "n": spec.hidden,
-        "p": spec.ple,
-        "P": spec.ple * spec.layers,
-        "E": spec.experts or 0,
-        "e": spec.expert_ffn or 0,
-        "2e": 2 * (spec.expert_ffn or 0),
-        "b": spec.backbone or 0,
-        "2b": 2 * (spec.backbone or 0),
+        "V": config.vocab,
+        "n": config.hidden,
+        "p": config.ple,
+        "P": config.ple * config.layers,
+        "E": config.experts or 0,
+        "e": config.expert_ffn or 0,
+        "2e": 2 * (config.expert_ffn or 0),
+        "b": config.backbone or 0,
+        "2b": 2 * (config.backbone or 0),
     }
     tables: list[_Table] = [_GLOBAL]
-    if spec.backbone is not None:
+    if config.backbone is not None:
         tables.append(_DRAFTER)
-    elif not spec.tied:
+    elif not config.tied:
         tables.append(_UNTIED)
-    if spec.ple:
+    if config.ple:
         tables.append(_PLE)
     for table in tables:
         yield from _fill(table, sizes, "", "", required=True)
-    for layer in range(spec.layers):
-        head = spec.head_dim_at(layer)
+    for layer in range(config.layers):
+        head = config.head_dim_at(layer)
         sizes |= {
             "d": head,
-            "q": head * spec.heads,
-            "k": head * spec.kv_heads_at(layer),
-            "f": spec.ffn_at(layer),
+            "q": head * config.heads,
+            "k": head * config.kv_heads_at(layer),
+            "f": config.ffn_at(layer),
         }
         prefixes = f"layers.{layer}.", f"blk.{layer}."
         yield from _fill(_LAYER, sizes, *prefixes, required=True)
-        if spec.backbone is None:
-            own = not spec.shares_kv(layer)
-            values = own and (spec.sliding[layer] or not spec.keys_are_values)
+        if config.backbone is None:
+            own = not config.shares_kv(layer)
+            values = own and (config.sliding[layer] or not config.keys_are_values)
             yield from _fill(_LAYER_KEYS, sizes, *prefixes, required=own)
             yield from _fill(_LAYER_VALUES, sizes, *prefixes, required=values)
-        if spec.ple:
+        if config.ple:
             yield from _fill(_LAYER_PLE, sizes, *prefixes, required=True)
-        if spec.moe:
+        if config.moe:
             yield from _fill(_LAYER_MOE, sizes, *prefixes, required=True)
 
 
@@ -202,39 +205,39 @@ def _fill(
     prefix: str,
     *,
     required: bool,
-) -> Iterator[_Slot]:
+) -> Iterator[_TensorSlot]:
     for hf_name, name, shape in table:
         dimensions = tuple(sizes[symbol] for symbol in shape.split())
-        yield _Slot(hf_prefix + hf_name, prefix + name, dimensions, required)
+        yield _TensorSlot(hf_prefix + hf_name, prefix + name, dimensions, required)
 
 
 def _plain_name(name: str) -> str:
-    """`model.language_model.layers.0.x`, `language_model.model.layers.0.x` → `layers.0.x`."""
+    """Strip the prefix: `model.language_model.layers.0.x` → `layers.0.x`."""
     return name.replace("language_model.", "").removeprefix("model.")
 
 
-def _check(source: StoredTensor, slot: _Slot) -> None:
-    if source.dtype not in KINDS:
+def _check(source: StoredTensor, slot: _TensorSlot) -> None:
+    if source.dtype not in GGML_TYPES:
         raise LocalmtpError(
             f"{source.file}: {source.name} is {source.dtype}",
-            hint=f"data types that are converted: {', '.join(KINDS)}",
+            hint=f"supported data types: {', '.join(GGML_TYPES)}",
         )
     if source.shape != slot.shape:
         raise LocalmtpError(
             f"{source.file}: {source.name} has the shape {list(source.shape)}, "
-            f"and config.json asks for {list(slot.shape)}"
+            f"but config.json requires {list(slot.shape)}"
         )
 
 
-def _rope_factors(spec: Spec) -> Floats:
+def _rope_factors(config: Gemma4Config) -> Floats:
     """[global_head_dim / 2]: 1 where a full-attention head is rotated ("proportional" rope)."""
-    rotated = int(spec.global_head_dim * spec.rotary_factor / 2)
-    factors = np.full(spec.global_head_dim // 2, _UNROTATED, np.float32)
+    rotated = int(config.global_head_dim * config.rotary_factor / 2)
+    factors = np.full(config.global_head_dim // 2, _UNROTATED, np.float32)
     factors[:rotated] = 1
     return factors
 
 
-def _llama_cpp_order(tensor: Tensor) -> tuple[int, str]:
-    """As llama.cpp's quantizer orders its files: by layer, then by name."""
+def _llama_cpp_order(tensor: PlannedTensor) -> tuple[int, str]:
+    """Sort key of llama.cpp's quantizer: by layer, then by name."""
     layer = re.match(r"blk\.(\d+)\.", tensor.name)
     return int(layer[1]) if layer else -1, tensor.name

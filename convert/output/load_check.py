@@ -1,7 +1,7 @@
-"""The proof that a file works: libllama loads it and runs it, in a process of its own.
+"""Check that a file works: libllama loads and runs it in a child process.
 
-Where libllama finds what it takes for impossible it ends its process, and that must not be this
-one, which has files to remove.
+libllama ends its process when an assertion fails. It must not end this one, which has temporary
+files to remove.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from localmtp.errors import LocalmtpError
 from localmtp.portability import how_it_ended
 
 
-def check(path: Path, threads: int, target: Path | None = None) -> None:
+def check_runs(path: Path, threads: int, target: Path | None = None) -> None:
     """Load a model and run it over a few tokens; a drafter runs on its target.
 
     Args:
-        path: the GGUF file; of a model in parts, the first.
-        threads: to run it on.
-        target: a drafter's; without it, a drafter is only loaded.
+        path: the GGUF file, or the first part of a split model.
+        threads: number of compute threads.
+        target: the drafter's target; without it, a drafter is loaded and not run.
 
     Raises:
-        LocalmtpError: libllama refuses it, or its logits are not finite.
+        LocalmtpError: libllama cannot load or run it, or a logit is not finite.
     """
     done = subprocess.run(
-        # The folder that the user is in may hold modules of the same names.
         [
             sys.executable,
-            "-P",
+            "-P",  # the working directory may have modules with the same names
             "-m",
             "localmtp.engine.smoke_test",
             str(threads),
@@ -49,4 +48,4 @@ def check(path: Path, threads: int, target: Path | None = None) -> None:
         raise LocalmtpError(done.stdout.strip())
     *_, reason = ["no reason given", *done.stderr.splitlines()]
     how = how_it_ended(done.returncode)
-    raise LocalmtpError(f"{path} cannot be run: libllama gave up ({how}, {reason})")
+    raise LocalmtpError(f"{path} cannot be run: libllama aborted ({how}, {reason})")

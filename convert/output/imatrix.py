@@ -1,4 +1,4 @@
-"""Importance matrices from `llama-imatrix`: how much an error in each column matters."""
+"""Importance matrices written by `llama-imatrix`, in its GGUF format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader, GGUFWriter
 
-from localmtp.convert.huggingface.tensors import Tensor
+from localmtp.convert.huggingface.tensor_map import PlannedTensor
 from localmtp.engine.llama.ggml import Floats
 from localmtp.errors import LocalmtpError
 
@@ -18,44 +18,48 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 @dataclass(frozen=True, slots=True)
 class ImportanceMatrix:
-    """The mean squared activation of each column, measured on some text."""
+    """Mean squared activation of each column, which weighs its quantization error."""
 
     file: str
+    """Name of the file, without its folder."""
     dataset: str
-    """Name of the text."""
+    """Name of the text that was measured on."""
     chunks: int
-    """How many pieces of it were measured."""
+    """Number of chunks of the text."""
     weights: Mapping[str, Floats]
-    """Tensor → [experts * width]."""
+    """Tensor name → [experts * width]."""
 
     def write(self, writer: GGUFWriter) -> None:
-        """Add where the matrix comes from (`quantize.imatrix.*`), as llama.cpp's quantizer does."""
+        """Write the matrix's origin (`quantize.imatrix.*`), as llama.cpp's quantizer does."""
         writer.add_string("quantize.imatrix.file", self.file)
         writer.add_string("quantize.imatrix.dataset", self.dataset)
         writer.add_uint32("quantize.imatrix.entries_count", len(self.weights))
         if self.chunks:
             writer.add_uint32("quantize.imatrix.chunks_count", self.chunks)
 
-    def require_fit(self, tensors: Sequence[Tensor]) -> None:
+    def require_fit(self, tensors: Sequence[PlannedTensor]) -> None:
         """Refuse a matrix that was measured on another model.
 
         Raises:
-            LocalmtpError: it knows none of the tensors, or one of another width.
+            LocalmtpError: it has none of the tensors, or one with another width.
         """
         known = [tensor for tensor in tensors if tensor.name in self.weights]
         for tensor in known:
             experts = tensor.shape[0] if len(tensor.shape) == 3 else 1
             if self.weights[tensor.name].size != experts * tensor.shape[-1]:
-                raise LocalmtpError(f"{self.file} does not fit the model: {tensor.name} differs")
+                raise LocalmtpError(
+                    f"{self.file} is for another model: the width of {tensor.name} differs"
+                )
         if not known:
             raise LocalmtpError(f"{self.file} is for another model: it has none of the tensors")
 
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
-    """Read what `llama-imatrix` wrote.
+    """Read an importance matrix.
 
     Raises:
-        LocalmtpError: it is missing, not an importance matrix, or holds numbers that are none.
+        LocalmtpError: the file is missing, is not an importance matrix, or contains NaN or
+            infinity.
     """
     if not path.is_file():
         raise LocalmtpError(f"{path} does not exist")
@@ -67,10 +71,10 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
         raise LocalmtpError(
             f"{path} is not an importance matrix in GGUF: {error}",
-            hint="make one with llama-imatrix; it also converts old ones (--in-file)",
+            hint="make one with llama-imatrix, which also converts the old format (--in-file)",
         ) from error
     if chunks is None or not tensors:
-        raise LocalmtpError(f"{path} is a GGUF file, but not an importance matrix")
+        raise LocalmtpError(f"{path} is a GGUF file, not an importance matrix")
     return ImportanceMatrix(
         path.name, datasets[0] if datasets else "", int(chunks), dict(_means(path, tensors))
     )
@@ -82,11 +86,11 @@ def _means(path: Path, tensors: Mapping[str, Floats]) -> Iterator[tuple[str, Flo
             continue
         counts = tensors.get(name.removesuffix(_SUMS) + _COUNTS)
         if counts is None or sums.dtype != np.float32 or sums.size % max(1, counts.size):
-            raise LocalmtpError(f"{path} is damaged: {name} has no counts to go with it")
+            raise LocalmtpError(f"{path} is damaged: {name} has no matching counts")
         per_expert = np.rint(counts.astype(np.float32)).reshape(-1, 1)
         rows = sums.reshape(per_expert.size, -1)
-        # An expert that saw no token has no preference.
+        # The columns of an expert that was never selected weigh the same.
         means = np.divide(rows, per_expert, out=np.ones_like(rows), where=per_expert > 0)
         if not np.isfinite(means).all():
-            raise LocalmtpError(f"{path} holds NaN or infinity in {name}")
+            raise LocalmtpError(f"{path}: {name} contains NaN or infinity")
         yield name.removesuffix(_SUMS), np.ascontiguousarray(means.ravel())

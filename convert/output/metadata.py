@@ -1,0 +1,176 @@
+"""GGUF metadata of a Gemma 4 model: the sizes that libllama needs, and the model's provenance.
+
+Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from gguf import GGML_QUANT_VERSION, GGUFType, GGUFWriter, Metadata, size_label
+
+from localmtp.convert.huggingface.checkpoint import Checkpoint
+from localmtp.convert.huggingface.config import Gemma4Config
+from localmtp.errors import LocalmtpError
+
+logging.getLogger("metadata").addHandler(logging.NullHandler())
+
+_SAMPLING = {
+    "top_k": "sampling_top_k",
+    "top_p": "sampling_top_p",
+    "min_p": "sampling_min_p",
+    "temperature": "sampling_temp",
+    "repetition_penalty": "sampling_penalty_repeat",
+}
+"""Key of generation_config.json → attribute of gguf's Metadata (`general.sampling.*`)."""
+
+_HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Name and origin of a model."""
+
+    folder: str
+    """Name of the checkpoint's directory or repository."""
+    name: str | None = None
+    """Name given by the user; None: from the model card, else `folder`."""
+    repo: str | None = None
+    """`USER/REPO` if it came from the hub."""
+    quantized_by: str | None = None
+    license: str | None = None
+    """Licence given by the user; None: from the model card."""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the model in its files' names."""
+        return self.name or self.folder
+
+    @property
+    def url(self) -> str | None:
+        """Page on the hub; None for a local checkpoint."""
+        return f"{_HUB}/{self.repo}" if self.repo else None
+
+
+def write_provenance(
+    writer: GGUFWriter,
+    checkpoint: Checkpoint,
+    provenance: Provenance,
+    target: Provenance | None,
+    kind: str = GGUFType.MODEL,
+) -> None:
+    """Write name, authorship, licence, base models, tags and sampling defaults (`general.*`).
+
+    The tensors must have been added before: the size label is computed from them.
+
+    Args:
+        writer: receives the keys.
+        checkpoint: model card, configuration and generation configuration are read from it.
+        provenance: name and origin of the model.
+        target: name and origin of a drafter's target, if known.
+        kind: value of `general.type`.
+
+    Raises:
+        LocalmtpError: the model card's front matter or a sampling value is malformed.
+    """
+    total, shared, expert, experts = writer.get_total_parameter_count()
+    card = _model_card(checkpoint.directory)
+    try:
+        metadata = Metadata.apply_metadata_heuristic(
+            Metadata(), card, dict(checkpoint.config), Path(provenance.folder), total
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LocalmtpError(
+            f"the front matter of {checkpoint.directory / 'README.md'} is malformed: {error}"
+        ) from error
+    for key, attribute in _SAMPLING.items():
+        value = checkpoint.generation_config.get(key)
+        if isinstance(value, int | float):
+            setattr(metadata, attribute, value)
+    metadata.name = provenance.name or metadata.name or provenance.folder
+    metadata.size_label = metadata.size_label or size_label(total, shared, expert, experts)
+    metadata.quantized_by = provenance.quantized_by
+    metadata.license = provenance.license or metadata.license
+    metadata.source_repo_url = provenance.url or metadata.source_repo_url
+    if _from_qat(provenance, card) and "qat" not in (tags := metadata.tags or []):
+        metadata.tags = [*tags, "qat"]
+    writer.add_type(kind)
+    metadata.set_gguf_meta_model(writer)
+    if target is not None:
+        writer.add_string("localmtp.target.name", target.name or target.folder)
+        writer.add_string("localmtp.target.repo_url", target.url or "")
+
+
+def write_architecture(writer: GGUFWriter, config: Gemma4Config) -> None:
+    """Write the sizes from which libllama builds the model."""
+    writer.add_block_count(config.layers)
+    writer.add_context_length(config.context)
+    writer.add_embedding_length(config.hidden)
+    writer.add_feed_forward_length(
+        [config.ffn_at(i) for i in range(config.layers)] if config.double_wide else config.ffn
+    )
+    writer.add_head_count(config.heads)
+    writer.add_head_count_kv(
+        [config.kv_heads_at(i) for i in range(config.layers)]
+        if config.global_kv_heads is not None
+        else config.kv_heads
+    )
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_freq_base_swa(config.rope_theta_sliding)
+    writer.add_layer_norm_rms_eps(config.epsilon)
+    if config.experts is not None:
+        writer.add_expert_count(config.experts)
+    if config.experts_used is not None:
+        writer.add_expert_used_count(config.experts_used)
+    writer.add_key_length(config.global_head_dim)
+    writer.add_value_length(config.global_head_dim)
+    if config.softcap is not None:
+        writer.add_final_logit_softcapping(config.softcap)
+    writer.add_sliding_window(config.window)
+    writer.add_shared_kv_layers(config.shared_kv)
+    writer.add_embedding_length_per_layer_input(config.ple)
+    writer.add_sliding_window_pattern(list(config.sliding))
+    writer.add_key_length_swa(config.head_dim)
+    writer.add_value_length_swa(config.head_dim)
+    if config.expert_ffn is not None:
+        writer.add_expert_feed_forward_length(config.expert_ffn)
+    writer.add_rope_dimension_count(config.global_head_dim)
+    writer.add_rope_dimension_count_swa(config.head_dim)
+    if config.backbone is not None:
+        writer.add_embedding_length_out(config.backbone)
+        writer.add_nextn_predict_layers(config.layers)
+
+
+def write_quantization(writer: GGUFWriter, file_type: int) -> None:
+    """Write the quantization (`llama_ftype`) and the version of its format."""
+    writer.add_file_type(file_type)
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+
+
+def write_suppressed_tokens(
+    writer: GGUFWriter, checkpoint: Checkpoint, config: Gemma4Config
+) -> None:
+    """Write the tokens that a target must never generate."""
+    match checkpoint.generation_config.get("suppress_tokens"):
+        case [*ids] if config.backbone is None and all(type(i) is int and i >= 0 for i in ids):
+            writer.add_array("tokenizer.ggml.suppress_tokens", ids)
+
+
+def _model_card(directory: Path) -> dict[str, Any]:
+    try:
+        return Metadata.load_model_card(directory)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LocalmtpError(
+            f"the front matter of {directory / 'README.md'} is not valid YAML",
+            hint="fix it, or remove the file",
+        ) from error
+
+
+def _from_qat(provenance: Provenance, card: dict[str, Any]) -> bool:
+    """Whether one of the model's names indicates quantization-aware training."""
+    names = (provenance.folder, provenance.repo or "", str(card.get("base_model", "")))
+    return any("qat" in name.lower().replace("_", "-").split("-") for name in names)
