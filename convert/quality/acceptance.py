@@ -8,12 +8,10 @@ from pathlib import Path
 
 from localmtp.convert.quality.divergence import passages
 from localmtp.convert.quality.report import DrafterScore
-from localmtp.engine.decoding.generate import Generation
-from localmtp.engine.pacing import FixedPacing
+from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.sampling.sampler import Greedy
+from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer
 
 _PROMPT = 256
 """Tokens of each passage that form the prompt."""
@@ -50,20 +48,17 @@ def score_drafter(
     path, quant = file
     total = Counters(completion_tokens=1)
     with Pair.load(target, path, LoadOptions(context=_CONTEXT, threads=threads)) as pair:
-        texts = passages(text, pair.target.vocab)
+        loop, texts = pair.decode_loop(), passages(text, pair.target.vocab)
         for done, tokens in enumerate(texts, 1):
             counters = Counters(drafted_at=total.drafted_at, accepted_at=total.accepted_at)
-            generation = Generation(
-                target=pair.target,
-                drafter=pair.drafter,
-                sampler=Greedy(),
-                pacing=FixedPacing(_DRAFT),
-                reader=Detokenizer(pair.target.vocab),
-                counters=counters,
+            request = GenerationRequest(
+                tokens[:_PROMPT],
+                SamplingParams(temperature=0.0),
+                n_draft=_DRAFT,
                 max_tokens=_GENERATED,
-                cancelled=lambda: False,
+                counters=counters,
             )
-            deque(generation.run(tokens[:_PROMPT]), maxlen=0)
+            deque(loop.run(request), maxlen=0)
             # The first token of each answer comes from prefill, not from a verification pass.
             total.completion_tokens += max(0, counters.completion_tokens - 1)
             total.target_passes += counters.target_passes

@@ -140,7 +140,7 @@ def _log_probabilities(
     ):
         for tokens in texts:
             scored = _scored(tokens)
-            context.forget_from(0)
+            context.remove_from(0)
             for start in range(0, len(tokens) - 1, _ROWS):
                 batch.fill(tokens[start : start + _ROWS], start, all_logits=start in scored)
                 context.decode(batch)

@@ -11,16 +11,10 @@ from time import perf_counter
 
 from localmtp.bench.report import Setup, Table, machine_as_json
 from localmtp.bench.results import label
-from localmtp.engine.decoding.batching import Batching
-from localmtp.engine.decoding.drafter import NoDrafter
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.events import Generated, Origin
-from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import make_sampler
-from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.errors import LocalmtpError
 
 _ANSWERS = 2
@@ -86,25 +80,27 @@ class _ConcurrentDecoder:
     """Decodes answers concurrently; pacing retains what it learned between runs."""
 
     def __init__(self, pair: Pair, plan: ConcurrencyPlan) -> None:
-        self._pair = pair
         self._plan = plan
-        self._pacing, self._learned = SharedPacing(pair.target.threads.now), Learned()
-        self._batching = Batching(pair.targets, pair.mtp, self._pacing)
+        self._loop = pair.decode_loop()
 
     def decode(self, count: int, n_draft: int | None, repeat: int) -> ConcurrencyRun:
         """Decode until an answer ends and no prompt is left to replace it."""
-        batching = self._batching
-        waiting = list(islice(cycle(self._plan.prompts), repeat, repeat + _ANSWERS * count))
+        loop, plan = self._loop, self._plan
+        waiting = list(islice(cycle(plan.prompts), repeat, repeat + _ANSWERS * count))
         tokens, seconds, passes = 0, 0.0, 0
         drafted: list[tuple[int, int]] = []
         while True:
-            while waiting and batching.answers < count:
-                self._begin(waiting.pop(), n_draft)
-            if batching.answers < count:
+            while waiting and loop.active < count:
+                loop.start(
+                    GenerationRequest(
+                        waiting.pop(), plan.sampling, n_draft=n_draft, max_tokens=plan.max_tokens
+                    )
+                )
+            if loop.active < count:
                 break
-            counts = batching.decoding == count
+            counts = loop.decoding == count
             began = perf_counter()
-            happened = batching.step()
+            happened = loop.step()
             if counts:
                 seconds += perf_counter() - began
                 passes += 1
@@ -115,25 +111,9 @@ class _ConcurrentDecoder:
                     tokens += len(what.pieces)
                     kept = sum(piece.origin is Origin.DRAFT for piece in what.pieces)
                     drafted.append((len(what.drafted), kept))
-        batching.give_up()
+        loop.cancel_all()
         sums = [sum(column) for column in zip((0, 0), *drafted, strict=True)]
         return ConcurrencyRun(count, n_draft, repeat, tokens, seconds, passes, *sums)
-
-    def _begin(self, prompt: Sequence[int], n_draft: int | None) -> None:
-        pacing: Pacing = FixedPacing(n_draft or 0)
-        if n_draft is None:
-            pacing = self._pacing.answer(self._learned)
-        generation = Generation(
-            target=self._batching.sequence_for(prompt),
-            drafter=NoDrafter(),  # the batch drafts for all
-            sampler=make_sampler(self._plan.sampling),
-            pacing=pacing,
-            reader=Detokenizer(self._pair.target.vocab),
-            counters=Counters(),
-            max_tokens=self._plan.max_tokens,
-            cancelled=lambda: False,
-        )
-        self._batching.add(generation, prompt)
 
 
 class ConcurrencyResults:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -11,12 +11,15 @@ from types import TracebackType
 from typing import Self
 
 from localmtp.engine.compatibility import FORKS, Traits, check_pair, check_target, fork_format
-from localmtp.engine.decoding.drafter import Drafter, MTPDrafter, NoDrafter
-from localmtp.engine.decoding.prompt_lookup import LookupDrafter
-from localmtp.engine.decoding.target import Target
+from localmtp.engine.decoding.context import TargetContext
+from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
+from localmtp.engine.decoding.loop import DecodeLoop
+from localmtp.engine.decoding.prompt_lookup import PromptLookupDrafter
+from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
 from localmtp.engine.load_options import LoadOptions
+from localmtp.engine.pacing import Calibration
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
@@ -28,27 +31,32 @@ class Pair:
     """A loaded target with its drafter, or with none.
 
     Use as a context manager, or call `close`.
+
+    Args:
+        target: context of the target.
+        sequences: of the context, by number.
+        drafter: None for no drafting.
+        resources: closed with the pair.
+        no_drafter: why there is no drafter.
+        load_s: seconds that loading took.
     """
 
     def __init__(
         self,
-        target: Target,
-        drafter: Drafter,
+        target: TargetContext,
+        sequences: Sequence[TargetSequence],
+        drafter: Drafter | None,
         resources: ExitStack,
         *,
-        parallel: int = 1,
-        mtp: MTPDrafter | None = None,
+        no_drafter: str = "",
         load_s: float = 0.0,
     ) -> None:
         self.target = target
         self.drafter = drafter
-        self.targets = (target, *map(target.beside, range(1, parallel)))
-        """All sequences; `target` is the first, and `drafter` drafts for it."""
-        self.mtp = mtp
-        """Drafts for several of them together; None without a drafter."""
-        self._resources = resources
+        self.sequences = sequences
+        self.no_drafter = no_drafter
         self.load_s = load_s
-        """Seconds that loading took."""
+        self._resources = resources
 
     @classmethod
     def load(
@@ -57,18 +65,21 @@ class Pair:
         drafter: Path | None,
         options: LoadOptions,
         threads: Threads | None = None,
+        *,
+        no_drafter: str = "no drafter",
     ) -> Pair:
-        """Load GGUF files.
+        """Loads GGUF files.
 
         Args:
             target: a Gemma 4 model.
-            drafter: its `gemma4-assistant`; None to decode plainly.
+            drafter: its `gemma4-assistant`; None for no drafting.
             options: context, threads, offload.
-            threads: how many compute; None: as `options` says, else all that there are.
+            threads: number of compute threads; None for that of `options`, else all cores.
+            no_drafter: why `drafter` is None.
 
         Raises:
-            LocalmtpError: a file is missing, damaged, of another kind, or not made for the other;
-                or there is not enough memory.
+            LocalmtpError: a file is missing, damaged, of another kind, or the drafter was made for
+                another target; or memory is short.
         """
         began = perf_counter()
         threads = threads or Threads(options.threads or os.cpu_count() or 1)
@@ -82,7 +93,7 @@ class Pair:
                     _load_model(drafter, layers, options.progress)
                 )
                 _check_drafter(draft_model, model)
-            loaded = Target(
+            context = TargetContext(
                 model,
                 n_ctx=_context_size(model, options.context),
                 batch=options.batch or BATCH_ROWS,
@@ -91,23 +102,38 @@ class Pair:
                 kv_type=options.kv_type or KVType.F16,
                 sequences=options.parallel,
             )
-            resources.callback(loaded.close)
+            resources.callback(context.close)
             mtp = None
             if draft_model is not None:
-                mtp = MTPDrafter(draft_model, loaded, sequences=options.parallel)
+                mtp = MTPDrafter(draft_model, context)
                 resources.callback(mtp.close)
-            drafter_of_one = LookupDrafter(loaded, mtp) if mtp else NoDrafter()
             return cls(
-                loaded,
-                drafter_of_one,
+                context,
+                tuple(TargetSequence(context, i) for i in range(options.parallel)),
+                mtp,
                 resources.pop_all(),
-                parallel=options.parallel,
-                mtp=mtp,
+                no_drafter="" if mtp else no_drafter,
                 load_s=perf_counter() - began,
             )
 
+    def decode_loop(self, calibrations: Mapping[bool, Calibration] | None = None) -> DecodeLoop:
+        """A loop over all sequences. Loops of one pair must not decode at the same time.
+
+        Args:
+            calibrations: see `DecodeLoop`.
+        """
+        drafter = self.drafter and PromptLookupDrafter(self.sequences, self.drafter)
+        return DecodeLoop(
+            self.target,
+            self.sequences,
+            drafter,
+            no_drafter=self.no_drafter,
+            load_s=self.load_s,
+            calibrations=calibrations,
+        )
+
     def close(self) -> None:
-        """Free everything, drafter first."""
+        """Frees everything, the drafter first."""
         self._resources.close()
 
     def __enter__(self) -> Self:

@@ -42,7 +42,7 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport
     if placement:
         options = placement.options
     threads = Threads(options.threads or cpu.cores(), None if options.threads else cpu.usage)
-    pair = Pair.load(files.target, files.drafter, options, threads)
+    pair = Pair.load(files.target, files.drafter, options, threads, no_drafter=files.why_no_drafter)
     threads.look()  # loading large files takes long enough to measure the load of the machine
     return pair, LoadReport(
         placement=placement.summary if placement else "",

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.trace import Trace
 from localmtp.engine.events import Channel, Event, Generated
 from localmtp.engine.llama.ggml import devices
-from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import make_sampler
-from localmtp.engine.stats import Counters, Stats
-from localmtp.engine.text.detokenizer import Detokenizer, as_written
+from localmtp.engine.stats import Stats
+from localmtp.engine.text.detokenizer import as_written
 from localmtp.engine.text.retokenize import retokenize
 from localmtp.errors import LocalmtpError
 from localmtp.hardware import cpu
@@ -59,9 +57,8 @@ class LocalSession(Session):
         """Records the rounds of later answers."""
         self._pacing_store = pacing_store
         self._pair = pair
-        self._why_no_drafter = files.why_no_drafter
-        self._auto: dict[bool, AutoPacing] = {}
-        self._counters = self._new_counters()
+        self._loop = pair.decode_loop(pacing_store.load_all() if pacing_store else None)
+        self._counters = self._loop.new_counters()
         self._template = chat_template(pair)
         report = report or LoadReport()
         self.device, self.memory, self.placement = report.device, report.memory, report.placement
@@ -71,9 +68,8 @@ class LocalSession(Session):
     @property
     def drafting(self) -> str:
         """`on`, or `off: REASON`."""
-        if self._why_no_drafter:
-            return f"off: {self._why_no_drafter}"
-        return self._pacing().state
+        settings = self.settings
+        return self._loop.drafting_state(settings.n_draft, greedy=settings.sampling.greedy)
 
     @property
     def template_source(self) -> tuple[str, str]:
@@ -83,8 +79,7 @@ class LocalSession(Session):
     @property
     def plain_tokens_per_s(self) -> float:
         """Tokens per second of passes without a draft, which automatic pacing measures."""
-        auto = self._auto.get(self.settings.sampling.temperature == 0)
-        return auto.plain_tokens_per_s if auto else 0.0
+        return self._loop.plain_tokens_per_s
 
     def complete(self, text: str) -> Iterator[Event]:
         """Continues a raw `text`: BOS, no chat template, no history.
@@ -112,8 +107,7 @@ class LocalSession(Session):
     def close(self) -> None:
         """Saves the pacing data and frees the pair."""
         if self._pacing_store:
-            for greedy, pacing in self._auto.items():
-                self._pacing_store.save(pacing.learned, greedy=greedy)
+            self._pacing_store.save_all(self._loop.calibrations)
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -155,51 +149,27 @@ class LocalSession(Session):
 
     def _generate(self, prompt: Sequence[int], channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
-        self._counters = self._new_counters()
-        sampler, pacing = make_sampler(self.settings.sampling), self._pacing()
-        greedy = self.settings.sampling.temperature == 0
-        if self.trace:
-            sampler, pacing = self.trace.watch(sampler, pacing)
-        generation = Generation(
-            target=self._pair.target,
-            drafter=self._pair.drafter,
-            sampler=sampler,
-            pacing=pacing,
-            reader=Detokenizer(self._pair.target.vocab, channel),
-            counters=self._counters,
-            max_tokens=self.settings.max_tokens or self._pair.target.n_ctx,
+        self._counters = self._loop.new_counters()
+        settings = self.settings
+        request = GenerationRequest(
+            prompt,
+            settings.sampling,
+            n_draft=settings.n_draft,
+            max_tokens=settings.max_tokens,
+            channel=channel,
+            near_tie=NEAR_TIE if settings.exact and settings.sampling.greedy else 0.0,
             cancelled=self._cancelled.is_set,
-            near_tie=NEAR_TIE if self.settings.exact and greedy else 0.0,
+            trace=self.trace,
+            counters=self._counters,
         )
         self._known = list(prompt)
-        return self._remember(generation.run(prompt))
+        return self._remember(self._loop.run(request))
 
     def _remember(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             if isinstance(event, Generated):
                 self._known.extend(piece.token_id for piece in event.pieces)
             yield event
-
-    def _pacing(self) -> Pacing:
-        if self._why_no_drafter:
-            return FixedPacing(0)
-        if self.settings.n_draft is not None:
-            return FixedPacing(self.settings.n_draft)
-        greedy = self.settings.sampling.temperature == 0
-        if greedy not in self._auto:
-            # Confidence means something else in each.
-            kept = self._pacing_store and self._pacing_store.load(greedy=greedy)
-            self._auto[greedy] = AutoPacing(kept or None, self._pair.target.threads.now)
-        return self._auto[greedy]
-
-    def _new_counters(self) -> Counters:
-        target = self._pair.target
-        return Counters(
-            load_s=self._pair.load_s,
-            context_size=target.n_ctx,
-            threads=target.threads.count,
-            most_threads=target.threads.most,
-        )
 
 
 def default_sampling(pair: Pair) -> SamplingParams:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from localmtp.atomic import atomic_write_text
-from localmtp.engine.pacing import Learned
+from localmtp.engine.pacing import Calibration
 from localmtp.errors import LocalmtpError
 from localmtp.paths import pacing_store
 
@@ -32,23 +32,33 @@ class PacingStore:
         self._directory = directory or pacing_store()
         self._name = sha256("\n".join(parts).encode(errors="replace")).hexdigest()[:16]
 
-    def load(self, *, greedy: bool) -> Learned | None:
+    def load(self, *, greedy: bool) -> Calibration | None:
         """Returns the data that was saved last; None if there is none.
 
         Args:
             greedy: greedy and sampled answers are measured separately.
         """
         try:
-            return Learned.load(json.loads(self._path(greedy=greedy).read_text("utf-8")))
+            return Calibration.load(json.loads(self._path(greedy=greedy).read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def save(self, learned: Learned, *, greedy: bool) -> None:
+    def save(self, calibration: Calibration, *, greedy: bool) -> None:
         """Replaces the saved data, if the file can be written."""
         path = self._path(greedy=greedy)
         with suppress(OSError, LocalmtpError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(path, json.dumps(learned.dump()), durable=False)
+            atomic_write_text(path, json.dumps(calibration.dump()), durable=False)
+
+    def load_all(self) -> dict[bool, Calibration]:
+        """Returns saved or new data for both ways of sampling, by whether it is greedy."""
+        return {greedy: self.load(greedy=greedy) or Calibration() for greedy in (True, False)}
+
+    def save_all(self, calibrations: Mapping[bool, Calibration]) -> None:
+        """Saves what was measured of both ways of sampling."""
+        for greedy, calibration in calibrations.items():
+            if calibration.measured:
+                self.save(calibration, greedy=greedy)
 
     def _path(self, *, greedy: bool) -> Path:
         mode = "greedy" if greedy else "sampled"

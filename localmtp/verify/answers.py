@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import GenerationRequest
+from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.events import Finished, FinishReason, Generated
 from localmtp.engine.llama import Floats
-from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
-from localmtp.engine.pair import Pair
+from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Distribution, Draft, Proposal, Sampler
-from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer
 
 
 class Recorder:
@@ -46,39 +44,33 @@ class Recorder:
 
 
 def answer(
-    pair: Pair, prompt: Sequence[int], recorder: Recorder, pacing: Pacing, max_tokens: int
+    loop: DecodeLoop,
+    prompt: Sequence[int],
+    recorder: Recorder,
+    sampling: SamplingParams,
+    n_draft: int | None,
+    max_tokens: int,
 ) -> list[int]:
-    """Generate.
+    """Generates one answer.
 
     Args:
-        pair: loaded.
+        loop: of the pair; automatic pacing remembers earlier answers.
         prompt: token ids.
         recorder: around the sampler to use; a new one.
-        pacing: how much to draft.
-        max_tokens: longest answer.
+        sampling: that the sampler implements.
+        n_draft: draft length; None for automatic pacing.
+        max_tokens: length limit.
 
     Returns:
-        Token ids, with the one that ended the turn if one did.
+        Token ids, the one that ended the turn included.
     """
-    generation = Generation(
-        target=pair.target,
-        drafter=pair.drafter,
-        sampler=recorder,
-        pacing=pacing,
-        reader=Detokenizer(pair.target.vocab),
-        counters=Counters(),
-        max_tokens=max_tokens,
-        cancelled=lambda: False,
+    request = GenerationRequest(
+        prompt, sampling, n_draft=n_draft, max_tokens=max_tokens, sampler=recorder
     )
     tokens: list[int] = []
-    for event in generation.run(prompt):
+    for event in loop.run(request):
         if isinstance(event, Generated):
             tokens += [piece.token_id for piece in event.pieces]
         elif isinstance(event, Finished) and event.reason is FinishReason.STOP:
             tokens.append(recorder.tokens[len(tokens)])
     return tokens
-
-
-def pacing_for(n_draft: int | None) -> Pacing:
-    """The pacing of a session with this draft length; None is automatic."""
-    return AutoPacing() if n_draft is None else FixedPacing(n_draft)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.pair import Pair
+from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler
-from localmtp.verify.answers import Recorder, answer, pacing_for
+from localmtp.verify.answers import Recorder, answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,13 @@ def check_greedy(
         max_tokens: longest answer.
         sampler: greedy.
     """
-    pacings = {n: pacing_for(n) for n in lengths}
+    loop, sampling = pair.decode_loop(), SamplingParams(temperature=0.0)
     plain: list[tuple[int, ...]] = []
     differences: list[Difference] = []
     for i, prompt in enumerate(prompts):
-        expected = answer(pair, prompt, Recorder(sampler), pacing_for(0), max_tokens)
+        expected = answer(loop, prompt, Recorder(sampler), sampling, 0, max_tokens)
         found = {
-            n: answer(pair, prompt, Recorder(sampler), pacing, max_tokens)
-            for n, pacing in pacings.items()
+            n: answer(loop, prompt, Recorder(sampler), sampling, n, max_tokens) for n in lengths
         }
         plain.append(tuple(expected))
         differences += _differences(pair, i, prompt, expected, found)
@@ -82,7 +83,6 @@ def _differences(
                 # One ended where the other went on: no tie explains that.
                 yield Difference(at, n, split, float("inf"))
                 continue
-            list(pair.target.prefill([*prompt, *expected[:split]]))
-            logits = pair.target.logits()[0]
+            logits = prefill(pair.sequences[0], [*prompt, *expected[:split]])[0]
             margin = abs(float(logits[expected[split]] - logits[tokens[split]]))
             yield Difference(at, n, split, margin)

@@ -13,10 +13,11 @@ from itertools import cycle
 
 import numpy as np
 
-from localmtp.engine.decoding.drafter import MTPDrafter
-from localmtp.engine.decoding.target import Target
+from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
+from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats, TokenIds
-from localmtp.engine.pacing import FixedPacing
+from localmtp.engine.pacing import FixedPolicy, RoundPlan
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
 
@@ -95,32 +96,33 @@ def check_passes(pair: Pair, texts: Sequence[tuple[Sequence[int], Sequence[int]]
     """
     noise = after = hidden = 0.0
     positions = rejections = 0
+    sequence = pair.sequences[0]
     for prompt, tokens in texts:
-        reference = one_by_one(pair.target, prompt, tokens)
+        reference = one_by_one(sequence, prompt, tokens)
         positions += len(tokens)
-        for difference, error in _walk(pair.target, prompt, tokens, reference, _PASSES):
+        for difference, error in _walk(sequence, prompt, tokens, reference, _PASSES):
             noise, hidden = max(noise, difference), max(hidden, error)
-        for difference, error in _walk(pair.target, prompt, tokens, reference, _REJECTIONS):
+        for difference, error in _walk(sequence, prompt, tokens, reference, _REJECTIONS):
             after, hidden = max(after, difference), max(hidden, error)
             rejections += 1
     return Passes(positions, noise, rejections, after, hidden, _listens(pair, texts[-1][1][-1]))
 
 
-def one_by_one(target: Target, prompt: Sequence[int], tokens: Sequence[int]) -> list[Row]:
+def one_by_one(sequence: TargetSequence, prompt: Sequence[int], tokens: Sequence[int]) -> list[Row]:
     """Row i is what follows tokens[: i + 1], each decoded in a pass of its own."""
-    list(target.prefill(prompt))
+    prefill(sequence, prompt)
     rows = []
     for token in tokens:
-        logits = target.verify(token, ())[0]
+        logits = sequence.verify(token)[0]
         ids = np.argpartition(logits, -_TOP)[-_TOP:].astype(np.int32)
         # Read from the context: what `commit` makes of it is among the things to be checked.
-        rows.append(Row(ids, logits[ids], target.context.hidden()[0].copy()))
-        target.commit(token, (), 0)
+        rows.append(Row(ids, logits[ids], sequence.context.hidden()[0].copy()))
+        sequence.commit(token, (), 0)
     return rows
 
 
 def _walk(
-    target: Target,
+    sequence: TargetSequence,
     prompt: Sequence[int],
     tokens: Sequence[int],
     reference: Sequence[Row],
@@ -132,19 +134,19 @@ def _walk(
         Of each pass, the largest difference of its rows from the reference, and the relative
         error of the hidden row it left.
     """
-    list(target.prefill(prompt))
+    prefill(sequence, prompt)
     at = 0
     for right, length in cycle(plan):
         if at + length >= len(tokens):
             return
         kept = tokens[at + 1 : at + 1 + right]
         planted = [_another(prompt, tokens[at + 1 + i]) for i in range(right, length)]
-        logits = target.verify(tokens[at], [*kept, *planted])
+        logits = sequence.verify(tokens[at], [*kept, *planted])
         rows = reference[at : at + right + 1]
         difference = max(_gap(row, logits[i]) for i, row in enumerate(rows))
-        target.commit(tokens[at], kept, length)
+        sequence.commit(tokens[at], kept, length)
         expected = rows[-1].hidden
-        error = np.linalg.norm(target.hidden - expected) / np.linalg.norm(expected)
+        error = np.linalg.norm(sequence.hidden - expected) / np.linalg.norm(expected)
         yield difference, float(error)
         at += right + 1
 
@@ -175,11 +177,13 @@ def _listens(pair: Pair, last: int) -> bool:
     if not isinstance(pair.drafter, MTPDrafter):
         return True
     found = []
-    hidden = pair.target.hidden.copy()
+    sequence = pair.sequences[0]
+    hidden = sequence.hidden.copy()
     for row in (hidden, np.zeros_like(hidden)):
-        np.copyto(pair.target.hidden, row)
-        probe, pacing = _Probe(), FixedPacing(1)
-        pacing.begin(1)
-        found.append((pair.drafter.propose(last, probe, pacing).tokens, probe.confidence))
-    np.copyto(pair.target.hidden, hidden)
+        np.copyto(sequence.hidden, row)
+        slot = DraftSlot(sequence, probe := _Probe(), policy := FixedPolicy(1), last)
+        policy.begin_round(1, RoundPlan())
+        pair.drafter.propose([slot])
+        found.append((slot.draft.tokens, probe.confidence))
+    np.copyto(sequence.hidden, hidden)
     return found[0] != found[1]

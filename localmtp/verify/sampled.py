@@ -26,10 +26,11 @@ from math import erfc, exp, factorial, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Distribution, Sampler, distribution
-from localmtp.verify.answers import Recorder, answer, pacing_for
+from localmtp.verify.answers import Recorder, answer
 
 _BINS = 21
 """Of the chi-squared test: an even number of degrees of freedom has a tail in closed form."""
@@ -118,13 +119,14 @@ def check_sampled(
         make_sampler: what the session makes its samplers with.
     """
     found = _Evidence(np.random.default_rng(plan.sampling.seed))
-    pacings = [pacing_for(n) for n in plan.lengths]
+    loop = pair.decode_loop()
     for turn, (_, prompt) in enumerate(product(range(_SEEDS), prompts)):
         if 4 * found.variance >= plan.tosses:
             break
         sampling = replace(plan.sampling, seed=(plan.sampling.seed or 0) + turn)
         recorder = Recorder(make_sampler(sampling))
-        drafted = answer(pair, prompt, recorder, pacings[turn % len(pacings)], plan.max_tokens)
+        n_draft = plan.lengths[turn % len(plan.lengths)]
+        drafted = answer(loop, prompt, recorder, plan.sampling, n_draft, plan.max_tokens)
         plain = _plain_distributions(pair, prompt, drafted, sampling)
         for token, p, q in zip(drafted, plain, recorder.offers, strict=False):
             found.add(token, p, q)
@@ -190,12 +192,11 @@ def _plain_distributions(
     pair: Pair, prompt: Sequence[int], tokens: Sequence[int], sampling: SamplingParams
 ) -> list[Distribution]:
     """The target's distribution for each token, decoded row by row."""
-    target = pair.target
-    list(target.prefill(prompt))
-    found = [distribution(target.logits()[0], sampling)]
+    sequence = pair.sequences[0]
+    found = [distribution(prefill(sequence, prompt)[0], sampling)]
     for token in tokens[:-1]:
-        found.append(distribution(target.verify(token, ())[0], sampling))
-        target.commit(token, (), 0)
+        found.append(distribution(sequence.verify(token)[0], sampling))
+        sequence.commit(token, (), 0)
     return found
 
 

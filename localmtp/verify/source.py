@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from localmtp.engine.decoding.target import Target
+from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats, TokenIds
 from localmtp.errors import LocalmtpError
 from localmtp.limits import MAX_DRAFT
@@ -66,17 +67,20 @@ def require_transformers() -> None:
             )
 
 
-def check_source(target: Target, texts: Sequence[Sequence[int]], directory: Path) -> SourceCheck:
+def check_source(
+    sequence: TargetSequence, texts: Sequence[Sequence[int]], directory: Path
+) -> SourceCheck:
     """Compare on texts.
 
     Args:
-        target: the GGUF, loaded.
+        sequence: of the GGUF, loaded.
         texts: token ids, each beginning with BOS and as long as the context at most.
         directory: the checkpoint in Hugging Face's layout; it is loaded at 4 bytes per weight.
 
     Raises:
         LocalmtpError: transformers cannot load it, or its vocabulary has another size.
     """
+    target = sequence.context
     model = _load(directory)
     agreed: list[bool] = []
     divergences: list[float] = []
@@ -86,7 +90,7 @@ def check_source(target: Target, texts: Sequence[Sequence[int]], directory: Path
             raise LocalmtpError(
                 f"{directory} has {theirs.shape[1]} tokens, {target.model.path} {target.vocab.size}"
             )
-        for ours, expected in zip(_our_logits(target, text), theirs[1:], strict=True):
+        for ours, expected in zip(_our_logits(sequence, text), theirs[1:], strict=True):
             divergence, same = _compare(ours, expected, target.vocab.suppressed)
             divergences.append(divergence)
             agreed.append(same)
@@ -121,13 +125,13 @@ def _their_logits(model: Any, text: Sequence[int]) -> Floats:
     return logits
 
 
-def _our_logits(target: Target, text: Sequence[int]) -> Iterator[Floats]:
+def _our_logits(sequence: TargetSequence, text: Sequence[int]) -> Iterator[Floats]:
     """[n_vocab] after every token but the first."""
-    list(target.prefill(text[:1]))
+    prefill(sequence, text[:1])
     for start in range(1, len(text), MAX_DRAFT + 1):
         first, *rest = text[start : start + MAX_DRAFT + 1]
-        yield from target.verify(first, rest).copy()
-        target.commit(first, rest, len(rest))
+        yield from sequence.verify(first, rest).copy()
+        sequence.commit(first, rest, len(rest))
 
 
 def _compare(ours: Floats, theirs: Floats, suppressed: TokenIds) -> tuple[float, bool]:

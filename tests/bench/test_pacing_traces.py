@@ -12,7 +12,7 @@ import pytest
 from localmtp.bench.lab.pacing.replay import CURVES, compare, oracle, replay
 from localmtp.bench.lab.pacing.trace_file import CostCurve, TracedAnswer
 from localmtp.engine.decoding.trace import Round
-from localmtp.engine.pacing import AutoPacing, FixedPacing, Learned
+from localmtp.engine.pacing import AutoPolicy, Calibration, FixedPolicy, RoundPlan
 from localmtp.limits import MAX_AUTO_DRAFT
 
 
@@ -33,6 +33,10 @@ def text(seed: int, positions: int = 400) -> list[TracedAnswer]:
         confidence = tuple(map(float, sure[at : at + MAX_AUTO_DRAFT]))
         rounds.append(Round(confidence, len(confidence), accepted, 0.0, 0.0))
     return [TracedAnswer("text", tuple(rounds))]
+
+
+def auto(calibration: Calibration | None = None) -> AutoPolicy:
+    return AutoPolicy(calibration or Calibration(), RoundPlan())
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
@@ -56,16 +60,16 @@ def underconfident(answer: TracedAnswer) -> TracedAnswer:
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
 def test_an_underconfident_drafter_is_calibrated(curve: CostCurve) -> None:
     answers = text(3, 4000)
-    honest, _ = replay(answers, AutoPacing(), curve)
-    found, _ = replay(map(underconfident, answers), AutoPacing(), curve)
+    honest, _ = replay(answers, auto(), curve)
+    found, _ = replay(map(underconfident, answers), auto(), curve)
     assert found > 0.97 * honest
 
 
 def test_fixed_lengths_cost_what_the_curve_says() -> None:
     answers = [TracedAnswer("text", tuple(Round((0.9, 0.9), 2, 1, 0.0, 0.0) for _ in range(6)))]
     curve = CostCurve("made up", (1.0, 2.0, 4.0, *[9.0] * 6), 0.5)
-    plain, _ = replay(answers, FixedPacing(0), curve)
-    one, length = replay(answers, FixedPacing(1), curve)
+    plain, _ = replay(answers, FixedPolicy(0), curve)
+    one, length = replay(answers, FixedPolicy(1), curve)
     assert plain == pytest.approx(1.0)
     assert one == pytest.approx(6 / (3 * 2.5))
     assert length == 1
@@ -73,15 +77,17 @@ def test_fixed_lengths_cost_what_the_curve_says() -> None:
 
 
 def test_learned_rates_can_be_saved_and_restored() -> None:
-    pacing = AutoPacing()
-    replay(text(3), pacing, CURVES[1])
-    saved = json.loads(json.dumps(pacing.learned.dump()))
-    assert saved["accepted"] != Learned().dump()["accepted"]
-    again = Learned.load(saved).dump()
+    calibration = Calibration()
+    assert not calibration.measured
+    replay(text(3), auto(calibration), CURVES[1])
+    assert calibration.measured
+    saved = json.loads(json.dumps(calibration.dump()))
+    assert saved["accepted"] != Calibration().dump()["accepted"]
+    again = Calibration.load(saved).dump()
     for name, values in saved.items():
         assert again[name] == pytest.approx(values, abs=1e-5)
     with pytest.raises((KeyError, ValueError)):
-        Learned.load({"accepted": [1.0], "share": [1.0], "copied": []})
+        Calibration.load({"accepted": [1.0], "share": [1.0], "copied": []})
 
 
 def test_a_trace_of_nano_is_recorded_and_replayed(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from localmtp.bench.synthetic.files import synthetic_file
 from localmtp.bench.synthetic.forecast import forecast, published
 from localmtp.bench.synthetic.survey import RoundCosts, survey
-from localmtp.engine.decoding.target import Target
+from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.pair import LoadOptions, Pair
 
 FLAT = RoundCosts((0.0, *(0.01 * n for n in range(1, 9))), (0.1,) * 9, (0.0,) * 9, 5)
@@ -90,18 +91,18 @@ def test_a_synthetic_pair_loads_and_is_surveyed(
         assert path.stat().st_size == size > file.nbytes
     with Pair.load(target, drafter, LoadOptions(context=512, threads=1)) as pair:
         costs = survey(pair, range(4), 0.0)
-        assert logits_differ(pair.target)
+        assert logits_differ(pair.sequences[0])
     assert costs.rounds >= 2
     assert costs.draft_s[0] < costs.draft_s[3]
     assert all(seconds > 0 for seconds in costs.verify_s)
 
 
-def logits_differ(target: Target) -> bool:
+def logits_differ(sequence: TargetSequence) -> bool:
     """Whether two tokens give different, finite logits: the weights are loaded."""
     found = []
     for token in (302, 303):
-        list(target.prefill([2, 300, 301]))
-        found.append(target.verify(token, ())[0].copy())
+        prefill(sequence, [2, 300, 301])
+        found.append(sequence.verify(token)[0].copy())
     one, other = found
     return bool(abs(one).max() < 1e9 and abs(one - other).max() > 1e-3)
 

@@ -46,7 +46,7 @@ def test_the_process_of_the_chat_loads_no_model() -> None:
 
 
 def test_the_engine_loads_no_front_end() -> None:
-    loaded = modules_after("import localmtp.engine.pair, localmtp.engine.decoding.generate")
+    loaded = modules_after("import localmtp.engine.pair, localmtp.engine.decoding.loop")
     assert not {"textual", "click", "huggingface_hub", "rich", "jinja2"} & (
         loaded - modules_after("import llama_cpp")
     )

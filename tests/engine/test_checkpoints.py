@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from localmtp.engine.decoding.checkpoints import Checkpoints
-from localmtp.engine.decoding.target import Target
+from localmtp.engine.decoding.drafter import DraftSlot
+from localmtp.engine.decoding.prefill import Prefill, prefill
+from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
-from localmtp.engine.pacing import FixedPacing
+from localmtp.engine.pacing import FixedPolicy, RoundPlan
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.sampler import Greedy
 from tests.pairs import TINY, write_pair
@@ -28,11 +30,11 @@ def turn(pair: Pair, question: str, times: int) -> list[int]:
     return [bos, *tokens_of(pair, text)]
 
 
-def follow(target: Target, tokens: Sequence[int]) -> list[Floats]:
-    """The logits after the prompt, and after each of these."""
-    rows = [target.logits()[0].copy()]
+def follow(target: TargetSequence, prompt: Sequence[int], tokens: Sequence[int]) -> list[Floats]:
+    """Logits after the prompt, and after each of the tokens."""
+    rows = [prefill(target, prompt)[0].copy()]
     for token in tokens:
-        rows.append(target.verify(token, ())[0].copy())
+        rows.append(target.verify(token)[0].copy())
         target.commit(token, (), 0)
     return rows
 
@@ -41,19 +43,16 @@ def follow(target: Target, tokens: Sequence[int]) -> list[Floats]:
     "question", ["Count from 3 to 40. ", "Tell me a story about a fox. ", "one, two, three "]
 )
 def test_a_restored_window_answers_like_one_filled_afresh(pair: Pair, question: str) -> None:
-    target = pair.target
+    target = pair.sequences[0]
     prompt = turn(pair, question, 30)
     answer = tokens_of(pair, " four five six seven cat" * 130)[: 1000 - len(prompt)]
-    target.forget()
-    list(target.prefill(prompt))
-    fresh, hidden = follow(target, answer[:12]), target.hidden.copy()
+    target.clear()
+    fresh, hidden = follow(target, prompt, answer[:12]), target.hidden.copy()
 
-    list(target.prefill([*prompt, *answer]))
-    assert target.context.earliest_position() > len(prompt) - target.model.n_swa
-    reused = next(steps := target.prefill(prompt))
-    list(steps)
-    assert len(prompt) - 8 < reused < len(prompt)
-    for expected, found in zip(fresh, follow(target, answer[:12]), strict=True):
+    prefill(target, [*prompt, *answer])
+    assert target.context.cache.earliest_position() > len(prompt) - target.context.window
+    assert len(prompt) - 8 < Prefill(target, prompt).reused < len(prompt)
+    for expected, found in zip(fresh, follow(target, prompt, answer[:12]), strict=True):
         np.testing.assert_allclose(found, expected, atol=ROUNDING)
     error = np.linalg.norm(target.hidden - hidden) / np.linalg.norm(hidden)
     assert error < 0.1
@@ -65,48 +64,43 @@ def test_every_shape_of_gemma_4_is_restored(tmp_path: Path, shape: str) -> None:
     paths = tmp_path / "target.gguf", tmp_path / "drafter.gguf"
     write_pair(TINY[shape], *paths)
     with Pair.load(*paths, LoadOptions(threads=1, context=1024)) as pair:
-        target = pair.target
+        target = pair.sequences[0]
         prompt = turn(pair, "abcdef", 20)
         answer = tokens_of(pair, "uvwxyz" * 130)
-        list(target.prefill(prompt))
-        fresh, hidden = target.logits()[0].copy(), target.hidden.copy()
-        list(target.prefill([*prompt, *answer]))
-        assert target.context.earliest_position() > len(prompt)
-        reused = next(steps := target.prefill(prompt))
-        list(steps)
-        assert len(prompt) - 20 < reused < len(prompt)
-        np.testing.assert_allclose(target.logits()[0], fresh, atol=0.01)
+        fresh, hidden = prefill(target, prompt)[0].copy(), target.hidden.copy()
+        prefill(target, [*prompt, *answer])
+        assert target.context.cache.earliest_position() > len(prompt)
+        assert len(prompt) - 20 < Prefill(target, prompt).reused < len(prompt)
+        np.testing.assert_allclose(prefill(target, prompt)[0], fresh, atol=0.01)
         np.testing.assert_allclose(target.hidden, hidden, atol=0.01)
 
 
 def test_drafts_after_a_restore_are_as_good(pair: Pair) -> None:
-    target = pair.target
+    target = pair.sequences[0]
     prompt = turn(pair, "Count from 3 to 40. ", 20)
-    list(target.prefill(prompt))
-    list(target.prefill([*prompt, *tokens_of(pair, " cat" * 700)[: 1000 - len(prompt)]]))
-    list(target.prefill(prompt))
-    restored = _drafted(pair)
-    target.forget()
-    list(target.prefill(prompt))
-    assert restored == _drafted(pair)
+    prefill(target, prompt)
+    prefill(target, [*prompt, *tokens_of(pair, " cat" * 700)[: 1000 - len(prompt)]])
+    restored = _drafted(pair, prompt)
+    target.clear()
+    assert restored == _drafted(pair, prompt)
 
 
 def test_what_has_changed_is_not_returned_to(pair: Pair) -> None:
-    target = pair.target
+    target = pair.sequences[0]
     one, other = turn(pair, "Say cat. ", 60), turn(pair, "Say dog. ", 60)
-    target.forget()
-    list(target.prefill(one))
-    list(target.prefill(other))
-    list(target.prefill([*other, *tokens_of(pair, " cat" * 700)[: 1000 - len(other)]]))
+    target.clear()
+    prefill(target, one)
+    prefill(target, other)
+    prefill(target, [*other, *tokens_of(pair, " cat" * 700)[: 1000 - len(other)]])
     shared = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-    assert next(target.prefill(one)) <= shared
+    assert Prefill(target, one).reused <= shared
 
 
 def test_the_memory_is_bounded_and_the_latest_stays(pair: Pair) -> None:
-    target = pair.target
-    target.forget()
-    list(target.prefill(tokens_of(pair, "one two three " * 60)[:300]))
-    kept = Checkpoints(target.context)
+    target = pair.sequences[0]
+    target.clear()
+    prefill(target, tokens_of(pair, "one two three " * 60)[:300])
+    kept = Checkpoints(target.context.cache)
     places = range(10, 310, 10)
     for place in places:
         kept.save(place)
@@ -114,11 +108,13 @@ def test_the_memory_is_bounded_and_the_latest_stays(pair: Pair) -> None:
     assert len(found) < 20
     assert max(places) in found
     assert min(found) < 50  # spread over the conversation, not the latest alone
-    target.forget()
+    target.clear()
 
 
-def _drafted(pair: Pair) -> list[int]:
-    pacing = FixedPacing(4)
-    pacing.begin(4)
-    last = int(pair.target.logits()[0].argmax())
-    return pair.drafter.propose(last, Greedy(), pacing).tokens
+def _drafted(pair: Pair, prompt: Sequence[int]) -> list[int]:
+    pending = int(prefill(pair.sequences[0], prompt)[0].argmax())
+    slot = DraftSlot(pair.sequences[0], Greedy(), policy := FixedPolicy(4), pending)
+    policy.begin_round(4, RoundPlan())
+    assert pair.drafter
+    pair.drafter.propose([slot])
+    return slot.draft.tokens

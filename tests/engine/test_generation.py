@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.events import Event, Finished, FinishReason, Generated, Origin, Prefilled
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.sampler import NO_DRAFT, Greedy
@@ -23,8 +24,7 @@ def run(session: Session, prompt: str = PROMPT) -> tuple[list[Event], list[int]]
 
 def margin_after(pair: Pair, prefix: list[int]) -> float:
     """The target's top-2 logit margin for the token after `prefix`."""
-    list(pair.target.prefill(prefix))
-    top = np.sort(pair.target.logits()[0])
+    top = np.sort(prefill(pair.sequences[0], prefix)[0])
     return float(top[-1] - top[-2])
 
 
@@ -85,12 +85,12 @@ def test_without_drafting_every_pass_gives_one_token(session: MakeSession) -> No
 def test_rejected_drafts_leave_no_trace_in_the_cache(session: MakeSession, pair: Pair) -> None:
     """After many rollbacks the cache answers like one that was filled afresh."""
     run(session(Choices(temperature=1.5, n_draft=8, seed=3, max_tokens=150)), "Tell me a story.")
-    tokens = list(pair.target.tokens)
-    judged = pair.target.verify(tokens[-1], [])[0].copy()
-    pair.target.tokens.append(tokens[-1])
-    pair.target.forget()
-    list(pair.target.prefill([*tokens, tokens[-1]]))
-    np.testing.assert_allclose(pair.target.logits()[0], judged, atol=ROUNDING)
+    sequence = pair.sequences[0]
+    tokens = list(sequence.tokens)
+    judged = sequence.verify(tokens[-1])[0].copy()
+    sequence.clear()
+    fresh = prefill(sequence, [*tokens, tokens[-1]])[0]
+    np.testing.assert_allclose(fresh, judged, atol=ROUNDING)
 
 
 def test_the_same_seed_gives_the_same_answer(session: MakeSession) -> None:
@@ -108,13 +108,13 @@ def test_length_limit_is_kept_exactly(session: MakeSession) -> None:
 
 def test_a_full_context_ends_the_answer(session: MakeSession, pair: Pair) -> None:
     chat = session(Choices(temperature=2.0, n_draft=4, seed=1))
-    n_ctx = pair.target.context.n_ctx
+    n_ctx = pair.target.n_ctx
     words = (n_ctx - 60) // len(pair.target.vocab.tokenize(" count", special=False))
     prompt = " count" * words
     events = list(chat.complete(prompt))
     assert isinstance(events[-1], Finished)
     assert events[-1].reason in (FinishReason.LENGTH, FinishReason.STOP)
-    assert len(pair.target.tokens) <= n_ctx
+    assert len(pair.sequences[0].tokens) <= n_ctx
 
 
 def test_prefill_is_reported_up_to_the_whole_prompt(session: MakeSession, pair: Pair) -> None:
@@ -142,13 +142,13 @@ def test_reuse_changes_nothing(session: MakeSession, pair: Pair) -> None:
     run(chat, "Say cat 3 times.")
     chat.messages.append(type(chat.messages[0])(chat.messages[0].role, "Count from 1 to 5."))
     prompt = pair.target.vocab.tokenize(chat.prompt(), special=True)
-    assert next(pair.target.prefill(prompt)) > 0
-    list(pair.target.prefill(prompt))
-    reused = pair.target.logits()[0].copy()
-    pair.target.forget()
-    list(pair.target.prefill(prompt))
-    np.testing.assert_allclose(pair.target.logits()[0], reused, atol=ROUNDING)
-    assert Greedy().judge(pair.target.logits(), NO_DRAFT)[1] == int(reused.argmax())
+    sequence = pair.sequences[0]
+    assert sequence.shared_prefix(prompt) > 0
+    reused = prefill(sequence, prompt)[0].copy()
+    sequence.clear()
+    fresh = prefill(sequence, prompt)
+    np.testing.assert_allclose(fresh[0], reused, atol=ROUNDING)
+    assert Greedy().judge(fresh, NO_DRAFT)[1] == int(reused.argmax())
 
 
 def test_cancelling_keeps_the_answer_and_the_session(session: MakeSession) -> None:

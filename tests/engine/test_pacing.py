@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+from localmtp.engine.pacing import FixedPolicy
+from tests.engine.rounds import SingleAnswer
 
 # Seconds of a verification pass by draft length: GPU-like, a CPU's worst, E2B on two cores.
 FLAT = [0.010 * (1 + 0.04 * n) for n in range(9)]
@@ -12,7 +13,12 @@ STAIRS = [0.047, 0.088, 0.118, 0.118, 0.165, 0.196, 0.210, 0.236, 0.281]
 
 
 def simulate(
-    pacing: Pacing, cost: list[float], step_s: float, acceptance: float, rounds: int, seed: int = 0
+    answer: SingleAnswer,
+    cost: list[float],
+    step_s: float,
+    acceptance: float,
+    rounds: int,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Run rounds with drafts accepted at random, at the rate the drafter is confident of.
 
@@ -22,16 +28,11 @@ def simulate(
     random = np.random.default_rng(seed)
     tokens = seconds = lengths = 0.0
     for i in range(rounds):
-        pacing.begin(8)
-        kept = steps = 0
-        while pacing.go_on():
-            steps += 1
-            if not pacing.keep(acceptance):
-                break
-            kept += 1
+        answer.begin(8)
+        kept, steps = answer.draft([acceptance] * 8)
         missed = random.random(kept) >= acceptance
         accepted = int(missed.argmax()) if missed.any() else kept
-        pacing.settle(accepted, steps * step_s, cost[kept])
+        answer.end(accepted, steps * step_s, cost[kept])
         if i >= rounds // 2:
             tokens += accepted + 1
             seconds += steps * step_s + cost[kept]
@@ -45,12 +46,12 @@ def test_auto_keeps_up_with_the_best_fixed_length(cost: list[float], acceptance:
     step_s = 0.03 * cost[0]
     reached = [sum(acceptance**i for i in range(n + 1)) for n in range(9)]
     best = max(reached[n] / (cost[n] + n * step_s) for n in range(9))
-    auto, _ = simulate(AutoPacing(), cost, step_s, acceptance, 800)
+    auto, _ = simulate(SingleAnswer(), cost, step_s, acceptance, 800)
     assert auto > 0.93 * best
 
 
 def test_drafting_stops_where_it_never_pays_and_says_so() -> None:
-    pacing = AutoPacing()
+    pacing = SingleAnswer()
     speed, length = simulate(pacing, STEEP, 0.004, 0.3, 1000)
     assert speed > 0.98 / STEEP[0]
     assert length < 0.05
@@ -58,7 +59,7 @@ def test_drafting_stops_where_it_never_pays_and_says_so() -> None:
 
 
 def test_drafting_comes_back_when_the_text_turns_predictable() -> None:
-    pacing = AutoPacing()
+    pacing = SingleAnswer()
     _, before = simulate(pacing, STAIRS, 0.0016, 0.2, 800)
     _, after = simulate(pacing, STAIRS, 0.0016, 0.98, 800)
     assert before < 0.1
@@ -70,12 +71,12 @@ def test_lengths_between_measured_ones_are_tried() -> None:
     # Four and five drafts cost hardly more than three, eight far more: a straight line from three
     # to eight would hide them.
     cost = [0.211, 0.351, 0.547, 0.670, 0.744, 0.790, 1.211, 1.125, 1.573]
-    _, length = simulate(AutoPacing(), cost, 0.006, 0.985, 600)
+    _, length = simulate(SingleAnswer(), cost, 0.006, 0.985, 600)
     assert 4 <= length <= 5
 
 
 def test_drafting_comes_back_when_the_machine_is_idle_again() -> None:
-    pacing = AutoPacing()
+    pacing = SingleAnswer()
     busy = [0.1 * (1 + 0.9 * n) for n in range(9)]
     _, before = simulate(pacing, busy, 0.04, 0.5, 400)
     _, after = simulate(pacing, FLAT, 0.0005, 0.9, 10_000)
@@ -84,51 +85,43 @@ def test_drafting_comes_back_when_the_machine_is_idle_again() -> None:
 
 
 def test_one_stall_changes_nothing() -> None:
-    pacing = AutoPacing()
+    pacing = SingleAnswer()
     simulate(pacing, FLAT, 0.0005, 0.9, 500)
     pacing.begin(8)
-    while pacing.go_on() and pacing.keep(0.9):
-        pass
-    pacing.settle(2, 0.0015, 30.0)
+    pacing.draft([0.9] * 8)
+    pacing.end(2, 0.0015, 30.0)
     _, length = simulate(pacing, FLAT, 0.0005, 0.9, 100)
     assert length > 3
 
 
 def test_a_fixed_length_is_kept_and_limited() -> None:
-    pacing = FixedPacing(3)
+    pacing = SingleAnswer(FixedPolicy(3))
     for limit, expected in ((8, 3), (2, 2), (0, 0)):
         pacing.begin(limit)
-        kept = 0
-        while pacing.go_on() and pacing.keep(0.01):
-            kept += 1
-        assert kept == expected
-    assert FixedPacing(0).state == "off: --n-draft 0"
+        assert pacing.draft([0.01] * 8) == (expected, expected)
+    assert FixedPolicy(0).state == "off: --n-draft 0"
+    assert FixedPolicy(0, "no drafter was found").state == "off: no drafter was found"
 
 
 def test_a_drafter_that_is_better_than_its_word_is_used_where_it_nearly_does_not_pay() -> None:
     # One draft gains 5 % if 0.96 are accepted, and loses as much at the drafter's own word.
     cost, step_s, random = [0.315, 0.464, 0.657, 0.802], 0.122, np.random.default_rng(0)
-    pacing, tokens, seconds = AutoPacing(), 0, 0.0
+    pacing, tokens, seconds = SingleAnswer(), 0, 0.0
     for _ in range(6000):
         pacing.begin(3)
-        kept = steps = 0
-        while pacing.go_on():
-            steps += 1
-            if not pacing.keep(float(random.choice([0.4, 0.6, 0.7, 0.85, 0.93, 0.98]))):
-                break
-            kept += 1
+        kept, steps = pacing.draft(random.choice([0.4, 0.6, 0.7, 0.85, 0.93, 0.98], 3).tolist())
         missed = random.random(kept) >= 0.96
         accepted = int(missed.argmax()) if missed.any() else kept
-        pacing.settle(accepted, steps * step_s, cost[kept])
+        pacing.end(accepted, steps * step_s, cost[kept])
         tokens += accepted + 1
         seconds += steps * step_s + cost[kept]
     assert tokens / seconds > 1.02 / cost[0]
 
 
 def test_a_paused_drafter_still_learns_what_passes_take() -> None:
-    pacing = AutoPacing()
+    pacing = SingleAnswer()
     simulate(pacing, STEEP, 0.004, 0.3, 1000)
-    assert pacing.plain_tokens_per_s == pytest.approx(1 / STEEP[0], rel=0.05)
+    assert pacing.costs.plain_tokens_per_s == pytest.approx(1 / STEEP[0], rel=0.05)
     simulate(pacing, [3 * seconds for seconds in STEEP], 0.012, 0.3, 120)
-    assert pacing.plain_tokens_per_s == pytest.approx(1 / (3 * STEEP[0]), rel=0.05)
+    assert pacing.costs.plain_tokens_per_s == pytest.approx(1 / (3 * STEEP[0]), rel=0.05)
     assert pacing.state.startswith("off")

@@ -11,12 +11,12 @@ import pytest
 
 from localmtp.cli.commands.run import statistics_line
 from localmtp.engine.events import Finished
-from localmtp.engine.pacing import AutoPacing, Learned, SharedPacing
 from localmtp.engine.threads import Threads
 from localmtp.hardware.cpu import cores
 from localmtp.models import resolve
 from localmtp.session import Choices
 from localmtp.session.local import open_session
+from tests.engine.rounds import SingleAnswer
 
 
 @dataclass
@@ -97,23 +97,24 @@ def test_a_number_that_was_asked_for_stays() -> None:
     assert counts == [3]
 
 
-def test_pacing_measures_anew_with_another_number_of_threads() -> None:
-    count = 2
-    auto, shared = AutoPacing(threads=lambda: count), SharedPacing(lambda: count)
-    learned = Learned()
-    answer = shared.answer(learned)
-    for _ in range(50):
-        auto.begin(4)
-        auto.settle(0, 0.0, 1.0)
-        shared.begin([answer])
-        shared.settle([], 0.0, 1.0)
-    assert auto.plain_tokens_per_s == pytest.approx(1.0, rel=0.5)
-    before = answer.rounds
-    count = 1
-    auto.begin(4)
-    shared.begin([answer])
-    assert not auto.plain_tokens_per_s
-    assert answer.rounds is not before
+def test_costs_are_measured_for_each_number_of_threads() -> None:
+    answer = SingleAnswer()
+    Processor(2).threads.follow(answer.costs.set_threads)
+
+    def measure(seconds: float) -> float:
+        for _ in range(50):
+            answer.begin(4)
+            answer.draft([0.0] * 4)
+            answer.end(0, 0.0, seconds)
+        return answer.costs.plain_tokens_per_s
+
+    assert measure(1.0) == pytest.approx(1.0, rel=0.5)
+    answer.costs.set_threads(1)
+    assert not answer.costs.plain_tokens_per_s
+    assert measure(4.0) == pytest.approx(0.25, rel=0.5)
+    answer.costs.set_threads(2)
+    assert answer.costs.plain_tokens_per_s == pytest.approx(1.0, rel=0.5)
+    assert measure(2.0) == pytest.approx(0.5, rel=0.2)
 
 
 @pytest.mark.skipif(cores() < 2, reason="one core has one thread")

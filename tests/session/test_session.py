@@ -37,7 +37,7 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture
 def session(pair: Pair) -> MakeSession:
-    pair.target.forget()
+    pair.sequences[0].clear()
     return lambda choices: LocalSession(pair, FILES, choices)
 
 
@@ -76,7 +76,7 @@ def test_an_edited_question_prefills_itself_alone(session: MakeSession, pair: Pa
     assert edited.reused_tokens > 100
     assert prefilled(edited) < 40
     answer = chat.messages[-1].text
-    pair.target.forget()
+    pair.sequences[0].clear()
     del chat.messages[3:]
     assert finish(chat.answer()).reused_tokens == 0
     assert chat.messages[-1].text == answer

@@ -7,43 +7,54 @@ from dataclasses import replace
 
 import numpy as np
 
-from localmtp.engine.decoding.drafter import MTPDrafter
-from localmtp.engine.decoding.target import Target
+from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
+from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
-from localmtp.engine.pacing import Pacing
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import (
     NO_DRAFT,
     Draft,
     Greedy,
-    Sampler,
     Stochastic,
     distribution,
 )
 
 
 class NoisyTwin:
-    """A drafter that is right about as often as not, whichever files are installed.
+    """A drafter that is right about half of the time, whichever files are installed.
+
+    It has a KV cache of its own, and records what `prefilled` and `committed` report.
 
     Args:
-        target: whose tokens it goes on from.
-        twin: another context of the same model, from which it drafts.
+        twin: a sequence of another context of the target's model, on which it drafts.
     """
 
-    def __init__(self, target: Target, twin: Target) -> None:
-        self._target, self._twin = target, twin
-        self._noise = np.random.default_rng(1).normal(0, 4.0, twin.vocab.size).astype(np.float32)
+    def __init__(self, twin: TargetSequence) -> None:
+        self._twin = twin
+        self._noise = np.random.default_rng(1).normal(0, 4.0, twin.context.vocab.size)
+        self.reported: list[int] = []
+        """The target's tokens, from `prefilled` and `committed` alone."""
+        self.misled = False
+        """Whether they ever differed from the target's own."""
 
-    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
-        draft = Draft()
-        while pacing.go_on():
-            draft.steps += 1
-            list(self._twin.prefill([*self._target.tokens, last, *draft.tokens]))
-            proposal = sampler.propose(self._twin.logits()[0] + self._noise)
-            if not pacing.keep(proposal.confidence):
-                break
-            sampler.draw(proposal, draft)
-        return draft
+    def propose(self, slots: Sequence[DraftSlot]) -> None:
+        for slot in slots:
+            draft, tokens = slot.draft, slot.sequence.tokens
+            self.misled |= self.reported != tokens
+            while slot.policy.should_draft():
+                draft.steps += 1
+                logits = prefill(self._twin, [*tokens, slot.pending, *draft.tokens])[0]
+                proposal = slot.sampler.propose(logits + self._noise.astype(np.float32))
+                if not slot.policy.should_verify(proposal.confidence):
+                    break
+                slot.sampler.draw(proposal, draft)
+
+    def prefilled(self, sequence: TargetSequence, begin: int) -> None:
+        self.reported[begin:] = sequence.tokens[begin:]
+
+    def committed(self, slot: DraftSlot, accepted: int) -> None:
+        self.reported += [slot.pending, *slot.draft.tokens[:accepted]]
 
     def close(self) -> None:
         pass
@@ -114,55 +125,44 @@ class Cold(Stochastic):
         super().__init__(replace(sampling, temperature=sampling.temperature / 2))
 
 
-class NeverRollsBack(Target):
+class NeverRollsBack(TargetSequence):
     """Keeps rejected drafts in the cache, and goes on behind them."""
 
-    _draft: Sequence[int] = ()
-
-    def verify(self, last: int, draft: Sequence[int]) -> Floats:
-        self._draft = draft
-        return super().verify(last, draft)
-
-    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
-        super().commit(last, accepted, len(accepted), row)
-        self.tokens.extend(self._draft[len(accepted) :])
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(pending, accepted, len(accepted), row)
+        self.tokens.extend([pending] * (drafted - len(accepted)))
 
 
-class KeepsOneRejected(Target):
+class KeepsOneRejected(TargetSequence):
     """Rolls back one row too few, and goes on behind it."""
 
-    _draft: Sequence[int] = ()
-
-    def verify(self, last: int, draft: Sequence[int]) -> Floats:
-        self._draft = draft
-        return super().verify(last, draft)
-
-    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
-        super().commit(last, accepted, len(accepted), row)
-        self.tokens.extend(self._draft[len(accepted) : len(accepted) + 1])
-        self.context.forget_from(len(self.tokens))
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(pending, accepted, len(accepted), row)
+        self.tokens.extend([pending] * min(1, drafted - len(accepted)))
+        self.context.cache.remove_from(len(self.tokens))
 
 
-class FirstHiddenRow(Target):
+class FirstHiddenRow(TargetSequence):
     """Hands the drafter the first row of a pass, whatever was accepted."""
 
-    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
-        super().commit(last, accepted, drafted, row)
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(pending, accepted, drafted, row)
         np.copyto(self.hidden, self.context.hidden()[0])
 
 
-class StaleHiddenRow(Target):
+class StaleHiddenRow(TargetSequence):
     """Hands the drafter the row that was there before the pass."""
 
-    def commit(self, last: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         before = self.hidden.copy()
-        super().commit(last, accepted, drafted, row)
+        super().commit(pending, accepted, drafted, row)
         np.copyto(self.hidden, before)
 
 
 class DeafDrafter(MTPDrafter):
     """Drafts without the target's hidden row."""
 
-    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
-        self._target.hidden[:] = 1.0
-        return super().propose(last, sampler, pacing)
+    def propose(self, slots: Sequence[DraftSlot]) -> None:
+        for slot in slots:
+            slot.sequence.hidden[:] = 1.0
+        super().propose(slots)

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from localmtp.engine.decoding.drafter import Drafter, MTPDrafter, NoDrafter
-from localmtp.engine.decoding.target import Target
+from localmtp.engine.decoding.context import TargetContext
+from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
+from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Model
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
@@ -57,15 +58,25 @@ def stack() -> Iterator[ExitStack]:
         yield resources
 
 
-def target_of(stack: ExitStack, model: Model, kind: type[Target] = Target) -> Target:
-    target = kind(model, n_ctx=512, threads=Threads(1), full_window=False)
+def target_of(stack: ExitStack, model: Model) -> TargetContext:
+    target = TargetContext(model, n_ctx=512, threads=Threads(1), full_window=False)
     stack.callback(target.close)
     return target
 
 
-def drafting_twin(stack: ExitStack, model: Model) -> Pair:
-    target = target_of(stack, model)
-    return Pair(target, NoisyTwin(target, target_of(stack, model)), ExitStack())
+def pair_of(
+    target: TargetContext,
+    drafter: Drafter | None,
+    kind: type[TargetSequence] = TargetSequence,
+) -> Pair:
+    return Pair(target, [kind(target, 0)], drafter, ExitStack())
+
+
+def drafting_twin(
+    stack: ExitStack, model: Model, kind: type[TargetSequence] = TargetSequence
+) -> Pair:
+    twin = NoisyTwin(TargetSequence(target_of(stack, model), 0))
+    return pair_of(target_of(stack, model), twin, kind)
 
 
 def prompts(model: Model) -> list[list[int]]:
@@ -73,11 +84,11 @@ def prompts(model: Model) -> list[list[int]]:
     return [[model.vocab.bos, *model.vocab.tokenize(text, special=True)] for text in texts]
 
 
-def passes_of(stack: ExitStack, model: Model, target: Target, drafter: Drafter) -> Passes:
-    plain = Pair(target_of(stack, model), NoDrafter(), ExitStack())
+def passes_of(stack: ExitStack, model: Model, pair: Pair) -> Passes:
+    plain = pair_of(target_of(stack, model), None)
     answers = check_greedy(plain, prompts(model), [], 48, Greedy()).plain
     texts = list(zip(prompts(model), answers, strict=True))
-    return check_passes(Pair(target, drafter, ExitStack()), texts)
+    return check_passes(pair, texts)
 
 
 def sampled_of(
@@ -93,13 +104,15 @@ def test_a_sound_pair_passes_every_check(
     target = target_of(stack, model)
     drafter = MTPDrafter(drafter_model, target)
     stack.callback(drafter.close)
-    passes = passes_of(stack, model, target, drafter)
+    passes = passes_of(stack, model, pair_of(target, drafter))
     assert passes.passed, passes
     assert passes.rejections > 10
     twin = drafting_twin(stack, model)
     greedy = check_greedy(twin, prompts(model), [None, 3], 48, Greedy())
     assert greedy.compared == 2 * len(PROMPTS)
     assert greedy.passed(passes.bound), greedy.differences
+    assert isinstance(twin.drafter, NoisyTwin)
+    assert twin.drafter.reported and not twin.drafter.misled
 
 
 def test_sound_sampling_passes(stack: ExitStack, model: Model) -> None:
@@ -114,7 +127,7 @@ def test_a_broken_greedy_acceptance_rule_is_found(
     stack: ExitStack, model: Model, sampler: type[Greedy]
 ) -> None:
     sound = drafting_twin(stack, model)
-    bound = passes_of(stack, model, sound.target, sound.drafter).bound
+    bound = passes_of(stack, model, sound).bound
     greedy = check_greedy(sound, prompts(model), [3], 48, sampler())
     assert greedy.differences
     assert not greedy.passed(bound)
@@ -137,19 +150,21 @@ def test_another_temperature_is_found(stack: ExitStack, model: Model) -> None:
 
 
 @pytest.mark.parametrize("kind", [NeverRollsBack, KeepsOneRejected])
-def test_a_broken_rollback_is_found(stack: ExitStack, model: Model, kind: type[Target]) -> None:
-    target = target_of(stack, model, kind)
-    passes = passes_of(stack, model, target, NoDrafter())
+def test_a_broken_rollback_is_found(
+    stack: ExitStack, model: Model, kind: type[TargetSequence]
+) -> None:
+    passes = passes_of(stack, model, pair_of(target_of(stack, model), None, kind))
     assert passes.after_rejection > passes.bound
     assert not passes.passed
-    twin = NoisyTwin(target, target_of(stack, model))
-    pair = Pair(target, twin, ExitStack())
+    pair = drafting_twin(stack, model, kind)
     assert not check_greedy(pair, prompts(model), [3], 48, Greedy()).passed(passes.bound)
 
 
 @pytest.mark.parametrize("kind", [FirstHiddenRow, StaleHiddenRow])
-def test_a_wrong_hidden_row_is_found(stack: ExitStack, model: Model, kind: type[Target]) -> None:
-    passes = passes_of(stack, model, target_of(stack, model, kind), NoDrafter())
+def test_a_wrong_hidden_row_is_found(
+    stack: ExitStack, model: Model, kind: type[TargetSequence]
+) -> None:
+    passes = passes_of(stack, model, pair_of(target_of(stack, model), None, kind))
     assert passes.after_rejection <= passes.bound
     assert not passes.passed
 
@@ -160,7 +175,7 @@ def test_a_drafter_that_ignores_the_hidden_row_is_found(
     target = target_of(stack, model)
     drafter = DeafDrafter(drafter_model, target)
     stack.callback(drafter.close)
-    passes = passes_of(stack, model, target, drafter)
+    passes = passes_of(stack, model, pair_of(target, drafter))
     assert not passes.drafter_listens
     assert not passes.passed
 

@@ -26,15 +26,13 @@ import psutil  # type: ignore[import-untyped]
 from llama_cpp import llama_cpp as capi
 
 from localmtp.bench.lab.checkout import imports_from_tests
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.events import Generated
 from localmtp.engine.llama import Floats
-from localmtp.engine.pacing import AutoPacing
+from localmtp.engine.pacing import AutoPolicy, Calibration, RoundPlan
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, make_sampler
-from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.models import resolve
 
 LIFTED = np.arange(1000, 4000, 50)
@@ -88,31 +86,31 @@ class Lifted:
         logits[..., LIFTED] = HEIGHTS
 
 
-class AtLength(AutoPacing):
-    """Does automatic pacing's arithmetic, and then drafts as many as it was told."""
+class AtLength(AutoPolicy):
+    """Does the arithmetic of automatic pacing, then drafts a fixed length."""
 
     def __init__(self, length: int) -> None:
-        super().__init__()
+        super().__init__(Calibration(), RoundPlan())
         self._wanted, self._made = length, 0
 
-    def begin(self, limit: int) -> None:
-        """A new round."""
+    def begin_round(self, limit: int, plan: RoundPlan) -> None:
+        """Begins a round."""
         self._made = 0
-        super().begin(limit)
+        super().begin_round(limit, plan)
 
-    def copy(self, match: int, available: int) -> int:
-        """Never."""
-        super().copy(match, available)
+    def copy_length(self, match: int, available: int) -> int:
+        """Returns 0."""
+        super().copy_length(match, available)
         return 0
 
-    def go_on(self) -> bool:
-        """Until the length is reached."""
-        super().go_on()
+    def should_draft(self) -> bool:
+        """Whether the length is not reached."""
+        super().should_draft()
         return self._made < self._wanted
 
-    def keep(self, confidence: float) -> bool:
-        """Always."""
-        super().keep(confidence)
+    def should_verify(self, confidence: float) -> bool:
+        """Returns True."""
+        super().should_verify(confidence)
         self._made += 1
         return True
 
@@ -122,21 +120,18 @@ def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, inside: Insi
     outside: list[float] = []
     whole: list[float] = []
     tokens = 0
-    random = np.random.default_rng(0)
+    random, loop = np.random.default_rng(0), pair.decode_loop()
     while len(outside) < rounds:
         prompt = [pair.target.vocab.bos, *random.integers(300, 500, PROMPT).tolist()]
-        generation = Generation(
-            target=pair.target,
-            drafter=pair.drafter,
-            sampler=sampler,
-            pacing=AtLength(drafts),
-            reader=Detokenizer(pair.target.vocab),
-            counters=Counters(),
+        request = GenerationRequest(
+            prompt,
             max_tokens=CONTEXT - 2 * PROMPT,
             cancelled=lambda: len(outside) >= rounds,
+            sampler=sampler,
+            policy=AtLength(drafts),
         )
         began = perf_counter()
-        for event in generation.run(prompt):
+        for event in loop.run(request):
             now = perf_counter()
             if isinstance(event, Generated) and len(event.drafted) == drafts:
                 whole.append(now - began)

@@ -12,7 +12,7 @@ from operator import mul
 import numpy as np
 
 from localmtp.bench.synthetic.survey import RoundCosts
-from localmtp.engine.pacing import AutoPacing
+from localmtp.engine.pacing import Calibration, CostModel, Outcome
 
 _CONCENTRATION = 1.5
 """Alpha + beta of the beta distribution of a drafter's confidences around their mean. On nano's
@@ -79,23 +79,27 @@ def _chances(shares: Sequence[float], length: int) -> list[float]:
 
 def _paced(costs: RoundCosts, workload: str, chances: Sequence[float]) -> Forecast:
     """Simulate automatic pacing on measured costs and random confidences."""
-    random, pacing = np.random.default_rng(0), AutoPacing()
+    random, model = np.random.default_rng(0), CostModel()
+    policy = model.policy(Calibration())
     seconds = tokens = accepted_in_all = drafted = 0.0
     for _ in range(_ROUNDS):
-        pacing.begin(len(chances))
+        plan = model.begin_round([policy])
+        policy.begin_round(len(chances), plan)
         confidences: list[float] = []
         steps = 0
-        while pacing.go_on():
+        while policy.should_draft():
             mean = _CONCENTRATION * chances[steps]
             confidence = float(random.beta(mean + 1e-9, _CONCENTRATION - mean + 1e-9))
             steps += 1
-            if not pacing.keep(confidence):
+            if not policy.should_verify(confidence):
                 break
             confidences.append(confidence)
         length = len(confidences)
         hits = (random.random() < confidence for confidence in confidences)
         accepted = next((i for i, hit in enumerate(hits) if not hit), length)
-        pacing.settle(accepted, costs.draft_s[steps], costs.verify_s[length])
+        times = costs.draft_s[steps], costs.verify_s[length]
+        policy.end_round(accepted, *times)
+        model.end_round(plan, [Outcome(policy, length, steps, accepted + 1)], *times)
         seconds += costs.draft_s[steps] + costs.verify_s[length] + costs.rest_s[length]
         tokens += accepted + 1
         accepted_in_all += accepted

@@ -13,12 +13,11 @@ from time import perf_counter
 
 import numpy as np
 
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.llama import Floats, Vocab
+from localmtp.engine.pacing import RoundPlan
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
-from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer
 
 _PROMPT = 128
 """Tokens: about as many as a question with its template."""
@@ -57,6 +56,7 @@ class RoundCosts:
 class _Rotation:
     """Every length in turn, timed."""
 
+    automatic = False
     state = "on"
 
     def __init__(self, lengths: Sequence[int], budget_s: float) -> None:
@@ -80,7 +80,7 @@ class _Rotation:
         late = self._cycles > 1 and perf_counter() > self._ends
         return late or self._cycles > _MOST_CYCLES
 
-    def begin(self, limit: int) -> None:
+    def begin_round(self, limit: int, plan: RoundPlan) -> None:
         """Close the last round and open the next."""
         now = perf_counter()
         if self._settled is not None and self._steps == self._last == self._queue[-1]:
@@ -97,20 +97,20 @@ class _Rotation:
         self._left = min(self._queue[-1], limit)
         self._steps, self._settled, self._began = 0, None, now
 
-    def copy(self, match: int, available: int) -> int:
+    def copy_length(self, match: int, available: int) -> int:
         """Never."""
         return 0
 
-    def go_on(self) -> bool:
+    def should_draft(self) -> bool:
         """Until the length is reached."""
         return self._steps < self._left
 
-    def keep(self, confidence: float) -> bool:
+    def should_verify(self, confidence: float) -> bool:
         """Always."""
         self._steps += 1
         return True
 
-    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+    def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Note the seconds."""
         self._settled = (self._steps, draft_s, verify_s)
 
@@ -157,20 +157,18 @@ def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> RoundCosts:
         lengths: of drafts, from 0 on without gaps.
         budget_s: seconds after which it ends, once every length was measured a few times.
     """
+    loop = pair.decode_loop()
     rotation, sampler = _Rotation(lengths, budget_s), _Chance(pair.target.vocab)
     prompt = [pair.target.vocab.bos, *(sampler.token() for _ in range(_PROMPT))]
     while not rotation.done:
-        events = Generation(
-            target=pair.target,
-            drafter=pair.drafter,
-            sampler=sampler,
-            pacing=rotation,
-            reader=Detokenizer(pair.target.vocab),
-            counters=Counters(),
+        request = GenerationRequest(
+            prompt,
             max_tokens=_ANSWER,
             cancelled=lambda: rotation.done,
-        ).run(prompt)
-        for _ in events:
+            sampler=sampler,
+            policy=rotation,
+        )
+        for _ in loop.run(request):
             pass
         rotation.pause()
     parts = [[r[1:] for r in rotation.rounds if r[0] == n] for n in lengths]

@@ -121,7 +121,7 @@ def _against_source(
             for listed in workloads.values()
             for prompt in listed
         ]
-        found = check_source(pair.target, texts, source)
+        found = check_source(pair.sequences[0], texts, source)
     if as_json:
         report = {"model": files.name, "source": str(source), "passed": found.passed}
         output.line(json.dumps(report | asdict(found), ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Drafters: anything that proposes tokens for the target to verify."""
+"""Drafters: propose tokens for the target to verify."""
 
 from __future__ import annotations
 
@@ -6,153 +6,150 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from localmtp.engine.decoding.target import Target
-from localmtp.engine.llama import Batch, Context, Floats, Model
-from localmtp.engine.pacing import Pacing
-from localmtp.engine.sampling.sampler import NO_DRAFT, Draft, Sampler
-
-
-class Drafter(Protocol):
-    """Proposes what follows the target's pending token."""
-
-    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
-        """Draft tokens.
-
-        Args:
-            last: the pending token: chosen, not in the target's cache yet.
-            sampler: draws the tokens.
-            pacing: says how many; its round has begun.
-
-        Returns:
-            A draft, perhaps empty: this round is then decoded plainly.
-        """
-
-    def close(self) -> None:
-        """Free what it holds; before the target."""
+from localmtp.engine.decoding.context import TargetContext
+from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.llama import Batch, Context, Model
+from localmtp.engine.pacing import DraftPolicy
+from localmtp.engine.sampling.sampler import Draft, Sampler
 
 
 @dataclass(slots=True, eq=False)
-class Drafting:
-    """One of several drafts that are made together; see `Drafter.propose`."""
+class DraftSlot:
+    """One sequence's part of a round; reused from round to round."""
 
-    target: Target
-    """The sequence that it goes on from."""
-    last: int
+    sequence: TargetSequence
     sampler: Sampler
-    pacing: Pacing
+    policy: DraftPolicy
+    pending: int = -1
+    """The token chosen last, not in the cache yet."""
     draft: Draft = field(default_factory=Draft)
+    """Empty when a round begins; the drafter appends to it."""
 
 
-class NoDrafter:
-    """Decodes plainly, always."""
+class Drafter(Protocol):
+    """Proposes what follows the pending tokens of several sequences.
 
-    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
-        """Nothing."""
-        return NO_DRAFT
+    A round calls `propose`, then `committed` for each sequence once its draft is verified. After
+    every prefill pass comes `prefilled`. A drafter whose state follows the target's tokens, such as
+    a head with a KV cache of its own, updates it there; others ignore both. Prompt tokens below 0
+    stand for media: they have no text, and are never drafted.
+    """
+
+    def propose(self, slots: Sequence[DraftSlot]) -> None:
+        """Drafts for all slots, one step of all of them at a time.
+
+        Each slot's policy decides on every step and every token. A draft that stays empty makes
+        this a round without drafting for that sequence.
+
+        Raises:
+            LocalmtpError: a decode failed.
+        """
+
+    def prefilled(self, sequence: TargetSequence, begin: int) -> None:
+        """Follows a prefill pass.
+
+        Args:
+            sequence: its cache now ends with new prompt tokens; `sequence.hidden` belongs to the
+                last of them.
+            begin: position of the first new token. Anything from there on that the drafter
+                remembers of this sequence is outdated.
+        """
+
+    def committed(self, slot: DraftSlot, accepted: int) -> None:
+        """Follows a verified round.
+
+        Args:
+            slot: its sequence now ends with the pending token of the round and the accepted drafts;
+                `pending` and `draft` are still those of the round.
+            accepted: number of accepted draft tokens.
+        """
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Frees its resources; called before the target is closed."""
 
 
 class MTPDrafter:
     """Gemma 4's assistant: four layers on the target's own KV cache.
 
+    Each step takes a token and a hidden row, and gives logits and the next hidden row: first the
+    pending token with the target's row from which it was chosen, then each drafted token with the
+    drafter's own row. All steps of a round are at the pending token's position, as in training. The
+    drafter writes nothing to the cache, so rejected drafts leave no trace in it.
+
     Args:
         model: a `gemma4-assistant` made for the target.
-        target: whose cache it reads; closed after it.
-        sequences: of the target's context.
+        target: its cache is read; closed after the drafter.
 
-    Each step takes a token and a hidden row and gives logits and the next hidden row: first the
-    pending token with the target's row that produced it, then each drafted token with the
-    drafter's own. All steps of a round stand at the pending token's position, as the drafter was
-    trained; it writes nothing to the cache, so rejected drafts leave no trace in it.
+    Raises:
+        LocalmtpError: libllama could not create the context.
     """
 
-    def __init__(self, model: Model, target: Target, *, sequences: int = 1) -> None:
-        self._target = target
+    def __init__(self, model: Model, target: TargetContext) -> None:
+        self._suppressed = target.vocab.suppressed
+        self._n_vocab = model.vocab.size
+        rows = target.n_sequences
         self._context = Context(
             model,
-            n_ctx=target.context.n_ctx,
-            n_batch=sequences,
-            n_outputs=sequences,
+            n_ctx=target.cache.n_ctx,
+            n_batch=rows,
+            n_outputs=rows,
             threads=target.threads.most,
-            sequences=sequences,
-            target=target.context,
+            sequences=rows,
+            target=target.cache,
         )
         target.threads.follow(self._context.set_threads)
-        self._batch = Batch(sequences, n_embd=target.model.n_embd)
+        self._batch = Batch(rows, n_embd=target.model.n_embd)
 
-    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
-        """Draft step by step until pacing says that it no longer pays."""
-        if not pacing.go_on():
-            return NO_DRAFT
-        draft = Draft()
-        batch, context = self._batch, self._context
-        suppressed = self._target.vocab.suppressed
-        batch.fill((last,), len(self._target.tokens), all_logits=True)
-        token, hidden = last, self._target.hidden
-        while True:
-            batch.tokens[0] = token
-            batch.hidden[0] = hidden
+    def propose(self, slots: Sequence[DraftSlot]) -> None:
+        """Drafts until the policy of every slot stops; see `Drafter.propose`."""
+        batch, context, suppressed = self._batch, self._context, self._suppressed
+        active = [
+            slot for slot in slots if slot.pending < self._n_vocab and slot.policy.should_draft()
+        ]
+        tokens = [slot.pending for slot in active]
+        rows = [slot.sequence.hidden for slot in active]
+        begun = 0
+        while active:
+            if len(active) != begun:
+                self._fill(active)
+                begun = len(active)
+            for row, token in enumerate(tokens):
+                batch.tokens[row] = token
+                batch.hidden[row] = rows[row]
             context.decode(batch)
-            draft.steps += 1
-            logits = context.logits()[0]
-            if suppressed.size:
-                logits[suppressed] = float("-inf")
-            proposal = sampler.propose(logits)
-            if not pacing.keep(proposal.confidence):
-                break
-            token = sampler.draw(proposal, draft)
-            if not pacing.go_on():
-                break
-            hidden = context.hidden()[0]
-        return draft
-
-    def propose_together(self, drafts: Sequence[Drafting]) -> None:
-        """Draft for several sequences of the target's context, a step of all of them at a time.
-
-        Args:
-            drafts: still empty, those that pacing lets begin; tokens are added.
-        """
-        batch, context = self._batch, self._context
-        suppressed = self._target.vocab.suppressed
-        going = list(drafts)
-        tokens = [drafting.last for drafting in going]
-        hidden: Sequence[Floats] = [drafting.target.hidden for drafting in going]
-        while going:
-            batch.clear()
-            for row, (drafting, token) in enumerate(zip(going, tokens, strict=True)):
-                target = drafting.target
-                position = len(target.tokens)
-                batch.add((token,), position, all_logits=True, sequence=target.sequence)
-                batch.hidden[row] = hidden[row]
-            context.decode(batch)
-            logits, rows = context.logits(), context.hidden()
+            logits = context.logits()
             if suppressed.size:
                 logits[:, suppressed] = float("-inf")
-            before, going, tokens, hidden = going, [], [], []
-            for row, drafting in enumerate(before):
-                following = _take(logits[row], drafting)
-                if following is not None:
-                    going.append(drafting)
-                    tokens.append(following)
-                    hidden.append(rows[row])
+            stepped, active, tokens, kept = active, [], [], []
+            for row, slot in enumerate(stepped):
+                draft, policy = slot.draft, slot.policy
+                draft.steps += 1
+                proposal = slot.sampler.propose(logits[row])
+                if policy.should_verify(proposal.confidence):
+                    token = slot.sampler.draw(proposal, draft)
+                    if policy.should_draft():
+                        active.append(slot)
+                        tokens.append(token)
+                        kept.append(row)
+            if active:
+                hidden = context.hidden()
+                rows = [hidden[row] for row in kept]
+
+    def prefilled(self, sequence: TargetSequence, begin: int) -> None:
+        """Nothing to update: the target's cache is all that it reads."""
+
+    def committed(self, slot: DraftSlot, accepted: int) -> None:
+        """Nothing to update; see `prefilled`."""
 
     def close(self) -> None:
-        """Free the batch and the context."""
+        """Frees the batch and the context."""
         self._batch.close()
         self._context.close()
 
-
-def _take(logits: Floats, drafting: Drafting) -> int | None:
-    """Add a step's token to a draft, if it is worth verifying.
-
-    Returns:
-        The token to go on from; None if the draft ends here.
-    """
-    drafting.draft.steps += 1
-    proposal = drafting.sampler.propose(logits)
-    if not drafting.pacing.keep(proposal.confidence):
-        return None
-    token = drafting.sampler.draw(proposal, drafting.draft)
-    return token if drafting.pacing.go_on() else None
+    def _fill(self, slots: Sequence[DraftSlot]) -> None:
+        """Lays out a row for every slot, at the position of its pending token."""
+        batch = self._batch
+        batch.clear()
+        for slot in slots:
+            sequence = slot.sequence
+            batch.add((0,), len(sequence.tokens), all_logits=True, sequence=sequence.index)

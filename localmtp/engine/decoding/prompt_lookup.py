@@ -1,61 +1,66 @@
-"""Drafts copied from the context: where text repeats, the drafter need not be asked.
+"""Drafts copied from the context, where text repeats: no draft steps needed.
 
-Prompt look-up decoding (Saxena 2023), with the length decided by pacing.
+Prompt lookup decoding (Saxena 2023), its length decided by pacing.
 """
 
 from __future__ import annotations
 
-from localmtp.engine.decoding.drafter import Drafter
-from localmtp.engine.decoding.target import Target
-from localmtp.engine.pacing import Pacing
-from localmtp.engine.sampling.sampler import Distribution, Draft, Proposal, Sampler
+from collections.abc import Sequence
+
+from localmtp.engine.decoding.drafter import Drafter, DraftSlot
+from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.sampling.sampler import Distribution, Proposal
 from localmtp.limits import MAX_DRAFT
 
 _GRAM = 3
-"""Tokens that must agree before a place is looked at: two agree too often by chance."""
+"""Tokens that must match before a place is considered: two match by chance too often."""
 
-_LONGEST_MATCH = 32
-"""Tokens that are compared backwards: longer matches say nothing new."""
+_MAX_MATCH = 32
+"""Tokens compared backwards: longer matches add no information."""
 
 _TAIL = 16
-"""Tokens that show whether the context is still the one that was indexed."""
+"""Tokens that identify the indexed context."""
 
 
-class Lookup:
-    """Finds what followed when the last tokens stood in a sequence before.
+class PromptLookup:
+    """Finds earlier occurrences of the last tokens of one sequence.
 
     Args:
-        target: the sequence that is searched.
+        sequence: searched.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, sequence: TargetSequence) -> None:
+        self._sequence = sequence
         self._after: dict[tuple[int, ...], int] = {}
-        """Where the text goes on behind the latest place of each n-gram."""
+        """Position that follows the latest occurrence of each n-gram."""
         self._indexed = 0
         self._tail: list[int] = []
 
-    def copy(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft | None:
-        """A draft, if there is one and pacing thinks that it pays; see `Drafter.propose`.
+    def propose(self, slot: DraftSlot) -> bool:
+        """Copies a draft into the slot, where one is found and pacing expects it to pay.
 
-        A copied token is its own distribution.
+        A copied token is drawn from a distribution that has no other.
+
+        Returns:
+            Whether tokens were copied.
         """
-        tokens = self._target.tokens
+        tokens, pending = self._sequence.tokens, slot.pending
         self._index(tokens)
-        at = self._after.get((*tokens[1 - _GRAM :], last))
-        if at is not None:
-            match = self._match(tokens, last, at)
-            length = pacing.copy(match, min(MAX_DRAFT, len(tokens) - at)) if match else 0
-            if length:
-                draft = Draft()
-                for token in tokens[at : at + length]:
-                    certain = Distribution([token], [1.0])
-                    sampler.draw(Proposal(1.0, token, certain), draft)
-                return draft
-        return None
+        at = self._after.get((*tokens[1 - _GRAM :], pending))
+        if at is None:
+            return False
+        match = self._match(tokens, pending, at)
+        following = tokens[at : at + MAX_DRAFT]
+        if not match or min(following) < 0:  # media are never drafted
+            return False
+        length = slot.policy.copy_length(match, len(following))
+        for token in following[:length]:
+            certain = Distribution([token], [1.0])
+            slot.sampler.draw(Proposal(1.0, token, certain), slot.draft)
+        return bool(length)
 
     def _index(self, tokens: list[int]) -> None:
-        """Take in what was added, or all of it when the context is another one."""
+        """Indexes new tokens, or all of them when the context has changed."""
         done, after = self._indexed, self._after
         if tokens[max(0, done - _TAIL) : done] != self._tail:
             done = 0
@@ -66,34 +71,44 @@ class Lookup:
         self._tail = tokens[-_TAIL:]
 
     @staticmethod
-    def _match(tokens: list[int], last: int, at: int) -> int:
-        """How many tokens before `at` agree with the end of the text; 0 if there is no place."""
-        if not 0 < at < len(tokens) or tokens[at - 1] != last:
+    def _match(tokens: list[int], pending: int, at: int) -> int:
+        """Number of tokens before `at` that match the end of the text; 0 if it is no match."""
+        if not 0 < at < len(tokens) or tokens[at - 1] != pending:
             return 0
-        most = min(_LONGEST_MATCH, at)
+        most = min(_MAX_MATCH, at)
         same = 1
         while same < most and tokens[-same] == tokens[at - 1 - same]:
             same += 1
         return same
 
 
-class LookupDrafter:
-    """Copies from the context where that pays; else asks another drafter.
+class PromptLookupDrafter:
+    """Copies from the context where that pays; elsewhere another drafter drafts.
 
     Args:
-        target: whose context is searched.
-        other: drafts where nothing is copied; closed with this one.
+        sequences: all of the target's, by number.
+        drafter: drafts where nothing is copied; closed with this one.
     """
 
-    def __init__(self, target: Target, other: Drafter) -> None:
-        self._lookup = Lookup(target)
-        self._other = other
+    def __init__(self, sequences: Sequence[TargetSequence], drafter: Drafter) -> None:
+        self._lookups = [PromptLookup(sequence) for sequence in sequences]
+        self.drafter = drafter
 
-    def propose(self, last: int, sampler: Sampler, pacing: Pacing) -> Draft:
-        """Copy or draft."""
-        copied = self._lookup.copy(last, sampler, pacing)
-        return self._other.propose(last, sampler, pacing) if copied is None else copied
+    def propose(self, slots: Sequence[DraftSlot]) -> None:
+        """Copies or drafts; see `Drafter.propose`."""
+        lookups = self._lookups
+        rest = [slot for slot in slots if not lookups[slot.sequence.index].propose(slot)]
+        if rest:
+            self.drafter.propose(rest)
+
+    def prefilled(self, sequence: TargetSequence, begin: int) -> None:
+        """See `Drafter.prefilled`; the index follows the sequence by itself."""
+        self.drafter.prefilled(sequence, begin)
+
+    def committed(self, slot: DraftSlot, accepted: int) -> None:
+        """See `Drafter.committed`."""
+        self.drafter.committed(slot, accepted)
 
     def close(self) -> None:
-        """Close the other drafter."""
-        self._other.close()
+        """Closes the other drafter."""
+        self.drafter.close()

@@ -1,4 +1,4 @@
-"""What pacing saw and what came of it, round by round, for the laboratory of `localmtp bench`."""
+"""Records the rounds of an answer, for `localmtp bench trace`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from localmtp.engine.llama import Floats
-from localmtp.engine.pacing import FixedPacing, Pacing
+from localmtp.engine.pacing import DraftPolicy, FixedPolicy, RoundPlan
 from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler
 from localmtp.limits import MAX_AUTO_DRAFT
 
@@ -16,7 +16,7 @@ class Round:
     """One round of drafting and verifying."""
 
     confidence: tuple[float, ...]
-    """Of each draft step: how sure the drafter was, a last token not verified included."""
+    """Of each draft step, a last one whose token was not verified included."""
     drafted: int
     """Tokens verified."""
     accepted: int
@@ -28,31 +28,31 @@ Sink = Callable[[Round], None]
 
 
 class Trace:
-    """Records the rounds of an answer.
+    """Records the rounds of answers.
 
     Args:
-        sink: is given each round as it ends.
-        full: draft at full length at every position and commit one token only, so that any other
-            policy can be replayed on the record; the text is the same, the speed is not.
+        sink: called with each round as it ends.
+        full: draft the longest automatic length at every position and commit one token only, so
+            that any policy can be replayed on the record. The text stays the same, the speed does
+            not.
     """
 
     def __init__(self, sink: Sink, *, full: bool = False) -> None:
         self._sink = sink
         self._full = full
 
-    def watch(self, sampler: Sampler, pacing: Pacing) -> tuple[Sampler, Pacing]:
-        """What to generate with instead."""
+    def watch(self, sampler: Sampler, policy: DraftPolicy) -> tuple[Sampler, DraftPolicy]:
+        """Wraps the sampler and the policy of an answer."""
         if not self._full:
-            return sampler, _Watched(pacing, self._sink)
-        pacing = FixedPacing(MAX_AUTO_DRAFT)
-        judge = _OneAtATime(sampler)
-        return judge, _Watched(pacing, self._sink, judge)
+            return sampler, _TracedPolicy(policy, self._sink)
+        single = _OneAtATime(sampler)
+        return single, _TracedPolicy(FixedPolicy(MAX_AUTO_DRAFT), self._sink, single)
 
 
 class _OneAtATime:
-    """Judges whole drafts, but lets only their first token through.
+    """Judges whole drafts and commits their first token only.
 
-    That token is the accepted one or its correction, so the output is distributed as ever.
+    That token is the accepted one or its correction, so the distribution of the output stays.
     """
 
     def __init__(self, sampler: Sampler) -> None:
@@ -70,11 +70,12 @@ class _OneAtATime:
         return 0, draft.tokens[0] if self.accepted else follower
 
 
-class _Watched:
-    """A pacing whose rounds are recorded."""
+class _TracedPolicy:
+    """A policy whose rounds are recorded."""
 
-    def __init__(self, pacing: Pacing, sink: Sink, judge: _OneAtATime | None = None) -> None:
-        self._pacing = pacing
+    def __init__(self, policy: DraftPolicy, sink: Sink, judge: _OneAtATime | None = None) -> None:
+        self._policy = policy
+        self.automatic = policy.automatic
         self._sink = sink
         self._judge = judge
         self._confidence: list[float] = []
@@ -82,28 +83,28 @@ class _Watched:
 
     @property
     def state(self) -> str:
-        return self._pacing.state
+        return self._policy.state
 
-    def begin(self, limit: int) -> None:
+    def begin_round(self, limit: int, plan: RoundPlan) -> None:
         self._confidence.clear()
         self._drafted = 0
-        self._pacing.begin(limit)
+        self._policy.begin_round(limit, plan)
 
-    def copy(self, match: int, available: int) -> int:
-        self._drafted = self._pacing.copy(match, available)
+    def copy_length(self, match: int, available: int) -> int:
+        self._drafted = self._policy.copy_length(match, available)
         return self._drafted
 
-    def go_on(self) -> bool:
-        return self._pacing.go_on()
+    def should_draft(self) -> bool:
+        return self._policy.should_draft()
 
-    def keep(self, confidence: float) -> bool:
+    def should_verify(self, confidence: float) -> bool:
         self._confidence.append(confidence)
-        kept = self._pacing.keep(confidence)
-        self._drafted += kept
-        return kept
+        verify = self._policy.should_verify(confidence)
+        self._drafted += verify
+        return verify
 
-    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
-        self._pacing.settle(accepted, draft_s, verify_s)
+    def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
+        self._policy.end_round(accepted, draft_s, verify_s)
         if self._judge is not None:
             accepted = self._judge.accepted
         self._sink(Round(tuple(self._confidence), self._drafted, accepted, draft_s, verify_s))

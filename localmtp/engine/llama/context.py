@@ -116,9 +116,16 @@ class Context(Owned):
         """
         return self._hidden.at(capi_ext.llama_get_embeddings_nextn(self.handle))[: self._n_outputs]
 
-    def forget_from(self, position: int, sequence: int = 0) -> None:
-        """Drop the cache of a sequence at `position` and after it."""
-        capi.llama_memory_seq_rm(self._memory, sequence, position, -1)
+    def remove_from(self, position: int, sequence: int = 0) -> None:
+        """Removes the cells of a sequence from `position` on.
+
+        Raises:
+            LocalmtpError: libllama refused: a recurrent state cannot go back that far.
+        """
+        if not capi.llama_memory_seq_rm(self._memory, sequence, position, -1):
+            raise LocalmtpError(
+                f"the KV cache of {self.model.path} cannot be rolled back to position {position}"
+            )
 
     def earliest_position(self, sequence: int = 0) -> int:
         """The first position that every layer, sliding ones included, still holds (-1: empty)."""

@@ -1,13 +1,22 @@
-"""How many tokens to draft: pure arithmetic on times and probabilities.
+"""How many tokens to draft: arithmetic on times and probabilities, nothing else.
 
-A drafter asks `go_on` before every draft step and `keep` after it. Both see the drafter's
-confidence and nothing of the token drawn: whether a position is verified then depends only on
-distributions and on tokens before it, and speculative sampling stays exact.
+A drafter asks `should_draft` before every draft step and `should_verify` after it. Both see the
+drafter's confidence and never the token drawn: whether a position is verified depends only on
+distributions and on earlier tokens, so speculative sampling stays exact.
 """
 
-from localmtp.engine.pacing.auto import AutoPacing
-from localmtp.engine.pacing.learned import Learned
-from localmtp.engine.pacing.protocol import FixedPacing, Pacing
-from localmtp.engine.pacing.shared import Outcome, SharedPacing
+from localmtp.engine.pacing.auto import AutoPolicy
+from localmtp.engine.pacing.calibration import Calibration
+from localmtp.engine.pacing.cost_model import CostModel, Outcome
+from localmtp.engine.pacing.plan import RoundPlan
+from localmtp.engine.pacing.policy import DraftPolicy, FixedPolicy
 
-__all__ = ["AutoPacing", "FixedPacing", "Learned", "Outcome", "Pacing", "SharedPacing"]
+__all__ = [
+    "AutoPolicy",
+    "Calibration",
+    "CostModel",
+    "DraftPolicy",
+    "FixedPolicy",
+    "Outcome",
+    "RoundPlan",
+]

@@ -19,3 +19,8 @@ class SamplingParams:
     top_p: float = 0.95
     min_p: float = 0.0
     seed: int | None = None
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is always chosen."""
+        return self.temperature <= 0

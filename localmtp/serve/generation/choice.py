@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import Generation
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
 from localmtp.serve.generation.job import Delta, Done, GenerationParams
 from localmtp.serve.generation.logprobs import LogprobsSampler, TokenLogprobs
@@ -42,7 +42,7 @@ class RunningChoice:
             if delta.text or delta.thought or delta.logprobs:
                 yield delta
             if self._stops.hit:
-                self._generation.reason = FinishReason.STOP
+                self._generation.stop()
         elif isinstance(event, Finished):
             if rest := self._stops.rest():
                 yield Delta(rest, "")

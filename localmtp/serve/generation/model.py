@@ -6,25 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from localmtp.engine.decoding.batching import Batching
-from localmtp.engine.decoding.drafter import NoDrafter
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.events import Finished
 from localmtp.engine.llama import Grammar
-from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
 from localmtp.engine.pair import LoadOptions
 from localmtp.engine.sampling.grammar import ConstrainedSampler
-from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import make_sampler
-from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.engine.sampling.near_ties import NEAR_TIE
+from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles
-from localmtp.serve.generation.choice import RunningChoice as Answer
-from localmtp.serve.generation.job import Delta as Said
-from localmtp.serve.generation.job import Done as Ended
-from localmtp.serve.generation.job import GenerationParams as Task
-from localmtp.serve.generation.logprobs import LogprobsSampler as ScoringSampler
+from localmtp.serve.generation.choice import RunningChoice
+from localmtp.serve.generation.job import Delta, Done, GenerationParams
+from localmtp.serve.generation.logprobs import LogprobsSampler
 from localmtp.serve.metrics import Metrics
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
@@ -56,18 +49,13 @@ class ServedModel:
         self.name = files.name
         self.drafter_name = files.drafter_name
         self.choices = choices
-        self._why_no_drafter = files.why_no_drafter
         self._metrics = metrics
         self._pair, _ = load_pair(files, options)
         self._pacing_store = pacing_store_for(files, options)
-        # Keyed by greedy decoding: the drafter's confidence has another meaning there.
-        self._learned = {
-            greedy: self._pacing_store.load(greedy=greedy) or Learned() for greedy in (False, True)
-        }
-        self._shared = SharedPacing(self._pair.target.threads.now)
-        self._batching = Batching(self._pair.targets, self._pair.mtp, self._shared)
-        self._answers: dict[Generation, Answer] = {}
-        self._spelled: list[Sequence[int]] = [()] * len(self._pair.targets)
+        self._loop = self._pair.decode_loop(self._pacing_store.load_all())
+        self._choices: dict[Generation, RunningChoice] = {}
+        self._recent: list[Sequence[int]] = [()] * self.parallel
+        """Token ids of the latest choice on each sequence."""
         self._template = chat_template(self._pair)
         self._default = default_sampling(self._pair)
         self.context_size = self._pair.target.n_ctx
@@ -77,7 +65,7 @@ class ServedModel:
     def drafting(self) -> str:
         """`on` or `off: REASON`, for requests without `n_draft`."""
         settings = self.settings({})
-        return self._state(self._pacing(settings.n_draft, settings.sampling))
+        return self._loop.drafting_state(settings.n_draft, greedy=settings.sampling.greedy)
 
     def settings(self, chosen: Mapping[str, Any]) -> Settings:
         """Settings of a request: its own choices, then the server's, then the model's."""
@@ -103,7 +91,7 @@ class ServedModel:
         Raises:
             LocalmtpError: the prompt does not fit the context.
         """
-        return prompt_tokens(self._pair, text, *self._spelled)
+        return prompt_tokens(self._pair, text, *self._recent)
 
     def grammar(self, text: str) -> Grammar:
         """Parse a grammar for this model's vocabulary.
@@ -116,81 +104,74 @@ class ServedModel:
     @property
     def parallel(self) -> int:
         """Number of slots."""
-        return len(self._pair.targets)
+        return self._pair.target.n_sequences
 
     @property
     def free(self) -> int:
         """Number of free slots."""
-        return self._batching.free
+        return self._loop.free
 
-    def begin(self, task: Task, stopped: Callable[[], bool]) -> Answer:
-        """Begin an answer; `free` says whether there is room for it.
+    def begin(self, params: GenerationParams, stopped: Callable[[], bool]) -> RunningChoice:
+        """Start a choice; requires a free slot.
 
         Args:
-            task: what to generate.
-            stopped: asked between passes; an answer that was stopped ends as `length`.
+            params: the request's parameters.
+            stopped: called between passes; True ends the choice with `length`.
         """
-        target = self._batching.sequence_for(task.prompt)
-        sampler = make_sampler(task.sampling)
-        if task.grammar is not None:
-            sampler = ConstrainedSampler(sampler, task.sampling, task.grammar.clone())
+        sampler: Sampler | None = None
+        if params.grammar is not None:
+            plain = make_sampler(params.sampling)
+            sampler = ConstrainedSampler(plain, params.sampling, params.grammar.clone())
         scoring = None
-        if task.logprobs is not None:
-            sampler = scoring = ScoringSampler(sampler, target.vocab, task.logprobs)
-        generation = Generation(
-            target=target,
-            drafter=NoDrafter(),  # the batch drafts for all
-            sampler=sampler,
-            pacing=self._pacing(task.n_draft, task.sampling),
-            reader=Detokenizer(target.vocab),
-            counters=Counters(load_s=self._pair.load_s, context_size=self.context_size),
-            max_tokens=task.max_tokens or self.context_size,
+        if params.logprobs is not None:
+            inner = sampler or make_sampler(params.sampling)
+            sampler = scoring = LogprobsSampler(inner, self._pair.target.vocab, params.logprobs)
+        exact = self.choices.exact and params.sampling.greedy
+        request = GenerationRequest(
+            params.prompt,
+            params.sampling,
+            n_draft=params.n_draft,
+            max_tokens=params.max_tokens,
+            near_tie=NEAR_TIE if exact else 0.0,
             cancelled=stopped,
+            sampler=sampler,
         )
-        answer = self._answers[generation] = Answer(generation, task, scoring)
-        self._spelled[target.sequence] = answer.tokens
-        self._batching.add(generation, task.prompt)
-        return answer
+        generation = self._loop.start(request)
+        choice = self._choices[generation] = RunningChoice(generation, params, scoring)
+        self._recent[generation.sequence.index] = choice.tokens
+        return choice
 
-    def step(self) -> Iterator[tuple[Answer, Said | Ended | LocalmtpError]]:
-        """A pass for all answers.
+    def step(self) -> Iterator[tuple[RunningChoice, Delta | Done | LocalmtpError]]:
+        """Run a prefill pass and a round for all choices.
 
         Yields:
-            What each said; `Ended` or an error once, at its end.
+            Updates of each choice; `Done` or an error is its last one.
+
+        Raises:
+            LocalmtpError: a pass failed; call `give_up`.
         """
-        for generation, what in self._batching.step():
-            answer = self._answers[generation]
-            if isinstance(what, LocalmtpError):
+        for generation, output in self._loop.step():
+            choice = self._choices[generation]
+            if isinstance(output, LocalmtpError):
                 self._forget(generation, "failed")
-                yield answer, what
+                yield choice, output
                 continue
-            if isinstance(what, Finished):
-                self._forget(generation, answer.reason)
-            for update in answer.updates(what):
-                yield answer, update
+            if isinstance(output, Finished):
+                self._forget(generation, choice.reason)
+            for update in choice.updates(output):
+                yield choice, update
 
     def give_up(self) -> None:
         """Abort all choices after a failed pass."""
-        for generation in self._batching.give_up():
+        for generation in self._loop.cancel_all():
             self._forget(generation, "failed")
 
     def close(self) -> None:
         """Save the pacing data and free the pair."""
-        for greedy, learned in self._learned.items():
-            self._pacing_store.save(learned, greedy=greedy)
+        self._pacing_store.save_all(self._loop.calibrations)
         self._pair.close()
 
     def _forget(self, generation: Generation, reason: str) -> None:
-        del self._answers[generation]
-        generation.counters.drafting = self._state(generation.pacing)
+        del self._choices[generation]
+        generation.counters.drafting = generation.slot.policy.state
         self._metrics.count(generation.counters, reason)
-
-    def _state(self, pacing: Pacing) -> str:
-        return f"off: {self._why_no_drafter}" if self._why_no_drafter else pacing.state
-
-    def _pacing(self, n_draft: int | None, sampling: SamplingParams) -> Pacing:
-        if self._why_no_drafter:
-            return FixedPacing(0)
-        if n_draft is not None:
-            return FixedPacing(n_draft)
-        return self._shared.answer(self._learned[sampling.temperature == 0])

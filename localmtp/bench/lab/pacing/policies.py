@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from localmtp.engine.pacing import FixedPacing
+from localmtp.engine.pacing import FixedPolicy, RoundPlan
 
 _LEARN = 0.05
 """Weight of a new verdict in averages by position."""
@@ -21,6 +21,7 @@ class Threshold:
         longest: at most so many tokens.
     """
 
+    automatic = False
     state = "on"
 
     def __init__(self, least: float, longest: int) -> None:
@@ -29,30 +30,30 @@ class Threshold:
         self._left = 0
         self._reach = 1.0
 
-    def begin(self, limit: int) -> None:
+    def begin_round(self, limit: int, plan: RoundPlan) -> None:
         """Every round alike."""
         self._left = min(self._longest, limit)
         self._reach = 1.0
 
-    def copy(self, match: int, available: int) -> int:
+    def copy_length(self, match: int, available: int) -> int:
         """Never."""
         return 0
 
-    def go_on(self) -> bool:
+    def should_draft(self) -> bool:
         """Until the length is reached."""
         return self._left > 0
 
-    def keep(self, confidence: float) -> bool:
+    def should_verify(self, confidence: float) -> bool:
         """While the product is high enough."""
         self._reach *= confidence
         self._left = self._left - 1 if self._reach >= self._least else 0
         return self._reach >= self._least
 
-    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+    def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Nothing is learned."""
 
 
-class PerRound(FixedPacing):
+class PerRound(FixedPolicy):
     """One length for the whole round: the best by mean acceptance at each position.
 
     Is told the costs. This is the rule of Ollama's MLX runner, in a few lines.
@@ -70,7 +71,7 @@ class PerRound(FixedPacing):
         self._accepted = [0.8] * (len(pass_s) - 1)
         self._idle = 0
 
-    def begin(self, limit: int) -> None:
+    def begin_round(self, limit: int, plan: RoundPlan) -> None:
         """Choose the length of the round."""
         best, length, reach, tokens = 1 / self._pass_s[0], 0, 1.0, 1.0
         for n, accepted in enumerate(self._accepted[:limit], 1):
@@ -83,9 +84,9 @@ class PerRound(FixedPacing):
         if self._idle and self._idle % _PROBE == 0:
             length = min(1, limit)
         self._length = length
-        super().begin(limit)
+        super().begin_round(limit, plan)
 
-    def settle(self, accepted: int, draft_s: float, verify_s: float) -> None:
+    def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
         """Learn which positions were accepted."""
         for i in range(min(accepted + 1, self._length)):
             self._accepted[i] += _LEARN * ((i < accepted) - self._accepted[i])

@@ -15,7 +15,15 @@ from itertools import product
 from localmtp.bench.lab.pacing.policies import PerRound, Threshold
 from localmtp.bench.lab.pacing.trace_file import CostCurve, TracedAnswer
 from localmtp.engine.decoding.trace import Round
-from localmtp.engine.pacing import AutoPacing, FixedPacing, Pacing
+from localmtp.engine.pacing import (
+    AutoPolicy,
+    Calibration,
+    CostModel,
+    DraftPolicy,
+    FixedPolicy,
+    Outcome,
+    RoundPlan,
+)
 from localmtp.limits import MAX_AUTO_DRAFT
 
 CURVES = (
@@ -43,22 +51,27 @@ class PolicyResult:
 
 
 def replay(
-    answers: Iterable[TracedAnswer], pacing: Pacing, curve: CostCurve
+    answers: Iterable[TracedAnswer], policy: DraftPolicy, curve: CostCurve
 ) -> tuple[float, float]:
     """Let a policy decide.
 
     Returns:
         Tokens per second, and the mean draft length.
     """
+    costs = CostModel()
     tokens = rounds = drafted = 0
     seconds = 0.0
     for answer in answers:
         at = 0
         while at < len(answer.rounds):
-            length, steps = _draft(answer.rounds[at], len(answer.rounds) - at - 1, pacing)
+            plan = costs.begin_round([policy])
+            policy.begin_round(min(len(answer.rounds) - at - 1, answer.rounds[at].drafted), plan)
+            length, steps = _draft(answer.rounds[at], policy)
             accepted = min(length, answer.rounds[at].accepted)
             draft_s, verify_s = steps * curve.step_s, curve.pass_s[length]
-            pacing.settle(accepted, draft_s, verify_s)
+            policy.end_round(accepted, draft_s, verify_s)
+            outcome = Outcome(policy, length, steps, accepted + 1)
+            costs.end_round(plan, [outcome], draft_s, verify_s)
             at += accepted + 1
             tokens += accepted + 1
             seconds += draft_s + verify_s
@@ -67,12 +80,11 @@ def replay(
     return tokens / seconds, drafted / rounds
 
 
-def _draft(seen: Round, left: int, pacing: Pacing) -> tuple[int, int]:
+def _draft(seen: Round, policy: DraftPolicy) -> tuple[int, int]:
     """Tokens to verify, and draft steps taken."""
-    pacing.begin(min(left, seen.drafted))
     length = 0
-    while pacing.go_on():
-        if not pacing.keep(seen.confidence[length]):
+    while policy.should_draft():
+        if not policy.should_verify(seen.confidence[length]):
             return length, length + 1
         length += 1
     return length, length
@@ -97,25 +109,25 @@ def oracle(answers: Iterable[TracedAnswer], curve: CostCurve) -> float:
 
 def compare(answers: Sequence[TracedAnswer], curve: CostCurve) -> list[PolicyResult]:
     """All policies on one curve; of the fixed and the hand-tuned ones the best in hindsight."""
-    plain, _ = replay(answers, FixedPacing(0), curve)
+    plain, _ = replay(answers, FixedPolicy(0), curve)
 
-    def best(named: Iterable[tuple[str, Callable[[], Pacing]]]) -> PolicyResult:
+    def best(named: Iterable[tuple[str, Callable[[], DraftPolicy]]]) -> PolicyResult:
         outcomes = []
         for name, make in named:
             speed, length = replay(answers, make(), curve)
             outcomes.append(PolicyResult(name, speed / plain, length))
         return max(outcomes, key=lambda outcome: outcome.speed)
 
-    fixed = ((f"best fixed: {n}", lambda n=n: FixedPacing(n)) for n in range(MAX_AUTO_DRAFT + 1))
+    fixed = ((f"best fixed: {n}", lambda n=n: FixedPolicy(n)) for n in range(MAX_AUTO_DRAFT + 1))
     tuned = (
         (f"best threshold: {t}, at most {n}", lambda t=t, n=n: Threshold(t, n))
         for t, n in product(_LEASTS, range(1, MAX_AUTO_DRAFT + 1))
     )
     return [
-        best([("fixed 3", lambda: FixedPacing(3))]),
+        best([("fixed 3", lambda: FixedPolicy(3))]),
         best(fixed),
         best([("per round", lambda: PerRound(curve.pass_s, curve.step_s))]),
         best(tuned),
-        best([("auto", AutoPacing)]),
+        best([("auto", lambda: AutoPolicy(Calibration(), RoundPlan()))]),
         PolicyResult("oracle", oracle(answers, curve) / plain, None),
     ]

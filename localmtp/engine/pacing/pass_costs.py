@@ -1,67 +1,71 @@
-"""What drafting and verifying take on this machine, learned as it happens."""
+"""Seconds of draft steps and of verification passes on this machine, measured while decoding."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from localmtp.engine.pacing.rows import Rows
+from localmtp.engine.pacing.row_costs import RowCosts
 
 _LEARN = 0.1
-"""Weight of a new sample: the last ten count most, as a machine warms up or gets other work."""
+"""Weight of a new sample: the last ten count most, since machines warm up or get other work."""
 
 _CLAMP = 0.25
-"""A sample moves a cost by a quarter of it at most: one stall of the machine must not make a
-length look so dear that it is never tried again."""
+"""A sample moves a cost by at most a quarter of it: one stall must not make a length look so
+expensive that it is never tried again."""
 
-_OLD = 128
-"""Passes after which a cost is hearsay: the next sample replaces most of it."""
+_STALE = 128
+"""Passes after which a cost is stale: the next sample replaces most of it."""
 
-_STALE = 4096
-"""Passes after which a cost is not believed at all where it speaks against a length."""
+_EXPIRED = 4096
+"""Passes after which a cost no longer speaks against a length."""
 
-_LEARN_OLD = 0.8
-"""Weight of that sample."""
+_LEARN_STALE = 0.8
+"""Weight of the sample that replaces a stale cost."""
 
 _FIRST_GROWTH = 0.15
-"""Before it was measured: what a row adds to a pass, relative to the pass of one row. Between a
-GPU (a few percent) and a CPU (most of a pass)."""
+"""What a row adds to a pass before it was measured, relative to a pass of one row: between a GPU (a
+few percent) and a CPU (most of a pass)."""
 
 _ENOUGH = 2
-"""Samples after which a length's cost is taken at its word: the first may have met a stall, and
-what looks too dear is not tried again."""
+"""Samples after which the cost of a length is trusted: the first may have met a stall, and a length
+that looks too expensive is not tried again."""
 
 _ENOUGH_ELSEWHERE = 4
-"""Passes of about as many rows that do for one of this very number."""
+"""Passes of about as many rows that replace one of exactly this number."""
 
 _LEAST_GROWTH = 0.02
-"""No row is taken to be cheaper than this: two noisy samples can make a slope of nothing."""
+"""Lower bound of what a row adds: two noisy samples can suggest a slope of 0."""
 
 
-class Costs:
+class PassCosts:
     """Seconds of a draft step, and of a verification pass by draft length.
 
     Args:
-        longest: the longest draft.
-        answers: decoded together, with drafts of one length each.
-        rows: what passes took, for other numbers of answers too.
-        near: what was measured for another number of answers, to begin with.
+        longest: longest draft, in tokens.
+        answers: number of answers decoded together, with drafts of one length.
+        rows: costs by rows, shared with other numbers of answers.
+        near: costs of another number of answers to start from.
     """
 
     def __init__(
-        self, longest: int, answers: int = 1, rows: Rows | None = None, near: Costs | None = None
+        self,
+        longest: int,
+        answers: int = 1,
+        rows: RowCosts | None = None,
+        near: PassCosts | None = None,
     ) -> None:
         self.step_s: float = near.step_s if near else 0.0
-        """Of one draft step; 0 until one was taken, here or elsewhere."""
+        """Seconds of one draft step; 0 until one was taken, here or in `near`."""
         self.change_s: float = near.change_s if near else 0.0
-        """That a pass takes longer when the one before had another number of rows: libllama builds
-        its graph anew then. Small models feel that; so do fast devices."""
+        """Extra seconds of a pass after one with another number of rows: libllama rebuilds its
+        graph. Noticeable with small models and on fast devices."""
         self._changes = 0
-        self._changed = 0.0  # seconds of the pass before, if its rows were new
+        self._changed = 0.0  # seconds of the last pass, if its number of rows was new
         self._answers = answers
-        self._rows = rows or Rows()
+        self._rows = rows or RowCosts()
         self._stepped = False
         self.pass_s = [0.0] * (longest + 1)
-        """Measured, by draft length; 0 where none was."""
+        """Measured seconds by draft length; 0 if not measured."""
         self._samples = [0] * (longest + 1)
         self._steady = [False] * (longest + 1)  # measured after a pass of as many rows
         self._passes = 0
@@ -69,19 +73,22 @@ class Costs:
         self._latest = [0] * (longest + 1)  # pass in which each length was measured last
 
     def drafted(self, steps: int, seconds: float) -> None:
-        """Learn from `steps` draft steps that took `seconds` together."""
+        """Learns from `steps` draft steps that took `seconds` together."""
         sample = seconds / steps
-        old = not self._stepped or self._passes - self._latest_step > _OLD
+        stale = not self._stepped or self._passes - self._latest_step > _STALE
         self._stepped = True
         self._latest_step = self._passes
-        self.step_s = _renewed(self.step_s, sample) if old else _blend(self.step_s, sample)
+        self.step_s = _renewed(self.step_s, sample) if stale else _blend(self.step_s, sample)
 
     def steady(self, seconds: float, *, same: bool) -> float:
-        """What a pass would have taken after one of as many rows; learns what a change takes.
+        """Estimates a pass without the cost of a changed number of rows, and learns that cost.
 
         Args:
-            seconds: that it took.
-            same: whether it was after one of as many rows.
+            seconds: of the pass.
+            same: whether the pass before had as many rows.
+
+        Returns:
+            Seconds of the pass after one of as many rows.
         """
         changed, self._changed = self._changed, 0.0 if same else seconds
         if not same:
@@ -92,67 +99,77 @@ class Costs:
             self.change_s += weight * (max(0.0, min(changed - seconds, seconds)) - self.change_s)
         return seconds
 
+    def expire(self) -> None:
+        """Marks all costs as stale: the next sample replaces most of each."""
+        self._passes += _STALE + 1
+
     @property
     def knows_change(self) -> bool:
-        """Whether a pass that is not steady says what a steady one takes."""
+        """Whether the cost of a changed number of rows is known."""
         return self._changes > 0 or self.change_s > 0
 
     def verified(self, length: int, seconds: float, *, same: bool = True, passes: int = 1) -> None:
-        """Learn from passes in a row that verified `length` tokens; see `steady`."""
+        """Learns from consecutive passes.
+
+        Args:
+            length: draft tokens that each verified.
+            seconds: of one pass; see `steady`.
+            same: whether the pass before had as many rows.
+            passes: number of passes.
+        """
         before = self.pass_s[length]
         self._passes += passes
-        old = self._passes - self._latest[length] > _OLD
+        stale = self._passes - self._latest[length] > _STALE
         self._latest[length] = self._passes
-        after = _renewed(before, seconds) if old else before
-        for _ in range(0 if old else passes):
+        after = _renewed(before, seconds) if stale else before
+        for _ in range(0 if stale else passes):
             after = _blend(after, seconds)
         if same and not self._steady[length]:
             after = seconds
             self._steady[length] = True
         self.pass_s[length] = after
         if length == 0 and before:
-            # A machine that gets busy or idle does so for all lengths, and those that are not
-            # tried would keep what they cost before.
+            # A machine gets busy or idle for all lengths, also for those that are not tried.
             self.pass_s[1:] = [known * after / before for known in self.pass_s[1:]]
             self.step_s *= after / before
         self._samples[length] += passes
 
     @property
     def knows_step(self) -> bool:
-        """Whether a draft step was measured here."""
+        """Whether a draft step was measured for this number of answers."""
         return self._stepped
 
     def is_new(self, length: int) -> bool:
-        """Whether the next samples of a length may change what is thought of it a lot."""
+        """Whether the cost of a length is not trusted yet."""
         return self._samples[length] < _ENOUGH
 
     def elsewhere(self, length: int) -> float:
-        """Seconds of passes of as many rows, for another number of answers; 0 if there were none.
+        """Seconds of passes of as many rows with other numbers of answers; 0 if there were none.
 
-        As if the machine had been as fast then as it is now.
+        Scaled to the machine's current speed.
         """
         seconds, _ = self._rows.near(self._answers * (1 + length))
         plain, _ = self._rows.near(self._answers)
         return seconds * self.pass_s[0] / plain if self.pass_s[0] and plain else seconds
 
     def is_sure(self, length: int) -> bool:
-        """Whether passes of as many rows were measured often enough, here or elsewhere."""
+        """Whether passes of as many rows were measured often enough, with any number of answers."""
         _, samples = self._rows.near(self._answers * (1 + length))
         return self._samples[length] > 0 or samples >= _ENOUGH_ELSEWHERE
 
     def curve(self) -> list[float]:
-        """Seconds of a pass for every draft length, measured or not.
+        """Seconds of a pass by draft length, estimated where they were not measured.
 
-        What was not measured often enough, here or elsewhere, is expected to cost the length below
-        it and the smallest growth seen, so that a length that may pay is tried, and then known; but
-        never more than on a straight line to the next one that is known, nor than decoding the rows
-        one by one. That is also what a length is taken to cost while nothing of at least half its
-        rows is known: trials of what is too long are dear, and get shorter so.
+        A length without enough samples is expected to cost as much as the next shorter one plus the
+        smallest growth seen, so that a length that may pay is tried; but no more than a straight
+        line to the next longer one, nor than decoding its rows one by one. The last also applies
+        while nothing of at least half its rows is known: trials of lengths that are too long are
+        expensive.
 
-        Needs at least one length that was measured, here or elsewhere.
+        Requires one measured length, for any number of answers.
         """
         elsewhere = [self.elsewhere(n) for n in range(len(self.pass_s))]
-        recent = self._passes - _STALE
+        recent = self._passes - _EXPIRED
         known = [
             n
             for n, (count, latest) in enumerate(zip(self._samples, self._latest, strict=True))
@@ -182,7 +199,7 @@ class Costs:
 
 
 def _renewed(estimate: float, sample: float) -> float:
-    return estimate + _LEARN_OLD * (sample - estimate) if estimate else sample
+    return estimate + _LEARN_STALE * (sample - estimate) if estimate else sample
 
 
 def _blend(estimate: float, sample: float) -> float:

@@ -1,4 +1,4 @@
-"""What a drafter's confidence, or a match in the context, is worth: how often it is right."""
+"""How often drafted and copied tokens are accepted, by confidence and by length of match."""
 
 from __future__ import annotations
 
@@ -6,101 +6,108 @@ from bisect import bisect
 from math import exp, log
 
 _EDGES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.995)
-"""Levels of confidence lie between these; finer near 1, where long drafts are decided."""
+"""Bounds of the confidence levels; finer near 1, where long drafts are decided."""
 
 _PRIOR_ACCEPTED = (0.15, 0.28, 0.43, 0.58, 0.73, 0.86, 0.95, 0.985, 0.999)
-"""Before anything was verified a drafter is taken at its word."""
+"""Before anything was verified, the drafter's confidence is believed."""
 
 _PRIOR_SHARE = (0.06, 0.06, 0.06, 0.08, 0.08, 0.08, 0.08, 0.2, 0.3)
-"""Of all steps, how many have which level: about what trained drafters show on mixed text."""
+"""Share of steps at each level: about what trained drafters show on mixed text."""
 
 _LEARN = 0.02
-"""Least weight of a new verdict: some fifty decide, enough that bad luck does not look like a bad
-drafter, few enough to follow another way of sampling."""
+"""Smallest weight of a new verdict: the last fifty or so decide. Enough that bad luck does not look
+like a bad drafter, few enough to follow a change of sampling."""
 
 _PRIOR_VERDICTS = 10
-"""What the prior weighs: the first verdicts count as a mean with so many others, and calibrate
-within a few dozen passes."""
+"""Weight of the prior, in verdicts: the first real ones calibrate within a few dozen passes."""
 
 _FORGIVE = 0.005
-"""While nothing is drafted, every round brings what is known so much nearer to the prior: a drafter
-that is not tried could otherwise never show that it has become better."""
+"""Share by which every round without a draft moves the estimates back to the prior: a drafter that
+is never tried could not show that it has improved."""
 
 _STALE = 0.1
-"""Of what is known of a level that was not tried lately, so much is given up at every review."""
+"""Share by which a review moves the estimate of a level that was not tried lately."""
 
 _CERTAIN = 0.99
-"""Beyond it log-odds say little: a few more verdicts move them far."""
+"""Bound of probabilities in log-odds: beyond it a few verdicts move them far."""
 
 _FORGET = 0.97
-"""Decay per step of how often a level was seen: some thirty steps count, so that a change from
-prose to code shows within ten passes."""
+"""Decay per step of the level counts: about thirty steps count, so that a change from prose to code
+shows within ten passes."""
 
 _LARGE = 1e6
 """Weights are scaled back here, long before they overflow."""
 
 _LOOK_WEIGHT = 4.0
-"""Of a step taken to have a look while nothing is drafted: looks are rare, and what they find
-must be able to end the pause."""
+"""Weight of a step taken only to look while nothing is drafted: looks are rare, and must be able to
+end the pause."""
 
 _MATCH_EDGES = (4, 6, 10, 20)
-"""Levels of a copy, by how many tokens before it agree."""
+"""Bounds of the match levels, in matching tokens before the copy."""
 
 _PRIOR_COPIED = (0.4, 0.55, 0.7, 0.85, 0.95)
 """A long match is rarely chance."""
 
 
-class Calibration:
-    """How often tokens are accepted, by level, learned from verdicts.
+class AcceptanceTable:
+    """Acceptance rate by level, learned from verified drafts.
 
     Args:
-        prior: to begin with.
+        prior: acceptance rate of each level before anything was verified.
     """
 
     def __init__(self, prior: tuple[float, ...]) -> None:
         self.accepted = list(prior)
-        """Probability that a token is accepted, those before it accepted."""
+        """Probability that a token is accepted, given that those before it are; by level."""
+        self.measured = False
+        """Whether a verified draft has changed the rates."""
         self._prior = prior
         self._verdicts = [_PRIOR_VERDICTS] * len(prior)
 
     def judged(self, levels: list[int], accepted: int) -> None:
-        """Learn from a verified draft, of whose tokens the first `accepted` were right."""
+        """Learns from a verified draft.
+
+        Args:
+            levels: of its tokens.
+            accepted: number of accepted tokens.
+        """
+        self.measured = True
         known, verdicts = self.accepted, self._verdicts
         for i, level in enumerate(levels[: accepted + 1]):
             verdicts[level] += 1
             known[level] += max(_LEARN, 1 / verdicts[level]) * ((i < accepted) - known[level])
 
     def paused(self, rounds: int) -> None:
-        """Forget with time while nothing is verified."""
+        """Moves towards the prior after rounds in which nothing was verified."""
         nearer = 1 - (1 - _FORGIVE) ** rounds
         for level, prior in enumerate(self._prior):
             self.accepted[level] += nearer * (prior - self.accepted[level])
 
     def load(self, accepted: list[float]) -> None:
-        """Go on from what was learned before.
+        """Restores saved rates.
 
         Raises:
-            ValueError: it has other levels.
+            ValueError: the number of levels differs.
         """
         if len(accepted) != len(self._prior):
-            raise ValueError("other levels")
+            raise ValueError("another number of levels")
         self.accepted = [min(1.0, max(0.0, float(a))) for a in accepted]
 
 
-class Copies(Calibration):
-    """What a match in the context is worth."""
+class CopyAcceptance(AcceptanceTable):
+    """Acceptance rate of tokens copied from the context, by length of the match."""
 
     def __init__(self) -> None:
         super().__init__(_PRIOR_COPIED)
 
     @staticmethod
     def level(match: int) -> int:
-        """Where a match of so many tokens belongs."""
+        """Level of a match of this many tokens."""
         return bisect(_MATCH_EDGES, match)
 
 
-class Chances(Calibration):
-    """What a drafter's confidence is worth, and the confidences to expect."""
+class DraftAcceptance(AcceptanceTable):
+    """Acceptance rate of drafted tokens by confidence, and the share of each level."""
 
     def __init__(self) -> None:
         super().__init__(_PRIOR_ACCEPTED)
@@ -109,11 +116,11 @@ class Chances(Calibration):
         self._reviewed = list(self._verdicts)
 
     def review(self) -> None:
-        """Hope of levels that were not tried lately what the next surer one has shown.
+        """Raises the estimates of levels that were not tried lately.
 
-        Only tokens that are kept are judged. A drafter that is better than its word would never
-        show it where its word is too weak to be kept: that it is better elsewhere, in log-odds, is
-        expected to hold there too, until it was tried.
+        Only verified tokens are judged, so a drafter that is better than its confidence cannot show
+        it at levels too low to be verified. The difference in log-odds at the next higher level is
+        assumed to hold there too, until it was tried.
         """
         shift = 0.0
         for level in reversed(range(len(self.accepted))):
@@ -122,28 +129,28 @@ class Chances(Calibration):
             if verdicts > self._reviewed[level]:
                 shift = _log_odds(known) - prior
                 continue
-            hoped = 1 / (1 + exp(-prior - shift))
-            if hoped > known:
+            assumed = 1 / (1 + exp(-prior - shift))
+            if assumed > known:
                 new = verdicts <= _PRIOR_VERDICTS
-                self.accepted[level] += (1.0 if new else _STALE) * (hoped - known)
+                self.accepted[level] += (1.0 if new else _STALE) * (assumed - known)
             self._verdicts[level] = max(_PRIOR_VERDICTS, int((1 - _STALE) * verdicts))
         self._reviewed = list(self._verdicts)
 
     @staticmethod
     def level(confidence: float) -> int:
-        """Where a confidence in 0..1 belongs."""
+        """Level of a confidence in 0..1."""
         return bisect(_EDGES, confidence)
 
     @property
     def share(self) -> list[float]:
-        """How often each level is to be expected of the next step; adds up to 1."""
+        """Probability of each level at the next step; sums to 1."""
         total = sum(self._seen)
         return [seen / total for seen in self._seen]
 
     @share.setter
     def share(self, share: list[float]) -> None:
         if len(share) != len(_PRIOR_SHARE):
-            raise ValueError("other levels")
+            raise ValueError("another number of levels")
         self._seen = [max(1e-6, float(s)) / (1 - _FORGET) for s in share]
         self._weight = 1.0
 
@@ -153,9 +160,14 @@ class Chances(Calibration):
         return sum(s * a for s, a in zip(self.share, self.accepted, strict=True))
 
     def saw(self, levels: list[int], *, looking: bool = False) -> None:
-        """Count the levels of a draft's steps."""
+        """Counts the levels of a draft's steps.
+
+        Args:
+            levels: of all steps, a last token that was not verified included.
+            looking: whether the step was taken only to look.
+        """
         for level in levels:
-            # Newer counts weigh more, which is the same as older ones weighing less.
+            # Growing weights of new counts instead of decaying all old ones.
             self._weight /= _FORGET
             self._seen[level] += self._weight * (_LOOK_WEIGHT if looking else 1.0)
         if self._weight > _LARGE:

@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.events import Finished, Generated
-from localmtp.engine.pacing import FixedPacing
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.near_ties import first_near_tie
-from localmtp.engine.sampling.sampler import Greedy
-from localmtp.engine.stats import Counters, Stats
-from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.stats import Stats
 
 NEVER, ALWAYS = 0.0, 1e6
 
@@ -18,18 +16,14 @@ NEVER, ALWAYS = 0.0, 1e6
 def greedy(pair: Pair, question: str, n_draft: int, near_tie: float) -> tuple[list[int], Stats]:
     vocab = pair.target.vocab
     text = f"<|turn>user\n{question}<turn|>\n<|turn>model\n"
-    generation = Generation(
-        target=pair.target,
-        drafter=pair.drafter,
-        sampler=Greedy(),
-        pacing=FixedPacing(n_draft),
-        reader=Detokenizer(vocab),
-        counters=Counters(),
+    request = GenerationRequest(
+        [vocab.bos, *vocab.tokenize(text, special=True)],
+        SamplingParams(temperature=0.0),
+        n_draft=n_draft,
         max_tokens=60,
-        cancelled=lambda: False,
         near_tie=near_tie,
     )
-    *events, last = generation.run([vocab.bos, *vocab.tokenize(text, special=True)])
+    *events, last = pair.decode_loop().run(request)
     assert isinstance(last, Finished)
     ids = [p.token_id for e in events if isinstance(e, Generated) for p in e.pieces]
     return ids, last.stats

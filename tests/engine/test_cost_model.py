@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from localmtp.engine.pacing import FixedPacing, Learned, Outcome, Pacing, SharedPacing
+from localmtp.engine.pacing import Calibration, CostModel, DraftPolicy, FixedPolicy, Outcome
 
 Cost = Callable[[int], float]
 
@@ -19,31 +19,33 @@ def roofline(rows: int) -> float:
 
 
 def stairs(rows: int) -> float:
-    """Kernels work on blocks of four rows, each as dear as half of reading the weights."""
+    """Kernels work on blocks of four rows, each as expensive as half of reading the weights."""
     return 0.010 * (1.0 + 0.5 * ((rows - 1) // 4))
 
 
 def steep(rows: int) -> float:
-    """Every row is nearly as dear as the first."""
+    """Every row is nearly as expensive as the first."""
     return 0.010 * (0.2 + 0.8 * rows)
 
 
 def one_round(
-    answers: Sequence[Pacing],
-    shared: SharedPacing,
+    answers: Sequence[DraftPolicy],
+    costs: CostModel,
     cost: Cost,
     acceptance: float,
     random: np.random.Generator,
 ) -> tuple[list[Outcome], float]:
-    """What came of a round of all answers together, and the seconds that it took."""
-    shared.begin(answers)
+    """Outcomes of a round of all answers together, and its seconds."""
+    plan = costs.begin_round(answers)
     lengths, steps = [], []
     for answer in answers:
-        answer.begin(8)
+        answer.begin_round(8, plan)
         length = taken = 0
-        while answer.go_on():
+        while answer.should_draft():
             taken += 1
-            if not answer.keep(float(np.clip(random.normal(acceptance, 0.1), 0.01, 0.999))):
+            if not answer.should_verify(
+                float(np.clip(random.normal(acceptance, 0.1), 0.01, 0.999))
+            ):
                 break
             length += 1
         lengths.append(length)
@@ -53,15 +55,15 @@ def one_round(
     for answer, length, taken in zip(answers, lengths, steps, strict=True):
         missed = random.random(length) >= acceptance
         accepted = int(missed.argmax()) if missed.any() else length
-        answer.settle(accepted, draft_s, verify_s)
+        answer.end_round(accepted, draft_s, verify_s)
         outcomes.append(Outcome(answer, length, taken, accepted + 1))
-    shared.settle(outcomes, draft_s, verify_s)
+    costs.end_round(plan, outcomes, draft_s, verify_s)
     return outcomes, draft_s + verify_s
 
 
 def simulate(
-    answers: Sequence[Pacing],
-    shared: SharedPacing,
+    answers: Sequence[DraftPolicy],
+    costs: CostModel,
     cost: Cost,
     acceptance: float,
     rounds: int,
@@ -75,7 +77,7 @@ def simulate(
     random = np.random.default_rng(seed)
     tokens, seconds, drafted = np.zeros(rounds), np.zeros(rounds), np.zeros(rounds)
     for i in range(rounds):
-        outcomes, seconds[i] = one_round(answers, shared, cost, acceptance, random)
+        outcomes, seconds[i] = one_round(answers, costs, cost, acceptance, random)
         tokens[i] = sum(outcome.tokens for outcome in outcomes)
         drafted[i] = sum(outcome.drafted for outcome in outcomes)
     late = slice(rounds // 2, None)
@@ -84,27 +86,27 @@ def simulate(
 
 
 def auto(size: int, cost: Cost, acceptance: float, rounds: int = 1500) -> tuple[float, float]:
-    shared, learned = SharedPacing(), Learned()
-    answers = [shared.answer(learned) for _ in range(size)]
-    return simulate(answers, shared, cost, acceptance, rounds)
+    costs, calibration = CostModel(), Calibration()
+    answers = [costs.policy(calibration) for _ in range(size)]
+    return simulate(answers, costs, cost, acceptance, rounds)
 
 
 def burst(load: int, cost: Cost, acceptance: float, n_draft: int | None, seed: int) -> float:
     """Tokens per second of some short answers, `load` of them at a time, when nothing is known."""
-    random, shared, learned = np.random.default_rng(seed), SharedPacing(), Learned()
-    running: dict[Pacing, float] = {}
+    random, costs, calibration = np.random.default_rng(seed), CostModel(), Calibration()
+    running: dict[DraftPolicy, float] = {}
     waiting, got, seconds = max(16, 2 * load), 0, 0.0
     while waiting or running:
         if waiting and len(running) < load:  # one prompt is read at a time
-            answer = shared.answer(learned) if n_draft is None else FixedPacing(n_draft)
+            answer = costs.policy(calibration) if n_draft is None else FixedPolicy(n_draft)
             running[answer] = 48 * random.uniform(0.5, 1.5)
             waiting -= 1
         measured = partial(_measured, cost=cost, random=random)
-        outcomes, took = one_round([*running], shared, measured, acceptance, random)
+        outcomes, took = one_round([*running], costs, measured, acceptance, random)
         seconds += took
         for outcome in outcomes:
             got += outcome.tokens
-            running[outcome.pacing] -= outcome.tokens
+            running[outcome.policy] -= outcome.tokens
         running = {answer: left for answer, left in running.items() if left > 0}
     return got / seconds
 
@@ -151,20 +153,20 @@ def test_drafts_get_shorter_as_the_batch_grows() -> None:
 
 
 def test_drafting_comes_back_when_others_leave() -> None:
-    shared, learned = SharedPacing(), Learned()
-    answers = [shared.answer(learned) for _ in range(16)]
-    _, crowded = simulate(answers, shared, roofline, 0.8, 400)
+    costs, calibration = CostModel(), Calibration()
+    answers = [costs.policy(calibration) for _ in range(16)]
+    _, crowded = simulate(answers, costs, roofline, 0.8, 400)
     assert answers[0].state.startswith("off: ")
-    _, alone = simulate(answers[:1], shared, roofline, 0.8, 200)
+    _, alone = simulate(answers[:1], costs, roofline, 0.8, 200)
     assert crowded < 0.1
     assert alone > 3
     assert answers[0].state == "on"
 
 
 def test_an_answer_of_fixed_length_keeps_it_beside_automatic_ones() -> None:
-    shared, learned = SharedPacing(), Learned()
-    answers: list[Pacing] = [FixedPacing(2), *(shared.answer(learned) for _ in range(7))]
-    _, mean = simulate(answers, shared, steep, 0.3, 400)
+    costs, calibration = CostModel(), Calibration()
+    answers: list[DraftPolicy] = [FixedPolicy(2), *(costs.policy(calibration) for _ in range(7))]
+    _, mean = simulate(answers, costs, steep, 0.3, 400)
     assert mean == pytest.approx(2 / 8, abs=0.05)
 
 

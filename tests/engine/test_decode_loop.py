@@ -4,18 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from localmtp.engine.decoding.batching import Batching
-from localmtp.engine.decoding.drafter import NoDrafter
-from localmtp.engine.decoding.generate import Generation
+from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.events import Finished, FinishReason, Generated, Prefilled
 from localmtp.engine.llama import Grammar, gbnf
-from localmtp.engine.pacing import FixedPacing, Learned, Pacing, SharedPacing
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.grammar import ConstrainedSampler, UnsatisfiableError
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
-from localmtp.engine.stats import Counters, Stats
-from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
 from localmtp.models import resolve
 from tests.engine.near_ties import part_at_near_ties_only
@@ -39,48 +35,45 @@ def pair() -> Iterator[Pair]:
         yield loaded
 
 
-class Crowd:
-    """Asks several things at once and keeps what is answered."""
+class Batch:
+    """Answers decoded together, and what they return."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self.pacing = SharedPacing()
-        self.batching = Batching(pair.targets, pair.mtp, self.pacing)
+        self.loop = pair.decode_loop()
         self.tokens: dict[Generation, list[int]] = {}
         self.ends: dict[Generation, Finished | LocalmtpError] = {}
 
-    def ask(
+    def start(
         self,
         prompt: Sequence[int],
-        pacing: Pacing,
+        n_draft: int | None,
         sampler: Sampler | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         max_tokens: int = 60,
     ) -> Generation:
-        generation = Generation(
-            target=self.batching.sequence_for(prompt),
-            drafter=NoDrafter(),
-            sampler=sampler or make_sampler(GREEDY),
-            pacing=pacing,
-            reader=Detokenizer(self.pair.target.vocab),
-            counters=Counters(),
+        request = GenerationRequest(
+            prompt,
+            GREEDY,
+            n_draft=n_draft,
             max_tokens=max_tokens,
+            sampler=sampler,
             cancelled=cancelled,
         )
+        generation = self.loop.start(request)
         self.tokens[generation] = []
-        self.batching.add(generation, prompt)
         return generation
 
     def step(self) -> None:
-        for generation, what in self.batching.step():
+        for generation, output in self.loop.step():
             assert generation not in self.ends
-            if isinstance(what, Generated):
-                self.tokens[generation] += [piece.token_id for piece in what.pieces]
-            elif not isinstance(what, Prefilled):
-                self.ends[generation] = what
+            if isinstance(output, Generated):
+                self.tokens[generation] += [piece.token_id for piece in output.pieces]
+            elif not isinstance(output, Prefilled):
+                self.ends[generation] = output
 
     def finish(self) -> None:
-        while self.batching.answers:
+        while self.loop.active:
             self.step()
 
     def stats(self, generation: Generation) -> Stats:
@@ -95,91 +88,91 @@ def prompt_of(pair: Pair, question: str) -> list[int]:
     return [vocab.bos, *vocab.tokenize(text, special=True)]
 
 
+def clear(pair: Pair) -> None:
+    for sequence in pair.sequences:
+        sequence.clear()
+
+
 def alone(pair: Pair, prompt: Sequence[int], n_draft: int) -> tuple[list[int], Stats]:
-    crowd = Crowd(pair)
-    for target in pair.targets:
-        target.forget()
-    one = crowd.ask(prompt, FixedPacing(n_draft))
-    crowd.finish()
-    return crowd.tokens[one], crowd.stats(one)
+    batch = Batch(pair)
+    clear(pair)
+    one = batch.start(prompt, n_draft)
+    batch.finish()
+    return batch.tokens[one], batch.stats(one)
 
 
 @pytest.mark.parametrize("n_draft", [0, 3, None])
 def test_answers_are_those_of_one_at_a_time(pair: Pair, n_draft: int | None) -> None:
-    crowd, learned = Crowd(pair), Learned()
+    batch = Batch(pair)
     waiting = [prompt_of(pair, question) for question in QUESTIONS]
     asked: list[tuple[Generation, list[int]]] = []
-    while waiting or crowd.batching.answers:
-        if waiting and crowd.batching.free:  # one more in every round
-            auto = crowd.pacing.answer(learned)
+    while waiting or batch.loop.active:
+        if waiting and batch.loop.free:  # one more in every round
             prompt = waiting.pop(0)
-            asked.append(
-                (crowd.ask(prompt, FixedPacing(n_draft) if n_draft is not None else auto), prompt)
-            )
-        crowd.step()
+            asked.append((batch.start(prompt, n_draft), prompt))
+        batch.step()
     for generation, prompt in asked:
         expected, _ = alone(pair, prompt, 0)
-        part_at_near_ties_only(pair.target, prompt, expected, crowd.tokens[generation])
-        assert crowd.stats(generation).completion_tokens == len(crowd.tokens[generation])
-    assert crowd.batching.free == len(pair.targets)
+        part_at_near_ties_only(pair.sequences[0], prompt, expected, batch.tokens[generation])
+        assert batch.stats(generation).completion_tokens == len(batch.tokens[generation])
+    assert batch.loop.free == len(pair.sequences)
 
 
 def test_drafts_are_accepted_as_often_as_alone(pair: Pair) -> None:
     """Each drafter step must read the hidden row and the cache of its own sequence."""
     prompts = [prompt_of(pair, question) for question in QUESTIONS[:4]]
-    crowd = Crowd(pair)
-    together = [crowd.ask(prompt, FixedPacing(2 + i)) for i, prompt in enumerate(prompts)]
-    crowd.finish()
+    batch = Batch(pair)
+    together = [batch.start(prompt, 2 + i) for i, prompt in enumerate(prompts)]
+    batch.finish()
     for i, (generation, prompt) in enumerate(zip(together, prompts, strict=True)):
         expected, stats = alone(pair, prompt, 2 + i)
-        if crowd.tokens[generation] == expected:
-            found = crowd.stats(generation)
+        if batch.tokens[generation] == expected:
+            found = batch.stats(generation)
             assert abs(found.accepted - stats.accepted) <= 2, (found, stats)
             assert found.accepted > 0
 
 
 def test_an_error_ends_one_answer_only(pair: Pair) -> None:
-    crowd = Crowd(pair)
+    batch = Batch(pair)
     prompts = [prompt_of(pair, question) for question in QUESTIONS[:3]]
     nothing = Grammar.parse(pair.target.model, 'root ::= "\\x00"')
     failing = ConstrainedSampler(make_sampler(GREEDY), GREEDY, nothing)
     schema = Grammar.parse(pair.target.model, gbnf('{"type": "integer"}'))
     number = ConstrainedSampler(make_sampler(GREEDY), GREEDY, schema)
-    sound = crowd.ask(prompts[0], FixedPacing(3))
-    broken = crowd.ask(prompts[1], FixedPacing(3), failing)
-    bound = crowd.ask(prompts[2], FixedPacing(3), number)
-    crowd.finish()
+    sound = batch.start(prompts[0], 3)
+    broken = batch.start(prompts[1], 3, failing)
+    bound = batch.start(prompts[2], 3, number)
+    batch.finish()
     expected, _ = alone(pair, prompts[0], 0)
-    part_at_near_ties_only(pair.target, prompts[0], expected, crowd.tokens[sound])
-    assert isinstance(crowd.ends[broken], UnsatisfiableError)
+    part_at_near_ties_only(pair.sequences[0], prompts[0], expected, batch.tokens[sound])
+    assert isinstance(batch.ends[broken], UnsatisfiableError)
     vocab = pair.target.vocab
-    int(b"".join(vocab.piece(token) for token in crowd.tokens[bound]))
-    assert crowd.batching.free == len(pair.targets)
+    int(b"".join(vocab.piece(token) for token in batch.tokens[bound]))
+    assert batch.loop.free == len(pair.sequences)
 
 
 def test_a_cancelled_answer_leaves_the_others_alone(pair: Pair) -> None:
-    crowd = Crowd(pair)
+    batch = Batch(pair)
     prompts = [prompt_of(pair, question) for question in QUESTIONS[:3]]
     gone: list[bool] = []
-    kept = crowd.ask(prompts[0], FixedPacing(2))
-    left = crowd.ask(prompts[1], FixedPacing(2), cancelled=lambda: bool(gone))
-    never = crowd.ask(prompts[2], FixedPacing(2), cancelled=lambda: True)
+    kept = batch.start(prompts[0], 2)
+    left = batch.start(prompts[1], 2, cancelled=lambda: bool(gone))
+    never = batch.start(prompts[2], 2, cancelled=lambda: True)
     for _ in range(8):
-        crowd.step()
+        batch.step()
     gone.append(True)
-    crowd.finish()
+    batch.finish()
     for generation in (left, never):
-        end = crowd.ends[generation]
+        end = batch.ends[generation]
         assert isinstance(end, Finished) and end.reason is FinishReason.CANCELLED
-    assert crowd.tokens[left] and not crowd.tokens[never]
+    assert batch.tokens[left] and not batch.tokens[never]
     expected, _ = alone(pair, prompts[0], 0)
-    part_at_near_ties_only(pair.target, prompts[0], expected, crowd.tokens[kept])
+    part_at_near_ties_only(pair.sequences[0], prompts[0], expected, batch.tokens[kept])
 
 
 def test_what_conversations_begin_with_is_prefilled_once(pair: Pair) -> None:
     """A system prompt is taken over from a sequence that has it, with its sliding layers."""
-    for target in pair.targets:
-        target.forget()
+    clear(pair)
     vocab = pair.target.vocab
     rules = "<|turn>system\n" + "Answer in a friendly way and stay short. " * 12 + "<turn|>\n"
     prompts = [
@@ -189,36 +182,36 @@ def test_what_conversations_begin_with_is_prefilled_once(pair: Pair) -> None:
         ]
         for q in QUESTIONS[:4]
     ]
-    crowd = Crowd(pair)
-    first = crowd.ask(prompts[0], FixedPacing(2))
-    while not crowd.tokens[first]:
-        crowd.step()
-    rest = [crowd.ask(prompt, FixedPacing(2)) for prompt in prompts[1:]]
-    crowd.finish()
+    batch = Batch(pair)
+    first = batch.start(prompts[0], 2)
+    while not batch.tokens[first]:
+        batch.step()
+    rest = [batch.start(prompt, 2) for prompt in prompts[1:]]
+    batch.finish()
     shared = len(vocab.tokenize(rules, special=True))
     for generation, prompt in zip(rest, prompts[1:], strict=True):
-        assert crowd.stats(generation).reused_tokens >= shared
+        assert batch.stats(generation).reused_tokens >= shared
         expected, stats = alone(pair, prompt, 0)
         assert stats.reused_tokens < shared
-        part_at_near_ties_only(pair.target, prompt, expected, crowd.tokens[generation])
+        part_at_near_ties_only(pair.sequences[0], prompt, expected, batch.tokens[generation])
 
 
 def test_every_sequence_has_the_whole_context(pair: Pair) -> None:
     """Conversations far longer than the window, all as long as the context, beside each other."""
-    crowd = Crowd(pair)
+    batch = Batch(pair)
     hot = SamplingParams(temperature=3.0, top_k=0, top_p=1.0, seed=5)
     full = pair.target.n_ctx
     asked = [
-        crowd.ask(
+        batch.start(
             prompt_of(pair, question * 200)[: full - 30],
-            FixedPacing(4),
+            4,
             make_sampler(hot),
             max_tokens=9999,
         )
         for question in QUESTIONS[:4]
     ]
-    crowd.finish()
-    used = [crowd.stats(generation).context_used for generation in asked]
+    batch.finish()
+    used = [batch.stats(generation).context_used for generation in asked]
     assert min(used) > full - 40 > pair.target.model.n_swa
     assert max(used) == full
 
@@ -227,10 +220,12 @@ def test_prompts_longer_than_a_batch_are_read_in_parts() -> None:
     files = resolve("nano")
     options = LoadOptions(threads=1, context=512, parallel=3, batch=40)
     with Pair.load(files.target, files.drafter, options) as pair:
-        crowd = Crowd(pair)
+        batch = Batch(pair)
         prompts = [prompt_of(pair, f"{question} " * 12)[:130] for question in QUESTIONS[:3]]
-        asked = [crowd.ask(prompt, FixedPacing(3), max_tokens=20) for prompt in prompts]
-        crowd.finish()
+        asked = [batch.start(prompt, 3, max_tokens=20) for prompt in prompts]
+        batch.finish()
         for generation, prompt in zip(asked, prompts, strict=True):
             expected, _ = alone(pair, prompt, 0)
-            part_at_near_ties_only(pair.target, prompt, expected[:20], crowd.tokens[generation])
+            part_at_near_ties_only(
+                pair.sequences[0], prompt, expected[:20], batch.tokens[generation]
+            )

@@ -1,0 +1,128 @@
+"""The target's KV cache and batches, shared by its sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from localmtp.engine.kv_type import KVType
+from localmtp.engine.llama import Batch, Context, Floats, Model
+from localmtp.engine.threads import Threads
+from localmtp.limits import BATCH_ROWS, MAX_DRAFT
+
+MAX_VERIFY_ROWS = 128
+"""Rows of the largest verification pass. Far below this, passes are bound by arithmetic and drafts
+no longer pay."""
+
+_TURN = "<|turn>"
+"""Opens every turn of Gemma 4's template."""
+
+Part = tuple[int, int, Sequence[int]]
+"""Consecutive tokens of one sequence: its number, the position of the first token, token ids."""
+
+
+class TargetContext:
+    """The context of a target; owns what its sequences share.
+
+    Args:
+        model: the target; the caller closes it after this context.
+        n_ctx: positions of each sequence.
+        batch: rows of the largest prefill batch.
+        threads: number of compute threads, followed as it changes.
+        full_window: see `Context`.
+        kv_type: quantization type of the KV cache.
+        sequences: number of sequences.
+
+    Raises:
+        LocalmtpError: libllama could not create the context.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        batch: int = BATCH_ROWS,
+        threads: Threads,
+        full_window: bool,
+        kv_type: KVType = KVType.F16,
+        sequences: int = 1,
+    ) -> None:
+        self.model = model
+        self.vocab = model.vocab
+        self.threads = threads
+        self.n_sequences = sequences
+        self.max_prefill_rows = min(batch, n_ctx)
+        wanted = max(MAX_DRAFT + 1, min(sequences * (MAX_DRAFT + 1), MAX_VERIFY_ROWS))
+        self.max_verify_rows = min(self.max_prefill_rows, wanted)
+        """Rows of the largest verification pass, all sequences together."""
+        self.cache = Context(
+            model,
+            n_ctx=n_ctx * sequences,
+            n_batch=self.max_prefill_rows,
+            n_outputs=self.max_verify_rows,
+            threads=threads.most,
+            full_window=full_window,
+            kv_type=kv_type,
+            sequences=sequences,
+        )
+        threads.follow(self.cache.set_threads)
+        self.n_ctx = self.cache.n_ctx // sequences
+        """Positions of each sequence, prompt and answer together."""
+        self.window = 0 if full_window else model.n_swa
+        """Positions that sliding-window layers hold; 0 if all layers hold every position."""
+        turn = self.vocab.tokenize(_TURN, special=True)
+        self.turn_token = turn[0] if len(turn) == 1 else -1
+        """Opens every turn of a conversation; -1 if the vocabulary has no such token."""
+        self._prefill_batch = Batch(self.max_prefill_rows)
+        self._verify_batch = Batch(self.max_verify_rows)
+
+    def close(self) -> None:
+        """Free the context and the batches."""
+        self._verify_batch.close()
+        self._prefill_batch.close()
+        self.cache.close()
+
+    def prefill(self, parts: Sequence[Part]) -> Floats:
+        """Decodes parts of prompts in one pass.
+
+        Args:
+            parts: at most `max_prefill_rows` tokens and `max_verify_rows` parts.
+
+        Returns:
+            Logits [len(parts), n_vocab] after the last token of each part.
+
+        Raises:
+            LocalmtpError: see `Context.decode`.
+        """
+        return self._decode(self._prefill_batch, parts, all_logits=False)
+
+    def verify(self, parts: Sequence[Part]) -> Floats:
+        """Decodes pending tokens, each followed by its draft, in one pass.
+
+        Args:
+            parts: at most `max_verify_rows` tokens.
+
+        Returns:
+            Logits [tokens, n_vocab]: part after part, a row for every token.
+
+        Raises:
+            LocalmtpError: see `Context.decode`.
+        """
+        return self._decode(self._verify_batch, parts, all_logits=True)
+
+    def hidden(self) -> Floats:
+        """Hidden rows [rows, n_embd] of the last pass, a row for every row of logits."""
+        return self.cache.hidden()
+
+    def _decode(self, batch: Batch, parts: Sequence[Part], *, all_logits: bool) -> Floats:
+        batch.clear()
+        for sequence, position, tokens in parts:
+            batch.add(tokens, position, all_logits=all_logits, sequence=sequence)
+        self.cache.decode(batch)
+        self.threads.look()
+        logits = self.cache.logits()
+        if self.vocab.suppressed.size:
+            logits[:, self.vocab.suppressed] = -np.inf
+        return logits

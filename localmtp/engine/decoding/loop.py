@@ -1,0 +1,305 @@
+"""The decode loop: draft, verify, accept, roll back, for any number of answers.
+
+Continuous batching (Orca, Yu et al. 2022): answers join and leave between passes. A pass reads the
+weights once for all of its rows. Rows of other answers and rows of drafts use the same idle
+compute; pacing measures how much of it is left. A single answer is a batch of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from time import perf_counter
+
+from localmtp.engine.decoding.context import Part, TargetContext
+from localmtp.engine.decoding.drafter import Drafter, DraftSlot
+from localmtp.engine.decoding.generation import Generation, GenerationRequest
+from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
+from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.events import Event
+from localmtp.engine.llama import Floats
+from localmtp.engine.pacing import Calibration, CostModel, DraftPolicy, FixedPolicy, Outcome
+from localmtp.engine.sampling.sampler import make_sampler
+from localmtp.engine.stats import Counters
+from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.errors import LocalmtpError
+from localmtp.limits import MAX_DRAFT
+
+_WAIT_S = 0.1
+"""Seconds of a prefill pass while other answers decode. Where their rounds take longer, it may take
+as long: many short waits are better than a batch that fills up slowly."""
+
+StepOutput = tuple[Generation, Event | LocalmtpError]
+"""An answer, and an event of it or the error that ended it."""
+
+Verdict = tuple[int, int, bool]
+"""See `Generation.judge`."""
+
+
+class DecodeLoop:
+    """Decodes answers on the sequences of one target. One thread at a time.
+
+    Args:
+        context: of the target.
+        sequences: of the context; each holds one answer at a time.
+        drafter: drafts for all of them; None for no drafting.
+        no_drafter: why there is none.
+        load_s: seconds that loading took, for statistics.
+        calibrations: what is known of the drafter, by whether sampling is greedy: a confidence
+            means something else in each. Updated while decoding.
+    """
+
+    def __init__(
+        self,
+        context: TargetContext,
+        sequences: Sequence[TargetSequence],
+        drafter: Drafter | None,
+        *,
+        no_drafter: str = "",
+        load_s: float = 0.0,
+        calibrations: Mapping[bool, Calibration] | None = None,
+    ) -> None:
+        self.context = context
+        self.calibrations = calibrations or {True: Calibration(), False: Calibration()}
+        self._sequences = sequences
+        self._drafter = drafter
+        self._no_drafter = no_drafter
+        self._load_s = load_s
+        self._costs = CostModel()
+        context.threads.follow(self._costs.set_threads)
+        self._prefiller = Prefiller(context)
+        self._free = list(sequences)
+        """Sequences without an answer, the least recently used first."""
+        self._prefilling: dict[Generation, Prefill] = {}
+        self._running: list[Generation] = []
+        self._started: list[StepOutput] = []
+        self._round_s = 0.0  # of the last round
+
+    @property
+    def free(self) -> int:
+        """Number of answers that can start."""
+        return len(self._free)
+
+    @property
+    def active(self) -> int:
+        """Number of answers in progress."""
+        return len(self._prefilling) + len(self._running)
+
+    @property
+    def decoding(self) -> int:
+        """Number of answers past their prompts."""
+        return len(self._running)
+
+    @property
+    def plain_tokens_per_s(self) -> float:
+        """Tokens per second of one answer without drafting, as measured; 0 before that."""
+        return self._costs.plain_tokens_per_s
+
+    def drafting_state(self, n_draft: int | None, *, greedy: bool) -> str:
+        """`on`, or `off: REASON`, for answers with this draft length and way of sampling."""
+        return self._policy(n_draft, greedy=greedy).state
+
+    def new_counters(self) -> Counters:
+        """Counters of an answer that starts now."""
+        threads = self.context.threads
+        return Counters(
+            load_s=self._load_s,
+            context_size=self.context.n_ctx,
+            threads=threads.count,
+            most_threads=threads.most,
+        )
+
+    def run(self, request: GenerationRequest) -> Iterator[Event]:
+        """Generates one answer on its own.
+
+        Yields:
+            `Prefilled` after each prefill pass, `Generated` after each round, `Finished` once.
+
+        Raises:
+            LocalmtpError: a decode failed, or the sampler could not choose.
+        """
+        generation = self.start(request)
+        try:
+            while self.active:
+                for _, output in self.step():
+                    if isinstance(output, LocalmtpError):
+                        raise output
+                    yield output
+        finally:
+            if generation in self._running or generation in self._prefilling:
+                self.cancel_all()
+
+    def start(self, request: GenerationRequest) -> Generation:
+        """Starts an answer on the free sequence that holds most of its prompt.
+
+        Requires `free`. Nothing is decoded before the next `step`.
+        """
+        sequence = self._take_sequence(request.prompt)
+        greedy = request.sampling.greedy
+        sampler = request.sampler or make_sampler(request.sampling)
+        policy = request.policy or self._policy(request.n_draft, greedy=greedy)
+        if request.trace:
+            sampler, policy = request.trace.watch(sampler, policy)
+        slot = DraftSlot(sequence, sampler, policy)
+        counters = request.counters or self.new_counters()
+        detokenizer = Detokenizer(self.context.vocab, request.channel)
+        generation = Generation(slot, detokenizer, counters, request)
+        prefill = Prefill(sequence, request.prompt, self._sequences)
+        counters.prompt_tokens, counters.reused_tokens = prefill.total, prefill.reused
+        self._prefilling[generation] = prefill
+        self._started.append((generation, generation.prefilled(prefill.reused)))
+        return generation
+
+    def step(self) -> list[StepOutput]:
+        """Runs a prefill pass, if prompts wait, and a round of all answers past their prompts.
+
+        Returns:
+            Events in order. After `Finished` or an error an answer has left the loop. Answers that
+            started since the last step are reported first, before anything is decoded.
+
+        Raises:
+            LocalmtpError: a decode failed; call `cancel_all`.
+        """
+        if self._started:
+            outputs, self._started = self._started, []
+            return outputs + self._retire()
+        outputs = self._retire()
+        if self._prefilling:
+            outputs += self._prefill()
+            outputs += self._retire()
+        if self._running:
+            outputs += self._round()
+            outputs += self._retire()
+        return outputs
+
+    def cancel_all(self) -> list[Generation]:
+        """Drops all answers, as after a failed decode.
+
+        Returns:
+            The answers that had not finished.
+        """
+        dropped = [*self._running, *self._prefilling]
+        self._running.clear()
+        self._prefilling.clear()
+        self._started.clear()
+        self._free.extend(generation.sequence for generation in dropped)
+        return dropped
+
+    def _take_sequence(self, prompt: Sequence[int]) -> TargetSequence:
+        shared = [sequence.shared_prefix(prompt) for sequence in self._free]
+        most = max(shared)
+        # BOS and the opening of a turn begin every prompt.
+        return self._free.pop(shared.index(most) if most > len(prompt) // 8 else 0)
+
+    def _policy(self, n_draft: int | None, *, greedy: bool) -> DraftPolicy:
+        if self._drafter is None:
+            return FixedPolicy(0, self._no_drafter or "no drafter")
+        if n_draft is not None:
+            return FixedPolicy(n_draft)
+        return self._costs.policy(self.calibrations[greedy])
+
+    def _prefill(self) -> list[StepOutput]:
+        seconds = max(_WAIT_S, self._round_s) if self._running else PASS_S
+        owners = {prefill: generation for generation, prefill in self._prefilling.items()}
+        begins = {prefill: prefill.done for prefill in owners}
+        outputs: list[StepOutput] = []
+        self._costs.interrupt()
+        for prefill, logits in self._prefiller.step(owners, seconds):
+            generation = owners[prefill]
+            if self._drafter:
+                self._drafter.prefilled(prefill.sequence, begins[prefill])
+            outputs.append((generation, generation.prefilled(prefill.done)))
+            if not prefill.remaining:
+                del self._prefilling[generation]
+                outputs.append(self._choose_first(generation, logits))
+        return outputs
+
+    def _choose_first(self, generation: Generation, logits: Floats) -> StepOutput:
+        if generation.ended:
+            return self._leave(generation, generation.finish())
+        try:
+            first = generation.choose_first(logits)
+        except LocalmtpError as error:
+            return self._leave(generation, error)
+        self._running.append(generation)
+        return generation, first
+
+    def _round(self) -> list[StepOutput]:
+        """Drafts for all answers, verifies in one pass, keeps what is accepted of each."""
+        running, costs = self._running, self._costs
+        began = perf_counter()
+        plan = costs.begin_round([generation.slot.policy for generation in running])
+        most = min(MAX_DRAFT, self.context.max_verify_rows // len(running) - 1)
+        slots = [generation.begin_round(most, plan) for generation in running]
+        if self._drafter:
+            self._drafter.propose(slots)
+        proposed = perf_counter()
+        logits = self.context.verify([_part(slot) for slot in slots])
+        verified = perf_counter()
+        verdicts = self._judge(logits)
+        judged = perf_counter()
+        self._round_s = judged - began
+        # A row costs its judgement too.
+        draft_s, verify_s = proposed - began, judged - proposed
+        outcomes: list[Outcome] = []
+        committed: list[tuple[Generation, Verdict]] = []
+        failed: list[StepOutput] = []
+        row = 0
+        for generation, verdict in zip(running, verdicts, strict=True):
+            slot, drafted = generation.slot, len(generation.slot.draft.tokens)
+            if isinstance(verdict, LocalmtpError):
+                failed.append(self._leave(generation, verdict))
+            else:
+                accepted = verdict[0]
+                counters = generation.counters
+                counters.draft_s += draft_s
+                counters.verify_s += verified - proposed
+                counters.sample_s += judged - verified
+                slot.policy.end_round(accepted, draft_s, verify_s)
+                outcomes.append(Outcome(slot.policy, drafted, slot.draft.steps, accepted + 1))
+                generation.commit(accepted, row)
+                if self._drafter:
+                    self._drafter.committed(slot, accepted)
+                committed.append((generation, verdict))
+            row += drafted + 1
+        costs.end_round(plan, outcomes, draft_s, verify_s)
+        self._running = [generation for generation, _ in committed]
+        # Settling a near-tie is a pass of its own, so it follows the commits.
+        return [(one, one.emit(*_settled(one, verdict))) for one, verdict in committed] + failed
+
+    def _judge(self, logits: Floats) -> list[Verdict | LocalmtpError]:
+        """Judges every draft; an answer that cannot go on does not end the others."""
+        verdicts: list[Verdict | LocalmtpError] = []
+        row = 0
+        for generation in self._running:
+            rows = len(generation.slot.draft.tokens) + 1
+            try:
+                verdicts.append(generation.judge(logits[row : row + rows]))
+            except LocalmtpError as error:
+                verdicts.append(error)
+            row += rows
+        return verdicts
+
+    def _retire(self) -> list[StepOutput]:
+        """Removes the answers that have ended."""
+        ended = [one for one in (*self._running, *self._prefilling) if one.ended]
+        if not ended:
+            return []
+        self._running = [one for one in self._running if one not in ended]
+        for one in ended:
+            self._prefilling.pop(one, None)
+        return [self._leave(one, one.finish()) for one in ended]
+
+    def _leave(self, generation: Generation, output: Event | LocalmtpError) -> StepOutput:
+        """Frees the sequence; its tokens stay in the cache, for prompts with the same prefix."""
+        self._free.append(generation.sequence)
+        return generation, output
+
+
+def _part(slot: DraftSlot) -> Part:
+    sequence = slot.sequence
+    return sequence.index, len(sequence.tokens), (slot.pending, *slot.draft.tokens)
+
+
+def _settled(generation: Generation, verdict: Verdict) -> tuple[int, int]:
+    accepted, follower, near_tie = verdict
+    return accepted, generation.settle_near_tie() if near_tie else follower

@@ -1,0 +1,48 @@
+"""What pacing knows of a drafter: saved between runs, shared by answers."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from localmtp.engine.pacing.acceptance import CopyAcceptance, DraftAcceptance
+
+
+class Calibration:
+    """How often drafts and copies are accepted, for one way of sampling.
+
+    Greedy and sampled answers need one each: a confidence means something else in each.
+    """
+
+    def __init__(self) -> None:
+        self.drafts = DraftAcceptance()
+        self.copies = CopyAcceptance()
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything was verified since it was created or loaded."""
+        return self.drafts.measured or self.copies.measured
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-ready state for the next run.
+
+        Leaves out what passes cost: the machine may be busy now and idle then, and a few rounds
+        measure it.
+        """
+        return {
+            "accepted": self.drafts.accepted,
+            "share": self.drafts.share,
+            "copied": self.copies.accepted,
+        }
+
+    @classmethod
+    def load(cls, saved: dict[str, Any]) -> Self:
+        """Restores what `dump` returned.
+
+        Raises:
+            KeyError, ValueError, TypeError: `saved` is not from `dump`.
+        """
+        calibration = cls()
+        calibration.drafts.load(saved["accepted"])
+        calibration.drafts.share = saved["share"]
+        calibration.copies.load(saved["copied"])
+        return calibration

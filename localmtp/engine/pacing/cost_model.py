@@ -1,0 +1,120 @@
+"""What rounds cost, by number of threads and of answers decoded together."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from localmtp.engine.pacing.auto import AutoPolicy
+from localmtp.engine.pacing.calibration import Calibration
+from localmtp.engine.pacing.plan import RoundPlan
+from localmtp.engine.pacing.policy import DraftPolicy
+from localmtp.engine.pacing.row_costs import RowCosts
+
+_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64)
+"""Batch sizes that are measured separately; a pass of 13 answers is much like one of 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answer's part of a round."""
+
+    policy: DraftPolicy
+    drafted: int
+    """Tokens verified, copies included."""
+    steps: int
+    """Draft steps; a last token that was not worth verifying took one too."""
+    tokens: int
+    """Tokens gained."""
+
+
+class CostModel:
+    """Plans rounds from measured costs.
+
+    Drafting fades out as the batch grows, where measured passes say so, and returns as it shrinks.
+    Every batch size has a plan of its own, which starts from what other sizes measured. Another
+    number of threads has plans of its own.
+    """
+
+    def __init__(self) -> None:
+        self._threads = 1
+        self._rows = RowCosts()
+        self._plans: dict[int, RoundPlan] = {}
+        """By batch size, for the current number of threads."""
+        self._of_threads = {1: (self._rows, self._plans)}
+        self._latest_rows = 0  # of the last pass; 0 if it was not a round
+
+    @property
+    def plain_tokens_per_s(self) -> float:
+        """Rounds of one answer without a draft, per second of verification; 0 before one."""
+        return self.plan(1).plain_tokens_per_s
+
+    def set_threads(self, threads: int) -> None:
+        """Selects the costs of a number of threads; what was measured of it before is stale."""
+        if threads == self._threads:
+            return
+        self._threads = threads
+        self._rows, self._plans = self._of_threads.setdefault(threads, (RowCosts(), {}))
+        for plan in self._plans.values():
+            plan.expire()
+
+    def policy(self, calibration: Calibration) -> AutoPolicy:
+        """The policy of an answer that joins."""
+        return AutoPolicy(calibration, self.plan(1))
+
+    def plan(self, answers: int) -> RoundPlan:
+        """The plan of rounds with this number of answers."""
+        size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
+        plan = self._plans.get(size)
+        if plan is None:
+            nearest = min(self._plans, key=lambda other: abs(other - size), default=size)
+            near = self._plans.get(nearest)
+            plan = RoundPlan(size, self._rows, near.costs if near else None)
+            self._plans[size] = plan
+        return plan
+
+    def begin_round(self, policies: Sequence[DraftPolicy]) -> RoundPlan:
+        """Begins a round of all answers, some of which may have fixed lengths."""
+        plan = self.plan(len(policies))
+        for policy in policies:
+            if policy.automatic:
+                plan.begin()
+                break
+        return plan
+
+    def interrupt(self) -> None:
+        """Notes a pass that was no round: the next pass differs from it in rows."""
+        self._latest_rows = 0
+
+    def end_round(
+        self, plan: RoundPlan, outcomes: Sequence[Outcome], draft_s: float, verify_s: float
+    ) -> None:
+        """Learns what the round cost.
+
+        Args:
+            plan: from `begin_round`.
+            outcomes: of all answers. Rows of fixed lengths are part of every pass, and nothing to
+                decide on.
+            draft_s: seconds of drafting.
+            verify_s: seconds of the pass and its judgement.
+        """
+        count = len(outcomes)
+        drafted = steps = tokens = automatic = rows = 0
+        for one in outcomes:
+            rows += one.drafted
+            if one.policy.automatic:
+                automatic += 1
+                drafted += one.drafted
+                tokens += one.tokens
+                steps = max(steps, one.steps)
+        rows += count
+        same, self._latest_rows = rows == self._latest_rows, rows
+        if not automatic:
+            return
+        if plan.resting and rows == count and not steps:
+            plan.rest(draft_s + verify_s)
+            return
+        if same or rows > count:
+            self._rows.saw(rows, verify_s - (0.0 if same else plan.change_s))
+        plan.end(drafted / automatic, steps, tokens / automatic, draft_s, verify_s, same=same)
