@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from localmtp.api.model import LanguageModel
+from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles, resolve
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def load(
     ctx: int | None = None,
     threads: int | None = None,
     gpu_layers: int | None = None,
-    kv_type: Literal["f16", "q8_0"] | None = None,
+    kv_type: str | None = None,
     batch: int | None = None,
     offline: bool = False,
     on_download: Callable[[TransferProgress], None] | None = None,
@@ -38,7 +39,7 @@ def load(
         ctx: positions of the context.
         threads: CPU threads.
         gpu_layers: layers on GPUs.
-        kv_type: format of the KV cache.
+        kv_type: type of the KV cache, "f16" or "q8_0".
         batch: prompt tokens per pass.
         offline: never use the network.
         on_download: called with the progress of downloads, after every chunk.
@@ -53,6 +54,10 @@ def load(
     from localmtp.engine.pair import LoadOptions
     from localmtp.session.local import open_session
 
+    if kv_type not in (None, *KVType):
+        raise LocalmtpError(
+            f"`kv_type` is {kv_type!r}", hint=f"it must be one of: {', '.join(KVType)}"
+        )
     if not isinstance(model, ModelFiles):
         model = resolve(
             None if model is None else os.fspath(model),

@@ -17,6 +17,7 @@ from localmtp.cli.rpc_options import rpc_option
 from localmtp.limits import BATCH_ROWS, MAX_DRAFT, MIN_CONTEXT
 
 if TYPE_CHECKING:
+    from localmtp.api import ChatOptions, CompletionOptions
     from localmtp.engine.pair import LoadOptions
     from localmtp.session import Choices
 
@@ -72,6 +73,23 @@ class GenerationFlags:
     think: bool = False
     exact: bool = False
     on_full: str = "stop"
+
+    def completion_options(self) -> CompletionOptions:
+        """Return the keyword arguments of `LanguageModel.complete`."""
+        return {
+            "temperature": self.temp,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "seed": self.seed,
+            "n_draft": self.n_draft,
+            "max_tokens": self.max_tokens,
+            "exact": self.exact,
+        }
+
+    def chat_options(self) -> ChatOptions:
+        """Return the keyword arguments of `LanguageModel.chat`."""
+        return {**self.completion_options(), "system": self.system, "think": self.think}
 
     def choices(self) -> Choices:
         """Return the session's choices."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import localmtp
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.loading import find_model
@@ -24,13 +25,13 @@ from localmtp.cli.options import (
     generation_options,
     pair_options,
 )
-from localmtp.cli.server_options import ServerFlags, check_flags, connect, server_options
+from localmtp.cli.server_options import ServerFlags, check_flags, server_options
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
+    from localmtp import LanguageModel, Reply
     from localmtp.engine.decoding.trace import Round
     from localmtp.engine.events import Event, Finished, Piece
-    from localmtp.session import Session
 
 
 _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.IGNORECASE)
@@ -82,42 +83,48 @@ def command(
     if not text.strip():
         raise LocalmtpError("the prompt is empty", hint='give one: localmtp run "Hello"')
     rounds: list[Round] = []
-    if remote.server:
-        session = connect(model, remote, generation)
-    else:
-        session = _load(model, pair, generation, rounds if trace else None)
-    try:
-        signal.signal(signal.SIGINT, _stop_then_abort(session))
-        events = session.complete(text) if raw else session.ask(text)
-        pieces, finished = _follow(events, stream=not as_json)
-    finally:
-        session.close()
-    if as_json:
-        output.line(json.dumps(_report(session, pieces, finished), ensure_ascii=False))
-    else:
-        output.line()
-        click.echo(output.dim(statistics_line(finished)), err=True)
-    if trace and rounds:
-        from localmtp.bench.lab.pacing.trace_file import write_rounds
+    with _open(model, remote, pair, rounds.append if trace else None) as language_model:
+        if raw:
+            reply = language_model.complete(text, **generation.completion_options())
+        else:
+            reply = language_model.chat(text, **generation.chat_options())
+        signal.signal(signal.SIGINT, _stop_then_abort(reply))
+        pieces, finished = _follow(reply, stream=not as_json)
+        if as_json:
+            report = _report(language_model, pieces, finished)
+            output.line(json.dumps(report, ensure_ascii=False))
+        else:
+            output.line()
+            click.echo(output.dim(statistics_line(finished)), err=True)
+        if trace and rounds:
+            from localmtp.bench.lab.pacing.trace_file import write_rounds
 
-        write_rounds(trace, rounds)
-    next(events, None)  # raises if a server was lost; its answer so far is printed
+            write_rounds(trace, rounds)
+        next(reply, None)  # raises if a server was lost; its answer so far is printed
     return INTERRUPTED if finished.reason == "cancelled" else 0
 
 
-def _load(
-    model: str | None, pair: PairFlags, generation: GenerationFlags, rounds: list[Round] | None
-) -> Session:
-    from localmtp.engine.decoding.trace import Trace
-    from localmtp.session.local import open_session
-
+def _open(
+    model: str | None,
+    remote: ServerFlags,
+    pair: PairFlags,
+    on_round: Callable[[Round], None] | None,
+) -> LanguageModel:
+    if remote.server:
+        return localmtp.connect(remote.server, model, api_key=remote.api_key or "")
     files = find_model(model, pair)
-    session = open_session(files, generation.choices(), pair.load_options())
-    if session.placement:
-        click.echo(output.dim(session.placement), err=True)
-    if rounds is not None:
-        session.trace = Trace(rounds.append)
-    return session
+    loaded = localmtp.load(
+        files,
+        ctx=pair.ctx,
+        threads=pair.threads,
+        gpu_layers=pair.gpu_layers,
+        kv_type=pair.kv_type,
+        batch=pair.batch,
+        on_round=on_round,
+    )
+    if loaded.placement:
+        click.echo(output.dim(loaded.placement), err=True)
+    return loaded
 
 
 def _read_stdin() -> str:
@@ -133,11 +140,11 @@ def _read_stdin() -> str:
         ) from error
 
 
-def _stop_then_abort(session: Session) -> Callable[[int, FrameType | None], None]:
+def _stop_then_abort(reply: Reply) -> Callable[[int, FrameType | None], None]:
     """Return a handler: the first Ctrl-C ends the answer, the second one the program."""
 
     def handle(_signal: int, _frame: FrameType | None) -> None:
-        session.cancel()
+        reply.cancel()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     return handle
@@ -160,14 +167,14 @@ def _follow(events: Iterator[Event], *, stream: bool) -> tuple[list[Piece], Fini
     raise AssertionError("generation ended without a Finished event")
 
 
-def _report(session: Session, pieces: list[Piece], finished: Finished) -> dict[str, object]:
+def _report(model: LanguageModel, pieces: list[Piece], finished: Finished) -> dict[str, object]:
     """Return the object that `--json` prints."""
     from localmtp.engine.events import Channel
 
     stats = finished.stats
     return {
-        "model": session.name,
-        "drafter": session.drafter_name,
+        "model": model.name,
+        "drafter": model.drafter_name,
         "text": "".join(p.text for p in pieces if p.channel is Channel.ANSWER),
         "thought": "".join(p.text for p in pieces if p.channel is Channel.THOUGHT),
         # Unknown from other servers.
