@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.folders import move_user_folders
+
 QUICK = ("--threads", "1", "--prompts", "1", "--repeats", "1", "--max-tokens", "8",
          "--workload", "count", "--n-draft", "2")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    move_user_folders(monkeypatch, tmp_path, "DATA")
     return tmp_path
 
 

@@ -11,13 +11,15 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.folders import move_user_folders
+
 SMALL = ("--threads", "1", "--prompts", "1", "--repeats", "1", "--max-tokens", "12")
 NANO = [sys.executable, "-m", "localmtp", "bench", "nano", *SMALL]
 
 
 @pytest.fixture(autouse=True)
 def data_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    move_user_folders(monkeypatch, tmp_path / "data", "DATA")
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

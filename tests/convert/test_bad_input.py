@@ -24,7 +24,7 @@ EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 
 
 def edit_json(path: Path, **changes: Any) -> None:
-    write_json(path, json.loads(path.read_text()) | changes)
+    write_json(path, json.loads(path.read_text("utf-8")) | changes)
 
 
 def edit_text(directory: Path, **changes: Any) -> None:
@@ -160,7 +160,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def truncate_text(path: Path) -> None:
-    path.write_text(path.read_text()[:-5])
+    path.write_text(path.read_text("utf-8")[:-5], encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

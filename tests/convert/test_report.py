@@ -54,7 +54,10 @@ def test_target_scores_match_their_definitions(tmp_path: Path, text: Path) -> No
 def predictions(path: Path, text: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Log-probabilities [rows, n_vocab] in float64, for the second half of the only passage."""
     with Model(path, gpu_layers=0) as model:
-        tokens = [model.vocab.bos, *model.vocab.tokenize(text.read_text(), special=False)[:511]]
+        tokens = [
+            model.vocab.bos,
+            *model.vocab.tokenize(text.read_text(encoding="utf-8"), special=False)[:511],
+        ]
         with (
             Context(model, n_ctx=512, n_batch=1, n_outputs=1, threads=1) as context,
             Batch(1) as batch,
@@ -121,7 +124,7 @@ def test_a_report_that_cannot_be_made_is_refused_before_writing(tmp_path: Path, 
         missing = tmp_path / "missing.txt"
         convert(source, tmp_path / "out", options=Options(report=True, report_text=missing))
     assert not (tmp_path / "out").exists()
-    text.write_text("too short")
+    text.write_text("too short", encoding="utf-8")
     with pytest.raises(LocalmtpError, match="at least 64 are needed"):
         convert(source, tmp_path / "out", options=Options(report=True, report_text=text))
 

@@ -26,6 +26,7 @@ from localmtp.isolation.process import ProcessLostError
 from localmtp.models import resolve
 from localmtp.session import Choices, OnFull, Role
 from localmtp.session.local import open_session
+from tests.folders import move_user_folders
 from tests.pairs import TINY, write_pair
 
 PATIENCE_S = 60.0
@@ -214,7 +215,7 @@ def test_aborting_a_load_leaves_no_process() -> None:
 def test_closing_saves_pacing_data_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    move_user_folders(monkeypatch, tmp_path, "STATE")
     session = opened()
     finish(session.ask("Count from 1 to 20."))
     session.close()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.folders import user_folders
 from tests.hub import Hub
 from tests.pairs import TINY, write_drafter, write_target
 
@@ -32,7 +33,8 @@ class Program:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("HF_", "XDG_"))},
             "HOME": str(home),
-            "XDG_CONFIG_HOME": str(home / ".config"),
+            **user_folders(home / ".config", "CONFIG"),
+            "USERPROFILE": str(home),
             "HF_ENDPOINT": endpoint,
             "COLUMNS": "200",
         }

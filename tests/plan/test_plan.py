@@ -8,6 +8,7 @@ import pytest
 
 from localmtp.models.naming.registry import entries
 from localmtp.plan.planning import ENGINES, Plan, make_plan
+from tests.folders import move_user_folders
 from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
 
 
@@ -19,7 +20,7 @@ def planned(model: str, engine: str, context: int = 8192, bench: Path | None = N
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No models, and no results of `bench`, but those of the test."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    move_user_folders(monkeypatch, tmp_path / "data", "DATA")
 
 
 def test_vllm_gets_the_checkpoint_and_its_assistant() -> None:

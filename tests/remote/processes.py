@@ -37,7 +37,7 @@ def listening(command: list[str], port: int, log: Path) -> Iterator[str]:
     with log.open("wb") as log_file, subprocess.Popen(command, stderr=log_file) as process:
         try:
             for _ in range(600):
-                assert process.poll() is None, log.read_text()
+                assert process.poll() is None, log.read_text("utf-8")
                 try:
                     if httpx.get(url + "/health").is_success:
                         break

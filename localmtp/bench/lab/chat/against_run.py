@@ -119,7 +119,9 @@ class Chat:
         """Seconds: of the interface, of the thread that generates, of it waiting for a core."""
         model = self._process.children()[0].pid
         times = self._process.cpu_times()
-        on_core, queued, _ = Path(f"/proc/{model}/task/{model}/schedstat").read_text().split()
+        on_core, queued, _ = (
+            Path(f"/proc/{model}/task/{model}/schedstat").read_text("utf-8").split()
+        )
         return times.user + times.system, int(on_core) / 1e9, int(queued) / 1e9
 
     def _wait(self, done: Callable[[], bool]) -> None:

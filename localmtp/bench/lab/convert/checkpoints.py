@@ -367,4 +367,4 @@ def write_tokenizer(directory: Path, size: int = VOCAB) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as JSON."""
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
