@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["run_chat"]
 
 _SWITCH_INTERVAL_S = 0.0002
-"""Drawing comes back from the terminal many times and each time waits for the interpreter, while a
-thread imports or reads a history: with Python's 5 ms that is seen."""
+"""Drawing releases the interpreter lock for each write to the terminal. With Python's default of
+5 ms, getting it back from a thread that imports or loads a history delays the screen visibly."""
 
 
 def run_chat(
@@ -30,26 +30,26 @@ def run_chat(
     """Opens the chat and returns when the user leaves it.
 
     Args:
-        model: as `localmtp.models.resolve` takes it; resolved and loaded behind the open chat.
-        drafter: a path, or `none`.
+        model: as for `localmtp.models.resolve`; resolved and loaded while the chat is open.
+        drafter: path of a drafter, or `none`.
         offline: never download.
-        prepare: over the model's own settings, and how it is put on the machine; called in the
-            process with the model: a function of a module, or a `partial` of one.
-        connect: opens a server's model of a name, in place of all these.
-        save: keep conversations in the user's data folder.
-        mouse: take clicks and the wheel; else the terminal keeps them, to select and scroll.
+        prepare: returns settings and load options; called in the model's process, so it must be a
+            module-level function or a `partial` of one.
+        connect: opens a session with a server's model; replaces all arguments above but `model`.
+        save: save conversations in the user's data folder.
+        mouse: handle clicks and the wheel; otherwise the terminal does, for selecting text.
 
     Raises:
-        LocalmtpError: the model could not be loaded; the chat has shown the same line.
+        LocalmtpError: the model could not be loaded; the chat has shown the same error.
     """
     from localmtp.paths import history_file, theme_file
     from localmtp.tui.app import ChatApp
-    from localmtp.tui.opening import connecting, opener
+    from localmtp.tui.model_loading import local_opener, server_opener
 
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = ChatApp(
         model,
-        connecting(connect) if connect else opener(model, drafter, offline, prepare),
+        server_opener(connect) if connect else local_opener(model, drafter, offline, prepare),
         history_file() if save else None,
         theme_file(),
     )
@@ -57,5 +57,5 @@ def run_chat(
         app.run(mouse=mouse)
     finally:
         app.close()
-    if app.chat.failure:
-        raise app.chat.failure
+    if app.chat.error:
+        raise app.chat.error

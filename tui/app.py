@@ -1,4 +1,4 @@
-"""The application around the chat: themes, and the way in and out."""
+"""The Textual application: themes, startup and shutdown."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ from textual.screen import Screen
 from localmtp.errors import LocalmtpError
 from localmtp.portability import hang_up_check, on_termination
 from localmtp.tui.commands.actions import CHAT_ACTIONS
-from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.gc_pause import Garbage
-from localmtp.tui.opening import Opener
-from localmtp.tui.preferences import remember_theme, remembered_theme
+from localmtp.tui.idle_gc import IdleCollector
+from localmtp.tui.model_loading import OpenSession
+from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.screens.chat import ChatScreen
+from localmtp.tui.theme_preference import load_theme, save_theme
 from localmtp.tui.themes import PALETTES, theme
 
 if TYPE_CHECKING:
     from localmtp.history import History
 
-LOOK_EVERY_S = 5.0
-"""For garbage."""
+COLLECT_EVERY_S = 5.0
+"""Between checks for an idle moment to collect garbage in."""
 
-WATCH_EVERY_S = 1.0
-"""Whether the terminal is still there."""
+CHECK_TERMINAL_EVERY_S = 1.0
 
 
 class ChatApp(App[None]):
-    """Shows the chat; opens the model in the background.
+    """Runs the chat; opens the model in the background.
 
     Args:
-        model: its name, as the user gave it; None for the default one.
-        opener: loads models, in threads.
-        history: where conversations are saved; None to save none.
-        theme_kept_in: where the theme is remembered; None to begin with the dark one.
+        model: its name as given by the user; None for the default model.
+        open_session: loads models, in threads.
+        history: file of the saved conversations; None to save none.
+        theme_file: file with the theme's name; None to start with the dark theme.
     """
 
     CSS_PATH = "app.tcss"
@@ -51,53 +50,53 @@ class ChatApp(App[None]):
     def __init__(
         self,
         model: str | None,
-        opener: Opener,
+        open_session: OpenSession,
         history: Path | None = None,
-        theme_kept_in: Path | None = None,
+        theme_file: Path | None = None,
     ) -> None:
         super().__init__()
         for name in PALETTES:
             self.register_theme(theme(name))
-        self._theme_kept_in = theme_kept_in
-        remembered = remembered_theme(theme_kept_in) if theme_kept_in else ""
-        self.theme = remembered if remembered in PALETTES else "localmtp-dark"
+        self._theme_file = theme_file
+        saved_theme = load_theme(theme_file) if theme_file else ""
+        self.theme = saved_theme if saved_theme in PALETTES else "localmtp-dark"
         self.history: History | None = None
-        self._garbage = Garbage()
+        self._collector = IdleCollector()
         open_history = partial(self._open_history, history) if history else None
-        self.chat = ChatScreen(model, opener, open_history, self._brush())
+        self.chat = ChatScreen(model, open_session, open_history, self._brush())
 
     def get_default_screen(self) -> ChatScreen:
-        """The chat."""
+        """Returns the chat screen."""
         return self.chat
 
     def on_mount(self) -> None:
-        """Leaves in order also when the terminal goes away or the process is told to end."""
+        """Installs signal handlers and timers."""
         self.theme_changed_signal.subscribe(self, lambda _: self.chat.repaint(self._brush()))
         on_termination(get_running_loop(), self.leave)
-        self._garbage.tame()
-        self.set_interval(LOOK_EVERY_S, self._look_for_garbage)
+        self._collector.start()
+        self.set_interval(COLLECT_EVERY_S, self._collect_if_idle)
         if not self.is_headless and sys.__stdin__ and sys.__stdin__.isatty():
             is_gone = hang_up_check(sys.__stdin__)
             if is_gone:
-                self.set_interval(WATCH_EVERY_S, partial(self._look_for_terminal, is_gone))
+                self.set_interval(CHECK_TERMINAL_EVERY_S, partial(self._check_terminal, is_gone))
 
     def on_unmount(self) -> None:
-        """The process may go on without the chat."""
-        self._garbage.release()
+        """Restores garbage collection: the process may continue without the chat."""
+        self._collector.stop()
 
     def on_key(self) -> None:
-        """The user is here."""
-        self._garbage.moved()
+        """Counts a key as activity."""
+        self._collector.mark_active()
 
     def action_theme(self) -> None:
-        """Dark to light and back."""
+        """Switches between the dark and the light theme."""
         names = list(PALETTES)
         self.theme = names[self.theme == names[0]]
-        if self._theme_kept_in:
-            remember_theme(self._theme_kept_in, self.theme)
+        if self._theme_file:
+            save_theme(self._theme_file, self.theme)
 
     def action_edit(self) -> None:
-        """Opens the prompt in the user's editor; answers go on being written meanwhile."""
+        """Opens the prompt in the user's editor; the answer continues meanwhile."""
         prompt = self.chat.conversation.prompt
         try:
             with self.suspend():
@@ -105,46 +104,47 @@ class ChatApp(App[None]):
         except SuspendNotSupported:
             self.chat.note("the editor needs a terminal of its own")
         except click.ClickException as error:
-            self.chat.conversation.say(error.message, "$EDITOR names the editor", error=True)
+            self.chat.conversation.notice(error.message, "set $EDITOR to an editor", error=True)
         else:
             prompt.put((text or "").rstrip("\n"))
 
     async def action_quit(self) -> None:
-        """Leaves."""
+        """Leaves the chat."""
         self.leave()
 
     def leave(self) -> None:
-        """Ends; what is being written is stopped and kept, and so is what was not sent."""
+        """Leaves the chat: cancels the answer, and saves it and the text that was not sent."""
         self.chat.conversation.stop()
         if session := self.chat.conversation.session:
             session.abandon()
-        if self.history and (text := self.chat.conversation.unsent()):
+        if self.history and (text := self.chat.conversation.unsent_text()):
             with suppress(LocalmtpError):
-                # The history has said before that it cannot write.
+                # The history has already reported that it cannot write.
                 self.history.keep_unsent(text)
         self.exit()
 
     def close(self) -> None:
-        """Frees the models; after the application has ended."""
+        """Frees the models and closes the history; call after the application has ended."""
         self.chat.loader.close()
         if self.history:
             self.history.close()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette offers the actions of the table, and no others."""
+        """Yields the actions of the table for the command palette."""
         for action in CHAT_ACTIONS:
-            yield SystemCommand(action.label, action.help, partial(self._act, action.name))
+            yield SystemCommand(action.label, action.help, partial(self._run_action, action.name))
 
-    async def _act(self, name: str) -> None:
+    async def _run_action(self, name: str) -> None:
         await self.chat.run_action(name)
 
-    def _look_for_garbage(self) -> None:
-        if self.chat.conversation.answer or self.chat.loader.state or self.screen is not self.chat:
-            self._garbage.moved()
-        self._garbage.idle()
+    def _collect_if_idle(self) -> None:
+        chat = self.chat
+        if chat.conversation.answer or chat.loader.progress or self.screen is not chat:
+            self._collector.mark_active()
+        self._collector.collect_if_idle()
 
-    def _look_for_terminal(self, is_gone: Callable[[], bool]) -> None:
-        """Leaves if it is gone: one that does not control this process goes without a signal."""
+    def _check_terminal(self, is_gone: Callable[[], bool]) -> None:
+        """Leaves when the terminal is gone: only a controlling terminal sends a signal."""
         if is_gone():
             self.leave()
 

@@ -1,4 +1,4 @@
-"""Everything the parts of the chat say to each other."""
+"""Messages between the widgets of the chat."""
 
 from __future__ import annotations
 
@@ -7,55 +7,55 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.opening import Opening
+from localmtp.tui.model_loading import ModelLoad
 
 
 @dataclass
 class Submitted(Message):
-    """The user sent what stands in the prompt."""
+    """The user sent the prompt."""
 
     text: str
 
 
 @dataclass
-class TypedElsewhere(Message):
-    """A character was typed while the focus was not in the prompt."""
+class CharacterTyped(Message):
+    """A character was typed while the prompt was not focused."""
 
     character: str
 
 
 @dataclass
-class TakeBack(Message):
-    """Up was pressed in an empty prompt: the last waiting message is taken back."""
+class RecallQueued(Message):
+    """Up was pressed in an empty prompt: returns the last queued message to it."""
 
 
 @dataclass
-class CompletionWanted(Message):
-    """Tab was pressed in a command."""
+class CompleteCommand(Message):
+    """Tab was pressed in a slash command."""
 
 
 @dataclass
-class NotSaved(Message):
-    """The conversation could not be written to the disk; the chat goes on."""
+class SaveFailed(Message):
+    """The conversation could not be written to disk; the chat continues without saving."""
 
-    reason: LocalmtpError
-
-
-@dataclass
-class AnswerBegan(Message):
-    """The session works."""
+    error: LocalmtpError
 
 
 @dataclass
-class AnswerEnded(Message):
-    """The session is free, after an answer or an error."""
+class GenerationStarted(Message):
+    """The session started to generate."""
 
 
 @dataclass
-class Opened(Message):
-    """A model is loaded, or could not be."""
+class GenerationEnded(Message):
+    """The session is idle, after an answer or an error."""
 
-    opening: Opening
+
+@dataclass
+class ModelLoadFinished(Message):
+    """A model was loaded, or loading it failed."""
+
+    load: ModelLoad
 
 
 @dataclass

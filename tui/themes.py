@@ -1,4 +1,4 @@
-"""Two themes, and the few colours that mean something in both."""
+"""The dark and the light theme."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from textual.theme import Theme
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """Colours by what they stand for; every text colour has a contrast of 4.5 or more."""
+    """Colours by role; every text colour has a contrast of at least 4.5 to the background."""
 
     dark: bool
     background: str
     surface: str
-    """The panel, the prompt, code."""
+    """Background of panel, prompt and code."""
     raised: str
-    """What the user wrote, and what is under the cursor."""
+    """Background of selected items and inline code."""
     rule: str
-    """Lines and empty parts of bars."""
+    """Lines, and the empty parts of bars."""
     foreground: str
     muted: str
     accent: str
-    """The user: the prompt, the cursor, keys."""
+    """Prompt, cursor and keys."""
     draft: str
-    """An accepted draft token, and everything counted from them."""
+    """Accepted draft tokens, and statistics about them."""
     correction: str
-    """A target token in place of a rejected draft; also warnings."""
+    """Target tokens that replace a rejected draft token; also warnings."""
     prefill: str
-    """The token that the prompt alone decided; also prompt processing."""
+    """The token chosen after prefill; also prefill progress."""
     error: str
 
 
@@ -64,7 +64,7 @@ PALETTES = {"localmtp-dark": DARK, "localmtp-light": LIGHT}
 
 
 def theme(name: str) -> Theme:
-    """The Textual theme of a palette; each colour is also a `$name` in the style sheet."""
+    """Makes the Textual theme of a palette; each colour is a `$name` in the style sheet."""
     palette = PALETTES[name]
     colours = {key: value for key, value in asdict(palette).items() if key != "dark"}
     return Theme(

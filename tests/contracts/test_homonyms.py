@@ -9,7 +9,6 @@ from tests.contracts.sources import modules
 
 KNOWN: dict[str, int] = {
     "Answer": 2,
-    "Block": 2,
     "Cursor": 2,
     "Finished": 2,
     "Generation": 2,
@@ -18,7 +17,6 @@ KNOWN: dict[str, int] = {
     "Pair": 2,
     "Passes": 2,
     "Recipe": 2,
-    "Round": 2,
     "Row": 2,
     "Server": 2,
     "Tensor": 2,

@@ -41,7 +41,9 @@ resolve("nano")
 
 
 def test_the_process_of_the_chat_loads_no_model() -> None:
-    loaded = modules_after("import localmtp.isolation, localmtp.tui.app, localmtp.tui.opening")
+    loaded = modules_after(
+        "import localmtp.isolation, localmtp.tui.app, localmtp.tui.model_loading"
+    )
     assert not {"llama_cpp", "huggingface_hub", "jinja2"} & loaded
 
 

@@ -2,7 +2,7 @@
 
 from localmtp.remote.session import open_remote
 from localmtp.tui.app import ChatApp
-from localmtp.tui.opening import connecting
+from localmtp.tui.model_loading import server_opener
 from tests.remote.loopback import Script, ended, said, serving, usage
 from tests.tui.screen import answered, ready, seen
 
@@ -14,7 +14,7 @@ async def test_shows_the_statistics_of_the_server() -> None:
     rest = [said(t, timings=timings | drafts | {"predicted_n": n}) for t, n in ((" two", 2),)]
     chunks = (first, *rest, ended(), usage(7, 2))
     with serving(Script(chunks, owner="llamacpp", models=("big-model",))) as script:
-        app = ChatApp(None, connecting(lambda name: open_remote(script.url, name)))
+        app = ChatApp(None, server_opener(lambda name: open_remote(script.url, name)))
         async with app.run_test(size=(120, 36)) as pilot:
             conversation = await ready(pilot, app)
             await pilot.pause()
@@ -31,7 +31,7 @@ async def test_shows_the_statistics_of_the_server() -> None:
 
 async def test_lost_connection_retains_the_partial_answer() -> None:
     with serving(Script((said("Once upon"),), done=False)) as script:
-        app = ChatApp(None, connecting(lambda name: open_remote(script.url, name)))
+        app = ChatApp(None, server_opener(lambda name: open_remote(script.url, name)))
         async with app.run_test(size=(120, 36)) as pilot:
             conversation = await ready(pilot, app)
             conversation.prompt.put("Tell me a story")
@@ -40,4 +40,4 @@ async def test_lost_connection_retains_the_partial_answer() -> None:
             screen = seen(app)
         app.close()
     assert "Once upon" in screen
-    assert "the model was lost" in screen
+    assert "model lost" in screen

@@ -1,4 +1,4 @@
-"""A conversation with frozen words and numbers, for pictures that no model and no clock changes."""
+"""A session with fixed text and statistics, for snapshots independent of model and clock."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ MARKDOWN = "It **works**:\n\n```python\ndef f(x):\n    return x + 1\n```\n\n1. o
 
 
 def rounds(text: str) -> Iterator[Generated]:
-    """A text as it comes: a first word, then two drafts a pass of which both or one are kept."""
+    """Yields a text in passes: a first word, then two drafted words, both or one accepted."""
     first, *words = [word if not n else f" {word}" for n, word in enumerate(text.split(" "))]
     yield Generated((Piece(7, first, Origin.PREFILL),))
-    kept = (2, 1)
+    accept = (2, 1)
     while words:
-        accepted = min(kept[0], len(words) - 1)
-        kept = (kept[1], kept[0])
+        accepted = min(accept[0], len(words) - 1)
+        accept = (accept[1], accept[0])
         drafts = [Piece(7, word, Origin.DRAFT) for word in words[:accepted]]
         yield Generated((*drafts, Piece(7, words[accepted], Origin.TARGET)), (11, 12))
         words = words[accepted + 1 :]
 
 
 class FrozenSession(Session):
-    """Answers everything with the same text, as if with the same numbers.
+    """Answers every question with the same text and statistics.
 
     Args:
         text: the answer.
-        holds: whether it stays unfinished until it is cancelled.
+        holds: whether the answer stays unfinished until it is cancelled.
     """
 
     def __init__(self, text: str = MARKDOWN, *, holds: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Commands and actions of the chat, on the real `nano`."""
+"""Slash commands and actions of the chat with the real `nano`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from textual.widgets import Input
 from localmtp.history import History
 from localmtp.session import Choices
 from localmtp.tui.app import ChatApp
-from localmtp.tui.commands.interpreter import Interpreter
-from localmtp.tui.commands.table import COMMANDS, find, matching, nearest, parse
+from localmtp.tui.commands.slash import COMMANDS, find, matching, nearest, parse
+from localmtp.tui.screens.history import HistoryScreen
 from localmtp.tui.screens.race import RaceScreen
-from localmtp.tui.screens.sessions import SessionsScreen
 from localmtp.tui.screens.settings import SettingsScreen
 from tests.tui.screen import answered, chat, nano, ready, seen, wait_until
 
 
-def test_every_command_can_be_obeyed_and_found() -> None:
+def test_commands_are_found_by_name_and_alias() -> None:
     for command in COMMANDS:
-        method = command.name.replace("-", "_")
-        assert hasattr(Interpreter, method) or hasattr(Interpreter, f"{method}_")
         assert all(find(name) is command for name in (command.name, *command.aliases))
         assert command in matching(f"/{command.name[:2]}")
     assert parse("//not a command") is None
@@ -29,7 +26,7 @@ def test_every_command_can_be_obeyed_and_found() -> None:
     assert nearest("sesions") == "sessions"
 
 
-async def test_settings_by_command_and_by_page() -> None:
+async def test_settings_by_command_and_on_the_settings_screen() -> None:
     app = chat()
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
@@ -45,23 +42,23 @@ async def test_settings_by_command_and_by_page() -> None:
             conversation.prompt.put(wrong)
             await pilot.press("enter")
         assert session.settings.n_draft == 2
-        assert "there is no /nonsense" in seen(app)
+        assert "unknown command /nonsense" in seen(app)
         await pilot.press("f2")
-        await wait_until(pilot, lambda: isinstance(app.screen, SettingsScreen), "the page is open")
+        await wait_until(pilot, lambda: isinstance(app.screen, SettingsScreen), "it is open")
         app.screen.query_one("#top-k", Input).value = "7"
         await pilot.press("enter")
-        await wait_until(pilot, lambda: session.settings.sampling.top_k == 7, "it is taken over")
+        await wait_until(pilot, lambda: session.settings.sampling.top_k == 7, "it is applied")
         assert session.settings.system == "Be brief."
 
 
-async def test_an_earlier_message_is_edited_as_a_branch_and_the_old_one_is_kept(
+async def test_editing_an_earlier_message_branches_and_keeps_the_original(
     tmp_path: Path,
 ) -> None:
     history = tmp_path / "history.sqlite3"
-    app = ChatApp("nano", lambda name, tell: nano(), history)
+    app = ChatApp("nano", lambda name, report: nano(), history)
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
-        await wait_until(pilot, lambda: conversation.history is not None, "history is open")
+        await wait_until(pilot, lambda: conversation.saver.history is not None, "history is open")
         conversation.prompt.put("/system Be brief.")
         await pilot.press("enter", *"one", "enter", *"two", "enter")
         await answered(pilot, conversation, messages=4)
@@ -73,7 +70,7 @@ async def test_an_earlier_message_is_edited_as_a_branch_and_the_old_one_is_kept(
         assert conversation.session
         assert [m.text for m in conversation.session.messages][::2] == ["ones"]
         await pilot.press("ctrl+l")
-        await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen), "the list is open")
+        await wait_until(pilot, lambda: isinstance(app.screen, HistoryScreen), "the list is open")
         await wait_until(pilot, lambda: "4 messages" in seen(app), "both are listed")
         await pilot.press("down", "down", "enter")
         session = conversation.session
@@ -84,7 +81,7 @@ async def test_an_earlier_message_is_edited_as_a_branch_and_the_old_one_is_kept(
     assert texts[::2] == ["one", "two"]
 
 
-async def test_regenerating_deleting_and_beginning_anew() -> None:
+async def test_retry_delete_and_new() -> None:
     app = chat()
     async with app.run_test() as pilot:
         conversation = await ready(pilot, app)
@@ -105,7 +102,7 @@ async def test_regenerating_deleting_and_beginning_anew() -> None:
         assert session.messages == []
 
 
-async def test_a_cut_answer_goes_on() -> None:
+async def test_continue_resumes_a_cut_answer() -> None:
     app = chat(lambda: nano(Choices(temperature=0.0, max_tokens=3)))
     async with app.run_test() as pilot:
         conversation = await ready(pilot, app)
@@ -123,7 +120,7 @@ async def test_a_cut_answer_goes_on() -> None:
         assert conversation.transcript.entries[-1].text == session.messages[-1].text
 
 
-async def test_a_race_leaves_the_conversation_as_it_was() -> None:
+async def test_a_race_leaves_the_conversation_unchanged() -> None:
     app = chat()
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
@@ -134,14 +131,14 @@ async def test_a_race_leaves_the_conversation_as_it_was() -> None:
         messages, settings = list(session.messages), session.settings
         conversation.prompt.put("/race Count to ten.")
         await pilot.press("enter")
-        await wait_until(pilot, lambda: "the texts" in seen(app), "the race is over")
+        await wait_until(pilot, lambda: "identical texts" in seen(app), "the race is over")
         assert isinstance(app.screen, RaceScreen)
         await pilot.press("escape")
         await wait_until(pilot, lambda: app.screen is app.chat, "the chat is back")
         assert (session.messages, session.settings) == (messages, settings)
 
 
-async def test_exports(tmp_path: Path) -> None:
+async def test_export_and_save_stats(tmp_path: Path) -> None:
     app = chat()
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
@@ -160,9 +157,9 @@ async def test_exports(tmp_path: Path) -> None:
 
 
 async def test_the_theme_is_remembered(tmp_path: Path) -> None:
-    kept_in = tmp_path / "state" / "theme"
+    theme_file = tmp_path / "state" / "theme"
     for before, after in (("dark", "light"), ("light", "dark"), ("dark", "light")):
-        app = ChatApp("nano", lambda name, tell: nano(), theme_kept_in=kept_in)
+        app = ChatApp("nano", lambda name, report: nano(), theme_file=theme_file)
         async with app.run_test() as pilot:
             assert app.theme == f"localmtp-{before}"
             await pilot.press("f5")

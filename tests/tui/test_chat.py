@@ -1,4 +1,4 @@
-"""The chat as a person uses it, on the real `nano`."""
+"""The chat with the real `nano`: sending, queueing, stopping, history of the prompt."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from localmtp.models import resolve
 from localmtp.session import Choices, Role, Session
 from localmtp.session.local import open_session
 from localmtp.tui.app import ChatApp
-from localmtp.tui.drawing.entries import AnswerEntry, UserEntry
-from localmtp.tui.drawing.text import plural
-from localmtp.tui.opening import opener
+from localmtp.tui.model_loading import local_opener
+from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.rendering.entries import UserEntry
+from localmtp.tui.rendering.formatting import count
 from tests.tui.screen import answered, chat, nano, prepared, ready, seen, wait_until
 
 
-async def test_an_answer_is_written_and_counted() -> None:
+async def test_answer_and_statistics_are_shown() -> None:
     app = chat()
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
@@ -35,14 +36,14 @@ async def test_an_answer_is_written_and_counted() -> None:
         assert entry.text == session.messages[-1].text
         assert entry.stats == session.messages[-1].stats
         assert entry.stats
-        assert plural(entry.stats.completion_tokens, "token") in seen(app)
+        assert count(entry.stats.completion_tokens, "token") in seen(app)
         assert "tok/s" in seen(app)
         assert session.memory["target"] > session.memory["drafter"] > 0
         assert all(name in seen(app) for name in session.memory)
         assert conversation.prompt.text == ""
 
 
-async def test_one_can_write_before_the_model_is_loaded() -> None:
+async def test_messages_sent_while_loading_are_queued() -> None:
     may_load = threading.Event()
 
     def slowly() -> Session:
@@ -52,7 +53,7 @@ async def test_one_can_write_before_the_model_is_loaded() -> None:
     app = chat(slowly)
     async with app.run_test() as pilot:
         await pilot.press(*"Early", "enter")
-        await wait_until(pilot, lambda: "waits its turn" in seen(app), "the message waits")
+        await wait_until(pilot, lambda: "queued" in seen(app), "the message is queued")
         assert "loading nano" in seen(app)
         may_load.set()
         conversation = await ready(pilot, app)
@@ -60,7 +61,7 @@ async def test_one_can_write_before_the_model_is_loaded() -> None:
         assert conversation.session and conversation.session.messages[0].text == "Early"
 
 
-async def test_messages_sent_while_an_answer_is_written_wait_their_turn() -> None:
+async def test_messages_sent_while_answering_are_queued() -> None:
     app = chat()
     async with app.run_test() as pilot:
         conversation = await ready(pilot, app)
@@ -73,7 +74,7 @@ async def test_messages_sent_while_an_answer_is_written_wait_their_turn() -> Non
         assert kinds == [UserEntry, AnswerEntry] * 3
 
 
-async def test_a_waiting_message_can_be_taken_back() -> None:
+async def test_up_takes_a_queued_message_back() -> None:
     may_load = threading.Event()
 
     def slowly() -> Session:
@@ -91,8 +92,8 @@ async def test_a_waiting_message_can_be_taken_back() -> None:
         assert conversation.session and len(conversation.session.messages) == 2
 
 
-async def test_stopping_keeps_what_was_written() -> None:
-    # So hot that the turn hardly ends by itself, and slow with long drafts over all entries.
+async def test_stopping_keeps_the_partial_answer() -> None:
+    # At this temperature a turn hardly ends by itself; long drafts slow it down.
     app = chat(lambda: nano(Choices(temperature=10.0, top_k=0, top_p=1.0, n_draft=16)))
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
@@ -100,29 +101,29 @@ async def test_stopping_keeps_what_was_written() -> None:
         assert session
 
         def stopped() -> bool:
-            # At once: a pilot's key waits for a quiet moment, and the turn may end before.
+            # Immediately: the pilot waits for an idle moment, and the turn may end before that.
             if begun := len(session.messages) > 1:
                 app.simulate_key("escape")
             return begun
 
-        for _ in range(8):  # even so, a turn may end before the key arrives
+        for _ in range(8):  # a turn may still end before the key arrives
             await pilot.press(*"/new", "enter")
             await wait_until(pilot, lambda: not session.messages, "a new conversation")
             conversation.prompt.put("Write a long story about George the hedgehog.")
             await pilot.press("enter")
-            conversation.prompt.put("typed meanwhile")
+            conversation.prompt.put("typed during the answer")
             await wait_until(pilot, stopped, "an answer")
             await answered(pilot, conversation)
             if session.messages[-1].finish is FinishReason.CANCELLED:
                 break
         assert session.messages[-1].finish is FinishReason.CANCELLED
-        # Control characters are shown as others.
+        # Control characters are replaced one by one.
         assert len(session.messages[-1].text) == len(conversation.transcript.entries[-1].text) > 0
         assert "stopped" in seen(app)
-        assert conversation.prompt.text == "typed meanwhile"
+        assert conversation.prompt.text == "typed during the answer"
 
 
-async def test_a_prompt_of_several_lines() -> None:
+async def test_multi_line_prompt() -> None:
     app = chat()
     async with app.run_test() as pilot:
         conversation = await ready(pilot, app)
@@ -136,7 +137,7 @@ async def test_a_prompt_of_several_lines() -> None:
         assert conversation.session and conversation.session.messages[0].text == lines
 
 
-async def test_up_brings_back_what_was_sent_and_down_what_was_being_written() -> None:
+async def test_up_recalls_sent_messages_and_down_the_draft() -> None:
     app = chat()
     async with app.run_test() as pilot:
         conversation = await ready(pilot, app)
@@ -151,7 +152,7 @@ async def test_up_brings_back_what_was_sent_and_down_what_was_being_written() ->
         assert prompt.text == "dr"
 
 
-async def test_a_prompt_that_does_not_fit_comes_back() -> None:
+async def test_a_prompt_that_does_not_fit_is_returned() -> None:
     def small() -> Session:
         files = resolve("nano", offline=True)
         return open_session(files, Choices(max_tokens=8), LoadOptions(context=256, threads=1))
@@ -168,13 +169,13 @@ async def test_a_prompt_that_does_not_fit_comes_back() -> None:
         assert conversation.session and len(conversation.session.messages) == 2
 
 
-async def test_a_model_that_cannot_be_loaded_is_one_line_and_the_text_stays(tmp_path: Path) -> None:
-    (tmp_path / "not.gguf").write_bytes(b"this is no model")
-    app = ChatApp(str(tmp_path / "not.gguf"), opener(None, None, True, prepared))
+async def test_load_failure_is_shown_and_the_text_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "not.gguf").write_bytes(b"not a model")
+    app = ChatApp(str(tmp_path / "not.gguf"), local_opener(None, None, True, prepared))
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press(*"precious words", "enter")
-        await wait_until(pilot, lambda: app.chat.failure is not None, "the failure is known")
-        assert isinstance(app.chat.failure, LocalmtpError)
+        await wait_until(pilot, lambda: app.chat.error is not None, "the failure is known")
+        assert isinstance(app.chat.error, LocalmtpError)
         assert "not.gguf" in seen(app)
         assert app.chat.conversation.prompt.text == "precious words"
         await pilot.press("enter")
@@ -182,14 +183,14 @@ async def test_a_model_that_cannot_be_loaded_is_one_line_and_the_text_stays(tmp_
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24), (44, 16)])
-async def test_it_always_says_whether_drafting_is_on(size: tuple[int, int]) -> None:
+async def test_drafting_state_is_shown_at_every_size(size: tuple[int, int]) -> None:
     app = chat(lambda: nano(drafter="none"))
     async with app.run_test(size=size) as pilot:
         await ready(pilot, app)
         await wait_until(pilot, lambda: "off: --drafter none" in seen(app), "the reason is shown")
 
 
-async def test_typing_while_a_message_is_selected_goes_into_the_prompt() -> None:
+async def test_typing_on_a_selected_message_goes_to_the_prompt() -> None:
     app = chat()
     async with app.run_test() as pilot:
         conversation = await ready(pilot, app)

@@ -1,4 +1,4 @@
-"""What may take long does not happen on the event loop's thread."""
+"""Slow calls happen outside the event loop's thread."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from localmtp.session import Message, Role, Settings
 from localmtp.tui.app import ChatApp
-from localmtp.tui.opening import opener
-from localmtp.tui.screens.sessions import SessionsScreen
+from localmtp.tui.model_loading import local_opener
+from localmtp.tui.screens.history import HistoryScreen
 from tests.tui.screen import answered, prepared, ready, seen, wait_until
 
 SLOW = {
@@ -21,11 +21,11 @@ SLOW = {
     "os.remove",
     "os.rename",
 }
-"""Audit events of what waits for a disk, a network or another process."""
+"""Audit events of calls that wait for a disk, a network or a process."""
 
 
-class Watch:
-    """Notes where such things happen; Python's audit hooks stay for good, so it can be put off."""
+class SlowCallMonitor:
+    """Records the thread of slow calls until `on` is cleared: audit hooks cannot be removed."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, bool]] = []
@@ -38,7 +38,7 @@ class Watch:
             self.seen.append((event, threading.get_ident() == self._loop))
 
 
-async def test_nothing_slow_happens_on_the_loop(tmp_path: Path) -> None:
+async def test_slow_calls_stay_off_the_event_loop(tmp_path: Path) -> None:
     from localmtp.history import History
 
     path = tmp_path / "history.sqlite3"
@@ -47,19 +47,19 @@ async def test_nothing_slow_happens_on_the_loop(tmp_path: Path) -> None:
     for number in range(60):
         history.save(history.begin(f"question {number}", "nano"), turns, Settings())
     history.close()
-    watch = Watch()
+    watch = SlowCallMonitor()
     try:
-        app = ChatApp("nano", opener("nano", None, True, prepared), path)
+        app = ChatApp("nano", local_opener("nano", None, True, prepared), path)
         async with app.run_test(size=(120, 36)) as pilot:
             conversation = await ready(pilot, app)
             before = gc.get_stats()[2]["collections"]
             await pilot.press(*"Hi", "enter")
             await answered(pilot, conversation)
-            app.chat.switch("nano")
+            app.chat.switch_model("nano")
             old = conversation.session
             await wait_until(pilot, lambda: conversation.session is not old, "it is changed")
             await pilot.press("ctrl+l")
-            await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen), "it is open")
+            await wait_until(pilot, lambda: isinstance(app.screen, HistoryScreen), "it is open")
             await wait_until(pilot, lambda: "question 59" in seen(app), "they are listed")
             await pilot.press("escape")
             assert gc.get_stats()[2]["collections"] == before

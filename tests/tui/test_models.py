@@ -1,4 +1,4 @@
-"""Changing the model in the middle of a conversation."""
+"""Switching the model during a conversation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from localmtp.session import Session
 from localmtp.tui.app import ChatApp
-from localmtp.tui.opening import Tell, opener
+from localmtp.tui.model_loading import ReportProgress, local_opener
 from localmtp.tui.screens.models import ModelsScreen
 from localmtp.tui.widgets.conversation import Conversation
 from tests.pairs import TINY, write_pair
 from tests.tui.screen import answered, nano, prepared, ready, seen, wait_until
 
 
-async def test_another_model_goes_on_with_the_conversation(tmp_path: Path) -> None:
+async def test_another_model_continues_the_conversation(tmp_path: Path) -> None:
     tiny = tmp_path / "tiny.gguf"
     write_pair(TINY["dense"], tiny, tmp_path / "mtp-tiny.gguf")
-    app = ChatApp("nano", opener("nano", None, True, prepared))
+    app = ChatApp("nano", local_opener("nano", None, True, prepared))
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
         nano_session = conversation.session
@@ -42,9 +42,9 @@ def _says(conversation: Conversation, text: str) -> bool:
     return text in conversation.transcript.entries[-1].text
 
 
-async def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path: Path) -> None:
-    (tmp_path / "not.gguf").write_bytes(b"this is no model")
-    app = ChatApp("nano", opener("nano", None, True, prepared))
+async def test_load_failure_keeps_the_old_model(tmp_path: Path) -> None:
+    (tmp_path / "not.gguf").write_bytes(b"not a model")
+    app = ChatApp("nano", local_opener("nano", None, True, prepared))
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
         session = conversation.session
@@ -59,17 +59,17 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path: Path) 
         await pilot.press(*"one", "enter")
         await answered(pilot, conversation)
         assert conversation.session is session
-    assert app.chat.failure is None
+    assert app.chat.error is None
     app.close()
 
 
-async def test_the_loading_of_another_model_can_be_given_up() -> None:
+async def test_loading_can_be_cancelled() -> None:
     may_load = threading.Event()
 
-    def slowly(model: str | None, tell: Tell) -> Session:
+    def slowly(model: str | None, report: ReportProgress) -> Session:
         if model != "nano":
             may_load.wait()
-            tell("loaded")
+            report("loaded")
         return nano()
 
     app = ChatApp("nano", slowly)
@@ -78,20 +78,20 @@ async def test_the_loading_of_another_model_can_be_given_up() -> None:
         session = conversation.session
         conversation.prompt.put("/model other")
         await pilot.press("enter")
-        await wait_until(pilot, lambda: "loading other" in seen(app), "it is on its way")
+        await wait_until(pilot, lambda: "loading other" in seen(app), "it is loading")
         await pilot.press("escape")
         may_load.set()
-        await wait_until(pilot, lambda: not app.chat.loader.state, "it is given up")
+        await wait_until(pilot, lambda: not app.chat.loader.progress, "it is cancelled")
         await pilot.press(*"one", "enter")
         await answered(pilot, conversation)
         assert conversation.session is session
     app.close()
 
 
-async def test_a_model_is_chosen_from_the_list() -> None:
+async def test_choosing_a_model_from_the_list() -> None:
     asked = []
 
-    def note(model: str | None, tell: Tell) -> Session:
+    def note(model: str | None, report: ReportProgress) -> Session:
         asked.append(model)
         return nano()
 
@@ -100,8 +100,8 @@ async def test_a_model_is_chosen_from_the_list() -> None:
         await ready(pilot, app)
         await pilot.press("ctrl+o")
         await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen), "the list is open")
-        await wait_until(pilot, lambda: "to download" in seen(app), "the models are listed")
-        assert "on this machine" in seen(app)
+        await wait_until(pilot, lambda: "available" in seen(app), "they are listed")
+        assert "installed" in seen(app)
         await pilot.press(*"e4b")
         await wait_until(pilot, lambda: "gemma4-e2b:Q4_0" not in seen(app), "some are left out")
         await pilot.press("enter")

@@ -1,9 +1,4 @@
-"""The whole chat as pictures, on a frozen conversation.
-
-After a deliberate change: --snapshot-update.
-
-What a person should see stands in the names; the pictures are in `__snapshots__`.
-"""
+"""Snapshots of the whole chat with a fixed session; update them with `--snapshot-update`."""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.models.listing import ListedModel
 from localmtp.session import Session
 from localmtp.tui.app import ChatApp
-from localmtp.tui.opening import Tell
+from localmtp.tui.model_loading import ReportProgress
 from localmtp.tui.screens.models import ModelsScreen
 from localmtp.tui.screens.race import RaceScreen
 from tests.tui.frozen import FrozenSession
@@ -46,16 +41,16 @@ class Compare(Protocol):
 
 
 def chat(session: Session | None = None, theme: Path | None = None) -> ChatApp:
-    def opening(name: str | None, tell: Tell) -> Session:
+    def opening(name: str | None, report: ReportProgress) -> Session:
         if session is None:
             raise LocalmtpError("model.gguf is truncated", hint="download or copy it again")
         return session
 
-    return ChatApp("gemma4-e4b", opening, theme_kept_in=theme)
+    return ChatApp("gemma4-e4b", opening, theme_file=theme)
 
 
 async def asked(pilot: Pilot[None]) -> Any:
-    """A question, and as much of an answer as there will be."""
+    """Asks a question and waits for the whole answer."""
     app = pilot.app
     assert isinstance(app, ChatApp)
     conversation = await ready(pilot, app)
@@ -65,26 +60,26 @@ async def asked(pilot: Pilot[None]) -> Any:
     return conversation
 
 
-async def quiet(pilot: Pilot[None]) -> None:
-    """The chat, open and empty."""
+async def opened(pilot: Pilot[None]) -> None:
+    """Waits for the empty chat."""
     assert isinstance(pilot.app, ChatApp)
     conversation = await ready(pilot, pilot.app)
     conversation.prompt.cursor_blink = False
 
 
-def test_the_start_at_80_by_24(snap_compare: Compare) -> None:
-    assert snap_compare(chat(FrozenSession()), run_before=quiet)
+def test_empty_chat(snap_compare: Compare) -> None:
+    assert snap_compare(chat(FrozenSession()), run_before=opened)
 
 
 @pytest.mark.parametrize("theme", ["localmtp-dark", "localmtp-light"])
-def test_an_answer_being_written_with_a_message_that_waits(
+def test_growing_answer_with_a_queued_message(
     snap_compare: Compare, tmp_path: Path, theme: str
 ) -> None:
     async def writing(pilot: Pilot[None]) -> None:
         conversation = await asked(pilot)
         conversation.send("And his sister?")
         conversation.prompt.put("half a thought")
-        await wait_until(pilot, lambda: "1 waiting" in seen(pilot.app), "the state is shown")
+        await wait_until(pilot, lambda: "1 queued" in seen(pilot.app), "the state is shown")
 
     (tmp_path / "theme").write_text(theme)
     app = chat(FrozenSession(STORY, holds=True), tmp_path / "theme")
@@ -92,7 +87,7 @@ def test_an_answer_being_written_with_a_message_that_waits(
 
 
 @pytest.mark.parametrize("size", [(80, 24), (44, 16)])
-def test_a_narrow_screen(snap_compare: Compare, size: tuple[int, int]) -> None:
+def test_narrow_screen(snap_compare: Compare, size: tuple[int, int]) -> None:
     async def done(pilot: Pilot[None]) -> None:
         conversation = await asked(pilot)
         await answered(pilot, conversation)
@@ -100,16 +95,16 @@ def test_a_narrow_screen(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(chat(FrozenSession(STORY)), terminal_size=size, run_before=done)
 
 
-def test_the_models_to_choose_from(snap_compare: Compare) -> None:
+def test_models_screen(snap_compare: Compare) -> None:
     async def listed(pilot: Pilot[None]) -> None:
-        await quiet(pilot)
+        await opened(pilot)
         await pilot.app.push_screen(ModelsScreen("gemma4-e4b:Q4_0", lambda: ROWS))
-        await wait_until(pilot, lambda: "to download" in seen(pilot.app), "they are listed")
+        await wait_until(pilot, lambda: "available" in seen(pilot.app), "they are listed")
 
     assert snap_compare(chat(FrozenSession()), run_before=listed)
 
 
-def test_a_race(snap_compare: Compare) -> None:
+def test_race_screen(snap_compare: Compare) -> None:
     async def over(pilot: Pilot[None]) -> None:
         conversation = await asked(pilot)
         await answered(pilot, conversation)
@@ -124,11 +119,11 @@ def test_a_race(snap_compare: Compare) -> None:
     assert snap_compare(chat(FrozenSession(STORY)), terminal_size=(100, 24), run_before=over)
 
 
-def test_a_model_that_cannot_be_loaded(snap_compare: Compare) -> None:
+def test_load_failure(snap_compare: Compare) -> None:
     async def failed(pilot: Pilot[None]) -> None:
         app = pilot.app
         assert isinstance(app, ChatApp)
-        await wait_until(pilot, lambda: app.chat.failure is not None, "the failure is known")
+        await wait_until(pilot, lambda: app.chat.error is not None, "the failure is known")
         app.chat.conversation.prompt.cursor_blink = False
         await pilot.press(*"precious words", "enter")
         await wait_until(pilot, lambda: "no model is loaded" in seen(app), "it is not sent")
@@ -136,9 +131,9 @@ def test_a_model_that_cannot_be_loaded(snap_compare: Compare) -> None:
     assert snap_compare(chat(), run_before=failed)
 
 
-def test_the_settings(snap_compare: Compare) -> None:
-    async def opened(pilot: Pilot[None]) -> None:
-        await quiet(pilot)
+def test_settings_screen(snap_compare: Compare) -> None:
+    async def settings(pilot: Pilot[None]) -> None:
+        await opened(pilot)
         await pilot.press("f2")
 
-    assert snap_compare(chat(FrozenSession()), run_before=opened)
+    assert snap_compare(chat(FrozenSession()), run_before=settings)

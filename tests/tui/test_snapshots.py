@@ -1,4 +1,4 @@
-"""Screens as pictures, from frozen numbers; after a deliberate change: --snapshot-update."""
+"""Snapshots of the widgets with fixed statistics; update them with `--snapshot-update`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from textual.containers import Horizontal, Vertical
 
 import localmtp.tui
 from localmtp.engine.events import FinishReason, Generated, Origin, Piece
-from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.drawing.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
-from localmtp.tui.drawing.panel import Figures
+from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.entries import (
+    NoticeEntry,
+    TranscriptEntry,
+    UserEntry,
+    WelcomeEntry,
+)
+from localmtp.tui.rendering.statistics import PanelData
 from localmtp.tui.screens.help import HelpScreen
 from localmtp.tui.screens.rounds import RoundsScreen
 from localmtp.tui.themes import PALETTES, theme
@@ -22,10 +28,10 @@ from localmtp.tui.widgets.top_bar import TopBar
 from localmtp.tui.widgets.transcript import Transcript
 from tests.tui.frozen import MARKDOWN, MEMORY, STATS
 
-FIGURES = Figures(
+FIGURES = PanelData(
     STATS,
     "on",
-    plain_speed=24.0,
+    plain_tokens_per_s=24.0,
     lengths=[3, 3, 2, 0, 1, 4, 4, 4] * 30,
     device="CPU, 8 threads",
     memory=MEMORY,
@@ -39,7 +45,9 @@ class Compare(Protocol):
 class Host(App[None]):
     CSS_PATH = str(Path(localmtp.tui.__file__).with_name("app.tcss"))
 
-    def __init__(self, entries: list[Entry], name: str = "localmtp-dark", over: str = "") -> None:
+    def __init__(
+        self, entries: list[TranscriptEntry], name: str = "localmtp-dark", over: str = ""
+    ) -> None:
         super().__init__()
         self.entries, self.over, self.brush = entries, over, Brush(PALETTES[name])
         self.register_theme(theme(name))
@@ -68,11 +76,11 @@ def piece(text: str, origin: Origin) -> Piece:
 
 
 def drafted() -> AnswerEntry:
-    """A first token; two drafts of which one is kept; two of which both are."""
+    """A first token; two drafted tokens, one accepted; two drafted, both accepted."""
     answer = AnswerEntry()
     answer.extend(Generated((piece("The", Origin.PREFILL),)))
-    kept, other = piece(" quick", Origin.DRAFT), piece(" brown", Origin.TARGET)
-    answer.extend(Generated((kept, other), (11, 12)))
+    accepted, corrected = piece(" quick", Origin.DRAFT), piece(" brown", Origin.TARGET)
+    answer.extend(Generated((accepted, corrected), (11, 12)))
     rest = [piece(word, Origin.DRAFT) for word in (" fox", " jumps")]
     answer.extend(Generated((*rest, piece(" over", Origin.TARGET)), (13, 14)))
     answer.end(FinishReason.CANCELLED, STATS)
@@ -87,7 +95,7 @@ def finished() -> AnswerEntry:
 
 
 @pytest.mark.parametrize("name", sorted(PALETTES))
-def test_an_answer_with_its_statistics(snap_compare: Compare, name: str) -> None:
+def test_answer_and_statistics(snap_compare: Compare, name: str) -> None:
     assert snap_compare(Host([UserEntry("Show me"), finished()], name), terminal_size=(120, 36))
 
 
@@ -95,18 +103,18 @@ def test_coloured_tokens(snap_compare: Compare) -> None:
     assert snap_compare(Host([UserEntry("Colours"), drafted()]), terminal_size=(120, 30))
 
 
-def test_the_start(snap_compare: Compare) -> None:
+def test_welcome_text(snap_compare: Compare) -> None:
     assert snap_compare(Host([WelcomeEntry("nano", "on this machine")]), terminal_size=(80, 24))
 
 
-def test_an_error(snap_compare: Compare) -> None:
-    notice = NoticeEntry("cannot read model.gguf", "is the path right?", error=True)
+def test_error(snap_compare: Compare) -> None:
+    notice = NoticeEntry("cannot read model.gguf", "check the path", error=True)
     assert snap_compare(Host([notice]), terminal_size=(80, 24))
 
 
-def test_the_help(snap_compare: Compare) -> None:
+def test_help_screen(snap_compare: Compare) -> None:
     assert snap_compare(Host([], over="help"), terminal_size=(100, 70))
 
 
-def test_the_rounds(snap_compare: Compare) -> None:
+def test_rounds_screen(snap_compare: Compare) -> None:
     assert snap_compare(Host([], over="rounds"), terminal_size=(80, 24))

@@ -1,4 +1,4 @@
-"""The real program in a real pseudo-terminal."""
+"""The real program in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 
 
 class Terminal:
-    """A program on a pseudo-terminal of 100 by 30 cells.
+    """Runs `localmtp` on a pseudo-terminal of 100 by 30 cells.
 
     Args:
         arguments: of `localmtp`.
-        home: where it keeps what it keeps.
-        environment: more of it.
-        controls: it is the program's controlling terminal, so that closing it sends SIGHUP.
+        home: folder for its files.
+        environment: additional variables.
+        controls: whether the terminal is its controlling terminal, so that closing it sends SIGHUP.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class Terminal:
         self.output = b""
 
     def until(self, wanted: bytes) -> None:
-        """Reads on until `wanted` was printed."""
+        """Reads until `wanted` was printed."""
         give_up = monotonic() + PATIENCE_S
         while wanted not in self.output:
-            assert monotonic() < give_up, f"{wanted!r} never came: {self.output[-2000:]!r}"
+            assert monotonic() < give_up, f"no {wanted!r} in: {self.output[-2000:]!r}"
             if select.select([self.master], [], [], 0.1)[0]:
                 self.output += self._read()
 
     def type(self, keys: bytes) -> None:
-        """Sends keys; only what is printed afterwards counts for `until`."""
+        """Sends keys and discards the output so far."""
         self.output = b""
         os.write(self.master, keys)
 
@@ -83,7 +83,7 @@ class Terminal:
         try:
             return os.read(self.master, 65536)
         except OSError:
-            # Linux reports the other end's closing so.
+            # On Linux, reading fails once the other end is closed.
             return b""
 
 
@@ -103,11 +103,11 @@ def terminal(
 CHAT = ("chat", "nano", "--offline", "--max-tokens", "8", "--threads", "1", "--temp", "0")
 
 
-def test_a_whole_chat(tmp_path: Path) -> None:
+def test_a_complete_chat(tmp_path: Path) -> None:
     with terminal(tmp_path, *CHAT) as chat:
         chat.until(b"drafting on")
         chat.type(b"Hello\x0athere\r")
-        chat.until(b"first token")
+        chat.until(b"time to first token")
         chat.type(b"\x11")
         assert chat.ended() == 0
         assert LEAVE_ALTERNATE_SCREEN in chat.output
@@ -119,7 +119,7 @@ def test_a_whole_chat(tmp_path: Path) -> None:
 
 
 @needs_rpc
-def test_a_lost_rpc_server_leaves_the_terminal_and_what_was_said(tmp_path: Path) -> None:
+def test_a_lost_rpc_server_restores_the_terminal_and_keeps_the_conversation(tmp_path: Path) -> None:
     with (
         rpc_server() as (endpoint, server),
         terminal(tmp_path, *CHAT, "--rpc", endpoint, LLAMA_CPP_LIB_PATH=str(FOLDER)) as chat,
@@ -127,7 +127,7 @@ def test_a_lost_rpc_server_leaves_the_terminal_and_what_was_said(tmp_path: Path)
         before = termios.tcgetattr(chat.master)
         chat.until(b"drafting on")
         chat.type(b"Hello\r")
-        chat.until(b"first token")
+        chat.until(b"time to first token")
         server.kill()
         chat.type(b"And again\r")
         assert chat.ended() == 1
@@ -142,14 +142,14 @@ def test_a_lost_rpc_server_leaves_the_terminal_and_what_was_said(tmp_path: Path)
 
 
 @pytest.mark.parametrize("controls", [True, False])
-def test_a_terminal_that_goes_away_leaves_nothing_behind(tmp_path: Path, controls: bool) -> None:
+def test_closing_the_terminal_ends_the_process(tmp_path: Path, controls: bool) -> None:
     with terminal(tmp_path, *CHAT, controls=controls) as chat:
         chat.until(b"drafting on")
         os.close(chat.master)
         assert chat.process.wait(PATIENCE_S) is not None
 
 
-def test_what_was_typed_comes_back_after_the_terminal_went_away(tmp_path: Path) -> None:
+def test_unsent_text_is_restored_after_the_terminal_was_closed(tmp_path: Path) -> None:
     with terminal(tmp_path, *CHAT) as chat:
         chat.until(b"drafting on")
         chat.type(b"precious")
@@ -157,13 +157,13 @@ def test_what_was_typed_comes_back_after_the_terminal_went_away(tmp_path: Path) 
         os.close(chat.master)
         chat.process.wait(PATIENCE_S)
     with terminal(tmp_path, *CHAT) as chat:
-        chat.until(b"what was not sent is back")
+        chat.until(b"restored what you had not sent")
         chat.until(b"precious")
         chat.type(b"\x11")
         assert chat.ended() == 0
 
 
-def test_a_message_is_written_in_an_editor(tmp_path: Path) -> None:
+def test_writing_a_message_in_an_editor(tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\necho 'and from the editor' >> \"$1\"\n")
     editor.chmod(0o755)
@@ -177,7 +177,7 @@ def test_a_message_is_written_in_an_editor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stalls", [0, 1])
-def test_a_download_can_be_left(tmp_path: Path, stalls: int) -> None:
+def test_quitting_during_a_download(tmp_path: Path, stalls: int) -> None:
     write_pair(TINY["dense"], tmp_path / "tiny.gguf", tmp_path / "mtp-tiny.gguf")
     large = (tmp_path / "tiny.gguf").read_bytes() + bytes(8 << 20)
     hub = Hub()
@@ -193,7 +193,7 @@ def test_a_download_can_be_left(tmp_path: Path, stalls: int) -> None:
         assert LEAVE_ALTERNATE_SCREEN in chat.output and b"Traceback" not in chat.output
 
 
-def test_a_running_race_can_be_left(tmp_path: Path) -> None:
+def test_quitting_during_a_race(tmp_path: Path) -> None:
     with terminal(tmp_path, "chat", "nano", "--threads", "1") as chat:
         chat.until(b"drafting on")
         chat.type(b"/race Write a long story.\r")
@@ -203,11 +203,11 @@ def test_a_running_race_can_be_left(tmp_path: Path) -> None:
         assert LEAVE_ALTERNATE_SCREEN in chat.output and b"Traceback" not in chat.output
 
 
-def test_a_model_that_is_missing_is_shown_and_is_the_exit(tmp_path: Path) -> None:
+def test_a_missing_model_is_shown_and_sets_the_exit_code(tmp_path: Path) -> None:
     with terminal(tmp_path, "chat", str(tmp_path / "missing.gguf")) as chat:
         chat.until("✕".encode())
         chat.type(b"\x11")
         assert chat.ended() == 1
-        # On the screen, a long path is broken somewhere; a hint follows the error.
+        # The screen wraps a long path; in the shell, a hint follows the error.
         assert b"missing.gguf" in b"".join(chat.output.splitlines()[-2:])
         assert b"error" in chat.output and b"Traceback" not in chat.output

@@ -1,13 +1,14 @@
-"""The page of lines: what is in sight stays, and terminals are not commanded."""
+"""The transcript: Markdown, scrolling, control characters, folding."""
 
 from __future__ import annotations
 
 from textual.app import App, ComposeResult
 
 from localmtp.engine.events import Channel, FinishReason, Generated, Origin, Piece
-from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.drawing.document import Document
-from localmtp.tui.drawing.entries import AnswerEntry, Entry, UserEntry
+from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.entries import TranscriptEntry, UserEntry
+from localmtp.tui.rendering.markdown import MarkdownDocument
 from localmtp.tui.themes import DARK
 from localmtp.tui.widgets.transcript import Transcript
 from tests.tui.screen import seen, wait_until
@@ -40,7 +41,7 @@ def g(x):
 
 
 class Host(App[None]):
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[TranscriptEntry]) -> None:
         super().__init__()
         self.entries = entries
 
@@ -55,45 +56,45 @@ def generated(text: str, channel: Channel = Channel.ANSWER) -> Generated:
     return Generated((Piece(1, text, Origin.TARGET, channel),))
 
 
-def plain(document: Document, width: int = 60) -> list[str]:
+def plain(document: MarkdownDocument, width: int = 60) -> list[str]:
     lines = document.lines(Brush(DARK), width)
     return ["".join(segment.text for segment in line).rstrip() for line in lines]
 
 
-def test_markdown_looks_the_same_whole_and_in_pieces() -> None:
+def test_incremental_markdown_equals_complete_markdown() -> None:
     for size in (3, 50):
-        grown = Document()
+        grown = MarkdownDocument()
         for at in range(0, len(MARKDOWN), size):
             grown.append(MARKDOWN[at : at + size])
             plain(grown)
         before_the_end = plain(grown)
         grown.finish()
-        assert before_the_end == plain(grown) == plain(Document(MARKDOWN))
+        assert before_the_end == plain(grown) == plain(MarkdownDocument(MARKDOWN))
 
 
-def test_all_text_of_an_answer_is_shown() -> None:
-    lines = plain(Document(MARKDOWN))
+def test_no_text_of_an_answer_is_lost() -> None:
+    lines = plain(MarkdownDocument(MARKDOWN))
     for words in ("Title", "Some prose with code.", "• two", "3. three", "<b>no tag</b>"):
         assert any(words in line for line in lines), words
     long_line = "x = " + " + ".join(f"term_{n}" for n in range(40))
-    drawn = "".join(plain(Document(f"```\n{long_line}\n```")))
+    drawn = "".join(plain(MarkdownDocument(f"```\n{long_line}\n```")))
     assert drawn.replace(" ", "").endswith(long_line.replace(" ", ""))
 
 
 def test_code_blocks_are_numbered_for_copying() -> None:
-    document = Document("```python\na\n```\n\ntext\n\n~~~\nb\n~~~\n")
+    document = MarkdownDocument("```python\na\n```\n\ntext\n\n~~~\nb\n~~~\n")
     assert [code.strip() for code in document.code_blocks()] == ["a", "b"]
     labels = [line.split() for line in plain(document) if "copy" in line]
     assert labels == [["python", "copy", "1"], ["text", "copy", "2"]]
 
 
-async def test_scrolling_back_holds_its_place_while_text_arrives() -> None:
-    entries: list[Entry] = [UserEntry(f"question {n}") for n in range(40)]
+async def test_scroll_position_is_kept_while_text_arrives() -> None:
+    entries: list[TranscriptEntry] = [UserEntry(f"question {n}") for n in range(40)]
     answer = AnswerEntry()
     app = Host([*entries, answer])
     async with app.run_test(size=(60, 20)) as pilot:
         transcript = app.query_one(Transcript)
-        await wait_until(pilot, lambda: transcript.scroll_offset.y > 0, "the end is in sight")
+        await wait_until(pilot, lambda: transcript.scroll_offset.y > 0, "the end is visible")
         transcript.scroll_to(y=10, animate=False)
         await pilot.pause()
         before = [line for line in seen(app).splitlines() if "question" in line]
@@ -104,7 +105,7 @@ async def test_scrolling_back_holds_its_place_while_text_arrives() -> None:
         assert [line for line in seen(app).splitlines() if "question" in line] == before
 
 
-async def test_the_end_is_followed_until_one_scrolls_up() -> None:
+async def test_new_text_is_followed() -> None:
     answer = AnswerEntry()
     app = Host([answer])
     async with app.run_test(size=(60, 20)) as pilot:
@@ -116,7 +117,7 @@ async def test_the_end_is_followed_until_one_scrolls_up() -> None:
         assert "line 59" in seen(app)
 
 
-async def test_escape_sequences_are_shown_not_obeyed() -> None:
+async def test_escape_sequences_are_shown_as_symbols() -> None:
     answer = AnswerEntry()
     answer.extend(generated("\x1b]0;title\x07 and \x9b31m red \x1b[2J"))
     answer.extend(generated("\x1b[5n", Channel.THOUGHT))

@@ -1,1 +1,1 @@
-"""Actions, slash commands and settings of the chat."""
+"""Key bindings, slash commands, settings and exports of the chat."""

@@ -1,4 +1,4 @@
-"""A conversation or its statistics as a file."""
+"""Formats a conversation and its statistics for files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def markdown(title: str, messages: Sequence[Message]) -> str:
-    """The conversation to read; thoughts are left out."""
+    """Formats a conversation as Markdown, without thoughts."""
     speakers = {"user": "You", "model": title}
     turns = [f"## {speakers[message.role]}\n\n{message.text.strip()}\n" for message in messages]
     return "\n".join([f"# {title}\n", *turns])
 
 
 def as_json(model: str, messages: Sequence[Message]) -> str:
-    """The conversation with everything that was measured."""
+    """Formats a conversation with all statistics as JSON."""
     turns = [
         {
             "role": message.role,

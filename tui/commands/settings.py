@@ -1,4 +1,4 @@
-"""Settings as people write them."""
+"""Settings as text: parsing, formatting and validation."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from localmtp.session import Settings
 
 KEYS = {
-    "temp": "0 is greedy",
-    "top-k": "0 is no limit",
+    "temp": "0: greedy",
+    "top-k": "0: no limit",
     "top-p": "0..1",
     "min-p": "0..1",
     "seed": "random, or a number",
     "max-tokens": "none, or a number",
-    "draft": f"auto, or 0..{MAX_DRAFT}; 0 is none",
-    "on-full": "stop, or drop the oldest",
+    "draft": f"auto, or 0..{MAX_DRAFT}; 0: off",
+    "on-full": "stop, or drop (oldest)",
 }
-"""What can be set, and to what."""
+"""Keys with a description of their values."""
 
 _SAMPLING: dict[str, tuple[str, Callable[[str], float | None], float]] = {
     "temp": ("temperature", float, float("inf")),
@@ -34,15 +34,15 @@ _SAMPLING: dict[str, tuple[str, Callable[[str], float | None], float]] = {
 
 
 def changed(settings: Settings, key: str, value: str) -> Settings:
-    """The settings with one changed.
+    """Returns a copy of the settings with one changed.
 
     Args:
-        settings: as they are.
-        key: of `KEYS`.
-        value: as written.
+        settings: to copy.
+        key: one of `KEYS`.
+        value: as text.
 
     Raises:
-        LocalmtpError: there is no such setting, or it cannot have that value.
+        LocalmtpError: the key is unknown or the value is invalid.
     """
     try:
         if key == "draft":
@@ -56,30 +56,30 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
             _check(None if limit is None else limit - 1, float("inf"))
             return replace(settings, max_tokens=limit)
         if key not in _SAMPLING:
-            raise LocalmtpError(f"there is no setting `{key}`", hint=f"one of {', '.join(KEYS)}")
-        name, read, most = _SAMPLING[key]
-        number = read(value)
-        _check(number, most)
+            raise LocalmtpError(f"unknown setting `{key}`", hint=f"one of {', '.join(KEYS)}")
+        name, parse, maximum = _SAMPLING[key]
+        number = parse(value)
+        _check(number, maximum)
         field: dict[str, Any] = {name: number}
         return replace(settings, sampling=replace(settings.sampling, **field))
     except ValueError as error:
-        raise LocalmtpError(f"`{key}` cannot be `{value}`") from error
+        raise LocalmtpError(f"invalid {key} `{value}`", hint=KEYS.get(key, "")) from error
 
 
-def carried(old: Settings, default: Settings, new: Settings) -> Settings:
-    """The settings of a conversation that goes on with another model.
+def carried_over(old: Settings, default: Settings, new: Settings) -> Settings:
+    """Returns the settings of a conversation that continues with another model.
 
     Args:
-        old: as they are.
-        default: with which the old model was loaded: what differs from it was set by hand.
-        new: with which the new model was loaded.
+        old: current settings.
+        default: settings of the old model when it was loaded; differences were set by the user.
+        new: settings of the new model when it was loaded.
     """
     sampling = new.sampling if old.sampling == default.sampling else old.sampling
     return replace(old, sampling=sampling)
 
 
-def shown(settings: Settings, key: str) -> str:
-    """A setting as `changed` takes it."""
+def formatted(settings: Settings, key: str) -> str:
+    """Formats a setting as `changed` parses it."""
     if key == "draft":
         return "auto" if settings.n_draft is None else str(settings.n_draft)
     if key == "on-full":
@@ -90,6 +90,6 @@ def shown(settings: Settings, key: str) -> str:
     return "random" if value is None else str(value)
 
 
-def _check(number: float | None, most: float) -> None:
-    if number is not None and not 0 <= number <= most:
+def _check(number: float | None, maximum: float) -> None:
+    if number is not None and not 0 <= number <= maximum:
         raise ValueError(number)

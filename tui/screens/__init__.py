@@ -1,1 +1,1 @@
-"""The screens, one per file."""
+"""Screens, one per module."""

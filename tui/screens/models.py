@@ -1,4 +1,4 @@
-"""The models that can answer: those on this machine, and those to download."""
+"""The models to choose from: installed, and available for download."""
 
 from __future__ import annotations
 
@@ -16,74 +16,74 @@ from textual.widgets import Footer, Input, OptionList
 from textual.widgets.option_list import Option
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.drawing.columns import Columns
-from localmtp.tui.drawing.text import size, visible
+from localmtp.tui.rendering.formatting import show_controls, size
+from localmtp.tui.rendering.list_row import ListRow
 
 if TYPE_CHECKING:
     from localmtp.models.listing import ListedModel
 
 
 _WIDTHS = (len("14.2 GB"), len("fits 131,072 tokens"), len("no drafter"))
-"""Of the columns after the name: they are to stand under each other."""
+"""Column widths after the name."""
 
 
 class ModelsScreen(ModalScreen[str | None]):
-    """Ends with the name of the model that is to answer, or with None.
+    """Lists models; dismissed with the name of the chosen one, or None.
 
     Args:
-        running: the name of the one that answers now; empty while there is none.
-        rows: looks what there is; called in a thread.
+        current: name of the model that answers now; empty while there is none.
+        list_rows: lists the models; called in a thread.
     """
 
     BINDINGS = [  # noqa: RUF012 - Textual's own type
         Binding("escape", "dismiss", "Close"),
-        Binding("enter", "choose", "Choose, download if need be", priority=True),
+        Binding("enter", "choose", "Choose (downloads if missing)", priority=True),
         Binding("down", "list", "List", show=False),
     ]
 
-    def __init__(self, running: str, rows: Callable[[], list[ListedModel]]) -> None:
+    def __init__(self, current: str, list_rows: Callable[[], list[ListedModel]]) -> None:
         super().__init__()
-        self._look = rows
-        self._answering = running
+        self._list_rows = list_rows
+        self._current = current
         self._rows: list[ListedModel] = []
 
     def compose(self) -> ComposeResult:
-        """What to find, what there is."""
+        """Yields the filter and the list."""
         with Vertical(id="page"):
-            yield Input(placeholder="Find a model, or write USER/REPO or a path", id="words")
+            yield Input(placeholder="Filter, or enter USER/REPO or a path", id="words")
             yield OptionList(id="found")
             yield Footer(show_command_palette=False)
 
     @work
     async def on_mount(self) -> None:
-        """Lists the models; reading their headers takes a moment."""
+        """Lists the models in a thread, since reading their headers takes a moment."""
         found = self.query_one(OptionList)
-        found.add_option(Option("looking …", disabled=True))
+        found.add_option(Option("searching …", disabled=True))
         try:
-            self._rows = await asyncio.to_thread(self._look)
+            self._rows = await asyncio.to_thread(self._list_rows)
         except LocalmtpError as error:
-            found.add_option(Option(Text(visible(error.message)), disabled=True))
+            found.add_option(Option(Text(show_controls(error.message)), disabled=True))
             return
-        self._list()
+        self._show_matching()
 
     def action_choose(self) -> None:
-        """The model under the cursor; where none is found, what was written."""
+        """Chooses the model under the cursor; if none matches, the text of the filter."""
         found, words = self.query_one(OptionList), self.query_one("#words", Input).value.strip()
         if found.highlighted is not None:
             self.dismiss(found.get_option_at_index(found.highlighted).id)
         elif words:
-            # A repository or a file; whether there is one, opening it will tell.
+            # A repository or a file; loading reports if there is none.
             self.dismiss(words)
 
     def action_list(self) -> None:
-        """From the words to the list."""
+        """Moves the focus to the list."""
         self.query_one(OptionList).focus()
 
-    def _list(self) -> None:
+    def _show_matching(self) -> None:
         words = self.query_one("#words", Input).value.lower().split()
         found = self.query_one(OptionList)
         found.clear_options()
-        for title, installed in (("on this machine", True), ("to download", False)):
+        for title, installed in (("installed", True), ("available for download", False)):
             rows = [r for r in self._rows if r.installed is installed]
             rows = [r for r in rows if all(word in r.model.lower() for word in words)]
             if rows:
@@ -91,30 +91,32 @@ class ModelsScreen(ModalScreen[str | None]):
                     found.add_option(None)
                 muted = self.app.theme_variables["muted"]
                 found.add_option(Option(Text(title, muted), disabled=True))
-                found.add_options([Option(self._drawn(row), id=row.model) for row in rows])
+                found.add_options([Option(self._option(row), id=row.model) for row in rows])
         found.action_first()
-        # The heading above it too.
+        # Includes the heading above the first row.
         found.call_after_refresh(found.scroll_home, animate=False)
 
-    def _drawn(self, row: ListedModel) -> Columns:
+    def _option(self, row: ListedModel) -> ListRow:
         colours = self.app.theme_variables
-        mark = ("● ", colours["draft"]) if row.model == self._answering else "  "
+        mark = ("● ", colours["draft"]) if row.model == self._current else "  "
         fits = f"fits {row.context:,} tokens" if row.context else "does not fit"
         drafter = "drafter" if row.drafter else "no drafter"
         columns = zip((size(row.bytes), fits, drafter), _WIDTHS, strict=True)
-        return Columns(Text.assemble(mark, visible(row.model)), tuple(columns), colours["muted"])
+        return ListRow(
+            Text.assemble(mark, show_controls(row.model)), tuple(columns), colours["muted"]
+        )
 
     @on(Input.Changed)
-    def _words_changed(self) -> None:
-        self._list()
+    def _filter_changed(self) -> None:
+        self._show_matching()
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_id)
 
 
-def rows_here() -> list[ListedModel]:
-    """The models on this machine, small ones first, and those to download."""
+def available_rows() -> list[ListedModel]:
+    """Lists installed models by size, then those available for download."""
     from localmtp.models.listing import installed_row, registry_rows
     from localmtp.models.memory.available import available_memory
     from localmtp.models.store.installed import embedded_model, installed_models

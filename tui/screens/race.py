@@ -1,4 +1,4 @@
-"""The same prompt twice: without drafting, then with it."""
+"""Answers one prompt with drafting off and on, and compares the decode speed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 from textual.worker import Worker, WorkerState
 
-from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.drawing.entries import AnswerEntry, UserEntry
-from localmtp.tui.drawing.text import duration, rate
-from localmtp.tui.feed import Feed
+from localmtp.tui.answer_stream import AnswerStream
+from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.entries import UserEntry
+from localmtp.tui.rendering.formatting import duration, rate
 from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -28,22 +29,20 @@ if TYPE_CHECKING:
 
 DRAW_EVERY_S = 1 / 10
 
-LONGEST = 512
-"""Tokens of each answer: enough to see a difference, soon over."""
+MAX_TOKENS = 512
+"""Of each answer: enough to see a difference, and short."""
 
 _LANES = ("drafting off", "drafting on")
 
 
 class RaceScreen(Screen[float | None]):
-    """Two answers side by side; the conversation is not touched.
+    """Shows two answers side by side; dismissed with the decode speed without drafting.
 
-    Ends with the speed without drafting in tokens/s, or None if it was not measured.
-
-    One pair is loaded, so the two run one after the other, each with the machine to itself;
-    greedy, because only then are the texts comparable.
+    That speed is in tokens/s, or None if it was not measured. The answers are generated one after
+    the other, so that neither slows the other down, and greedily, so that the texts are comparable.
 
     Args:
-        session: idle; given back as it was.
+        session: idle; its conversation and settings are restored at the end.
         prompt: to answer.
         brush: for the colours.
     """
@@ -56,22 +55,22 @@ class RaceScreen(Screen[float | None]):
         self._session = session
         self._prompt = prompt
         self._brush = brush
-        self._feeds = (Feed(session), Feed(session))
+        self._streams = (AnswerStream(session), AnswerStream(session))
         self._answers = (AnswerEntry(), AnswerEntry())
-        self._began: list[float] = []
+        self._started_at: list[float] = []
         self._leaving = False
         self.is_over = False
-        """Whether both have answered."""
+        """Whether both answers have ended."""
 
     def compose(self) -> ComposeResult:
-        """The prompt, two lanes, the verdict."""
+        """Yields the prompt, two lanes and the result."""
         yield Transcript(self._brush, id="question")
         with Horizontal(id="lanes"):
             for number, name in enumerate(_LANES):
                 with Vertical(classes="lane"):
                     yield Static(name, id=f"clock{number}", classes="clock")
                     yield Transcript(self._brush, id=f"lane{number}")
-        yield Static(id="verdict")
+        yield Static(id="result")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -84,41 +83,41 @@ class RaceScreen(Screen[float | None]):
             self.query_one(f"#lane{number}", Transcript).replace([answer])
         self.set_interval(DRAW_EVERY_S, self._draw)
         self.run_worker(self._run, thread=True, exit_on_error=False)
-        self.query_one("#verdict", Static).update("one after the other on one loaded pair, greedy")
+        self.query_one("#result", Static).update("one after the other on one loaded pair, greedy")
 
     def action_leave(self) -> None:
-        """Closes, as soon as the session is free."""
+        """Closes once the session is idle."""
         self._stop()
         if self.is_over:
             self._finish()
 
     def on_unmount(self) -> None:
-        """The program ends: the thread must not go on."""
+        """Stops the generating thread."""
         self._stop()
 
     def _stop(self) -> None:
         self._leaving = True
-        for feed in self._feeds:
-            feed.stop()
+        for stream in self._streams:
+            stream.stop()
 
     def _run(self) -> None:
-        """Both lanes; in a thread."""
-        with _borrowed(self._session) as session:
-            for feed, n_draft in zip(self._feeds, (0, None), strict=True):
+        """Generates both answers; runs in a thread."""
+        with _restored(self._session) as session:
+            for stream, n_draft in zip(self._streams, (0, None), strict=True):
                 if self._leaving:
                     return
                 sampling = replace(session.settings.sampling, temperature=0.0)
-                limit = min(session.settings.max_tokens or LONGEST, LONGEST)
+                limit = min(session.settings.max_tokens or MAX_TOKENS, MAX_TOKENS)
                 session.update_settings(
                     replace(session.settings, sampling=sampling, n_draft=n_draft, max_tokens=limit)
                 )
                 session.messages = []
-                self._began.append(monotonic())
-                feed.pump(lambda: session.ask(self._prompt), lambda _: None)
+                self._started_at.append(monotonic())
+                stream.run(lambda: session.ask(self._prompt), lambda _: None)
 
     def _draw(self) -> None:
-        for number, (feed, answer) in enumerate(zip(self._feeds, self._answers, strict=True)):
-            if events := feed.take():
+        for number, (stream, answer) in enumerate(zip(self._streams, self._answers, strict=True)):
+            if events := stream.take():
                 answer.take(events)
                 self.query_one(f"#lane{number}", Transcript).changed()
             self.query_one(f"#clock{number}", Static).update(self._clock(number, answer))
@@ -129,9 +128,9 @@ class RaceScreen(Screen[float | None]):
         if answer.stats:
             seconds = answer.stats.ttft_s + answer.stats.decode_s
             text.append(f"   {duration(seconds)}", brush.plain)
-            text.append(f"   {rate(answer.stats.decode_tokens_per_s)} tok/s", brush.muted)
-        elif len(self._began) > number:
-            text.append(f"   {duration(monotonic() - self._began[number])}", brush.plain)
+            text.append(f"   decode {rate(answer.stats.decode_tokens_per_s)} tok/s", brush.muted)
+        elif len(self._started_at) > number:
+            text.append(f"   {duration(monotonic() - self._started_at[number])}", brush.plain)
         return text
 
     @on(Worker.StateChanged)
@@ -143,28 +142,28 @@ class RaceScreen(Screen[float | None]):
             self._finish()
             return
         self._draw()
-        verdict = f"it could not be run: {event.worker.error}"
+        result = f"race failed: {event.worker.error}"
         if event.state is WorkerState.SUCCESS:
-            verdict = self._verdict()
-        self.query_one("#verdict", Static).update(verdict)
+            result = self._result()
+        self.query_one("#result", Static).update(result)
 
     def _finish(self) -> None:
         plain = self._answers[0].stats
         self.dismiss(plain.decode_tokens_per_s if plain and plain.decode_s > 0 else None)
 
-    def _verdict(self) -> str:
+    def _result(self) -> str:
         plain, drafted = (answer.stats for answer in self._answers)
         if not plain or not drafted or not plain.decode_tokens_per_s:
             return "too short to compare"
         times = drafted.decode_tokens_per_s / plain.decode_tokens_per_s
         equal = self._answers[0].text == self._answers[1].text
-        texts = "the texts are equal" if equal else "the texts differ, as near-ties may"
-        return f"{times:.2f} times as fast with drafting; {texts}"
+        texts = "identical texts" if equal else "texts differ (near-ties)"
+        return f"speedup {times:.2f}×, {texts}"
 
 
 @contextmanager
-def _borrowed(session: Session) -> Iterator[Session]:
-    """A session whose conversation and settings come back as they were."""
+def _restored(session: Session) -> Iterator[Session]:
+    """Restores the session's conversation and settings at the end."""
     messages, settings = session.messages, session.settings
     try:
         yield session

@@ -1,4 +1,4 @@
-"""Round by round: what the drafter proposed, what the target kept."""
+"""Steps through the rounds of an answer: drafted, accepted and rejected tokens."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Static
 
 from localmtp.engine.events import Origin
-from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.drawing.rounds import Round
-from localmtp.tui.drawing.text import plural, visible
+from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.formatting import show_controls
+from localmtp.tui.rendering.rounds import AnswerRound
 
-BEFORE = 400
+CONTEXT_CHARS = 400
 """Characters of the answer shown before a round."""
 
 
 class RoundsScreen(ModalScreen[None]):
-    """Steps through an answer with the arrow keys.
+    """Shows one round at a time.
 
     Args:
-        rounds: of the answer, in order.
+        rounds: of the answer, in order; at least one.
         brush: for the colours.
     """
 
@@ -36,65 +36,66 @@ class RoundsScreen(ModalScreen[None]):
     ]
 
     at: var[int] = var(0)
-    """The round shown."""
+    """Index of the round shown."""
 
-    def __init__(self, rounds: list[Round], brush: Brush) -> None:
+    def __init__(self, rounds: list[AnswerRound], brush: Brush) -> None:
         super().__init__()
         self._rounds = list(rounds)
         self._brush = brush
 
     def compose(self) -> ComposeResult:
-        """One page of text."""
+        """Yields the page."""
         with Vertical(id="page"):
-            yield Static(id="round")
+            yield Static(self._page(), id="round")
             yield Footer(show_command_palette=False)
 
     def action_step(self, by: int) -> None:
-        """On or back."""
+        """Moves by a number of rounds."""
         self.at = min(len(self._rounds) - 1, max(0, self.at + by))
 
     def watch_at(self) -> None:
-        """Draws the round."""
-        if self.is_mounted:
-            self.query_one("#round", Static).update(self._drawn())
+        """Shows the round."""
+        for page in self.query("#round").results(Static):
+            page.update(self._page())
 
-    def on_mount(self) -> None:
-        """Draws the first round."""
-        self.watch_at()
-
-    def _drawn(self) -> Text:
-        brush, played = self._brush, self._rounds[self.at]
+    def _page(self) -> Text:
+        brush, shown = self._brush, self._rounds[self.at]
         before = "".join(p.text for r in self._rounds[: self.at] for p in r.pieces)
         text = Text(overflow="fold")
         text.append(f"round {self.at + 1} of {len(self._rounds)}", brush.strong)
-        text.append(f"   {self._verdict(played)}\n\n", brush.muted)
-        text.append(("…" if len(before) > BEFORE else "") + visible(before[-BEFORE:]), brush.muted)
-        for piece in played.pieces:
-            corrects = played.rejected and piece.origin is Origin.TARGET
+        text.append(f"   {self._outcome(shown)}\n\n", brush.muted)
+        text.append(
+            ("…" if len(before) > CONTEXT_CHARS else "") + show_controls(before[-CONTEXT_CHARS:]),
+            brush.muted,
+        )
+        for piece in shown.pieces:
+            corrects = shown.rejected and piece.origin is Origin.TARGET
             style = brush.corrected if corrects else brush.origins[piece.origin]
-            text.append(visible(piece.text), style)
+            text.append(show_controls(piece.text), style)
         text.append("\n\n")
-        for number, token_id in enumerate(played.drafted):
-            kept = number < played.accepted
-            mark = "✓" if kept else "✕" if number == played.accepted else "·"
-            token = f"token {token_id}" if token_id >= 0 else "not told"  # by another server
-            word = repr(visible(played.pieces[number].text)) if kept else token
-            style = brush.draft if kept else brush.muted
+        for number, token_id in enumerate(shown.drafted):
+            accepted = number < shown.accepted
+            mark = "✓" if accepted else "✕" if number == shown.accepted else "·"
+            token = (
+                f"token {token_id}" if token_id >= 0 else "token not reported"
+            )  # by another server
+            word = repr(show_controls(shown.pieces[number].text)) if accepted else token
+            style = brush.draft if accepted else brush.muted
             text.append(f"{mark} ", style).append(f"{word}\n", style)
-        if played.pieces and played.pieces[-1].origin is not Origin.DRAFT:
+        if shown.pieces and shown.pieces[-1].origin is not Origin.DRAFT:
             text.append("→ ", brush.plain)
-            text.append(f"{visible(played.pieces[-1].text)!r} ", brush.plain)
-            text.append(self._reason(played), brush.muted)
+            text.append(f"{show_controls(shown.pieces[-1].text)!r} ", brush.plain)
+            text.append(self._origin(shown), brush.muted)
         return text
 
-    def _verdict(self, played: Round) -> str:
-        if not played.drafted:
-            return "nothing was proposed"
-        return f"{plural(len(played.drafted), 'token')} proposed, {played.accepted} kept"
+    def _outcome(self, shown: AnswerRound) -> str:
+        if not shown.drafted:
+            return "no draft"
+        return f"{len(shown.drafted)} drafted, {shown.accepted} accepted"
 
-    def _reason(self, played: Round) -> str:
-        if played.pieces[-1].origin is Origin.PREFILL:
-            return "from the prompt alone"
-        if played.rejected:
-            return "the target's own, in place of what it rejected"
-        return "the target's own, for free" if played.drafted else "the target's own"
+    def _origin(self, shown: AnswerRound) -> str:
+        if shown.pieces[-1].origin is Origin.PREFILL:
+            return "from prefill"
+        if shown.rejected:
+            return "by the target, replaces the rejected token"
+        return "by the target, after the accepted draft" if shown.drafted else "by the target"

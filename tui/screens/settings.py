@@ -1,4 +1,4 @@
-"""How answers are generated, on one page."""
+"""The settings of a conversation."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, Static, Switch
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.commands.settings import KEYS, changed, shown
+from localmtp.tui.commands.settings import KEYS, changed, formatted
 
 if TYPE_CHECKING:
     from localmtp.session import Settings
 
 
 class SettingsScreen(ModalScreen["Settings | None"]):
-    """Ends with the new settings, or with None when nothing is to change.
+    """Edits settings; dismissed with the new ones, or None if cancelled.
 
     Args:
-        settings: as they are.
+        settings: current ones.
     """
 
+    AUTO_FOCUS = "Input"
     BINDINGS = [  # noqa: RUF012 - Textual's own type
-        Binding("escape", "dismiss", "Leave as it was"),
-        Binding("enter", "accept", "Accept", priority=True),
+        Binding("escape", "dismiss", "Cancel"),
+        Binding("enter", "accept", "Apply", priority=True),
     ]
 
     def __init__(self, settings: Settings) -> None:
@@ -36,30 +37,30 @@ class SettingsScreen(ModalScreen["Settings | None"]):
         self._settings = settings
 
     def compose(self) -> ComposeResult:
-        """A row for each setting; what is wrong below."""
+        """Yields a row for each setting, and a line for errors."""
         with VerticalScroll(id="page"):
             for key, text in KEYS.items():
                 with Horizontal(classes="row"):
                     yield Label(key)
-                    yield Input(shown(self._settings, key), id=key, placeholder=text)
+                    yield Input(formatted(self._settings, key), id=key, placeholder=text)
                     yield Label(text, classes="meaning")
             with Horizontal(classes="row"):
                 yield Label("system")
-                yield Input(self._settings.system, id="system", placeholder="no system prompt")
+                yield Input(self._settings.system, id="system", placeholder="none")
             with Horizontal(classes="row"):
                 yield Label("thinking")
                 yield Switch(self._settings.think, id="think")
-            yield Static(id="wrong")
+            yield Static(id="error")
             yield Footer(show_command_palette=False)
 
     def action_accept(self) -> None:
-        """Takes everything over, or says what cannot be."""
+        """Applies all settings, or shows the first error."""
         settings = self._settings
         try:
             for key in KEYS:
                 settings = changed(settings, key, self.query_one(f"#{key}", Input).value.strip())
         except LocalmtpError as error:
-            self.query_one("#wrong", Static).update(error.message)
+            self.query_one("#error", Static).update(error.message)
             return
         system = self.query_one("#system", Input).value
         think = self.query_one("#think", Switch).value
@@ -67,4 +68,4 @@ class SettingsScreen(ModalScreen["Settings | None"]):
 
     @on(Input.Changed)
     def _typed(self) -> None:
-        self.query_one("#wrong", Static).update("")
+        self.query_one("#error", Static).update("")

@@ -1,1 +1,1 @@
-"""The parts of the screen, one per file."""
+"""Widgets, one per module."""

@@ -1,59 +1,53 @@
-"""The conversation: transcript and prompt, and the answers between them."""
+"""Transcript, status line and prompt, and the answers generated between them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from time import thread_time
 from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.worker import Worker, WorkerState
 
 from localmtp.engine.events import Event, FinishReason
 from localmtp.errors import LocalmtpError
-from localmtp.tui.commands.settings import carried
-from localmtp.tui.drawing.brush import Brush
-from localmtp.tui.drawing.entries import AnswerEntry, Entry, NoticeEntry, UserEntry, WelcomeEntry
-from localmtp.tui.feed import Feed
+from localmtp.tui.commands.settings import carried_over
 from localmtp.tui.messages import (
-    AnswerBegan,
-    AnswerEnded,
-    CompletionWanted,
+    CharacterTyped,
+    CompleteCommand,
+    GenerationEnded,
     ModelChanged,
-    NotSaved,
-    TakeBack,
-    TypedElsewhere,
+    RecallQueued,
 )
-from localmtp.tui.widgets.activity import Activity
+from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.entries import NoticeEntry, TranscriptEntry, UserEntry, WelcomeEntry
+from localmtp.tui.transcript_edits import (
+    DeletedExchange,
+    delete_exchange,
+    entries_of,
+    last_answer,
+    last_question,
+    message_index,
+    restore_exchange,
+)
+from localmtp.tui.widgets.answer_runner import AnswerRunner
 from localmtp.tui.widgets.completion import Completion
 from localmtp.tui.widgets.prompt import Prompt
+from localmtp.tui.widgets.status_line import StatusLine
 from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
-    from localmtp.history import History
     from localmtp.session import Message, Session, Settings
 
-DRAW_EVERY_S = 1 / 10
-"""Smooth to read; faster is not seen, and taken from the model."""
 
-SLOWEST_DRAW_S = 0.5
-SHARE_OF_A_CORE = 0.05
-"""Drawing waits until what it cost is this share of the time since."""
-
-
-class Conversation(Vertical):
-    """Sends what the user writes, one after the other, and shows what comes back.
-
-    The session works in a thread, one answer at a time; only this class starts one, and
-    nothing else here touches the session while it works.
+class Conversation(AnswerRunner):
+    """Sends messages one after the other and shows the answers.
 
     Args:
         brush: for the colours.
-        drawn: called when more of an answer is drawn.
-        id: as of every widget.
+        drawn: called after more of an answer was drawn.
+        id: of the widget.
     """
 
     def __init__(
@@ -63,320 +57,277 @@ class Conversation(Vertical):
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
-        super().__init__(id=id)
+        super().__init__(drawn, id=id)
         self.session: Session | None = None
-        self.answer: AnswerEntry | None = None
-        """The answer being written."""
-        self.history: History | None = None
-        """Where the conversation is stored."""
-        self.saved: int | None = None
-        """Its id there."""
         self.editing: UserEntry | None = None
-        """The earlier message that stands in the prompt to be changed."""
+        """The earlier message being edited in the prompt."""
         self._brush = brush
-        self._drawn = drawn
-        self._feed: Feed | None = None
-        self._successor: Session | None = None
-        self._default: Settings | None = None
+        self._next_session: Session | None = None
+        self._default_settings: Settings | None = None
         self._lent = False
-        self._waiting: list[UserEntry] = []
+        self._queue: list[UserEntry] = []
+        self._deleted: list[DeletedExchange] = []
         self._asked_at: int | None = None
-        self._drawn_at_cpu = 0.0
 
     def compose(self) -> ComposeResult:
-        """From above: what was said, what happens, what is written next."""
+        """Yields transcript, status line, completion and prompt."""
         yield Transcript(self._brush, id="transcript")
-        yield Activity(id="activity")
+        yield StatusLine(id="activity")
         yield Completion(id="completion")
         yield Prompt(id="prompt")
 
-    def on_unmount(self) -> None:
-        """However the program ends: the thread that generates must not go on."""
-        self.stop()
-
     @property
     def transcript(self) -> Transcript:
-        """What was said."""
+        """Returns the transcript widget."""
         return self.query_one(Transcript)
 
     @property
     def prompt(self) -> Prompt:
-        """What is written next."""
+        """Returns the prompt widget."""
         return self.query_one(Prompt)
 
     @property
-    def waiting(self) -> int:
-        """How many messages wait their turn."""
-        return len(self._waiting)
+    def queued(self) -> int:
+        """Returns the number of queued messages."""
+        return len(self._queue)
 
-    def begin(self, session: Session) -> None:
-        """A model is there: it answers from the next message on."""
-        self._successor = session
-        self._next()
+    def set_session(self, session: Session) -> None:
+        """Sets the session that answers from the next message on."""
+        self._next_session = session
+        self._answer_next()
 
-    def lend(self) -> Session | None:
-        """The session, to be used elsewhere until `give_back`; None while it works."""
-        session = self._idle()
+    def lend_session(self) -> Session | None:
+        """Returns the session for use elsewhere until `return_session`; None while it is busy."""
+        session = self.idle_session
         self._lent = session is not None
         return session
 
-    def give_back(self) -> None:
-        """Goes on with what came meanwhile."""
+    def return_session(self) -> None:
+        """Takes the session back and answers the queued messages."""
         self._lent = False
-        self._next()
+        self._answer_next()
 
     def send(self, text: str) -> None:
-        """Asks, or lets the message wait its turn."""
+        """Sends a message, or queues it while the session is busy."""
         entries = self.transcript.entries
         if entries and isinstance(entries[0], WelcomeEntry):
-            self.transcript.take_out(entries[0])
-        entry = UserEntry(text, waiting=True)
-        self._waiting.append(entry)
+            self.transcript.remove_entry(entries[0])
+        entry = UserEntry(text, queued=True)
+        self._queue.append(entry)
         self.transcript.add(entry)
-        self._next()
-
-    def stop(self) -> bool:
-        """Ends the running answer, which is kept; False if there is none."""
-        if self._feed is None or self.answer is None:
-            return False
-        self._feed.stop()
-        return True
+        self._answer_next()
 
     def regenerate(self) -> bool:
-        """Answers the last question once more; False if that cannot be done now."""
-        session, entries = self._idle(), self.transcript.entries
-        if not session or not entries or not isinstance(entries[-1], AnswerEntry):
+        """Answers the last question again; returns False if that is not possible now."""
+        session, last = self.idle_session, self.last_answer()
+        if not session or not last:
             return False
         session.messages.pop()
-        self.transcript.take_out(entries[-1])
+        self.transcript.remove_entry(last)
         self._start(session, session.answer, AnswerEntry())
         return True
 
     def resume(self) -> bool:
-        """Goes on with the last answer, if it was cut."""
-        session, entries = self._idle(), self.transcript.entries
-        last = entries[-1] if entries else None
-        if not session or not isinstance(last, AnswerEntry) or last.finish is FinishReason.STOP:
+        """Resumes the last answer if it was cut; returns False otherwise."""
+        session, last = self.idle_session, self.last_answer()
+        if not session or not last or last.finish is FinishReason.STOP:
             return False
         last.reopen()
         self._start(session, session.resume, last)
         return True
 
     def edit(self, entry: UserEntry) -> bool:
-        """Puts an earlier message into the prompt; sending it begins a branch there."""
-        if not self._idle():
+        """Moves an earlier message to the prompt; sending it branches off there.
+
+        Returns:
+            False if the session is busy.
+        """
+        if not self.idle_session:
             return False
         self.editing = entry
         self.prompt.put(entry.text)
         self.prompt.focus()
         return True
 
-    def delete(self, entry: Entry) -> bool:
-        """Deletes a message, and with a question its answer, or with an answer its question."""
-        session, entries = self._idle(), self.transcript.entries
+    def delete(self, entry: TranscriptEntry) -> bool:
+        """Deletes an entry, and with a question its answer or with an answer its question.
+
+        Returns:
+            False if the session is busy.
+        """
+        session, entries = self.idle_session, self.transcript.entries
         if not session:
             return False
-        first = entries.index(entry)
-        if isinstance(entry, AnswerEntry):
-            first -= 1
-        answered = isinstance(entry, UserEntry | AnswerEntry)
-        if answered:
-            position = self._position(entries[first])
-            del session.messages[position : position + 2]
-        self.transcript.replace(entries[:first] + entries[first + 1 + answered :])
-        self.run_worker(self._keep, thread=True, group="keep", exit_on_error=False)
+        self._deleted.append(delete_exchange(entries, session.messages, entry))
+        self.transcript.replace(entries)
+        self.save_in_background(session)
         return True
 
-    def show(
+    def restore_deleted(self) -> bool:
+        """Restores what was deleted last; returns False if there is nothing, or not now."""
+        session = self.idle_session
+        if not session or not self._deleted:
+            return False
+        entries = self.transcript.entries
+        restore_exchange(entries, session.messages, self._deleted.pop())
+        self.transcript.replace(entries)
+        self.save_in_background(session)
+        return True
+
+    def show_conversation(
         self,
         messages: list[Message],
-        saved: int | None = None,
+        conversation_id: int | None = None,
         settings: Settings | None = None,
     ) -> bool:
-        """Goes on with another conversation; with a new one, if there are no messages.
+        """Shows another conversation, or a new one without messages.
 
         Args:
-            messages: of that conversation.
-            saved: its id in the history.
-            settings: how it was going; None to leave them as they are.
+            messages: of the conversation.
+            conversation_id: its id in the history; None for a new one.
+            settings: its saved settings; None to leave them unchanged.
+
+        Returns:
+            False if the session is busy.
         """
-        if not (session := self._idle()):
+        if not (session := self.idle_session):
             return False
         session.messages = messages
         if settings:
             session.update_settings(settings)
-        self.saved, self.editing = saved, None
-        welcome: list[Entry] = [] if messages else [_welcome(session)]
-        self.transcript.replace(welcome + [_entry(message) for message in messages])
+        self.saver.conversation_id, self.editing = conversation_id, None
+        self._deleted.clear()
+        welcome: list[TranscriptEntry] = [] if messages else [_welcome(session)]
+        self.transcript.replace(welcome + entries_of(messages))
         return True
 
     def last_answer(self) -> AnswerEntry | None:
-        """The answer that was written last, or is being written."""
-        answers = (e for e in reversed(self.transcript.entries) if isinstance(e, AnswerEntry))
-        return next(answers, None)
+        """Returns the last answer, finished or growing."""
+        return last_answer(self.transcript.entries)
 
-    def give_up(self) -> None:
-        """Nothing will be answered: what waits goes back into the prompt."""
-        for entry in reversed(self._waiting):
-            self.transcript.take_out(entry)
+    def last_question(self) -> UserEntry | None:
+        """Returns the last message of the user that is not queued."""
+        return last_question(self.transcript.entries)
+
+    def return_queue(self) -> None:
+        """Moves all queued messages back to the prompt."""
+        for entry in reversed(self._queue):
+            self.transcript.remove_entry(entry)
             self.prompt.restore(entry.text)
-        self._waiting.clear()
+        self._queue.clear()
 
-    def unsent(self) -> str:
-        """What waits its turn and what stands in the prompt."""
-        texts = [entry.text for entry in self._waiting] + [self.prompt.text]
+    def unsent_text(self) -> str:
+        """Returns the queued messages and the text of the prompt."""
+        texts = [entry.text for entry in self._queue] + [self.prompt.text]
         return "\n".join(text for text in texts if text.strip())
 
-    def say(self, text: str, hint: str = "", *, error: bool = False) -> None:
-        """Puts a line of the program's own into the transcript, before what waits."""
-        notice = NoticeEntry(text, hint, error=error)
-        self.transcript.insert(len(self.transcript.entries) - self.waiting, notice)
+    def notice(self, text: str, hint: str = "", *, error: bool = False) -> None:
+        """Adds a notice to the transcript, before the queued messages."""
+        entry = NoticeEntry(text, hint, error=error)
+        self.transcript.insert(len(self.transcript.entries) - self.queued, entry)
 
-    def _idle(self) -> Session | None:
+    @property
+    def idle_session(self) -> Session | None:
+        """Returns the session unless it is busy or lent."""
         return self.session if self.answer is None and not self._lent else None
 
-    def _position(self, entry: Entry) -> int:
-        """Of an entry's message among the session's."""
-        before = self.transcript.entries[: self.transcript.entries.index(entry)]
-        return sum(isinstance(other, UserEntry | AnswerEntry) for other in before)
-
-    def _next(self) -> None:
+    def _answer_next(self) -> None:
         if self.answer is not None or self._lent:
             return
-        if self._successor:
-            self._succeed(self._successor)
-        if self.session is None or not self._waiting:
+        if self._next_session:
+            self._switch_session(self._next_session)
+        if self.session is None or not self._queue:
             return
         if self.editing:
             self._branch(self.session, self.editing)
-        entry = self._waiting.pop(0)
-        entry.waiting = False
+        entry = self._queue.pop(0)
+        entry.queued = False
         entry.touch()
         self._asked_at = len(self.session.messages)
         self._start(self.session, partial(self.session.ask, entry.text), AnswerEntry())
 
-    def _succeed(self, session: Session) -> None:
-        old, self.session, self._successor = self.session, session, None
-        if old and self._default:
+    def _switch_session(self, session: Session) -> None:
+        old, self.session, self._next_session = self.session, session, None
+        if old and self._default_settings:
             session.messages = old.messages
-            default, self._default = self._default, session.settings
-            session.update_settings(carried(old.settings, default, session.settings))
-            self.say(f"{session.name} answers from here on")
+            default, self._default_settings = self._default_settings, session.settings
+            session.update_settings(carried_over(old.settings, default, session.settings))
+            self.notice(f"{session.name} answers from here on")
         else:
-            self._default = session.settings
-            if not self._waiting:
+            self._default_settings = session.settings
+            if not self._queue:
                 self.transcript.insert(0, _welcome(session))
         self.post_message(ModelChanged())
 
     def _branch(self, session: Session, at: UserEntry) -> None:
-        """Goes back to before a message; the old conversation stays in the history."""
-        session.messages = session.messages[: self._position(at)]
+        """Discards a message and all after it; the old conversation stays in the history."""
         entries = self.transcript.entries
-        waiting: list[Entry] = list(self._waiting)
-        self.transcript.replace(entries[: entries.index(at)] + waiting)
-        self.saved = self.editing = None
+        session.messages = session.messages[: message_index(entries, at)]
+        queued: list[TranscriptEntry] = list(self._queue)
+        self.transcript.replace(entries[: entries.index(at)] + queued)
+        self.saver.conversation_id = self.editing = None
+        self._deleted.clear()
 
     def _start(
         self, session: Session, events: Callable[[], Iterator[Event]], answer: AnswerEntry
     ) -> None:
-        self.answer, self._feed = answer, Feed(session)
         if answer not in self.transcript.entries:
-            self.transcript.insert(len(self.transcript.entries) - self.waiting, answer)
-        pumping = partial(self._feed.pump, events, self._keep)
-        self.run_worker(pumping, group="answer", thread=True, exit_on_error=False)
-        self._drawn_at_cpu = thread_time()
-        # Each blink draws a part of the screen, which costs as much as more of the answer.
+            self.transcript.insert(len(self.transcript.entries) - self.queued, answer)
+        # Each blink redraws a part of the screen, which costs as much as more of the answer.
         self.prompt.cursor_blink = False
-        self.set_timer(DRAW_EVERY_S, self._draw_again)
-        self.post_message(AnswerBegan())
+        self.start_answer(session, events, answer)
 
-    def _keep(self, last_alone: bool = False) -> None:
-        """Stores the conversation; in the thread that generates."""
-        if not self.session or not self.history:
-            return
-        try:
-            messages = self.session.messages
-            if self.saved is None and messages:
-                self.saved = self.history.begin(messages[0].text, self.session.name)
-            if self.saved is not None:
-                since = max(0, len(messages) - 1) if last_alone else 0
-                self.history.save(self.saved, messages, self.session.settings, since=since)
-        except LocalmtpError as error:
-            self.history = None
-            self.post_message(NotSaved(error))
-
-    def _draw_again(self) -> None:
-        """Draws what came, and the less often the more that costs."""
-        if self.answer is None:
-            return
-        self._draw()
-        cpu = thread_time()
-        pause = (cpu - self._drawn_at_cpu) / SHARE_OF_A_CORE
-        self._drawn_at_cpu = cpu
-        self.set_timer(min(SLOWEST_DRAW_S, max(DRAW_EVERY_S, pause)), self._draw_again)
-
-    def _draw(self) -> None:
-        answer, feed = self.answer, self._feed
-        if answer is None or feed is None or not (events := feed.take()):
-            return
-        answer.take(events)
+    def draw_answer(self) -> None:
+        """Updates the transcript."""
         self.transcript.changed()
-        self._drawn()
 
-    @on(Worker.StateChanged)
-    def _worker_changed(self, event: Worker.StateChanged) -> None:
-        event.stop()
-        ended = event.state in (WorkerState.SUCCESS, WorkerState.ERROR)
-        if ended and event.worker.group == "answer":
-            self._ended(event.worker.error)
-
-    def _ended(self, error: BaseException | None) -> None:
-        self._draw()
-        answer, self.answer = self.answer, None
+    def end_answer(self, answer: AnswerEntry | None, error: BaseException | None) -> None:
+        """Shows an error, if any, and answers the next message."""
         self.prompt.cursor_blink = True
         if error and answer:
-            self._failed(answer, error)
+            self._show_failure(answer, error)
         self._asked_at = None
-        self.post_message(AnswerEnded())
-        self._next()
+        self.post_message(GenerationEnded())
+        self._answer_next()
 
-    def _failed(self, answer: AnswerEntry, error: BaseException) -> None:
-        """Says what went wrong; what was asked and nothing answered goes back into the prompt."""
+    def _show_failure(self, answer: AnswerEntry, error: BaseException) -> None:
+        """Shows an error; a question without any answer returns to the prompt."""
         session, entries = self.session, self.transcript.entries
         if session and not answer.rounds and self._asked_at is not None:
             index = entries.index(answer)
             question = entries[index - 1]
-            self.transcript.take_out(answer)
+            self.transcript.remove_entry(answer)
             if isinstance(question, UserEntry):
-                self.transcript.take_out(question)
+                self.transcript.remove_entry(question)
                 self.prompt.restore(question.text)
-            # What was asked, and the empty answer if it had begun.
+            # The question, and the empty answer if it was started.
             del session.messages[self._asked_at :]
         elif answer.finish is None:
             answer.end(FinishReason.CANCELLED, session.stats() if session else None)
         if isinstance(error, LocalmtpError):
-            self.say(error.message, error.hint, error=True)
+            self.notice(error.message, error.hint, error=True)
         else:
-            self.say(f"{type(error).__name__}: {error}", "please report this", error=True)
+            text = f"{type(error).__name__}: {error}"
+            self.notice(text, "please report this as a bug", error=True)
 
-    @on(TypedElsewhere)
-    def _typed_elsewhere(self, event: TypedElsewhere) -> None:
+    @on(CharacterTyped)
+    def _character_typed(self, event: CharacterTyped) -> None:
         self.prompt.type(event.character)
 
     @on(Prompt.Changed)
     def _prompt_changed(self) -> None:
-        self.query_one(Completion).follow(self.prompt.text)
+        self.query_one(Completion).update_matches(self.prompt.text)
 
-    @on(CompletionWanted)
+    @on(CompleteCommand)
     def _complete(self) -> None:
         if commands := self.query_one(Completion).commands:
             self.prompt.put(f"/{commands[0].name} ")
 
-    @on(TakeBack)
-    def _take_back(self) -> None:
-        if self._waiting:
-            entry = self._waiting.pop()
-            self.transcript.take_out(entry)
+    @on(RecallQueued)
+    def _recall_queued(self) -> None:
+        if self._queue:
+            entry = self._queue.pop()
+            self.transcript.remove_entry(entry)
             self.prompt.put(entry.text)
         else:
             self.prompt.recall(-1)
@@ -384,11 +335,3 @@ class Conversation(Vertical):
 
 def _welcome(session: Session) -> WelcomeEntry:
     return WelcomeEntry(session.name, session.place)
-
-
-def _entry(message: Message) -> Entry:
-    if message.role == "user":
-        return UserEntry(message.text)
-    entry = AnswerEntry(message.text, message.thought)
-    entry.end(message.finish or FinishReason.CANCELLED, message.stats)
-    return entry

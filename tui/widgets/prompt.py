@@ -1,15 +1,15 @@
-"""The prompt: several lines, a history, and never in the way."""
+"""The multi-line prompt with its history."""
 
 from __future__ import annotations
 
 from textual import events
 from textual.widgets import TextArea
 
-from localmtp.tui.messages import CompletionWanted, Submitted, TakeBack
+from localmtp.tui.messages import CompleteCommand, RecallQueued, Submitted
 
 
 class Prompt(TextArea):
-    """Enter sends, Shift+Enter or Ctrl+J breaks the line, Up walks through what was sent."""
+    """Sends on Enter, breaks the line on Shift+Enter or Ctrl+J, recalls sent messages on Up."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(
@@ -20,23 +20,23 @@ class Prompt(TextArea):
         self._draft = ""
 
     def put(self, text: str) -> None:
-        """Shows `text`, with the cursor at its end."""
+        """Replaces the text and moves the cursor to its end."""
         self.text = text
         self.move_cursor(self.document.end)
 
     def restore(self, text: str) -> None:
-        """Gives back what could not be sent, before whatever was typed since."""
+        """Inserts a message that could not be sent before the current text."""
         self.put(f"{text}\n{self.text}" if self.text.strip() else text)
 
-    def set_aside(self) -> None:
-        """Clears the prompt; Up brings the text back."""
+    def discard(self) -> None:
+        """Clears the prompt; Up recalls the text."""
         if text := self.text.strip():
             self.sent.append(text)
             self._at = None
             self.clear()
 
     def type(self, character: str) -> None:
-        """As if the focus had been here."""
+        """Takes the focus and inserts a character that was typed elsewhere."""
         self.focus()
         self.insert(character)
 
@@ -52,30 +52,30 @@ class Prompt(TextArea):
         elif event.key == "tab" and self.text.startswith("/"):
             event.stop()
             event.prevent_default()
-            self.post_message(CompletionWanted())
+            self.post_message(CompleteCommand())
 
     async def _on_paste(self, event: events.Paste) -> None:
-        # Terminals send pasted line ends as carriage returns; the text area inserts the rest.
+        # Terminals send pasted line ends as carriage returns.
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
 
     def action_cursor_up(self, select: bool = False) -> None:
-        """Within the text; above its first line, through the history."""
+        """Moves up within the text; from the first line, recalls the previous message."""
         if select or not self.cursor_at_first_line:
             super().action_cursor_up(select)
         elif not self.text and self._at is None:
-            self.post_message(TakeBack())
+            self.post_message(RecallQueued())
         else:
             self.recall(-1)
 
     def action_cursor_down(self, select: bool = False) -> None:
-        """Within the text; below its last line, back through the history."""
+        """Moves down within the text; from the last line, recalls the next message."""
         if select or not self.cursor_at_last_line or self._at is None:
             super().action_cursor_down(select)
         else:
             self.recall(1)
 
     def recall(self, by: int) -> None:
-        """Walks through what was sent: -1 to the one before."""
+        """Moves through sent messages: -1 to the previous one, past the last to the draft."""
         if self._at is None:
             self._at, self._draft = len(self.sent), self.text
         self._at = max(0, self._at + by)

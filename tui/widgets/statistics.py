@@ -1,4 +1,4 @@
-"""The throughput, beside the conversation."""
+"""The statistics panel, to the right of the conversation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from localmtp.tui.drawing import panel
-from localmtp.tui.drawing.brush import Brush, Line
-from localmtp.tui.drawing.panel import Figures
-from localmtp.tui.drawing.recent import RecentSpeed
+from localmtp.tui.rendering import statistics
+from localmtp.tui.rendering.brush import Brush, Line
+from localmtp.tui.rendering.recent_speed import RecentSpeed
+from localmtp.tui.rendering.statistics import PanelData
 
 _SECTIONS = 7
 
 
 class Statistics(ScrollView, can_focus=False):
-    """What the last or running answer cost; told anew several times a second.
+    """Shows the statistics of the running or the last answer, updated several times a second.
 
-    Only lines that changed are painted again: most of them stand still.
+    Only lines that changed are repainted: most stay the same.
     """
 
     ALLOW_SELECT = False
@@ -29,79 +29,81 @@ class Statistics(ScrollView, can_focus=False):
     def __init__(self, brush: Brush, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._brush = brush
-        self._speed = RecentSpeed()
-        self._shown = Figures()
-        self._now = 0.0
-        self._race_speed = 0.0
-        self._drawn: list[tuple[Text | None, list[Line]]] = [(None, [])] * _SECTIONS
+        self._recent = RecentSpeed()
+        self._data = PanelData()
+        self._current = 0.0
+        self._race_tokens_per_s = 0.0
+        self._sections: list[tuple[Text | None, list[Line]]] = [(None, [])] * _SECTIONS
         self._lines: list[Line] = []
-        self._beneath = Style()
+        self._base_style = Style()
 
     def on_mount(self) -> None:
-        """Shows that nothing was measured yet."""
+        """Shows an empty panel."""
         self._draw()
 
-    def show(self, figures: Figures) -> None:
-        """Shows numbers."""
-        self._shown = figures
-        if stats := figures.stats:
-            now = self._speed.add(stats)
-            self._now = now if figures.writing else stats.decode_tokens_per_s
+    def show(self, data: PanelData) -> None:
+        """Shows new statistics."""
+        self._data = data
+        if stats := data.stats:
+            current = self._recent.add(stats)
+            self._current = current if data.writing else stats.decode_tokens_per_s
         self._draw()
 
-    def forget(self) -> None:
-        """Another model answers: what was measured does not hold for it."""
-        self._speed, self._race_speed, self._now = RecentSpeed(), 0.0, 0.0
+    def reset(self) -> None:
+        """Discards measured speeds, which do not apply to another model."""
+        self._recent, self._race_tokens_per_s, self._current = RecentSpeed(), 0.0, 0.0
 
-    def compare(self, race_speed: float) -> None:
-        """Shows speeds also as multiples of one without drafting.
+    def compare(self, race_tokens_per_s: float) -> None:
+        """Sets the decode speed with drafting off that speedups refer to.
 
         Args:
-            race_speed: in tokens/s, measured by a race; 0 where it was not.
+            race_tokens_per_s: measured by a race; 0 where it was not.
         """
-        self._race_speed = race_speed
+        self._race_tokens_per_s = race_tokens_per_s
         self._draw()
 
     def repaint(self, brush: Brush) -> None:
-        """In other colours."""
+        """Redraws in other colours."""
         self._brush = brush
         self._draw()
 
     def _draw(self) -> None:
-        brush, shown = self._brush, self._shown
-        stats = shown.stats
+        brush, data = self._brush, self._data
+        stats = data.stats
         sections = (
-            panel.headline(brush, stats, self._now, self._speed.history),
-            panel.drafting(brush, shown, self._race_speed),
-            panel.by_position(brush, stats),
-            panel.prompt(brush, stats, shown.prefilled if shown.writing else None),
-            panel.time(brush, stats.time) if stats and stats.time.verify_s > 0 else None,
-            panel.context(brush, stats),
-            panel.memory(brush, shown),
+            statistics.decode_section(brush, stats, self._current, self._recent.history),
+            statistics.drafting_section(brush, data, self._race_tokens_per_s),
+            statistics.position_section(brush, stats),
+            statistics.prefill_section(brush, stats, data.prefilled if data.writing else None),
+            statistics.time_section(brush, stats.time)
+            if stats and stats.time.verify_s > 0
+            else None,
+            statistics.context_section(brush, stats),
+            statistics.memory_section(brush, data),
         )
-        self._drawn = [
-            (text, lines if text == same else self._paragraph(text))
-            for text, (same, lines) in zip(sections, self._drawn, strict=True)
+        self._sections = [
+            (text, lines if text == same else self._rendered(text))
+            for text, (same, lines) in zip(sections, self._sections, strict=True)
         ]
-        paragraphs = [[*lines, []] for _, lines in self._drawn if lines]
+        paragraphs = [[*lines, []] for _, lines in self._sections if lines]
         before, self._lines = self._lines, list(chain.from_iterable(paragraphs))
         if len(before) != len(self._lines):
-            self.virtual_size = Size(panel.WIDTH, len(self._lines))
+            self.virtual_size = Size(statistics.WIDTH, len(self._lines))
             self.refresh()
         pairs = enumerate(zip(before, self._lines, strict=False))
         for y in (y for y, (was, now) in pairs if was != now):
-            self.refresh(Region(0, y - self.scroll_offset.y, panel.WIDTH, 1))
+            self.refresh(Region(0, y - self.scroll_offset.y, statistics.WIDTH, 1))
 
-    def _paragraph(self, text: Text | None) -> list[Line]:
-        return self._brush.lines(text, panel.WIDTH, trimmed=False) if text else []
+    def _rendered(self, text: Text | None) -> list[Line]:
+        return self._brush.lines(text, statistics.WIDTH, trimmed=False) if text else []
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Some lines; the style beneath them is worked out once."""
-        self._beneath = self.rich_style
+        """Renders some lines, with the base style computed once."""
+        self._base_style = self.rich_style
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """One line, cut to the window."""
+        """Renders one line, cropped to the widget."""
         y += self.scroll_offset.y
         line = self._lines[y] if y < len(self._lines) else []
-        return Strip(line).adjust_cell_length(self.size.width).apply_style(self._beneath)
+        return Strip(line).adjust_cell_length(self.size.width).apply_style(self._base_style)

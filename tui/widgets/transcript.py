@@ -1,4 +1,4 @@
-"""The conversation, as one long page of lines."""
+"""The conversation as one scrollable page of lines."""
 
 from __future__ import annotations
 
@@ -17,106 +17,106 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from localmtp.tui.commands.actions import ENTRY_ACTIONS, bindings
-from localmtp.tui.drawing.brush import Brush, Line
-from localmtp.tui.drawing.entries import AnswerEntry, Entry
-from localmtp.tui.messages import TypedElsewhere
+from localmtp.tui.messages import CharacterTyped
+from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.rendering.brush import Brush, Line
+from localmtp.tui.rendering.entries import TranscriptEntry
 
-WIDEST_TEXT = 96
-"""Cells; longer lines are tiring to read."""
+MAX_TEXT_WIDTH = 96
+"""Cells: longer lines are tiring to read."""
 
-SLICE_S = 0.008
-"""How long entries out of sight are drawn at a time: half a frame at 60 Hz."""
-
+BACKGROUND_RENDER_S = 0.008
+"""Time spent rendering off-screen entries at once: half a frame at 60 Hz."""
 
 _COMMAND_KEYS = {key for action in ENTRY_ACTIONS for key in action.keys.split(",")}
 
 
 class Transcript(ScrollView, can_focus=True):
-    """Draws entries and follows the end, until one scrolls up.
+    """Renders entries and follows the end until the user scrolls up.
 
-    Only entries in sight are drawn at once; the height of others is guessed, and put right
-    while nothing else is to be done, without moving what is in sight.
+    Only visible entries are rendered immediately. The height of the others is estimated, and
+    corrected while the event loop is idle, without moving the visible ones.
     """
 
     FOCUS_ON_CLICK = False
     BINDINGS = bindings(ENTRY_ACTIONS)
 
     cursor: var[int | None] = var(None)
-    """The entry under the cursor, while the transcript has the focus."""
+    """Index of the entry under the cursor; None without the focus."""
 
     def __init__(self, brush: Brush, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self.entries: list[Entry] = []
+        self.entries: list[TranscriptEntry] = []
         self._brush = brush
         self._tops: list[int] = [0]
         self._following = True
-        self._settling = False
+        self._rendering_rest = False
         self._painted: list[Line] = []
-        self._beneath = Style()
+        self._base_style = Style()
 
     @property
-    def current(self) -> Entry | None:
-        """The entry under the cursor."""
+    def current(self) -> TranscriptEntry | None:
+        """Returns the entry under the cursor."""
         return None if self.cursor is None else self.entries[self.cursor]
 
-    def add(self, *entries: Entry) -> None:
-        """Appends, and follows."""
+    def add(self, *entries: TranscriptEntry) -> None:
+        """Appends entries and scrolls to the end."""
         self.entries.extend(entries)
         self._following = True
         self.changed()
 
-    def insert(self, index: int, entry: Entry) -> None:
-        """Puts an entry before another."""
+    def insert(self, index: int, entry: TranscriptEntry) -> None:
+        """Inserts an entry before the one at `index`."""
         self.entries.insert(index, entry)
         self.changed()
 
-    def take_out(self, entry: Entry) -> None:
-        """Takes an entry out."""
+    def remove_entry(self, entry: TranscriptEntry) -> None:
+        """Removes an entry."""
         self.entries.remove(entry)
         self.cursor = None
         self.changed()
 
-    def replace(self, entries: list[Entry]) -> None:
-        """Shows another conversation, from its end."""
+    def replace(self, entries: list[TranscriptEntry]) -> None:
+        """Shows other entries, scrolled to the end."""
         self.entries = entries
         self.cursor = None
         self._following = True
         self.changed()
 
     def repaint(self, brush: Brush) -> None:
-        """Draws everything in other colours."""
+        """Redraws in other colours."""
         self._brush = brush
         self.changed()
 
     def changed(self) -> None:
-        """Entries were added or touched: lays the page out anew and keeps the place."""
+        """Updates the layout after entries were added or touched; keeps the scroll position."""
         if not self.size.width:
             return
         self._measure()
         if self._following:
             self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
-        self._measure_visible()
+        self._render_visible()
         self._refresh_changed_lines()
-        if not self._settling and not all(map(self._is_drawn, self.entries)):
-            self._settling = True
-            self.set_timer(SLICE_S, self._settle)
+        if not self._rendering_rest and not all(map(self._is_rendered, self.entries)):
+            self._rendering_rest = True
+            self.set_timer(BACKGROUND_RENDER_S, self._render_rest)
 
-    def line_of(self, entry: Entry) -> int:
-        """The first line of an entry on the page."""
+    def line_of(self, entry: TranscriptEntry) -> int:
+        """Returns the page line at which an entry begins."""
         return self._tops[self.entries.index(entry)]
 
     def on_resize(self) -> None:
-        """Lines break elsewhere now."""
+        """Wraps lines to the new width."""
         self.changed()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Notes whether the end is in sight: only then is it followed."""
+        """Follows the end only while it is visible."""
         self._following = round(new_value) >= self.max_scroll_y
-        self._measure_visible()
+        self._render_visible()
         super().watch_scroll_y(old_value, new_value)
 
     def watch_cursor(self) -> None:
-        """Shows the entry under the cursor."""
+        """Scrolls to the entry under the cursor."""
         if self.cursor is not None:
             top, bottom = self._tops[self.cursor], self._tops[self.cursor + 1]
             if top < self.scroll_offset.y or bottom > self.scroll_offset.y + self.size.height:
@@ -126,36 +126,36 @@ class Transcript(ScrollView, can_focus=True):
         self.refresh()
 
     def on_focus(self) -> None:
-        """Puts the cursor on the last entry."""
+        """Moves the cursor to the last entry."""
         if self.cursor is None and self.entries:
             self.cursor = len(self.entries) - 1
 
     def on_blur(self) -> None:
-        """There is a cursor only with the focus."""
+        """Removes the cursor."""
         self.cursor = None
 
     def action_previous(self) -> None:
-        """One entry up."""
+        """Moves the cursor one entry up."""
         if self.cursor:
             self.cursor -= 1
 
     def action_next(self) -> None:
-        """One entry down."""
+        """Moves the cursor one entry down."""
         if self.cursor is not None and self.cursor + 1 < len(self.entries):
             self.cursor += 1
 
     def action_leave(self) -> None:
-        """Back to the prompt."""
+        """Returns the focus to the prompt."""
         self.screen.focus_next()
 
     def on_key(self, event: events.Key) -> None:
-        """What is no command belongs into the prompt."""
+        """Passes characters that are not bound to the prompt."""
         if event.is_printable and event.character and event.key not in _COMMAND_KEYS:
             event.stop()
-            self.post_message(TypedElsewhere(event.character))
+            self.post_message(CharacterTyped(event.character))
 
     def on_click(self, event: events.Click) -> None:
-        """Folds or unfolds a thought by its first line."""
+        """Folds or unfolds a thought when its first line is clicked."""
         line = event.y + self.scroll_offset.y
         index = bisect_right(self._tops, line) - 1
         entry = self.entries[index] if index < len(self.entries) else None
@@ -165,12 +165,12 @@ class Transcript(ScrollView, can_focus=True):
             self.changed()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Some lines; the style beneath them is worked out once."""
-        self._beneath = self.rich_style
+        """Renders some lines, with the base style computed once."""
+        self._base_style = self.rich_style
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """One line of the page, cut to the window."""
+        """Renders one line, cropped to the widget."""
         page_y = y + self.scroll_offset.y
         line = self._line(page_y)
         if self.cursor is not None and (
@@ -181,10 +181,10 @@ class Transcript(ScrollView, can_focus=True):
         strip = Strip(line).adjust_cell_length(self.size.width)
         if (selection := self.text_selection) and (span := selection.get_span(page_y)):
             strip = self._selected(strip, *span)
-        return strip.apply_style(self._beneath).apply_offsets(0, page_y)
+        return strip.apply_style(self._base_style).apply_offsets(0, page_y)
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """The selected text, without indents and padding."""
+        """Returns the selected text without padding."""
         page = [
             "".join(segment.text for segment in line).rstrip()
             for entry in self.entries
@@ -193,11 +193,11 @@ class Transcript(ScrollView, can_focus=True):
         return selection.extract("\n".join(page)), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
-        """Shows what is selected."""
+        """Repaints the selection."""
         self.refresh()
 
     def _refresh_changed_lines(self) -> None:
-        """Repaints from the first to the last line in sight that is not as it was painted."""
+        """Repaints from the first to the last visible line that changed."""
         top, height = self.scroll_offset.y, self.size.height
         lines = [self._line(y) for y in range(top, top + height)]
         changed = [y for y in range(height) if self._painted[y : y + 1] != [lines[y]]]
@@ -221,18 +221,20 @@ class Transcript(ScrollView, can_focus=True):
 
     @property
     def _width(self) -> int:
-        return min(WIDEST_TEXT, max(1, self.size.width - 2))
+        return min(MAX_TEXT_WIDTH, max(1, self.size.width - 2))
 
-    def _is_drawn(self, entry: Entry) -> bool:
-        return entry.is_drawn(self._brush, self._width)
+    def _is_rendered(self, entry: TranscriptEntry) -> bool:
+        return entry.is_rendered(self._brush, self._width)
 
-    def _lines(self, entry: Entry) -> list[Line]:
+    def _lines(self, entry: TranscriptEntry) -> list[Line]:
         return entry.lines(self._brush, self._width)
 
     def _measure(self) -> None:
         brush, width = self._brush, self._width
         heights = (
-            len(entry.lines(brush, width)) if entry.is_drawn(brush, width) else entry.guess(width)
+            len(entry.lines(brush, width))
+            if entry.is_rendered(brush, width)
+            else entry.estimated_height(width)
             for entry in self.entries
         )
         self._tops = [0, *accumulate(heights)]
@@ -243,44 +245,44 @@ class Transcript(ScrollView, can_focus=True):
         if self.styles.is_auto_height or not same_frame:
             self.virtual_size = size
         elif size != self.virtual_size:
-            # Nothing but the bar changes: the usual way would lay the whole screen out anew.
+            # Only the scroll bar changes; assigning the property would lay out the whole screen.
             self.set_reactive(Widget.virtual_size, size)
             self.vertical_scrollbar.window_virtual_size = size.height
 
-    def _measure_visible(self) -> None:
-        """Draws what is in sight; its true height may bring more into sight."""
-        while guessed := [entry for entry in self._visible() if not self._is_drawn(entry)]:
-            for entry in guessed:
-                self._draw_in_place(entry)
+    def _render_visible(self) -> None:
+        """Renders the visible entries; their real height may make others visible."""
+        while pending := [entry for entry in self._visible() if not self._is_rendered(entry)]:
+            for entry in pending:
+                self._render_in_place(entry)
 
-    def _visible(self) -> list[Entry]:
+    def _visible(self) -> list[TranscriptEntry]:
         top = self.scroll_offset.y
         first = bisect_right(self._tops, top) - 1
         last = bisect_right(self._tops, top + self.size.height)
         return self.entries[max(0, first) : last]
 
-    def _draw_in_place(self, entry: Entry) -> None:
-        """Draws an entry whose height was guessed; what is in sight stays where it is."""
+    def _render_in_place(self, entry: TranscriptEntry) -> None:
+        """Renders an entry whose height was estimated, without moving the visible lines."""
         index = self.entries.index(entry)
         was_above = self._tops[index] < self.scroll_offset.y
-        guessed = self._tops[index + 1] - self._tops[index]
+        estimated = self._tops[index + 1] - self._tops[index]
         self._lines(entry)
         following = self._following
         self._measure()
         if following:
             self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
         elif was_above:
-            grown = self._tops[index + 1] - self._tops[index] - guessed
+            grown = self._tops[index + 1] - self._tops[index] - estimated
             self.scroll_to(y=self.scroll_y + grown, animate=False, force=True)
 
-    def _settle(self) -> None:
-        """Draws some of what is out of sight, the latest first."""
-        self._settling = False
-        until = monotonic() + SLICE_S
+    def _render_rest(self) -> None:
+        """Renders some off-screen entries, the latest first."""
+        self._rendering_rest = False
+        until = monotonic() + BACKGROUND_RENDER_S
         for entry in reversed(self.entries):
-            if not self._is_drawn(entry):
+            if not self._is_rendered(entry):
                 if monotonic() > until:
-                    self._settling = True
-                    self.set_timer(SLICE_S, self._settle)
+                    self._rendering_rest = True
+                    self.set_timer(BACKGROUND_RENDER_S, self._render_rest)
                     return
-                self._draw_in_place(entry)
+                self._render_in_place(entry)

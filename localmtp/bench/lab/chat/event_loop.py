@@ -30,7 +30,7 @@ from localmtp.engine.sampling.params import SamplingParams
 from localmtp.history import History
 from localmtp.session import Message, OnFull, Role, Settings
 from localmtp.tui.app import ChatApp
-from localmtp.tui.opening import opener
+from localmtp.tui.model_loading import local_opener
 from localmtp.tui.screens.chat import ChatScreen
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
 
     async def switch(model: str) -> None:
         before = chat.conversation.session
-        chat.switch(model)
+        chat.switch_model(model)
         await until(lambda: chat.conversation.session is not before)
 
     async def long_one() -> None:
@@ -175,7 +175,7 @@ async def main() -> None:
         history = Path(folder) / "history.sqlite3"
         remember(history)
         app = ChatApp(
-            "nano", opener("nano", None, False, partial(prepared, PAIR, GENERATION)), history
+            "nano", local_opener("nano", None, False, partial(prepared, PAIR, GENERATION)), history
         )
         async with app.run_test(size=(120, 36)) as pilot:
             await walk(app, pilot, watch)

@@ -10,7 +10,7 @@ from localmtp.models import resolve
 from localmtp.session import Choices
 from localmtp.session.local import open_session
 from localmtp.tui.app import ChatApp
-from localmtp.tui.drawing.entries import AnswerEntry
+from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.themes import PALETTES
 
 QUESTIONS = (

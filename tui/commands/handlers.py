@@ -1,0 +1,145 @@
+"""Handlers of the slash commands that take an argument or do more than one action.
+
+Each takes the chat and the argument, returns a notice (empty for none), and raises
+`LocalmtpError`, which the chat shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localmtp.errors import LocalmtpError
+from localmtp.tui.commands import export
+from localmtp.tui.commands.controls import ChatControls
+from localmtp.tui.commands.settings import changed
+from localmtp.tui.rendering.formatting import count
+
+if TYPE_CHECKING:
+    from localmtp.session import Session
+
+MAX_FILE_BYTES = 1 << 20
+"""Size limit of `/read`: far more than any context holds."""
+
+
+def _session(chat: ChatControls) -> Session:
+    if chat.session is None:
+        raise LocalmtpError("no model is loaded yet")
+    return chat.session
+
+
+def model(chat: ChatControls, name: str) -> str:
+    """Loads the model of a name, or shows the models to choose from."""
+    if name:
+        chat.switch_model(name)
+    else:
+        chat.action_models()
+    return ""
+
+
+def resume(chat: ChatControls, _: str) -> str:
+    """Resumes an answer that was cut."""
+    return "" if chat.resume_answer() else "no answer to resume"
+
+
+def edit(chat: ChatControls, _: str) -> str:
+    """Moves the last question to the prompt."""
+    return "Enter branches off here" if chat.edit_last_question() else "nothing to edit now"
+
+
+def undo(chat: ChatControls, _: str) -> str:
+    """Deletes the last exchange."""
+    return "deleted" if chat.delete_last_exchange() else "nothing to delete now"
+
+
+def copy(chat: ChatControls, which: str) -> str:
+    """Copies the last answer, one of its code blocks, or the conversation."""
+    if which == "all":
+        session = _session(chat)
+        return chat.copy(export.markdown(session.name, session.messages))
+    answer = chat.last_answer()
+    if answer is None:
+        raise LocalmtpError("there is no answer to copy")
+    if not which:
+        return chat.copy(answer.text)
+    blocks = answer.document.code_blocks()
+    if not which.isdecimal() or not 1 <= int(which) <= len(blocks):
+        raise LocalmtpError(
+            f"no code block `{which}`", hint=f"the answer has {count(len(blocks), 'code block')}"
+        )
+    return chat.copy(blocks[int(which) - 1])
+
+
+def set_value(chat: ChatControls, pair: str) -> str:
+    """Changes a setting, given as KEY VALUE."""
+    key, _, value = pair.partition(" ")
+    session = _session(chat)
+    session.update_settings(changed(session.settings, key, value.strip()))
+    return f"{key} {value.strip()}, from the next message"
+
+
+def draft(chat: ChatControls, length: str) -> str:
+    """Sets the draft length."""
+    return set_value(chat, f"draft {length}")
+
+
+def system(chat: ChatControls, text: str) -> str:
+    """Sets or removes the system prompt."""
+    session = _session(chat)
+    session.update_settings(replace(session.settings, system=text))
+    return "system prompt set, from the next message" if text else "system prompt removed"
+
+
+def think(chat: ChatControls, state: str) -> str:
+    """Turns thinking on or off."""
+    if state not in ("on", "off"):
+        raise LocalmtpError(f"/think cannot be `{state}`", hint="use `/think on` or `/think off`")
+    session = _session(chat)
+    session.update_settings(replace(session.settings, think=state == "on"))
+    return f"thinking {state}, from the next message"
+
+
+def prompt(chat: ChatControls, _: str) -> str:
+    """Shows the rendered prompt."""
+    chat.show_prompt(_session(chat))
+    return ""
+
+
+def read(chat: ChatControls, name: str) -> str:
+    """Inserts a text file into the prompt."""
+    path = Path(name).expanduser()
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        text = content.decode()
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LocalmtpError(f"{path} is not a text file", hint="/read takes UTF-8 text") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise LocalmtpError(f"{path} is larger than 1 MiB")
+    chat.insert_text(f"{path.name}:\n\n```\n{text.rstrip()}\n```\n\n")
+    return f"inserted {path.name}"
+
+
+def write_conversation(chat: ChatControls, name: str) -> str:
+    """Writes the conversation as Markdown or JSON."""
+    path = Path(name or "conversation.md").expanduser()
+    session = _session(chat)
+    form = export.as_json if path.suffix == ".json" else export.markdown
+    chat.write_files({path: form(session.name, session.messages)})
+    return ""
+
+
+def save_statistics(chat: ChatControls, name: str) -> str:
+    """Writes the statistics as JSON and the screen as SVG."""
+    path = Path(name or "localmtp-stats.json").expanduser()
+    session = _session(chat)
+    chat.write_files(
+        {
+            path: export.as_json(session.name, session.messages),
+            path.with_suffix(".svg"): chat.screenshot(),
+        }
+    )
+    return ""

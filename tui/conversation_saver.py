@@ -1,0 +1,47 @@
+"""Saves the conversation on screen to the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from localmtp.errors import LocalmtpError
+
+if TYPE_CHECKING:
+    from localmtp.history import History
+    from localmtp.session import Session
+
+
+class ConversationSaver:
+    """Saves one conversation at a time; stops saving after the first error.
+
+    Args:
+        failed: called with that error, in the thread that saves.
+    """
+
+    def __init__(self, failed: Callable[[LocalmtpError], object]) -> None:
+        self.history: History | None = None
+        """The saved conversations; None until they are open, and when nothing is saved."""
+        self.conversation_id: int | None = None
+        """Id of the conversation in the history; None until it is saved for the first time."""
+        self._failed = failed
+
+    def save(self, session: Session, *, last_only: bool = False) -> None:
+        """Saves the messages and settings of a session; blocking, called in threads.
+
+        Args:
+            session: to save.
+            last_only: whether only the last message may have changed since the last call.
+        """
+        if not self.history:
+            return
+        try:
+            messages = session.messages
+            if self.conversation_id is None and messages:
+                self.conversation_id = self.history.begin(messages[0].text, session.name)
+            if self.conversation_id is not None:
+                since = max(0, len(messages) - 1) if last_only else 0
+                self.history.save(self.conversation_id, messages, session.settings, since=since)
+        except LocalmtpError as error:
+            self.history = None
+            self._failed(error)

@@ -1,1 +1,0 @@
-"""Turns text into styled lines, without a widget in sight."""

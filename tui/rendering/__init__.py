@@ -1,0 +1,1 @@
+"""Renders text, Markdown and statistics to styled lines, without widgets."""

@@ -1,0 +1,130 @@
+"""Actions of the chat that open other screens."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import work
+
+from localmtp.atomic import atomic_write_text
+from localmtp.errors import LocalmtpError
+from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.code_block import load_lexers
+from localmtp.tui.screens.help import HelpScreen
+from localmtp.tui.screens.history import HistoryScreen
+from localmtp.tui.screens.models import ModelsScreen, available_rows
+from localmtp.tui.screens.race import RaceScreen
+from localmtp.tui.screens.rounds import RoundsScreen
+from localmtp.tui.screens.settings import SettingsScreen
+from localmtp.tui.screens.transcript_actions import TranscriptActions
+from localmtp.tui.widgets.statistics import Statistics
+
+if TYPE_CHECKING:
+    from localmtp.session import Session
+
+
+SETTINGS_DELAY_S = 1 / 4
+"""Time for the model's process to report whether drafting is on with new settings."""
+
+
+class ScreenActions(TranscriptActions):
+    """Opens the other screens and applies their results; a base of the chat screen.
+
+    Args:
+        brush: for the colours.
+    """
+
+    def __init__(self, brush: Brush) -> None:
+        super().__init__()
+        self._brush = brush
+
+    @property
+    def session(self) -> Session | None:
+        """Returns the session that answers; None while the first model is loading."""
+        return self.conversation.session
+
+    @abstractmethod
+    def switch_model(self, model: str) -> None:
+        """Loads another model, which answers from the next message on."""
+
+    @abstractmethod
+    def show_state(self) -> None:
+        """Updates statistics, top bar and status line."""
+
+    def write_files(self, files: Mapping[Path, str]) -> None:
+        """Writes text files and reports their paths."""
+        for path, text in files.items():
+            atomic_write_text(path, text)
+        self.note(f"written: {', '.join(map(str, files))}")
+
+    def race(self, prompt: str) -> None:
+        """Answers a prompt with drafting off and on, on a screen of its own."""
+        if session := self.conversation.lend_session():
+            self.app.push_screen(RaceScreen(session, prompt, self._brush), self._end_race)
+        else:
+            self.note("wait for the answer first")
+
+    def _end_race(self, plain_tokens_per_s: float | None) -> None:
+        self.conversation.return_session()
+        self.query_one(Statistics).compare(plain_tokens_per_s or 0.0)
+
+    def open_rounds(self, answer: AnswerEntry) -> None:
+        """Shows the rounds of an answer."""
+        self.app.push_screen(RoundsScreen(answer.rounds, self._brush))
+
+    @work
+    async def show_prompt(self, session: Session) -> None:
+        """Shows the rendered prompt; rendered in a thread, since templates may be slow."""
+        try:
+            self.conversation.notice(await asyncio.to_thread(session.prompt))
+        except LocalmtpError as error:
+            self.show_error(error)
+
+    @work
+    async def action_history(self, words: str = "") -> None:
+        """Opens one of the saved conversations, chosen by the user."""
+        history = self.conversation.saver.history
+        if history is None:
+            self.note("conversations are not being saved")
+            return
+        chosen = await self.app.push_screen_wait(HistoryScreen(history, words))
+        if chosen is None:
+            return
+        messages = await asyncio.to_thread(history.load, chosen)
+        settings = await asyncio.to_thread(history.settings, chosen)
+        await asyncio.to_thread(load_lexers, "\n".join(m.text for m in messages))
+        if not self.conversation.show_conversation(messages, chosen, settings):
+            self.note("stop the answer first")
+
+    @work
+    async def action_models(self) -> None:
+        """Loads the model chosen by the user."""
+        session = self.session
+        current = session.name if session else ""
+        chosen = await self.app.push_screen_wait(ModelsScreen(current, available_rows))
+        if chosen and (chosen != current or (session and session.is_lost)):
+            self.switch_model(chosen)
+
+    @work
+    async def action_settings(self) -> None:
+        """Lets the user change the settings."""
+        session = self.session
+        if session is None:
+            self.note("no model is loaded yet")
+        elif settings := await self.app.push_screen_wait(SettingsScreen(session.settings)):
+            session.update_settings(settings)
+            self.note("changed, from the next message")
+            self.set_timer(SETTINGS_DELAY_S, self.show_state)
+
+    def action_help(self) -> None:
+        """Shows keys and commands."""
+        self.app.push_screen(HelpScreen())
+
+    def show_error(self, error: LocalmtpError) -> None:
+        """Shows an error with its hint in the transcript."""
+        self.conversation.notice(error.message, error.hint, error=True)
