@@ -1,4 +1,4 @@
-"""Greedy answers with drafting against those without."""
+"""Compares greedy answers with drafting and without."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler
-from localmtp.verify.answers import Recorder, answer
+from localmtp.verify.answers import RecordingSampler, answer
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where an answer with drafting first left the one without."""
+    """The first difference between an answer with drafting and one without."""
 
     prompt: int
+    """Index."""
     n_draft: int | None
     at: int
-    """Tokens that agree before it."""
+    """Number of equal tokens before it."""
     margin: float
-    """By how much the target preferred the one token to the other, in logits."""
+    """Difference between the target's logits of the two tokens; infinite if one answer ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class GreedyAnswers:
-    """All answers compared."""
+class GreedyCheck:
+    """Result of comparing all answers."""
 
     plain: tuple[tuple[int, ...], ...]
-    """Without drafting, by prompt."""
+    """Tokens without drafting, by prompt."""
     compared: int
-    """Answers with drafting."""
+    """Number of answers with drafting."""
     differences: tuple[Difference, ...]
 
     def passed(self, bound: float) -> bool:
-        """Whether every difference is a near-tie, that is, below what rounding can decide."""
+        """Return whether all differences are near-ties, with margins below `bound`."""
         return all(difference.margin < bound for difference in self.differences)
 
 
@@ -45,27 +46,28 @@ def check_greedy(
     lengths: Sequence[int | None],
     max_tokens: int,
     sampler: Sampler,
-) -> GreedyAnswers:
-    """Answer every prompt without drafting and at every length.
+) -> GreedyCheck:
+    """Answer every prompt without drafting and at every draft length.
 
     Args:
         pair: loaded.
         prompts: token ids.
         lengths: draft lengths; None is automatic pacing.
-        max_tokens: longest answer.
+        max_tokens: maximum length of an answer.
         sampler: greedy.
     """
     loop, sampling = pair.decode_loop(), SamplingParams(temperature=0.0)
     plain: list[tuple[int, ...]] = []
     differences: list[Difference] = []
     for i, prompt in enumerate(prompts):
-        expected = answer(loop, prompt, Recorder(sampler), sampling, 0, max_tokens)
+        expected = answer(loop, prompt, RecordingSampler(sampler), sampling, 0, max_tokens)
         found = {
-            n: answer(loop, prompt, Recorder(sampler), sampling, n, max_tokens) for n in lengths
+            n: answer(loop, prompt, RecordingSampler(sampler), sampling, n, max_tokens)
+            for n in lengths
         }
         plain.append(tuple(expected))
         differences += _differences(pair, i, prompt, expected, found)
-    return GreedyAnswers(tuple(plain), len(prompts) * len(lengths), tuple(differences))
+    return GreedyCheck(tuple(plain), len(prompts) * len(lengths), tuple(differences))
 
 
 def _differences(
@@ -80,7 +82,7 @@ def _differences(
             pairs = enumerate(zip(expected, tokens, strict=False))
             split = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(tokens)))
             if split == min(len(expected), len(tokens)):
-                # One ended where the other went on: no tie explains that.
+                # One ended where the other continued: no near-tie explains that.
                 yield Difference(at, n, split, float("inf"))
                 continue
             logits = prefill(pair.sequences[0], [*prompt, *expected[:split]])[0]

@@ -1,8 +1,8 @@
-"""Whether a pass over several rows, and a cache rolled back, equal decoding row by row.
+"""Checks that multi-row passes and rolling back the cache equal decoding row by row.
 
-The answer's tokens are known beforehand and fed again: row by row as the reference, in passes of
-several rows to see what rounding alone does, and with planted rejections, after which logits and
-hidden rows must be what they would be had the rejected tokens never been there.
+The tokens of known answers are decoded again: row by row as the reference, in passes of several
+rows to measure rounding alone, and with forced rejections. After those, logits and hidden states
+must equal the reference within rounding.
 """
 
 from __future__ import annotations
@@ -22,63 +22,64 @@ from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
 
 _TOP = 8
-"""Logits compared at each position: those that can become the next token."""
+"""Number of largest logits compared at each position: candidates for the next token."""
 
 _PASSES = ((1, 1), (3, 3), (8, 8))
 _REJECTIONS = ((0, 3), (1, 3), (0, 1), (2, 4), (7, 8), (3, 8))
-"""Draft tokens that are right, and draft tokens in all, pass after pass."""
+"""Correct draft tokens and draft tokens in all, for successive passes."""
 
 _SAFETY = 2.0
-"""The largest of a few hundred differences is not the largest that will ever occur."""
+"""Factor on the largest of a few hundred differences, which is not the largest possible."""
 
 _LEAST_NOISE = 0.05
-"""Assumed where less was seen. Most passes agree to the last bit; then a sum differs in it, an
-activation is rounded to another of the 255 steps that quantized products have, and logits jump: on
-nano by 0.09 at one of some hundred positions."""
+"""Lower bound of the assumed rounding. Most passes agree to the last bit; where a sum differs, an
+activation may be quantized to the next of 255 steps, and logits jump: on nano by 0.09 at one of a
+few hundred positions."""
 
 _MOST_NOISE = 1.0
-"""Rounding that moves a logit gap by a whole unit would change odds by a factor of e: that is no
-rounding, and no excuse for a different token."""
+"""Upper bound of rounding: a logit gap that moves by 1 changes odds by a factor of e, which is
+no rounding."""
 
 _MOST_HIDDEN_ERROR = 0.3
-"""Relative; rounding stays within a few hundredths, another position's row is about 1 away."""
+"""Upper bound of the relative error of a hidden state. Rounding causes a few hundredths; the hidden
+state of another position is at a distance of about 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What the target says at one position."""
+class ReferenceRow:
+    """The target's output at one position."""
 
     ids: TokenIds
     logits: Floats
-    """[len(ids)]: the largest, in the order of `ids`."""
+    """[len(ids)]: the largest logits, in the order of `ids`."""
     hidden: Floats
     """[n_embd]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Passes:
-    """What was found; logit differences are of gaps between logits, so shifts do not count."""
+class PassCheck:
+    """Result of the check. Differences are of gaps between logits, so that shifts do not count."""
 
     positions: int
     noise: float
     """Largest difference between passes of several rows and rows one by one."""
     rejections: int
-    """Planted ones."""
+    """Number of forced rejections."""
     after_rejection: float
-    """Largest difference after them."""
+    """Largest difference after a forced rejection."""
     hidden_error: float
-    """Largest relative distance of a hidden row from its reference."""
+    """Largest relative distance of a hidden state from its reference."""
     drafter_listens: bool
-    """Whether the drafter's proposal depends on the hidden row."""
+    """Whether the drafter's proposal depends on the hidden state."""
 
     @property
     def bound(self) -> float:
-        """A logit gap below it may be decided either way by rounding."""
+        """Logit gap below which rounding may decide either way."""
         return _SAFETY * max(self.noise, _LEAST_NOISE)
 
     @property
     def passed(self) -> bool:
-        """Whether only rounding was seen."""
+        """Whether rounding explains all differences."""
         return (
             self.noise < _MOST_NOISE
             and self.after_rejection <= self.bound
@@ -87,12 +88,12 @@ class Passes:
         )
 
 
-def check_passes(pair: Pair, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Passes:
-    """Feed answers again, row by row, in passes, and with planted rejections.
+def check_passes(pair: Pair, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> PassCheck:
+    """Decode answers again: row by row, in passes, and with forced rejections.
 
     Args:
         pair: loaded.
-        texts: prompts with their answers, as token ids.
+        texts: prompts and their answers, as token ids.
     """
     noise = after = hidden = 0.0
     positions = rejections = 0
@@ -105,18 +106,22 @@ def check_passes(pair: Pair, texts: Sequence[tuple[Sequence[int], Sequence[int]]
         for difference, error in _walk(sequence, prompt, tokens, reference, _REJECTIONS):
             after, hidden = max(after, difference), max(hidden, error)
             rejections += 1
-    return Passes(positions, noise, rejections, after, hidden, _listens(pair, texts[-1][1][-1]))
+    return PassCheck(
+        positions, noise, rejections, after, hidden, _reads_hidden_state(pair, texts[-1][1][-1])
+    )
 
 
-def one_by_one(sequence: TargetSequence, prompt: Sequence[int], tokens: Sequence[int]) -> list[Row]:
-    """Row i is what follows tokens[: i + 1], each decoded in a pass of its own."""
+def one_by_one(
+    sequence: TargetSequence, prompt: Sequence[int], tokens: Sequence[int]
+) -> list[ReferenceRow]:
+    """Return the reference; row i follows tokens[: i + 1], each decoded in a pass of its own."""
     prefill(sequence, prompt)
     rows = []
     for token in tokens:
         logits = sequence.verify(token)[0]
         ids = np.argpartition(logits, -_TOP)[-_TOP:].astype(np.int32)
-        # Read from the context: what `commit` makes of it is among the things to be checked.
-        rows.append(Row(ids, logits[ids], sequence.context.hidden()[0].copy()))
+        # Read from the context, because `commit` is among the things to check.
+        rows.append(ReferenceRow(ids, logits[ids], sequence.context.hidden()[0].copy()))
         sequence.commit(token, (), 0)
     return rows
 
@@ -125,26 +130,26 @@ def _walk(
     sequence: TargetSequence,
     prompt: Sequence[int],
     tokens: Sequence[int],
-    reference: Sequence[Row],
+    reference: Sequence[ReferenceRow],
     plan: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[float, float]]:
-    """Go through an answer in passes.
+    """Decode an answer in passes.
 
     Yields:
-        Of each pass, the largest difference of its rows from the reference, and the relative
-        error of the hidden row it left.
+        For each pass, the largest difference of its rows from the reference, and the relative
+        error of the hidden state after it.
     """
     prefill(sequence, prompt)
     at = 0
     for right, length in cycle(plan):
         if at + length >= len(tokens):
             return
-        kept = tokens[at + 1 : at + 1 + right]
-        planted = [_another(prompt, tokens[at + 1 + i]) for i in range(right, length)]
-        logits = sequence.verify(tokens[at], [*kept, *planted])
+        accepted = tokens[at + 1 : at + 1 + right]
+        rejected = [_another(prompt, tokens[at + 1 + i]) for i in range(right, length)]
+        logits = sequence.verify(tokens[at], [*accepted, *rejected])
         rows = reference[at : at + right + 1]
         difference = max(_gap(row, logits[i]) for i, row in enumerate(rows))
-        sequence.commit(tokens[at], kept, length)
+        sequence.commit(tokens[at], accepted, length)
         expected = rows[-1].hidden
         error = np.linalg.norm(sequence.hidden - expected) / np.linalg.norm(expected)
         yield difference, float(error)
@@ -152,18 +157,18 @@ def _walk(
 
 
 def _another(prompt: Sequence[int], token: int) -> int:
-    """A token of the prompt that is not this one."""
+    """Return a token of the prompt other than this one."""
     return next((other for other in reversed(prompt) if other != token), 0)
 
 
-def _gap(row: Row, logits: Floats) -> float:
-    """By how much the gaps between the largest logits have moved."""
+def _gap(row: ReferenceRow, logits: Floats) -> float:
+    """Return the largest change of a gap between the largest logits."""
     moved = logits[row.ids] - row.logits
     return float(moved.max() - moved.min())
 
 
-class _Probe(Greedy):
-    """Remembers how sure the drafter was."""
+class _ConfidenceProbe(Greedy):
+    """Records the drafter's confidence."""
 
     confidence = 0.0
 
@@ -172,8 +177,8 @@ class _Probe(Greedy):
         return super().draw(proposal, draft)
 
 
-def _listens(pair: Pair, last: int) -> bool:
-    """Whether an MTP drafter drafts differently without the target's hidden row."""
+def _reads_hidden_state(pair: Pair, last: int) -> bool:
+    """Return whether an MTP drafter drafts differently without the target's hidden state."""
     if not isinstance(pair.drafter, MTPDrafter):
         return True
     found = []
@@ -181,7 +186,7 @@ def _listens(pair: Pair, last: int) -> bool:
     hidden = sequence.hidden.copy()
     for row in (hidden, np.zeros_like(hidden)):
         np.copyto(sequence.hidden, row)
-        slot = DraftSlot(sequence, probe := _Probe(), policy := FixedPolicy(1), last)
+        slot = DraftSlot(sequence, probe := _ConfidenceProbe(), policy := FixedPolicy(1), last)
         policy.begin_round(1, RoundPlan())
         pair.drafter.propose([slot])
         found.append((slot.draft.tokens, probe.confidence))

@@ -1,19 +1,18 @@
-"""Sampled answers with drafting against the distributions without.
+"""Tests answers sampled with drafting against the target's distributions.
 
-Every token of an answer that was drafted is looked up in the target's own distribution p at its
-position, computed afterwards, row by row, without drafting. Two tests say whether the tokens were
-drawn from it.
+The target's distribution p at every position is computed afterwards, row by row, without drafting.
+Two tests decide whether the tokens were drawn from it.
 
-Leaning: at a drafted position, the drafter liked some tokens more than the target does (q > p).
-One of them must come out with exactly the probability that p gives them together, as if a coin
-with this bias were tossed. Drafts that are kept too often, or replaced wrongly, come out too often,
-which the sum over all positions shows (a score test; positions where the outcome is certain weigh
-nothing).
+Leaning: at a drafted position, the drafter prefers some tokens more than the target does (q > p).
+One of them must occur with exactly the probability that p gives them together, like the toss of a
+coin with this bias. If drafts are accepted too often or replaced wrongly, these tokens occur too
+often, which shows in the sum over all positions (a score test; positions with a certain outcome
+have no weight).
 
-Shape: let u be a random point of the token's own interval in the cumulated p, most probable tokens
+Shape: let u be a random point of the token's interval in the cumulative p, most probable tokens
 first. It is uniform if and only if tokens are drawn from p (the probability integral transform,
-randomised for discrete distributions; Rosenblatt 1952, Brockwell 2007). Pearson's chi-squared test
-says whether it is.
+randomized for discrete distributions; Rosenblatt 1952, Brockwell 2007). Pearson's chi-squared test
+checks this.
 """
 
 from __future__ import annotations
@@ -30,78 +29,78 @@ from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Distribution, Sampler, distribution
-from localmtp.verify.answers import Recorder, answer
+from localmtp.verify.answers import RecordingSampler, answer
 
 _BINS = 21
-"""Of the chi-squared test: an even number of degrees of freedom has a tail in closed form."""
+"""Bins of the chi-squared test: an even number of degrees of freedom has a closed-form tail."""
 
 _OPEN = 0.9
-"""A token counts for its shape if the most probable one has less than this: where the outcome is
-certain, nothing could show. Chosen by p alone, which leaves u uniform."""
+"""The shape test uses positions where the most probable token has less than this probability: a
+nearly certain outcome is no evidence. The choice depends on p alone, so u stays uniform."""
 
 _FEWEST_TOSSES = 100
-"""With fewer, drafts leaning by a sixth of the tokens that were open would not show."""
+"""Minimum of coin tosses: fewer would not show a bias of a sixth of the open positions."""
 
 _SIGNIFICANCE = 0.001
-"""An unchanged output is called changed once in a thousand runs."""
+"""False alarm rate: one in a thousand runs of an unchanged output."""
 
 _SEEDS = 8
-"""Every prompt is answered at most so many times."""
+"""Maximum number of answers per prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class SampledAnswers:
-    """The test's outcome, and what the drafts would have been worth under two rules."""
+class SampledCheck:
+    """Result of the tests, and the acceptance rates of two exact sampling rules."""
 
     tokens: int
-    """In all answers."""
+    """Number of tokens in all answers."""
     tosses: float
-    """Fair coin tosses that the leaning test is worth: 4 times the variance of its sum."""
+    """Weight of the leaning test in fair coin tosses: 4 times the variance of its sum."""
     leaning: float
-    """Standard deviations by which tokens lean towards the drafter."""
+    """Bias of the tokens towards the drafter, in standard deviations."""
     leaning_p: float
-    """The probability of as much or more either way."""
+    """Two-sided p-value of the leaning test."""
     open: int
-    """Tokens whose shape was tested."""
+    """Number of positions of the shape test."""
     shape_p: float
-    """The p-value of the chi-squared test."""
+    """P-value of the chi-squared test."""
     acceptance: float
-    """Expected per draft token judged, with speculative sampling: the mean of sum(min(p, q))."""
+    """Expected acceptance rate of speculative sampling: the mean of sum(min(p, q))."""
     acceptance_if_equal: float
-    """The same drafter's when its most probable token is kept only if a token sampled from the
-    target equals it, as llama.cpp does it: the mean of p at that token."""
+    """Expected acceptance rate when the drafter's most probable token is accepted only if a token
+    sampled from the target equals it, as in llama.cpp: the mean of p at that token."""
 
     @property
     def enough(self) -> bool:
-        """Whether there were tokens enough to say anything."""
+        """Whether there were enough tokens for a verdict."""
         return self.tosses >= _FEWEST_TOSSES
 
     @property
     def p_value(self) -> float:
-        """Of both tests together, by Bonferroni's correction."""
+        """P-value of both tests together, by Bonferroni's correction."""
         return min(1.0, 2 * min(self.leaning_p, self.shape_p))
 
     @property
     def passed(self) -> bool:
-        """Whether no change is seen."""
+        """Whether enough tokens show no change."""
         return self.enough and self.p_value >= _SIGNIFICANCE
 
     @property
     def undecided(self) -> bool:
-        """Whether no change is seen, in too few tokens to see one."""
+        """Whether there is no sign of a change, but too few tokens for a verdict."""
         return not self.enough and self.p_value >= _SIGNIFICANCE
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingPlan:
-    """How much is sampled, and how."""
+    """Sampling settings and the amount of evidence to collect."""
 
     sampling: SamplingParams
     lengths: Sequence[int | None]
-    """Draft lengths, taken in turn; None is automatic pacing."""
+    """Draft lengths, used in turn; None is automatic pacing."""
     max_tokens: int
     tosses: float
-    """When the leaning test is worth so many fair coin tosses, it ends."""
+    """Stop when the leaning test has the weight of this number of fair coin tosses."""
 
 
 def check_sampled(
@@ -109,14 +108,14 @@ def check_sampled(
     prompts: Sequence[Sequence[int]],
     plan: SamplingPlan,
     make_sampler: Callable[[SamplingParams], Sampler],
-) -> SampledAnswers:
-    """Sample answers with drafting until there are enough tokens to judge.
+) -> SampledCheck:
+    """Sample answers with drafting until there are enough tokens for a verdict.
 
     Args:
         pair: loaded.
         prompts: token ids.
-        plan: how much, and how.
-        make_sampler: what the session makes its samplers with.
+        plan: sampling settings and amount.
+        make_sampler: the session's factory of samplers.
     """
     found = _Evidence(np.random.default_rng(plan.sampling.seed))
     loop = pair.decode_loop()
@@ -124,7 +123,7 @@ def check_sampled(
         if 4 * found.variance >= plan.tosses:
             break
         sampling = replace(plan.sampling, seed=(plan.sampling.seed or 0) + turn)
-        recorder = Recorder(make_sampler(sampling))
+        recorder = RecordingSampler(make_sampler(sampling))
         n_draft = plan.lengths[turn % len(plan.lengths)]
         drafted = answer(loop, prompt, recorder, plan.sampling, n_draft, plan.max_tokens)
         plain = _plain_distributions(pair, prompt, drafted, sampling)
@@ -134,48 +133,54 @@ def check_sampled(
 
 
 class _Evidence:
-    """What the tokens seen so far add up to."""
+    """Running sums over the tokens so far."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
         self._tokens = 0
         self._excess = 0.0
         self.variance = 0.0
-        self._places: list[float] = []
-        self._kept: list[float] = []
-        self._kept_if_equal: list[float] = []
+        self._uniforms: list[float] = []
+        self._accepted: list[float] = []
+        self._accepted_if_equal: list[float] = []
 
     def add(self, token: int, p: Distribution, q: Distribution | None) -> None:
-        """Count a token that should be drawn from p, where q was drafted from, if anything was."""
+        """Count a token.
+
+        Args:
+            token: the sampled token.
+            p: the distribution it should be drawn from.
+            q: the distribution that a draft was drawn from; None if there was no draft.
+        """
         self._tokens += 1
         if p.probs[0] < _OPEN:
-            self._places.append(_place(token, p, self._random.random()))
+            self._uniforms.append(_cumulative(token, p, self._random.random()))
         if q is None:
             return
         probs, offered = np.array(p.probs), _at(q, p)
         preferred = float(probs[offered > probs].sum())
         self._excess += (q.of(token) > p.of(token)) - preferred
         self.variance += preferred * (1 - preferred)
-        self._kept.append(p.overlap(q))
-        self._kept_if_equal.append(p.of(q.ids[0]))
+        self._accepted.append(p.overlap(q))
+        self._accepted_if_equal.append(p.of(q.ids[0]))
 
-    def answers(self) -> SampledAnswers:
-        """The tests' outcome."""
+    def answers(self) -> SampledCheck:
+        """Return the result of the tests."""
         deviations = self._excess / sqrt(self.variance) if self.variance else 0.0
-        return SampledAnswers(
+        return SampledCheck(
             tokens=self._tokens,
             tosses=4 * self.variance,
             leaning=deviations,
             leaning_p=erfc(abs(deviations) / sqrt(2)),
-            open=len(self._places),
-            shape_p=uniformity(self._places),
-            acceptance=float(np.mean(self._kept)) if self._kept else 0.0,
-            acceptance_if_equal=float(np.mean(self._kept_if_equal)) if self._kept else 0.0,
+            open=len(self._uniforms),
+            shape_p=uniformity(self._uniforms),
+            acceptance=float(np.mean(self._accepted)) if self._accepted else 0.0,
+            acceptance_if_equal=float(np.mean(self._accepted_if_equal)) if self._accepted else 0.0,
         )
 
 
 def uniformity(places: Sequence[float]) -> float:
-    """The p-value of Pearson's chi-squared test that numbers in 0..1 are uniform; 1 for none.
+    """Return the p-value of Pearson's chi-squared test for uniform numbers in 0..1; 1 for none.
 
     The tail of an even number 2k of degrees of freedom is exp(-x/2) * sum((x/2)^i / i!, i < k)
     (DLMF 8.4.10).
@@ -191,7 +196,7 @@ def uniformity(places: Sequence[float]) -> float:
 def _plain_distributions(
     pair: Pair, prompt: Sequence[int], tokens: Sequence[int], sampling: SamplingParams
 ) -> list[Distribution]:
-    """The target's distribution for each token, decoded row by row."""
+    """Return the target's distribution at each position, decoded row by row."""
     sequence = pair.sequences[0]
     found = [distribution(prefill(sequence, prompt)[0], sampling)]
     for token in tokens[:-1]:
@@ -201,13 +206,13 @@ def _plain_distributions(
 
 
 def _at(q: Distribution, p: Distribution) -> NDArray[np.float64]:
-    """Probabilities that q gives to the tokens of p."""
+    """Return the probabilities under q of the tokens of p."""
     probs = q.by_id()
     return np.array([probs.get(token, 0.0) for token in p.ids])
 
 
-def _place(token: int, p: Distribution, within: float) -> float:
-    """u: where the token lies in the cumulated p; at its end if p excludes it."""
+def _cumulative(token: int, p: Distribution, within: float) -> float:
+    """Return u, the token's place in the cumulative p; 1 if p excludes the token."""
     if token not in p.ids:
         return 1.0
     found = p.ids.index(token)

@@ -1,8 +1,8 @@
-"""A GGUF's target against the checkpoint that it was made from, as transformers runs that.
+"""Compares a GGUF target with the checkpoint it was converted from, run by transformers.
 
-Both read the same token ids; at every position their distributions over the next token are
-compared. What quantization does to them is small and known; a tensor in the wrong place, a lost
-setting or another model's checkpoint is not.
+Both decode the same token ids; at every position their next-token distributions are compared. The
+effect of quantization is small and known; that of a misplaced tensor, a missing setting or a
+checkpoint of another model is not.
 """
 
 from __future__ import annotations
@@ -24,37 +24,39 @@ from localmtp.errors import LocalmtpError
 from localmtp.limits import MAX_DRAFT
 
 _IMPOSSIBLE = -1e9
-"""A logit, for tokens that a GGUF never generates, on both sides."""
+"""Logit of tokens that a GGUF never generates, on both sides."""
 
 _NOT_QUANTIZED = ("0", "1", "32")  # `general.file_type` of F32, F16 and BF16
 _EIGHT_BITS = "7"  # of Q8_0
 
 _BOUNDS = (0.01, 0.05, 0.5)
-"""Mean divergence, in nats, that is still explained: by rounding, by eight bits, by fewer. Another
-layer order or a missing tensor costs several nats; two bits cost a few tenths."""
+"""Upper bounds of the mean divergence in nats: for rounding, eight bits, fewer bits. A wrong layer
+order or a missing tensor costs several nats, quantization to two bits a few tenths."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceCheck:
-    """What was found; divergences are Kullback and Leibler's, of the file from the checkpoint."""
+    """Result of the comparison: Kullback-Leibler divergences of the file from the checkpoint."""
 
     positions: int
+    """Number of positions compared."""
     agreement: float
-    """Share of positions where both prefer the same token."""
+    """Share of positions with the same most probable token."""
     divergence: float
     """Mean, in nats."""
     worst: float
+    """Maximum, in nats."""
     bound: float
-    """The mean divergence that the file's type explains."""
+    """Upper bound of the mean divergence for the file's quantization type."""
 
     @property
     def passed(self) -> bool:
-        """Whether it is the same model."""
+        """Whether the mean divergence is below the bound."""
         return self.divergence < self.bound
 
 
 def require_transformers() -> None:
-    """Refuse early.
+    """Check that transformers is installed.
 
     Raises:
         LocalmtpError: transformers or torch is not installed.
@@ -70,15 +72,15 @@ def require_transformers() -> None:
 def check_source(
     sequence: TargetSequence, texts: Sequence[Sequence[int]], directory: Path
 ) -> SourceCheck:
-    """Compare on texts.
+    """Compare a target with a checkpoint.
 
     Args:
-        sequence: of the GGUF, loaded.
-        texts: token ids, each beginning with BOS and as long as the context at most.
-        directory: the checkpoint in Hugging Face's layout; it is loaded at 4 bytes per weight.
+        sequence: of the loaded GGUF.
+        texts: token ids, each beginning with BOS and no longer than the context.
+        directory: the checkpoint in Hugging Face's layout; loaded at 4 bytes per weight.
 
     Raises:
-        LocalmtpError: transformers cannot load it, or its vocabulary has another size.
+        LocalmtpError: transformers cannot load it, or its vocabulary has a different size.
     """
     target = sequence.context
     model = _load(directory)
@@ -88,7 +90,8 @@ def check_source(
         theirs = _their_logits(model, text)
         if theirs.shape[1] != target.vocab.size:
             raise LocalmtpError(
-                f"{directory} has {theirs.shape[1]} tokens, {target.model.path} {target.vocab.size}"
+                f"{directory} has {theirs.shape[1]} tokens in its vocabulary, "
+                f"{target.model.path} has {target.vocab.size}"
             )
         for ours, expected in zip(_our_logits(sequence, text), theirs[1:], strict=True):
             divergence, same = _compare(ours, expected, target.vocab.suppressed)
@@ -107,7 +110,7 @@ def _load(directory: Path) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        # Local files alone: a directory that is not there must not be looked for on the hub.
+        # A missing directory must not be looked up on the hub.
         model = AutoModelForCausalLM.from_pretrained(
             directory, dtype=torch.float32, local_files_only=True
         )
@@ -117,7 +120,7 @@ def _load(directory: Path) -> Any:
 
 
 def _their_logits(model: Any, text: Sequence[int]) -> Floats:
-    """[len(text), n_vocab]."""
+    """Return the checkpoint's logits: [len(text), n_vocab]."""
     import torch
 
     with torch.inference_mode():
@@ -126,7 +129,7 @@ def _their_logits(model: Any, text: Sequence[int]) -> Floats:
 
 
 def _our_logits(sequence: TargetSequence, text: Sequence[int]) -> Iterator[Floats]:
-    """[n_vocab] after every token but the first."""
+    """Yield the target's logits after every token but the first: [n_vocab]."""
     prefill(sequence, text[:1])
     for start in range(1, len(text), MAX_DRAFT + 1):
         first, *rest = text[start : start + MAX_DRAFT + 1]
@@ -135,13 +138,13 @@ def _our_logits(sequence: TargetSequence, text: Sequence[int]) -> Iterator[Float
 
 
 def _compare(ours: Floats, theirs: Floats, suppressed: TokenIds) -> tuple[float, bool]:
-    """Divergence, and whether the favourites agree."""
-    p, q = _log_probabilities(theirs, suppressed), _log_probabilities(ours, suppressed)
+    """Return the divergence in nats, and whether the most probable tokens are equal."""
+    p, q = _log_probs(theirs, suppressed), _log_probs(ours, suppressed)
     divergence = max(0.0, float((np.exp(p) * (p - q)).sum()))
     return divergence, bool(p.argmax() == q.argmax())
 
 
-def _log_probabilities(logits: Floats, suppressed: TokenIds) -> NDArray[np.float64]:
+def _log_probs(logits: Floats, suppressed: TokenIds) -> NDArray[np.float64]:
     wide = logits.astype(np.float64)
     wide[suppressed] = _IMPOSSIBLE
     wide -= wide.max()

@@ -1,4 +1,4 @@
-"""All checks on one pair."""
+"""Runs all checks on a pair."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.models import ModelFiles
 from localmtp.session import Choices, Message, Role
 from localmtp.session.local import LocalSession
-from localmtp.verify.greedy import GreedyAnswers, check_greedy
-from localmtp.verify.passes import Passes, check_passes
-from localmtp.verify.sampled import SampledAnswers, SamplingPlan, check_sampled
+from localmtp.verify.greedy import GreedyCheck, check_greedy
+from localmtp.verify.passes import PassCheck, check_passes
+from localmtp.verify.sampled import SampledCheck, SamplingPlan, check_sampled
 
-_FED_AGAIN = 8
-"""Answers for the check of passes: some hundreds of positions."""
+_PASS_CHECK_ANSWERS = 8
+"""Answers for the check of passes: a few hundred positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyPlan:
-    """What is to be verified, and how thoroughly."""
+    """Prompts, draft lengths and amount of evidence."""
 
     prompts: Sequence[str]
     lengths: Sequence[int | None]
-    """Draft lengths to hold against no drafting; None is automatic pacing."""
+    """Draft lengths to compare with no drafting; None is automatic pacing."""
     sampling: SamplingParams
-    """Of the sampled answers; with a temperature above 0."""
+    """For the sampled answers; its temperature is above 0."""
     max_tokens: int
     tosses: float = 400.0
-    """Fair coin tosses that the sampled answers are to be worth; see `SampledAnswers`."""
+    """Weight of the sampled answers, in fair coin tosses; see `SampledCheck`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found."""
+    """Results of all checks."""
 
-    passes: Passes
-    greedy: GreedyAnswers
-    sampled: SampledAnswers
+    passes: PassCheck
+    greedy: GreedyCheck
+    sampled: SampledCheck
 
     @property
     def passed(self) -> bool:
@@ -48,7 +48,7 @@ class Verification:
 
     @property
     def undecided(self) -> bool:
-        """Whether all that is missing is enough sampled tokens; nothing speaks against it then."""
+        """Whether all checks passed, except that too few tokens were sampled."""
         rest = self.passes.passed and self.greedy.passed(self.passes.bound)
         return rest and self.sampled.undecided
 
@@ -59,13 +59,13 @@ def verify(
     plan: VerifyPlan,
     make: Callable[[SamplingParams], Sampler] = make_sampler,
 ) -> Verification:
-    """Hold drafting against no drafting.
+    """Compare drafting with no drafting.
 
     Args:
-        pair: loaded, with a drafter; stays the caller's to close.
-        files: where it came from.
+        pair: loaded, with a drafter; the caller closes it.
+        files: the pair's files.
         plan: what to verify.
-        make: what samplers are made with; the session's own.
+        make: factory of samplers; the session's by default.
 
     Raises:
         LocalmtpError: the model has no chat template, or a prompt does not fit its context.
@@ -75,7 +75,7 @@ def verify(
         pair, prompts, plan.lengths, plan.max_tokens, make(replace(plan.sampling, temperature=0))
     )
     texts = sorted(zip(prompts, greedy.plain, strict=True), key=lambda text: -len(text[1]))
-    passes = check_passes(pair, texts[:_FED_AGAIN])
+    passes = check_passes(pair, texts[:_PASS_CHECK_ANSWERS])
     sampling = SamplingPlan(plan.sampling, plan.lengths, plan.max_tokens, plan.tosses)
     return Verification(passes, greedy, check_sampled(pair, prompts, sampling, make))
 

@@ -1,4 +1,4 @@
-"""Faults, planted through the engine's public constructors: what verify has to find."""
+"""Faults for `verify` to find, planted through the engine's public constructors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from localmtp.engine.sampling.sampler import (
 
 
 class NoisyTwin:
-    """A drafter that is right about half of the time, whichever files are installed.
+    """Drafts from the target itself with noise on its logits: about half is accepted.
 
     It has a KV cache of its own, and records what `prefilled` and `committed` report.
 
@@ -68,7 +68,7 @@ class GullibleGreedy(Greedy):
 
 
 class GreedyOneRowOff(Greedy):
-    """Judges each draft by the row after the right one."""
+    """Verifies each draft token with the row after the right one."""
 
     def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         if not draft.tokens:
@@ -77,7 +77,7 @@ class GreedyOneRowOff(Greedy):
 
 
 class _Faulty(Stochastic):
-    """Random numbers of its own, for rules of its own."""
+    """A sampler with a random generator for its own acceptance rule."""
 
     def __init__(self, sampling: SamplingParams) -> None:
         super().__init__(sampling)
@@ -126,7 +126,7 @@ class Cold(Stochastic):
 
 
 class NeverRollsBack(TargetSequence):
-    """Keeps rejected drafts in the cache, and goes on behind them."""
+    """Leaves rejected drafts in the cache, and continues behind them."""
 
     def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         super().commit(pending, accepted, len(accepted), row)
@@ -134,7 +134,7 @@ class NeverRollsBack(TargetSequence):
 
 
 class KeepsOneRejected(TargetSequence):
-    """Rolls back one row too few, and goes on behind it."""
+    """Rolls back one row too few, and continues behind it."""
 
     def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         super().commit(pending, accepted, len(accepted), row)
@@ -143,7 +143,7 @@ class KeepsOneRejected(TargetSequence):
 
 
 class FirstHiddenRow(TargetSequence):
-    """Hands the drafter the first row of a pass, whatever was accepted."""
+    """Passes the drafter the first row of a pass, whatever was accepted."""
 
     def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         super().commit(pending, accepted, drafted, row)
@@ -151,7 +151,7 @@ class FirstHiddenRow(TargetSequence):
 
 
 class StaleHiddenRow(TargetSequence):
-    """Hands the drafter the row that was there before the pass."""
+    """Passes the drafter the hidden state from before the pass."""
 
     def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         before = self.hidden.copy()
@@ -160,7 +160,7 @@ class StaleHiddenRow(TargetSequence):
 
 
 class DeafDrafter(MTPDrafter):
-    """Drafts without the target's hidden row."""
+    """Drafts without the target's hidden state."""
 
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         for slot in slots:

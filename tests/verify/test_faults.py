@@ -1,4 +1,4 @@
-"""A sound pair passes; each planted fault is found by the check that is there for it."""
+"""A sound pair passes; each planted fault is found by its check."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,8 +16,8 @@ from localmtp.engine.sampling.sampler import Greedy, Sampler, make_sampler
 from localmtp.engine.threads import Threads
 from localmtp.models import resolve
 from localmtp.verify.greedy import check_greedy
-from localmtp.verify.passes import Passes, check_passes
-from localmtp.verify.sampled import SampledAnswers, SamplingPlan, check_sampled, uniformity
+from localmtp.verify.passes import PassCheck, check_passes
+from localmtp.verify.sampled import SampledCheck, SamplingPlan, check_sampled, uniformity
 from tests.verify.faulty import (
     AcceptsByTargetAlone,
     Cold,
@@ -36,7 +36,7 @@ from tests.verify.faulty import (
 FILES = resolve("nano")
 PROMPTS = ("Tell me a story about a fox.", "Tell me about the sun.", "Tell me a long story.")
 HOT = SamplingParams(temperature=3.0, top_k=20, seed=7)
-"""Warm enough that target and drafter disagree, whatever they were trained on."""
+"""Hot enough that target and drafter disagree."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def prompts(model: Model) -> list[list[int]]:
     return [[model.vocab.bos, *model.vocab.tokenize(text, special=True)] for text in texts]
 
 
-def passes_of(stack: ExitStack, model: Model, pair: Pair) -> Passes:
+def passes_of(stack: ExitStack, model: Model, pair: Pair) -> PassCheck:
     plain = pair_of(target_of(stack, model), None)
     answers = check_greedy(plain, prompts(model), [], 48, Greedy()).plain
     texts = list(zip(prompts(model), answers, strict=True))
@@ -93,7 +93,7 @@ def passes_of(stack: ExitStack, model: Model, pair: Pair) -> Passes:
 
 def sampled_of(
     stack: ExitStack, model: Model, make: Callable[[SamplingParams], Sampler]
-) -> SampledAnswers:
+) -> SampledCheck:
     plan = SamplingPlan(HOT, [3], max_tokens=64, tosses=300)
     return check_sampled(drafting_twin(stack, model), prompts(model), plan, make)
 
@@ -143,7 +143,7 @@ def test_a_broken_sampling_rule_is_found(
     assert not found.passed
 
 
-def test_another_temperature_is_found(stack: ExitStack, model: Model) -> None:
+def test_a_wrong_temperature_is_found(stack: ExitStack, model: Model) -> None:
     found = sampled_of(stack, model, Cold)
     assert found.shape_p < 0.0005
     assert not found.passed
@@ -161,7 +161,7 @@ def test_a_broken_rollback_is_found(
 
 
 @pytest.mark.parametrize("kind", [FirstHiddenRow, StaleHiddenRow])
-def test_a_wrong_hidden_row_is_found(
+def test_a_wrong_hidden_state_is_found(
     stack: ExitStack, model: Model, kind: type[TargetSequence]
 ) -> None:
     passes = passes_of(stack, model, pair_of(target_of(stack, model), None, kind))
@@ -169,7 +169,7 @@ def test_a_wrong_hidden_row_is_found(
     assert not passes.passed
 
 
-def test_a_drafter_that_ignores_the_hidden_row_is_found(
+def test_a_drafter_that_ignores_the_hidden_state_is_found(
     stack: ExitStack, model: Model, drafter_model: Model
 ) -> None:
     target = target_of(stack, model)
@@ -180,7 +180,7 @@ def test_a_drafter_that_ignores_the_hidden_row_is_found(
     assert not passes.passed
 
 
-def test_uniform_numbers_pass_and_crowded_ones_fail() -> None:
+def test_uniform_numbers_pass_and_skewed_ones_fail() -> None:
     random = np.random.default_rng(0)
     even = [uniformity(random.random(500).tolist()) for _ in range(200)]
     # A p-value is uniform itself: of 200, 20 below 0.1, give or take 13 (three deviations).

@@ -1,4 +1,4 @@
-"""`verify --source`: a GGUF and its checkpoint say the same; a GGUF of another does not."""
+"""`verify --source`: a GGUF equals its checkpoint, and differs from another one."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def verify(gguf: Path, source: Path) -> dict[str, object]:
     find_spec("torch") is None or find_spec("transformers") is None,
     reason="torch and transformers are not installed",
 )
-def test_a_conversion_is_told_from_a_wrong_one(tmp_path: Path) -> None:
+def test_a_wrong_conversion_is_found(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", "31B", dtype="F32")
     done = localmtp("convert", str(source), "--out", str(tmp_path), "--quant", "F32",
                     "--quant", "Q8_0")  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_conversion_is_told_from_a_wrong_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("transformers") is not None, reason="transformers is installed")
-def test_without_transformers_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_transformers_an_error_says_what_to_install(tmp_path: Path) -> None:
     done = localmtp("verify", "nano", "--source", str(tmp_path))
     assert done.returncode == 1
     assert "torch" in done.stderr

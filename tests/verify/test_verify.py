@@ -32,7 +32,7 @@ def test_the_embedded_pair_is_verified() -> None:
     assert 0.0 <= sampled["acceptance"] <= 1.0
 
 
-def test_without_a_drafter_there_is_nothing_to_verify() -> None:
+def test_without_a_drafter_verify_fails() -> None:
     done = verify("--drafter", "none")
     assert done.returncode == 1
     assert done.stdout == ""

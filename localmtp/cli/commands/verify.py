@@ -100,7 +100,7 @@ def command(
     if as_json:
         output.line(json.dumps(_as_json(files, plan, found), ensure_ascii=False))
     else:
-        _say(plan, found)
+        _print_report(plan, found)
     return 0 if found.passed else 1
 
 
@@ -126,13 +126,13 @@ def _against_source(
         report = {"model": files.name, "source": str(source), "passed": found.passed}
         output.line(json.dumps(report | asdict(found), ensure_ascii=False))
     else:
-        _part(
+        _print_check(
             "source",
             found.passed,
-            f"the next token's distribution is {found.divergence:.4f} nats from the checkpoint's "
-            f"on average over {found.positions} positions, {found.worst:.3f} at most; less than "
-            f"{found.bound} is explained by the file's type",
-            f"both prefer the same token at {found.agreement:.1%} of positions",
+            f"mean divergence from the checkpoint {found.divergence:.4f} nats over "
+            f"{found.positions} positions, maximum {found.worst:.3f}; the bound for the file's "
+            f"type is {found.bound}",
+            f"same most probable token at {100 * found.agreement:.1f} % of positions",
         )
     return 0 if found.passed else 1
 
@@ -161,57 +161,58 @@ def _plan(
     return VerifyPlan(texts, lengths, sampling, generation.max_tokens)
 
 
-def _say(plan: VerifyPlan, found: Verification) -> None:
+def _print_report(plan: VerifyPlan, found: Verification) -> None:
     passes, greedy, sampled = found.passes, found.greedy, found.sampled
-    _part(
+    _print_check(
         "passes",
         passes.passed,
-        f"{passes.rejections} planted rejections in {passes.positions} positions: logits within "
-        f"{passes.after_rejection:.3f} of plain decoding; rounding alone, measured here, moves "
-        f"them by up to {passes.noise:.3f}",
-        f"hidden rows within {passes.hidden_error:.1%}"
+        f"{passes.rejections} forced rejections in {passes.positions} positions: logits within "
+        f"{passes.after_rejection:.3f} of plain decoding; rounding alone moves them by up to "
+        f"{passes.noise:.3f}",
+        f"hidden states within {100 * passes.hidden_error:.1f} %"
         + ("" if passes.drafter_listens else "; the drafter does not read them"),
     )
     same = greedy.compared - len(greedy.differences)
-    _part(
+    _print_check(
         "greedy",
         greedy.passed(passes.bound),
-        f"{same} of {greedy.compared} answers with drafting are those without, token by token",
+        f"{same} of {greedy.compared} answers with drafting equal those without, token by token",
         *(_difference(plan, d, passes.bound) for d in greedy.differences),
     )
-    _part(
+    _print_check(
         "sampled",
         None if sampled.undecided else sampled.passed,
         f"p = {sampled.p_value:.3g}; fails below 0.001"
-        + ("" if sampled.enough else "; too few tokens to tell"),
-        f"towards the drafter: {sampled.leaning:+.2f} standard deviations in {sampled.tokens} "
-        f"tokens, worth {sampled.tosses:.0f} fair coin tosses (p = {sampled.leaning_p:.3g})",
-        f"shape: chi-squared with 20 degrees of freedom for {sampled.open} open tokens "
+        + ("" if sampled.enough else "; too few tokens for a verdict"),
+        f"leaning towards the drafter: {sampled.leaning:+.2f} standard deviations in "
+        f"{sampled.tokens} tokens, weight {sampled.tosses:.0f} fair coin tosses "
+        f"(p = {sampled.leaning_p:.3g})",
+        f"shape: chi-squared, 20 degrees of freedom, {sampled.open} open positions "
         f"(p = {sampled.shape_p:.3g})",
-        f"drafts accepted at this sampling: {sampled.acceptance:.1%} expected; "
-        f"{sampled.acceptance_if_equal:.1%} if the drafter's favourite is kept only when the "
-        "target's sample equals it, as llama.cpp does",
+        f"expected acceptance {100 * sampled.acceptance:.1f} %; "
+        f"{100 * sampled.acceptance_if_equal:.1f} % if the drafter's most probable token is "
+        "accepted only when the target's sample equals it, as in llama.cpp",
     )
     verdict = "drafting leaves the output unchanged" if found.passed else "the output is CHANGED"
     if found.undecided:
-        verdict = "undecided: too few tokens were sampled; more with --prompts, or --n-draft 3"
+        verdict = "undecided: too few tokens were sampled; increase --prompts, or use --n-draft 3"
     output.line(f"\n{verdict}")
 
 
-def _part(name: str, passed: bool | None, *lines: str) -> None:
-    """A check and what it found; one that is neither passed nor failed is None."""
-    word = "unsure" if passed is None else "passed" if passed else "FAILED"
-    output.line(f"{word}  {name:8} {lines[0]}")
+def _print_check(name: str, passed: bool | None, *lines: str) -> None:
+    """Print a check's verdict and details; `passed` is None if undecided."""
+    word = "undecided" if passed is None else "passed" if passed else "FAILED"
+    output.line(f"{word:9}  {name:8} {lines[0]}")
     for line in lines[1:]:
-        output.line(f"{'':17}{line}")
+        output.line(f"{'':20}{line}")
 
 
 def _difference(plan: VerifyPlan, difference: Difference, bound: float) -> str:
     prompt = " ".join(plan.prompts[difference.prompt].split())
     tie = "a near-tie" if difference.margin < bound else "NOT a tie"
     return (
-        f"token {difference.at + 1} of “{prompt[:40]}”: {tie}, {difference.margin:.3f} between "
-        f"the two logits ({bound:.3f} can be rounding)"
+        f"token {difference.at + 1} of “{prompt[:40]}”: {tie}, the logits differ by "
+        f"{difference.margin:.3f} (bound {bound:.3f})"
     )
 
 
