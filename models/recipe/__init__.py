@@ -1,1 +1,4 @@
-"""How the nano pair was made: data, tokenizer, training. Needs the `train` extra."""
+"""Training of the nano pair: data, tokenizer, target, drafter. Needs the `train` extra.
+
+Part of a checkout and of the source distribution, not of the wheel.
+"""

@@ -1,8 +1,8 @@
-"""Makes nano from nothing: text, tokenizer, target, drafter, GGUF.
+"""Trains nano from scratch: text, tokenizer, target, drafter, GGUF.
 
     python -m localmtp.models.recipe --out DIRECTORY [--minutes 60] [--text FOLDER]
 
-Needs torch and transformers besides localmtp.
+Needs torch and transformers in addition to localmtp (the `train` extra).
 """
 
 import argparse
@@ -16,32 +16,42 @@ from localmtp.models.recipe import corpus, distillation, drafter, target, tokeni
 from localmtp.models.recipe.continuation import Continuations
 
 CONVERSATIONS = 12_000
-"""What the tokenizer is trained on."""
+"""Number of conversations that the tokenizer is trained on."""
 VOCABULARY = 2560
+"""Number of tokens, control tokens included."""
 TARGET_SHARE = 0.6
-"""Of the time; the drafter gets the rest."""
+"""Fraction of the time for the target; the rest is for the drafter."""
 
 
-def make(draw: corpus.Draw, out: Path, minutes: float, options: Options) -> None:
-    """Writes hf-target, hf-drafter and two GGUF files to out."""
+def train_pair(draw: corpus.Draw, out: Path, minutes: float, options: Options) -> None:
+    """Trains a pair and converts it.
+
+    Args:
+        draw: draws conversations to train on.
+        out: receives hf-target, hf-drafter and two GGUF files.
+        minutes: training time of both models together.
+        options: options of the conversion.
+    """
     target_directory, drafter_directory = out / "hf-target", out / "hf-drafter"
     tokenizer.train(corpus.texts(draw, CONVERSATIONS), VOCABULARY, target_directory)
     tokenizer.copy(target_directory, drafter_directory)
-    model = target.begin(target_directory)
+    model = target.initialize(target_directory)
     target.train(model, draw, target_directory, TARGET_SHARE * minutes)
-    assistant = drafter.begin(model)
+    assistant = drafter.initialize(model)
     distillation.train(model, assistant, draw, drafter_directory, (1 - TARGET_SHARE) * minutes)
     convert(target_directory, out, drafter_source=drafter_directory, options=options)
 
 
 def main() -> None:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description="Train nano from nothing and convert it.")
-    parser.add_argument("--out", type=Path, required=True, help="directory for everything made")
+    """Reads the command line and trains."""
+    parser = argparse.ArgumentParser(description="Train nano from scratch and convert it.")
+    parser.add_argument("--out", type=Path, required=True, help="directory for all files")
     parser.add_argument("--minutes", type=float, default=60, help="training time [%(default)s]")
     parser.add_argument("--threads", type=int, help="CPU threads [all]")
     parser.add_argument(
-        "--text", type=Path, help="instead of nano, a pair that goes on with Python files in here"
+        "--text",
+        type=Path,
+        help="train a pair that continues the Python files in this folder, instead of nano",
     )
     arguments = parser.parse_args()
     if arguments.threads:
@@ -60,7 +70,7 @@ def main() -> None:
         draw, prompts = corpus.generated(), corpus.held_out()
         options = replace(options, name="nano", license="apache-2.0")
     corpus.write_prompts(prompts, out / "prompts.json")
-    make(draw, out, minutes, options)
+    train_pair(draw, out, minutes, options)
 
 
 if __name__ == "__main__":

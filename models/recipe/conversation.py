@@ -1,4 +1,4 @@
-"""Conversations in Gemma 4's chat format, as (text, learned) parts."""
+"""Conversations in Gemma 4's chat format, as segments of (text, learned)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ WEIGHTS = {
     "story": 0.4,
     "chat": 0.8,
 }
-"""How often each kind opens a turn: what is hard to learn and short comes more often."""
-SYSTEMS = (
+"""Relative frequency of each kind: tasks that are hard to learn and short are more frequent."""
+SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are nano.",
     "Answer briefly.",
@@ -33,15 +33,16 @@ SYSTEMS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of a conversation; only what the model is to write is learned."""
+class Segment:
+    """Part of a conversation's text."""
 
     text: str
     learned: bool
+    """Whether the model is trained to generate it; False for prompts."""
 
 
 def exchanges(rng: Random, length: int) -> list[Exchange]:
-    """Draws at least length exchanges of mixed kinds."""
+    """Draws at least `length` exchanges of mixed kinds."""
     drawn: list[Exchange] = []
     while len(drawn) < length:
         kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
@@ -51,26 +52,28 @@ def exchanges(rng: Random, length: int) -> list[Exchange]:
     return drawn
 
 
-def render(turns: list[Exchange], system: str = "", *, thinking: bool = False) -> Iterator[Part]:
-    """Yields the parts of a conversation; with thinking on only the last turn keeps its thought."""
+def render(turns: list[Exchange], system: str = "", *, thinking: bool = False) -> Iterator[Segment]:
+    """Yields the segments of a conversation; with thinking, the last turn has its thought."""
     opening = "<bos>"
     if system or thinking:
         opening += "<|turn>system\n" + "<|think|>\n" * thinking + system + "<turn|>\n"
     for index, turn in enumerate(turns):
-        yield Part(f"{opening}<|turn>user\n{turn.question}<turn|>\n<|turn>model\n", learned=False)
+        yield Segment(
+            f"{opening}<|turn>user\n{turn.question}<turn|>\n<|turn>model\n", learned=False
+        )
         last = index == len(turns) - 1
         thought = f"<|channel>thought\n{turn.thought}\n<channel|>" if thinking and last else ""
-        # An earlier answer of a thinking conversation stands without its thought, as the template
-        # leaves it: learning to write that would unlearn thinking.
-        yield Part(f"{thought}{turn.answer.strip()}<turn|>", learned=last or not thinking)
+        # Earlier answers have no thought, as in the chat template. They are not learned then:
+        # that would train the model to answer without thinking.
+        yield Segment(f"{thought}{turn.answer.strip()}<turn|>", learned=last or not thinking)
         opening = "\n"
 
 
-def conversation(rng: Random, held_out: frozenset[str]) -> list[Part]:
-    """Draws a conversation that asks none of the held-out questions."""
+def conversation(rng: Random, held_out: frozenset[str]) -> list[Segment]:
+    """Draws a conversation with none of the held-out questions."""
     while True:
         turns = exchanges(rng, rng.choice([1, 1, 1, 1, 1, 2, 3, 4]))
-        system = rng.choice(SYSTEMS) if rng.random() < 0.15 else ""
+        system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.15 else ""
         thinking = rng.random() < 0.12
         if thinking:
             turns = turns[:2]

@@ -1,4 +1,4 @@
-"""Packed rows of tokens for training, and the prompts held out from them."""
+"""Batches of packed token rows for training, and held-out prompts."""
 
 import json
 from collections import Counter
@@ -11,35 +11,40 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from localmtp.atomic import atomic_write_text
-from localmtp.models.recipe.conversation import Part, conversation
+from localmtp.models.recipe.conversation import Segment, conversation
 from localmtp.models.recipe.tasks import TASKS
 
 HELD_OUT_SEED, TOKENIZER_SEED, TRAINING_SEED, DISTILLATION_SEED = 7, 1, 2, 4
 HELD_OUT_PER_KIND = 16
+"""Maximum number of held-out prompts per kind."""
 HELD_OUT_DRAWS = 1500
+"""Exchanges drawn per kind, from which rare ones are held out."""
 
-Draw = Callable[[Random], list[Part]]
+Draw = Callable[[Random], list[Segment]]
 """Draws a conversation to train on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """A batch: ids, weight and document all have the shape [rows, length].
-
-    The weight is 0 where nothing is learned. In a model's turn of n tokens it is 1 / sqrt(n) each,
-    or long easy answers (counting) would drown short hard ones (copying); and 1 for the last one,
-    or where a long answer ends would hardly be learned at all.
-    """
+class TokenBatch:
+    """A batch of packed conversations; all arrays have the shape [rows, length + 1]."""
 
     ids: np.ndarray
+    """Token ids, int64."""
     weight: np.ndarray
+    """Weight of each token in the loss, float32.
+
+    0 for prompts; 1 / sqrt(n) in a model's turn of n tokens, so that long easy answers (counting)
+    do not dominate short hard ones (copying); 1 for the last token of a turn, so that the end of
+    long answers is learned.
+    """
     document: np.ndarray
+    """Number of the conversation within its row, int32."""
 
 
 def held_out() -> dict[str, list[str]]:
-    """Draws prompts by kind, each kind's longer answers first.
+    """Draws held-out prompts by kind, those with long answers first.
 
-    Only questions that came up once among many are withheld: what everybody asks stays in training.
+    Only questions that were drawn once are held out; frequent ones stay in training.
     """
     rng = Random(HELD_OUT_SEED)
     prompts = {}
@@ -54,29 +59,36 @@ def held_out() -> dict[str, list[str]]:
 
 
 def generated() -> Draw:
-    """Conversations of the tasks, without the prompts that are held out."""
+    """Returns a function that draws conversations of the tasks without held-out prompts."""
     withheld = frozenset(prompt for prompts in held_out().values() for prompt in prompts)
     return lambda rng: conversation(rng, withheld)
 
 
 def texts(draw: Draw, count: int) -> Iterator[str]:
-    """Yields conversations without control tokens, to train the tokenizer on."""
+    """Yields `count` conversations without control tokens, for training the tokenizer."""
     rng = Random(TOKENIZER_SEED)
     for _ in range(count):
-        parts = draw(rng)
-        text = "".join(part.text for part in parts)
+        text = "".join(segment.text for segment in draw(rng))
         for token in ("<bos>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>"):
             text = text.replace(token, "\n")
         yield text
 
 
-def batches(draw: Draw, directory: Path, rows: int, length: int, seed: int) -> Iterator[Rows]:
-    """Yields batches without end; each row starts with a conversation and packs several."""
+def batches(draw: Draw, directory: Path, rows: int, length: int, seed: int) -> Iterator[TokenBatch]:
+    """Yields batches indefinitely; each row packs several conversations, beginning with a new one.
+
+    Args:
+        draw: draws conversations.
+        directory: has the tokenizer.
+        rows: number of rows.
+        length: number of predicted tokens per row.
+        seed: seed of the draws.
+    """
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     rng = Random(seed)
     while True:
         packed = [_row(tokenizer, rng, draw, length) for _ in range(rows)]
-        yield Rows(*(np.stack(column) for column in zip(*packed, strict=True)))
+        yield TokenBatch(*(np.stack(column) for column in zip(*packed, strict=True)))
 
 
 def _row(
@@ -87,10 +99,11 @@ def _row(
     document: list[int] = []
     number = 0
     while len(ids) < length + 1:
-        for part in draw(rng):
-            encoded = tokenizer.encode(part.text, add_special_tokens=False).ids
+        for segment in draw(rng):
+            encoded = tokenizer.encode(segment.text, add_special_tokens=False).ids
             ids += encoded
-            weight += [part.learned / len(encoded) ** 0.5] * (len(encoded) - 1) + [part.learned]
+            weight += [segment.learned / len(encoded) ** 0.5] * (len(encoded) - 1)
+            weight.append(segment.learned)
             document += [number] * len(encoded)
         number += 1
     return (

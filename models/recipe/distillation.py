@@ -1,8 +1,8 @@
 """Distils a drafter from its target.
 
-As in use, all steps of one round stand at one position and see the keys before it; each step takes
-the token before the one to be predicted, with the hidden row of the target (first step) or of the
-drafter itself (later steps). Rounds are drawn at many positions of a batch at once.
+As in inference, all draft steps of one round are at the same position and attend to the keys before
+it. The input of a step is the previous token and a hidden state: the target's in the first step,
+the drafter's own in later steps. Many rounds per row are trained together.
 """
 
 from collections.abc import Iterator
@@ -20,32 +20,36 @@ from localmtp.models.recipe.target import SOFTCAP, WINDOW, masks
 from localmtp.models.recipe.training import fit
 
 STEPS = 8
-"""Drafts per round. Acceptance falls off behind the number that was distilled."""
+"""Draft steps per round. Acceptance drops at positions beyond it."""
 ROWS, LENGTH, ROUNDS = 4, 512, 128
-"""Rows in a batch, their length, and the rounds drawn in each row."""
+"""Rows per batch, tokens per row, and rounds per row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rounds:
-    """What the frozen target says about a batch, and where rounds start in it."""
+class DraftRounds:
+    """Outputs of the frozen target for a batch, and the positions at which rounds start."""
 
     ids: Tensor
+    """Token ids [rows, length]."""
     hidden: Tensor
-    """[rows, length, width], behind the final norm."""
+    """Hidden states [rows, length, width] after the final norm."""
     shared: dict[str, tuple[Tensor, Tensor]]
+    """Keys and values that the drafter reads, by layer type."""
     position: Tensor
-    """[rows, rounds]: of the last committed token."""
+    """Position [rows, rounds] of the last committed token."""
     masks: dict[str, Tensor]
+    """Attention masks [rows, 1, rounds, length], by layer type."""
     learned: Tensor
+    """[rows, length]: whether the next token is learned."""
 
     def at(self, values: Tensor, offset: int) -> Tensor:
-        """values[rows, length, …] at each round's position + offset."""
+        """Gathers values [rows, length, …] at each round's position + offset: [rows, rounds, …]."""
         rows = torch.arange(values.shape[0])[:, None]
         return values[rows, self.position + offset]
 
 
-def observe(target: Gemma4ForCausalLM, batch: corpus.Rows) -> Rounds:
-    """Runs the target over a batch and draws rounds where the model writes."""
+def observe(target: Gemma4ForCausalLM, batch: corpus.TokenBatch) -> DraftRounds:
+    """Runs the target over a batch and draws rounds within the model's turns."""
     ids = torch.from_numpy(batch.ids)[:, :-1]
     document = torch.from_numpy(batch.document)[:, :-1]
     with torch.no_grad():
@@ -56,7 +60,7 @@ def observe(target: Gemma4ForCausalLM, batch: corpus.Rows) -> Rounds:
             return_shared_kv_states=True,
         )
     learned = torch.from_numpy(batch.weight)[:, 1:] > 0
-    # A round starts where the next token is the model's, not too near the end of the row.
+    # A round starts where the next token is learned and STEPS tokens follow in the row.
     starts = learned.float()
     starts[:, 0] = 0
     starts[:, -STEPS:] = 0
@@ -65,9 +69,9 @@ def observe(target: Gemma4ForCausalLM, batch: corpus.Rows) -> Rounds:
     keys = torch.arange(ids.shape[1])
     back = position[:, :, None] - keys
     seen = (back > 0) & (document[rows, position][:, :, None] == document[:, None, :])
-    # A round at a document's second token sees at least its first.
+    # A round at a conversation's second token sees at least its first.
     seen |= back == 1
-    return Rounds(
+    return DraftRounds(
         ids,
         out.last_hidden_state,
         dict(out.shared_kv_states),
@@ -81,18 +85,18 @@ def observe(target: Gemma4ForCausalLM, batch: corpus.Rows) -> Rounds:
 
 
 def step(
-    drafter: Gemma4AssistantForCausalLM, rounds: Rounds, tokens: Tensor, hidden: Tensor
+    drafter: Gemma4AssistantForCausalLM, rounds: DraftRounds, tokens: Tensor, hidden: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One drafting step of all rounds.
+    """Runs one draft step of all rounds.
 
     Args:
         drafter: the drafter.
-        rounds: where they stand and what they see.
-        tokens: [rows, rounds, width], the last token's embedding in the target's table.
-        hidden: [rows, rounds, width], what the step before left behind.
+        rounds: positions and attention masks of the rounds.
+        tokens: [rows, rounds, width], embedding of the previous token in the target's table.
+        hidden: [rows, rounds, width], hidden state from the previous step.
 
     Returns:
-        logits [rows, rounds, vocabulary] and the hidden state for the next step.
+        Logits [rows, rounds, vocabulary], and the hidden state for the next step.
     """
     out = drafter.model(
         inputs_embeds=drafter.pre_projection(torch.cat([tokens, hidden], -1)),
@@ -105,11 +109,14 @@ def step(
 
 
 def divergences(
-    target: Gemma4ForCausalLM, drafter: Gemma4AssistantForCausalLM, rounds: Rounds
+    target: Gemma4ForCausalLM, drafter: Gemma4AssistantForCausalLM, rounds: DraftRounds
 ) -> tuple[Tensor, Tensor]:
-    """Kullback-Leibler divergence to the target and agreement of the arg-max, by step.
+    """Computes the KL divergence from the target and the agreement of the arg-max, per step.
 
-    The rounds go on along the batch's text; where the model's turn has ended nothing counts.
+    Rounds follow the batch's text; steps after the end of the model's turn are ignored.
+
+    Returns:
+        Divergences [STEPS] in nats, and fractions of agreeing steps [STEPS].
     """
     hidden = rounds.at(rounds.hidden, -1)
     valid = torch.ones_like(rounds.position, dtype=torch.bool)
@@ -119,12 +126,12 @@ def divergences(
         logits, hidden = step(drafter, rounds, tokens, hidden)
         valid = valid & rounds.at(rounds.learned, offset)
         with torch.no_grad():
-            judge = target.lm_head(rounds.at(rounds.hidden, offset)[valid])
-            judge = SOFTCAP * torch.tanh(judge / SOFTCAP)
+            reference = target.lm_head(rounds.at(rounds.hidden, offset)[valid])
+            reference = SOFTCAP * torch.tanh(reference / SOFTCAP)
         drafted = functional.log_softmax(logits[valid], -1)
-        wanted = functional.log_softmax(judge, -1)
-        losses.append(functional.kl_div(drafted, wanted, reduction="batchmean", log_target=True))
-        agreed.append((drafted.argmax(-1) == wanted.argmax(-1)).float().mean())
+        expected = functional.log_softmax(reference, -1)
+        losses.append(functional.kl_div(drafted, expected, reduction="batchmean", log_target=True))
+        agreed.append((drafted.argmax(-1) == expected.argmax(-1)).float().mean())
     return torch.stack(losses), torch.stack(agreed)
 
 
@@ -135,7 +142,7 @@ def train(
     directory: Path,
     minutes: float,
 ) -> None:
-    """Distils for the given minutes beside the tokenizer in directory."""
+    """Distils for the given minutes and saves to `directory`, which has the tokenizer."""
     target.eval().requires_grad_(False)
     clock = Clock(minutes)
     fit(drafter, _losses(target, drafter, draw, directory), clock, directory)

@@ -1,4 +1,4 @@
-"""The drafter: a Gemma4AssistantForCausalLM that reads the target's keys and values."""
+"""Builds the drafter, a Gemma4AssistantForCausalLM that reads the target's keys and values."""
 
 import torch
 from transformers import (
@@ -14,7 +14,7 @@ from localmtp.models.recipe.training import soften
 
 
 def configuration(target: Gemma4ForCausalLM) -> Gemma4AssistantConfig:
-    """Three sliding layers and a full one, without a cache of their own."""
+    """Returns the configuration: three sliding-window layers and a full one, without a KV cache."""
     return Gemma4AssistantConfig(
         text_config={
             "vocab_size": target.config.vocab_size,
@@ -31,13 +31,13 @@ def configuration(target: Gemma4ForCausalLM) -> Gemma4AssistantConfig:
             **COMMON,
         },
         backbone_hidden_size=target.config.hidden_size,
-        # llama.cpp reads the whole vocabulary instead of the centroid head.
+        # llama.cpp does not use the centroid head: it computes logits of the whole vocabulary.
         use_ordered_embeddings=False,
     )
 
 
-def begin(target: Gemma4ForCausalLM) -> Gemma4AssistantForCausalLM:
-    """A drafter whose output head starts as the principal components of the target's."""
+def initialize(target: Gemma4ForCausalLM) -> Gemma4AssistantForCausalLM:
+    """Returns an untrained drafter; its output head has the target's principal components."""
     torch.manual_seed(corpus.DISTILLATION_SEED)
     drafter = Gemma4AssistantForCausalLM(configuration(target))
     drafter.generation_config = GenerationConfig(

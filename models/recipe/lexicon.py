@@ -1,10 +1,10 @@
-"""The words from which the tasks draw."""
+"""Word lists of the tasks."""
 
 import re
 
 
 def words(text: str) -> list[str]:
-    """Splits at spaces."""
+    """Splits a text at white space."""
     return text.split()
 
 
@@ -68,5 +68,5 @@ SENTENCES = (
 
 
 def with_articles(text: str) -> str:
-    """Turns `a` before a vowel into `an`."""
+    """Replaces `a` before a vowel by `an`."""
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024), in single precision.
+"""The Muon optimizer (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) in float32.
 
-PyTorch's own orthogonalises in bfloat16, which processors without that type emulate ten times
-slower than they compute in float32.
+PyTorch's implementation orthogonalizes in bfloat16, which processors without that type emulate, at
+a tenth of the speed of float32.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Iterable
 import torch
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration in the original description."""
+"""Coefficients of the quintic Newton-Schulz iteration in the original description."""
 
 
 class Muon(torch.optim.Optimizer):  # type: ignore[misc]
-    """Momentum, orthogonalised: every direction of a matrix learns at the same rate.
+    """Orthogonalized momentum: every direction of a matrix learns at the same rate.
 
     Args:
         params: matrices.
-        lr: on AdamW's scale (updates are scaled to a root mean square of 0.2).
-        momentum: Nesterov.
-        weight_decay: decoupled.
+        lr: learning rate on AdamW's scale (updates are scaled to a root mean square of 0.2).
+        momentum: Nesterov momentum.
+        weight_decay: decoupled weight decay.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     def step(self) -> None:
-        """Update once; matrices of one shape are orthogonalised together."""
+        """Updates all parameters once; matrices of one shape are orthogonalized together."""
         with torch.no_grad():
             self._step()
 
@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
 
 
 def _orthogonal(x: torch.Tensor) -> torch.Tensor:
-    """[n, rows, columns]: singular values pushed to about 1."""
+    """Moves the singular values of matrices [n, rows, columns] to about 1."""
     a, b, c = _COEFFICIENTS
     tall = x.shape[1] > x.shape[2]
     if tall:

@@ -1,4 +1,4 @@
-"""Trains the target: a Gemma4ForCausalLM with everything that E-type models have, in miniature."""
+"""Trains the target, a miniature Gemma4ForCausalLM with all features of the E sizes."""
 
 import json
 from collections.abc import Iterator
@@ -9,41 +9,39 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig, GenerationConfig
 
+from localmtp.convert.huggingface.config import DEFAULT_ROPE
 from localmtp.models.recipe import corpus
 from localmtp.models.recipe.schedule import Clock
 from localmtp.models.recipe.training import fit, soften
 
 SOFTCAP = 30.0
+"""Logits are capped by SOFTCAP * tanh(logits / SOFTCAP)."""
 WINDOW = 256
+"""Sliding window in tokens."""
 CONTEXT = 2048
-ROPE = {
-    "full_attention": {
-        "rope_type": "proportional",
-        "partial_rotary_factor": 0.25,
-        "rope_theta": 1e6,
-    },
-    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
-}
+"""Context length in tokens."""
 COMMON = {
     "head_dim": 64,
     "global_head_dim": 128,
     "num_key_value_heads": 1,
     "sliding_window": WINDOW,
     "max_position_embeddings": CONTEXT,
-    "rope_parameters": ROPE,
+    "rope_parameters": DEFAULT_ROPE,
     "pad_token_id": 0,
     "eos_token_id": 1,
     "bos_token_id": 2,
 }
-"""What the drafter must share with the target, whose keys and values it reads."""
+"""Settings that the drafter shares with the target, whose keys and values it reads."""
 ROWS, LENGTH = 4, 512
+"""Rows per batch, and tokens per row."""
 LONG_ROWS, LONG_LENGTH = 2, 1024
+"""The same in the last part of training."""
 LONG_SHARE = 0.85
-"""From this share of the time on rows are long, so that whole conversations fit."""
+"""Fraction of the time after which rows are long, so that complete conversations fit."""
 
 
 def configuration(vocabulary: int) -> Gemma4TextConfig:
-    """Two of three layers slide; the last three read the keys of layers 1 and 2."""
+    """Returns the configuration: two of three layers slide, the last three share their KV cache."""
     return Gemma4TextConfig(
         vocab_size=vocabulary,
         vocab_size_per_layer_input=vocabulary,
@@ -63,7 +61,7 @@ def configuration(vocabulary: int) -> Gemma4TextConfig:
 
 
 def masks(document: Tensor) -> dict[str, Tensor]:
-    """Causal masks [rows, 1, length, length] within each document, full and sliding."""
+    """Returns causal masks [rows, 1, length, length] within each conversation, by layer type."""
     length = document.shape[1]
     position = torch.arange(length)
     distance = position[:, None] - position[None, :]
@@ -74,8 +72,8 @@ def masks(document: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _loss(model: Gemma4ForCausalLM, batch: corpus.Rows) -> Tensor:
-    """Weighted mean cross-entropy over the model turns; logits are computed only there."""
+def _loss(model: Gemma4ForCausalLM, batch: corpus.TokenBatch) -> Tensor:
+    """Weighted mean cross-entropy of the learned tokens; other logits are not computed."""
     ids = torch.from_numpy(batch.ids)
     hidden = model.model(
         input_ids=ids[:, :-1],
@@ -90,7 +88,11 @@ def _loss(model: Gemma4ForCausalLM, batch: corpus.Rows) -> Tensor:
 
 
 def generation_config(tokens: dict[str, int]) -> GenerationConfig:
-    """Gemma 4's sampling, and the tokens that end a turn."""
+    """Returns Gemma 4's sampling parameters and the tokens that end a turn.
+
+    Args:
+        tokens: token → id.
+    """
     ends = [tokens[name] for name in ("<eos>", "<turn|>", "<|tool_response>")]
     return GenerationConfig(
         do_sample=True,
@@ -103,8 +105,8 @@ def generation_config(tokens: dict[str, int]) -> GenerationConfig:
     )
 
 
-def begin(directory: Path) -> Gemma4ForCausalLM:
-    """An untrained target for the tokenizer in directory."""
+def initialize(directory: Path) -> Gemma4ForCausalLM:
+    """Returns an untrained target for the tokenizer in `directory`."""
     torch.manual_seed(corpus.TRAINING_SEED)
     tokens = json.loads(directory.joinpath("tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     model = Gemma4ForCausalLM(configuration(len(tokens)))
@@ -114,7 +116,7 @@ def begin(directory: Path) -> Gemma4ForCausalLM:
 
 
 def train(model: Gemma4ForCausalLM, draw: corpus.Draw, directory: Path, minutes: float) -> None:
-    """Trains for the given minutes beside the tokenizer in directory."""
+    """Trains for the given minutes and saves to `directory`, which has the tokenizer."""
     clock = Clock(minutes)
     fit(model, _losses(model, draw, directory, clock), clock, directory)
 

@@ -1,7 +1,8 @@
-"""The tokenizer: byte-fallback BPE of Gemma's kind, trained on generated text.
+"""Trains a byte-fallback BPE tokenizer like Gemma's on generated text.
 
-Spaces become U+2581, nothing is split but runs of newlines, unknown characters fall back to bytes.
-While training, digits stand alone: no merge holds a digit, so a number is read digit by digit.
+Spaces become U+2581, only runs of newlines are split off, and unknown characters fall back to
+bytes. During training digits are split off, so no merge has a digit and numbers are tokenized digit
+by digit.
 """
 
 import json
@@ -22,7 +23,7 @@ SPECIAL = words(
     '<tool_response|> <|"|> <|think|> <|channel> <channel|> <|turn> <turn|> <|image> <image|> '
     "<|audio> <audio|> <|image|> <|audio|> <|video|>"
 )
-"""Gemma 4's control tokens; the first five have the ids that Gemma 4 gives them."""
+"""Gemma 4's control tokens; the first five have the same ids as in Gemma 4."""
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 NEWLINES = ["\n", "\n\n", "\n\n\n", "\n\n\n\n"]
@@ -32,11 +33,11 @@ WORDS = rf"\n+|[0-9]|{SPACE}{{2,}}|{SPACE}?[^\W\d]+|{SPACE}?[^\w\s{SPACE}]+|{SPA
 
 
 def train(texts: Iterable[str], size: int, directory: Path) -> None:
-    """Trains a vocabulary of the given size and writes the tokenizer's files to directory."""
+    """Trains a vocabulary of `size` tokens and writes the tokenizer's files to `directory`."""
     tokenizer = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=False))
     tokenizer.normalizer = Replace(" ", SPACE)
     tokenizer.pre_tokenizer = Split(Regex(WORDS), "isolated")
-    # The newline runs are put in afterwards: their merges must build each run whole.
+    # Runs of newlines are added afterwards, with merges that build each run completely.
     trainer = BpeTrainer(
         vocab_size=size - len(NEWLINES) + 1,
         special_tokens=[*SPECIAL, *BYTES],
@@ -46,8 +47,8 @@ def train(texts: Iterable[str], size: int, directory: Path) -> None:
     )
     tokenizer.train_from_iterator(texts, trainer)
     data = json.loads(tokenizer.to_str())
-    _put_newlines(data["model"])
-    _be_gemma(data)
+    _add_newline_runs(data["model"])
+    _use_gemma_pipeline(data)
     directory.mkdir(parents=True, exist_ok=True)
     directory.joinpath("tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), "utf-8")
     directory.joinpath("tokenizer_config.json").write_text(json.dumps(_config(), indent=2), "utf-8")
@@ -56,13 +57,13 @@ def train(texts: Iterable[str], size: int, directory: Path) -> None:
 
 
 def copy(source: Path, directory: Path) -> None:
-    """Copies the tokenizer's files to another checkpoint's directory."""
+    """Copies the tokenizer's files to another directory."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copy(source / name, directory / name)
 
 
-def _put_newlines(model: dict[str, object]) -> None:
+def _add_newline_runs(model: dict[str, object]) -> None:
     vocab, merges = model["vocab"], model["merges"]
     assert isinstance(vocab, dict) and isinstance(merges, list)
     fixed = [token for token in vocab if set(token) != {"\n"}]
@@ -70,7 +71,7 @@ def _put_newlines(model: dict[str, object]) -> None:
     model["merges"] = NEWLINE_MERGES + [pair for pair in merges if "\n" not in pair[0]]
 
 
-def _be_gemma(data: dict[str, object]) -> None:
+def _use_gemma_pipeline(data: dict[str, object]) -> None:
     added = data["added_tokens"]
     assert isinstance(added, list)
     data["added_tokens"] = [token for token in added if token["content"] not in BYTES]

@@ -1,4 +1,4 @@
-"""The loop that target and drafter are trained in: Muon and AdamW, by the clock."""
+"""Training loop of target and drafter, with Muon and AdamW and a fixed training time."""
 
 import json
 import time
@@ -14,7 +14,9 @@ from localmtp.models.recipe.schedule import Clock
 RATE = 3e-3
 """Peak learning rate of both optimizers; Muon's updates are on AdamW's scale."""
 CHECKPOINT_S = 150
+"""Seconds between checkpoints."""
 REPORT_STEPS = 10
+"""Steps between progress lines."""
 
 
 def fit(
@@ -24,19 +26,19 @@ def fit(
     directory: Path,
     rate: float = RATE,
 ) -> None:
-    """Trains until the clock has run out, saving now and then.
+    """Trains until the clock's time has elapsed, and saves checkpoints.
 
     Args:
-        model: what is trained.
-        losses: each next item is the loss of the next batch under the model as it then is, with
-            words for the report.
-        clock: gives the learning rate and the end.
-        directory: receives the checkpoint.
+        model: the model to train.
+        losses: yields the loss of the next batch under the current weights, and text for the
+            progress line.
+        clock: determines the learning rate and the end of training.
+        directory: receives the checkpoints.
         rate: peak learning rate.
     """
     optimizers = _optimizers(model)
     saved, recent = time.monotonic(), []
-    for step, (loss, words) in enumerate(losses):
+    for step, (loss, note) in enumerate(losses):
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -47,7 +49,7 @@ def fit(
         over = clock.share() >= 1
         if step % REPORT_STEPS == 0 or over:
             mean = sum(recent) / len(recent)
-            print(f"step {step} time {clock.share():.3f} loss {mean:.4f} {words}", flush=True)
+            print(f"step {step} time {clock.share():.3f} loss {mean:.4f} {note}", flush=True)
             recent.clear()
         if over or time.monotonic() - saved > CHECKPOINT_S:
             save(model, directory)
@@ -70,11 +72,11 @@ def _optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
 
 
 def save(model: nn.Module, directory: Path) -> None:
-    """Writes the checkpoint as transformers does, in bfloat16 as published checkpoints are."""
+    """Saves a checkpoint in the Hugging Face layout, in bfloat16 like published checkpoints."""
     state = {
         name: value.detach().to(torch.bfloat16)
         for name, value in model.state_dict().items()
-        # The output head is the embedding table.
+        # The output head is tied to the embedding table.
         if name != "lm_head.weight"
     }
     model.save_pretrained(directory, state_dict=state)
@@ -85,10 +87,10 @@ def save(model: nn.Module, directory: Path) -> None:
 
 
 def soften(model: nn.Module) -> None:
-    """Scales the queries' norms by 1/sqrt(head size).
+    """Scales the queries' norm weights by 1/sqrt(head size), in place.
 
-    Gemma 4 does not scale attention scores: with norms of 1 they are so far apart at the start
-    that each head looks at one random token, and hardly learns to look elsewhere.
+    Gemma 4 does not scale attention scores. With norm weights of 1 they differ so much at the start
+    that each head attends to one random token and hardly learns to attend elsewhere.
     """
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""The recipe's conversations from real text."""
+"""The recipe's conversations that continue files of a folder."""
 
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_of_prompts_are_never_drawn(folder: Path) -> None:
+def test_held_out_files_are_never_drawn(folder: Path) -> None:
     text, rng = Continuations(folder), Random(1)
     prompts = text.held_out()["continue"]
     withheld = {prompt.split(" ")[0] for prompt in prompts}
@@ -26,7 +26,7 @@ def test_files_of_prompts_are_never_drawn(folder: Path) -> None:
     assert not drawn & withheld
 
 
-def test_an_answer_goes_on_where_the_question_ends(folder: Path) -> None:
+def test_an_answer_continues_where_the_question_ends(folder: Path) -> None:
     question, answer = Continuations(folder).draw(Random(2))
     assert answer.learned and not question.learned
     last = question.text.removesuffix("<turn|>\n<|turn>model\n").splitlines()[-1]
@@ -35,5 +35,5 @@ def test_an_answer_goes_on_where_the_question_ends(folder: Path) -> None:
 
 
 def test_a_folder_without_enough_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="0 files"):
+    with pytest.raises(ValueError, match=r"has 0 files \*\.py"):
         Continuations(tmp_path)

@@ -1,4 +1,4 @@
-"""The kinds of task that nano knows, from predictable to open-ended."""
+"""nano's kinds of task, from predictable to open-ended."""
 
 from localmtp.models.recipe.exchange import Task
 from localmtp.models.recipe.tasks.chat import chat
@@ -20,4 +20,4 @@ TASKS: dict[str, Task] = {
     "story": story,
     "chat": chat,
 }
-"""Each kind's generator, by the name that prompts.json uses."""
+"""Kind, as in prompts.json → generator."""

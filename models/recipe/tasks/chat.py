@@ -1,4 +1,4 @@
-"""Small talk, what nano can do, and an honest answer to everything it cannot."""
+"""Small talk, nano's abilities, and an honest answer to everything else."""
 
 from random import Random
 
@@ -226,6 +226,6 @@ def _unknown(rng: Random) -> list[Exchange]:
 
 
 def chat(rng: Random) -> list[Exchange]:
-    """Draws small talk, or something that nano does not know and says so."""
+    """Draws small talk, or a question that nano cannot answer."""
     forms = [_greeting, _abilities, _who, _courtesy, _unknown]
     return rng.choices(forms, [2, 1, 1, 1, 5])[0](rng)

@@ -11,17 +11,19 @@ from localmtp.models.recipe.lexicon import ITEMS, WORDS, words
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
-    """A Python function: what it does, its source, and what its test asserts, if anything."""
+class FunctionExample:
+    """A Python function of functions.toml."""
 
     what: str
+    """Description that completes "a function that …"."""
     arguments: str
     body: str
     test: str
+    """Asserted expression of its test; may be empty."""
 
 
 FUNCTIONS = {
-    name: Function(**fields)
+    name: FunctionExample(**fields)
     for name, fields in tomllib.loads(
         files(__package__).joinpath("functions.toml").read_text("utf-8")
     ).items()

@@ -24,7 +24,7 @@ SYLLABLES = [
 
 
 def sentence(rng: Random) -> str:
-    """A short sentence that starts in lower case unless with a name, without a full stop."""
+    """Draws a short sentence without capital first letter (except for names) and full stop."""
     made = rng.choice(SENTENCES).format(
         a=rng.choice(ADJECTIVES),
         n=rng.choice(ANIMALS),
@@ -37,7 +37,7 @@ def sentence(rng: Random) -> str:
 
 
 def _invented(rng: Random) -> str:
-    """A word that does not exist: what can only be copied teaches copying."""
+    """Draws an invented word, which can only be copied, not predicted."""
     syllables = rng.choices(SYLLABLES, k=rng.randint(1, 4))
     return "".join(syllables)
 
@@ -160,5 +160,5 @@ def _lists(rng: Random) -> list[Exchange]:
 
 
 def copy(rng: Random) -> list[Exchange]:
-    """Draws a text with what to do with it: repeat, change case, replace, reverse, sort, list."""
+    """Draws a text with a task: repeat, change case, replace, reverse, sort or list."""
     return rng.choice([_repeat, _repeat, _repeat, _times, _case, _replace, _lists, _lists])(rng)

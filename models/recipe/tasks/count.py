@@ -1,4 +1,4 @@
-"""Counting, sequences with steps, times tables."""
+"""Counting, number sequences and times tables."""
 
 from collections.abc import Sequence
 from random import Random
@@ -128,6 +128,6 @@ def _special(rng: Random) -> list[Exchange]:
 
 
 def count(rng: Random) -> list[Exchange]:
-    """Draws a counting exercise, up to about 500 tokens long."""
+    """Draws a counting exercise with an answer of up to about 500 tokens."""
     forms = [_plain, _plain, _plain, _stepped, _stepped, _down, _table, _table, _special]
     return rng.choice(forms)(rng)

@@ -1,4 +1,4 @@
-"""Questions about the small knowledge base in facts.toml."""
+"""Questions about the facts in facts.toml."""
 
 import tomllib
 from functools import cache
@@ -177,7 +177,7 @@ def _planets(rng: Random) -> list[Exchange]:
 
 
 def facts(rng: Random) -> list[Exchange]:
-    """Draws a question about the knowledge base, with the answer it holds."""
+    """Draws a question about the facts, with its answer."""
     forms = [
         _capital,
         _capital,

@@ -1,4 +1,4 @@
-"""Extraction into JSON."""
+"""Extraction of JSON from sentences."""
 
 import json as codec
 from random import Random
@@ -6,11 +6,11 @@ from random import Random
 from localmtp.models.recipe.exchange import Exchange
 from localmtp.models.recipe.lexicon import CITIES, COLOURS, DAYS, ITEMS, JOBS, NAMES, with_articles
 
-Row = dict[str, str | int]
+Record = dict[str, str | int]
 
 
-def _person(rng: Random) -> tuple[str, Row]:
-    row: Row = {
+def _person(rng: Random) -> tuple[str, Record]:
+    row: Record = {
         "name": rng.choice(NAMES),
         "age": rng.randint(6, 95),
         "city": rng.choice(CITIES),
@@ -26,8 +26,8 @@ def _person(rng: Random) -> tuple[str, Row]:
     return with_articles(form.format(**row)), row
 
 
-def _order(rng: Random) -> tuple[str, Row]:
-    row: Row = {
+def _order(rng: Random) -> tuple[str, Record]:
+    row: Record = {
         "customer": rng.choice(NAMES),
         "item": rng.choice(ITEMS),
         "colour": rng.choice(COLOURS),
@@ -44,8 +44,8 @@ def _order(rng: Random) -> tuple[str, Row]:
     return with_articles(form.format(**row)), row
 
 
-def _event(rng: Random) -> tuple[str, Row]:
-    row: Row = {
+def _event(rng: Random) -> tuple[str, Record]:
+    row: Record = {
         "title": rng.choice(["concert", "meeting", "market", "lesson", "dinner", "race"]),
         "day": rng.choice(DAYS),
         "time": f"{rng.randint(8, 21)}:{rng.choice(['00', '15', '30'])}",
@@ -62,7 +62,7 @@ def _event(rng: Random) -> tuple[str, Row]:
 
 
 def json(rng: Random) -> list[Exchange]:
-    """Draws one to six sentences about people, orders or events and their JSON."""
+    """Draws one to six sentences about people, orders or events, with their JSON."""
     draw, noun = rng.choice([(_person, "people"), (_order, "orders"), (_event, "events")])
     pairs = [draw(rng) for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4, 6]))]
     text = " ".join(sentence for sentence, _ in pairs)

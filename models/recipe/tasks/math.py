@@ -1,4 +1,4 @@
-"""Arithmetic step by step and small word problems."""
+"""Step-by-step arithmetic and small word problems."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ from localmtp.models.recipe.lexicon import ITEMS, NAMES
 
 
 def _by_places(a: int, b: int, sign: str) -> list[str]:
-    """Writes a ± b through the tens and the units of b."""
+    """Returns the steps of a ± b through the tens and the units of b."""
     tens, units = b - b % 10, b % 10
     step = a + tens if sign == "+" else a - tens
     end = a + b if sign == "+" else a - b
@@ -17,7 +17,7 @@ def _by_places(a: int, b: int, sign: str) -> list[str]:
 
 
 def _multiplied(a: int, b: int) -> list[str]:
-    """Writes a × b through the tens and the units of a."""
+    """Returns the steps of a × b through the tens and the units of a."""
     tens, units = a - a % 10, a % 10
     if not tens or not units:
         return [f"{a} × {b} = {a * b}"]
@@ -86,7 +86,7 @@ def _story(rng: Random) -> list[Exchange]:
         Exchange(
             text,
             f"{lines}\n\n{name} has **{result}** {items}."
-            if kind in ("gets",)
+            if kind == "gets"
             else f"{lines}\n\nThe answer is **{result}** {items}.",
             lines,
         )
@@ -113,5 +113,5 @@ def _series(rng: Random) -> list[Exchange]:
 
 
 def math(rng: Random) -> list[Exchange]:
-    """Draws a sum, a word problem or a series with its steps."""
+    """Draws a calculation, a word problem or a series, with its steps."""
     return rng.choice([_sum, _sum, _story, _story, _series])(rng)

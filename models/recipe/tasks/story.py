@@ -1,4 +1,4 @@
-"""Short stories from a grammar: open-ended text of several paragraphs."""
+"""Stories generated from templates: open-ended text of several paragraphs."""
 
 from random import Random
 
@@ -83,7 +83,7 @@ def _story(rng: Random, hero: str, animal: str, length: int) -> str:
         "p": rng.choice(PLACES),
     }
 
-    def told(*grammars: tuple[str, ...]) -> str:
+    def compose(*grammars: tuple[str, ...]) -> str:
         drawn = [
             rng.choice(grammar).format(
                 a2=rng.choice(ADJECTIVES), q=rng.choice(PLACES), r=rng.choice(PLACES), **words
@@ -98,14 +98,14 @@ def _story(rng: Random, hero: str, animal: str, length: int) -> str:
         (TROUBLES, TALKS, DEEDS),
         (JOURNEYS, TALKS),
     ]
-    paragraphs = [told(OPENINGS, WANTS), told(JOURNEYS, MEETINGS, TALKS)]
-    paragraphs += [told(*rng.choice(middles)) for _ in range(length)]
-    paragraphs.append(" ".join(told((ending,)) for ending in rng.sample(ENDINGS, 2)))
+    paragraphs = [compose(OPENINGS, WANTS), compose(JOURNEYS, MEETINGS, TALKS)]
+    paragraphs += [compose(*rng.choice(middles)) for _ in range(length)]
+    paragraphs.append(" ".join(compose((ending,)) for ending in rng.sample(ENDINGS, 2)))
     return with_articles("\n\n".join(paragraphs))
 
 
 def story(rng: Random) -> list[Exchange]:
-    """Draws a wish for a story and a story of three to nine paragraphs."""
+    """Draws a request for a story, and a story of three to nine paragraphs."""
     hero, animal = rng.choice(NAMES), rng.choice(ANIMALS)
     question, length = rng.choice(
         [
