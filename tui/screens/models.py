@@ -121,6 +121,6 @@ def available_rows() -> list[ListedModel]:
     from localmtp.models.memory.available import available_memory
     from localmtp.models.store.installed import embedded_model, installed_models
 
-    room = available_memory()
+    memory = available_memory()
     here = sorted([embedded_model(), *installed_models()], key=lambda model: model.weights)
-    return [installed_row(model, room) for model in here] + registry_rows(room)
+    return [installed_row(model, memory) for model in here] + registry_rows(memory)
