@@ -24,8 +24,6 @@ def homonyms() -> dict[str, list[str]]:
     """Class names defined more than once, private ones without their underscore."""
     places = defaultdict(list)
     for name, tree in modules().items():
-        if name.startswith("localmtp.models.recipe"):
-            continue
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 places[node.name.lstrip("_")].append(name)
