@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import httpx
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.file_download import are_symlinks_supported
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from localmtp.errors import LocalmtpError
@@ -80,7 +82,7 @@ def _fetch(file: RemoteFile, report: Callable[[int], None]) -> Path:
     if file.sha256:
         blob = _blob(file)
         lock = hub_cache() / ".locks" / repository_folder(file.repo).name / f"{file.sha256}.lock"
-        for needed in (blob, lock):
+        for needed in (blob, _partial(file), lock):
             needed.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):
             if not blob.exists():
@@ -159,12 +161,26 @@ def _check_space(files: Sequence[RemoteFile]) -> None:
 
 
 def _blob(file: RemoteFile) -> Path:
-    return repository_folder(file.repo) / "blobs" / (file.sha256 or "-")
+    """Path at which huggingface_hub expects the bytes.
+
+    Where there are no symbolic links, as often on Windows, that is the snapshot itself: the client
+    would copy a blob there, and never remove it.
+    """
+    folder = repository_folder(file.repo)
+    if _has_links(hub_cache()):
+        return folder / "blobs" / (file.sha256 or "-")
+    return folder / "snapshots" / file.revision / file.name
+
+
+def _has_links(cache: Path) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a page on Windows' developer mode
+        return are_symlinks_supported(cache)
 
 
 def _partial(file: RemoteFile) -> Path:
-    # scan_cache_dir and `hf cache prune` recognize leftovers by this suffix.
-    return _blob(file).with_name(f"{file.sha256}.localmtp.incomplete")
+    # scan_cache_dir and `hf cache prune` recognize leftovers by this folder and suffix.
+    return repository_folder(file.repo) / "blobs" / f"{file.sha256}.localmtp.incomplete"
 
 
 def _size(path: Path) -> int:
