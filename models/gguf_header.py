@@ -1,8 +1,9 @@
-"""Reading what a GGUF file says about itself, quickly and in bounded memory.
+"""Headers of GGUF files, read quickly and in bounded memory.
 
-The layout is that of the GGUF specification, versions 2 and 3, little-endian. `gguf.GGUFReader`
-builds a numpy view of every string, which takes half a minute on Gemma 4's vocabulary; here
-vocabularies are stepped over, and the first bytes of a file on a server are enough.
+The layout is that of the GGUF specification, versions 2 and 3, little-endian
+(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). `gguf.GGUFReader` builds a numpy view
+of every string, which takes half a minute for the vocabulary of Gemma 4; this reader skips
+vocabularies, and works on the first bytes of a file on a server.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ _NUMBERS = {
     if code
 }
 
-# Far above any published file (Gemma 4: about 60 keys, 833 tensors, 1.3 million array elements,
-# 17 kB of chat template), and low enough that a hostile file is refused at once.
+# Far above any published file (Gemma 4: about 60 keys, 833 tensors, 1.3 million array elements, a
+# chat template of 17 kB), and low enough to reject a hostile file immediately.
 _MAX_ENTRIES = 1 << 16
 _MAX_ELEMENTS = 1 << 24
 _MAX_STRING = 1 << 20
-_MAX_KEPT = 1 << 24
+_MAX_BYTES_READ = 1 << 24
 _MAX_RANK = 4
-# Settings given for each layer are kept; vocabularies, scores and merges are not.
-_MAX_ARRAY_KEPT = 4096
+# Arrays with one element per layer are read; vocabularies, scores and merges are skipped.
+_MAX_ARRAY_READ = 4096
 
 
 class BadHeaderError(ValueError):
-    """The bytes are not a GGUF header, or end before it does; says so after the file's name."""
+    """The bytes are not a GGUF header, or end before it does; the message follows a file name."""
 
 
 class CutOffError(BadHeaderError):
@@ -49,15 +50,15 @@ class CutOffError(BadHeaderError):
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One entry of the tensor table."""
+    """An entry of the tensor table."""
 
     name: str
     shape: tuple[int, ...]
-    """Fastest dimension first, as GGUF stores it."""
+    """Contiguous dimension first, as GGUF stores it."""
     kind: int
     """The `ggml_type`."""
     nbytes: int
-    """Up to the next tensor, so padding to the file's alignment is included."""
+    """Bytes up to the next tensor, padding included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +66,30 @@ class Header:
     """The metadata of a GGUF file."""
 
     values: Mapping[str, Value]
-    """Scalars, strings, and arrays short enough to be settings rather than a vocabulary."""
+    """Scalars, strings, and short arrays; vocabularies are left out."""
     lengths: Mapping[str, int]
-    """The number of elements of every array."""
+    """Number of elements of every array."""
     tensors: tuple[TensorInfo, ...] = ()
     """Empty when only the settings were read."""
     data_offset: int = 0
-    """Where tensor data begins, in bytes; 0 when only the settings were read."""
+    """Offset of the tensor data in bytes; 0 when only the settings were read."""
 
     @property
     def architecture(self) -> str:
-        """`gemma4`, `gemma4-assistant`, …; empty when the file does not say."""
+        """`gemma4`, `gemma4-assistant`, …; empty if missing."""
         return str(self.values.get("general.architecture", ""))
 
     @property
     def n_vocab(self) -> int:
-        """The number of tokens in the vocabulary, 0 without one."""
+        """Number of tokens in the vocabulary; 0 without one."""
         return self.lengths.get(VOCABULARY, 0)
 
     def setting(self, key: str) -> Value | None:
-        """The value of an architecture's own key, named without the architecture."""
+        """Returns the value of `ARCHITECTURE.KEY`; None if it is missing."""
         return self.values.get(f"{self.architecture}.{key}")
 
     def number(self, key: str, default: int = 0) -> int:
-        """An integer setting; the largest element where a file gives one for each layer."""
+        """Returns an integer setting; of one with a value per layer, the largest."""
         value = self.setting(key)
         if isinstance(value, tuple):
             value = max((v for v in value if isinstance(v, int)), default=default)
@@ -96,12 +97,12 @@ class Header:
 
 
 def read_header(path: Path, *, settings_only: bool = False) -> Header:
-    """Read a file's header.
+    """Reads the header of a file.
 
     Args:
-        path: the file.
-        settings_only: stop at the vocabulary once the architecture's settings are known
-            (microseconds instead of a fraction of a second).
+        path: a GGUF file.
+        settings_only: stop at the vocabulary if the settings precede it, which takes microseconds
+            instead of a fraction of a second.
 
     Raises:
         LocalmtpError: not a GGUF file, damaged, or not readable.
@@ -123,70 +124,70 @@ def read_header(path: Path, *, settings_only: bool = False) -> Header:
 
 
 def parse_header(data: bytes | mmap.mmap, size: int, *, settings_only: bool = False) -> Header:
-    """Parse a header.
+    """Parses a header.
 
     Args:
-        data: the first bytes of a file, or all of it.
-        size: the length of the whole file in bytes.
-        settings_only: as for `read_header`.
+        data: the first bytes of a file, or the whole file.
+        size: of the whole file in bytes.
+        settings_only: see `read_header`.
 
     Raises:
-        BadHeaderError: not GGUF, or with absurd counts or lengths.
+        BadHeaderError: not GGUF, or with implausible counts or lengths.
         CutOffError: more bytes are needed.
     """
-    cursor = _Cursor(data)
+    reader = _Reader(data)
     try:
-        n_tensors, n_values = _counts(cursor)
-        header = _metadata(cursor, n_values, settings_only=settings_only)
-        return header if settings_only else _with_tensors(cursor, header, n_tensors, size)
+        n_tensors, n_values = _counts(reader)
+        header = _metadata(reader, n_values, settings_only=settings_only)
+        return header if settings_only else _with_tensors(reader, header, n_tensors, size)
     except struct.error as fault:
         raise CutOffError("ends inside its GGUF header") from fault
     except UnicodeDecodeError as fault:
         raise BadHeaderError("has a damaged GGUF header: a text is not UTF-8") from fault
 
 
-def _counts(cursor: _Cursor) -> tuple[int, int]:
-    if cursor.take(4) != b"GGUF":
+def _counts(reader: _Reader) -> tuple[int, int]:
+    if reader.take(4) != b"GGUF":
         raise BadHeaderError("is not a GGUF file")
-    version = cursor.number(_UINT32)
+    version = reader.number(_UINT32)
     if version not in (2, 3):
         raise BadHeaderError(f"has GGUF version {version}; 2 and 3 can be read")
-    n_tensors, n_values = int(cursor.number(_UINT64)), int(cursor.number(_UINT64))
+    n_tensors, n_values = int(reader.number(_UINT64)), int(reader.number(_UINT64))
     if max(n_tensors, n_values) > _MAX_ENTRIES:
-        raise BadHeaderError("has a damaged GGUF header: absurd counts")
+        raise BadHeaderError("has a damaged GGUF header: implausible counts")
     return n_tensors, n_values
 
 
-def _metadata(cursor: _Cursor, n_values: int, *, settings_only: bool) -> Header:
+def _metadata(reader: _Reader, n_values: int, *, settings_only: bool) -> Header:
     values: dict[str, Value] = {}
     lengths: dict[str, int] = {}
     header = Header(values, lengths)
     for _ in range(n_values):
-        key, kind = cursor.string(), int(cursor.number(_UINT32))
+        key, kind = reader.string(), int(reader.number(_UINT32))
         if kind != _ARRAY:
-            values[key] = cursor.scalar(kind)
+            values[key] = reader.scalar(kind)
             continue
-        kind, lengths[key] = int(cursor.number(_UINT32)), int(cursor.number(_UINT64))
+        kind, lengths[key] = int(reader.number(_UINT32)), int(reader.number(_UINT64))
         if settings_only and key == VOCABULARY and header.number("block_count"):
             break
-        kept = cursor.array(kind, lengths[key])
-        if kept is not None:
-            values[key] = kept
+        elements = reader.array(kind, lengths[key])
+        if elements is not None:
+            values[key] = elements
     return header
 
 
-def _with_tensors(cursor: _Cursor, header: Header, n_tensors: int, size: int) -> Header:
+def _with_tensors(reader: _Reader, header: Header, n_tensors: int, size: int) -> Header:
     entries = []
     for _ in range(n_tensors):
-        name, rank = cursor.string(), int(cursor.number(_UINT32))
+        name, rank = reader.string(), int(reader.number(_UINT32))
         if rank > _MAX_RANK:
             raise BadHeaderError(f"has a damaged GGUF header: tensor {name} of {rank} dimensions")
-        shape = tuple(int(cursor.number(_UINT64)) for _ in range(rank))
-        entries.append((int(cursor.number(_UINT32)), int(cursor.number(_UINT64)), name, shape))
+        shape = tuple(int(reader.number(_UINT64)) for _ in range(rank))
+        entries.append((int(reader.number(_UINT32)), int(reader.number(_UINT64)), name, shape))
     alignment = header.values.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= _MAX_ENTRIES:
         raise BadHeaderError(f"has a damaged GGUF header: alignment {alignment}")
-    start = -(-cursor.at // alignment) * alignment
+    start = -(-reader.at // alignment) * alignment
     offsets = sorted(offset for _, offset, _, _ in entries)
     if offsets and start + offsets[-1] >= size:
         raise BadHeaderError("is cut off: tensor data is missing")
@@ -199,20 +200,20 @@ def _with_tensors(cursor: _Cursor, header: Header, n_tensors: int, size: int) ->
 
 
 @dataclass(slots=True)
-class _Cursor:
-    """A place in the bytes; reading past their end raises `struct.error`."""
+class _Reader:
+    """A position in the bytes; reading past the end raises `struct.error`."""
 
     data: bytes | mmap.mmap
     at: int = 0
     elements: int = 0
-    kept: int = 0
+    taken: int = 0
 
     def take(self, length: int) -> bytes:
         if length > len(self.data) - self.at:
             raise struct.error("past the end")
-        self.kept += length
-        if length > _MAX_STRING or self.kept > _MAX_KEPT:
-            raise BadHeaderError("has a damaged GGUF header: absurd lengths")
+        self.taken += length
+        if length > _MAX_STRING or self.taken > _MAX_BYTES_READ:
+            raise BadHeaderError("has a damaged GGUF header: implausible lengths")
         self.at += length
         return self.data[self.at - length : self.at]
 
@@ -233,22 +234,22 @@ class _Cursor:
         return self.number(kind)
 
     def array(self, kind: int, count: int) -> tuple[Scalar, ...] | None:
-        """The elements; None, having stepped over them, when there are too many to keep."""
+        """Returns the elements; skips them and returns None if there are too many."""
         self.elements += count
         if self.elements > _MAX_ELEMENTS:
-            raise BadHeaderError("has a damaged GGUF header: absurd counts")
-        if count <= _MAX_ARRAY_KEPT:
+            raise BadHeaderError("has a damaged GGUF header: implausible counts")
+        if count <= _MAX_ARRAY_READ:
             return tuple(self.scalar(kind) for _ in range(count))
         if kind == _STRING:
-            self._step_over_strings(count)
+            self._skip_strings(count)
         elif kind in _NUMBERS:
             self.at += count * _NUMBERS[kind].size
         else:
             raise BadHeaderError(f"has a damaged GGUF header: array of type {kind}")
         return None
 
-    def _step_over_strings(self, count: int) -> None:
-        # The loop over a vocabulary: everything that can be out of it is.
+    def _skip_strings(self, count: int) -> None:
+        # Hot loop over a vocabulary: everything is hoisted out of it.
         data, at, read = self.data, self.at, _NUMBERS[_UINT64].unpack_from
         for _ in range(count):
             at += 8 + read(data, at)[0]

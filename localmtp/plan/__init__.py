@@ -1,1 +1,1 @@
-"""How to run a pair on another engine: the exact command or file, and what to expect of it."""
+"""Commands and files that run a pair on another engine."""

@@ -1,4 +1,4 @@
-"""Ollama, whose Modelfile takes a drafter beside the model."""
+"""Plans for Ollama, whose Modelfile takes a target and a drafter."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from pathlib import PurePath
 
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.plan.recipe import Pair, Recipe, fetched
+from localmtp.plan.recipe import LaunchRecipe, PlannedPair, with_downloads
 
 
-def recipe(pair: Pair) -> Recipe:
-    """The same files as a model of Ollama's."""
-    files, downloads = fetched(pair)
+def recipe(pair: PlannedPair) -> LaunchRecipe:
+    """Returns a Modelfile for the same files, and the commands to create and run it."""
+    files, downloads = with_downloads(pair)
     sampling = SamplingParams()
     lines = [f"FROM {_quoted(files.target)}"]
     if pair.n_draft:
@@ -24,7 +24,7 @@ def recipe(pair: Pair) -> Recipe:
     ]
     stem = PurePath(pair.name.rpartition("/")[2]).name.removesuffix(".gguf").lower()
     name = f"localmtp-{re.sub(r'[^a-z0-9._-]+', '-', stem)}"
-    return Recipe(
+    return LaunchRecipe(
         commands=(
             *downloads,
             ("ollama", "create", name, "-f", "Modelfile"),
@@ -36,9 +36,9 @@ def recipe(pair: Pair) -> Recipe:
         file_name="Modelfile",
         notes=(
             "Ollama copies both files into its own store",
-            "it starts llama.cpp's server with --spec-type draft-mtp for a DRAFT that is a GGUF "
-            "file; releases before that runner refuse the line or ignore it",
-            "`ollama show --modelfile` shows whether the DRAFT line was taken",
+            "it passes --spec-type draft-mtp to llama.cpp's server if DRAFT is a GGUF file; "
+            "older releases reject or ignore the line",
+            "`ollama show --modelfile` shows whether the DRAFT line was accepted",
         ),
         checked="docs/modelfile.mdx, parser/parser.go and llm/llama_server.go of ollama/ollama; "
         "not run",

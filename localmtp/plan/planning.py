@@ -1,4 +1,4 @@
-"""Which pair, how long its drafts, and what to expect: a plan for one engine."""
+"""Planning: files, draft length and expectations for an engine."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ from localmtp.models.naming.registry import RegistryEntry, entries, find
 from localmtp.models.store.cache import cached
 from localmtp.paths import bench_results
 from localmtp.plan import llama_cpp, ollama, vllm
-from localmtp.plan.recipe import Pair, Recipe
+from localmtp.plan.recipe import LaunchRecipe, PlannedPair
 
-_RECIPES: Mapping[str, Callable[[Pair], Recipe]] = {
+_RECIPES: Mapping[str, Callable[[PlannedPair], LaunchRecipe]] = {
     "vllm": vllm.recipe,
     "llama.cpp": llama_cpp.recipe,
     "ollama": ollama.recipe,
 }
 ENGINES = tuple(_RECIPES)
 
-_USUAL_LENGTH = 3
-"""Where nothing is known: llama.cpp's own default."""
+_DEFAULT_LENGTH = 3
+"""Draft length without measurements: llama.cpp's default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EnginePlan:
     """How to run a model on another engine."""
 
     model: str
     engine: str
     n_draft: int
-    """Tokens to draft per pass; 0: without drafting."""
+    """Draft length in tokens; 0 turns drafting off."""
     n_draft_from: str
-    """Why so many."""
+    """Source of the draft length."""
     context: int
-    recipe: Recipe
+    recipe: LaunchRecipe
     memory: str
     pays: str
-    """When drafting is worth it."""
+    """Expected gain from drafting."""
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Returns JSON-ready values."""
         return asdict(self)
 
 
 def make_plan(
     model: str, engine: str, context: int, *, bench: Path | None = None, offline: bool = False
-) -> Plan:
-    """Plan for a model on one of `ENGINES`; nothing is downloaded or loaded.
+) -> EnginePlan:
+    """Plans how to run a model on an engine; nothing is downloaded or loaded.
 
     Args:
-        model: as for `resolve`.
-        engine: which.
-        context: tokens to make room for; at most the model's own are taken.
-        bench: a report of `bench --json`; None for the latest that was kept, if any.
-        offline: do not ask the hub about a model that is not here.
+        model: see `localmtp.models.resolve`.
+        engine: one of `ENGINES`.
+        context: in tokens; limited to the model's own.
+        bench: a report of `bench --json`; None for the latest saved one, if any.
+        offline: do not ask the hub about a model that is not installed.
 
     Raises:
-        LocalmtpError: no such model, it has no drafter, or the engine cannot run it.
+        LocalmtpError: an unknown model, a model without drafter, or an engine that cannot run it.
     """
     entry = _entry(model)
     found = model_details(_with_quant(model, entry), offline=offline)
     if not found.drafter and engine != "vllm":
-        why = found.why_no_drafter or "the registry names none"
-        raise LocalmtpError(f"{found.model} has no drafter: {why}")
+        reason = found.why_no_drafter or "the registry lists none"
+        raise LocalmtpError(f"{found.model} has no drafter: {reason}")
     context = min(context, found.context_length or context)
     original = entry.original if entry else ""
     n_draft, reason = _length(engine, found, original, bench)
-    pair = Pair(
+    pair = PlannedPair(
         name=found.model,
         target=found.target,
         drafter=found.drafter,
@@ -82,7 +82,7 @@ def make_plan(
         context=context,
         n_draft=n_draft,
     )
-    return Plan(
+    return EnginePlan(
         model=found.model,
         engine=engine,
         n_draft=n_draft,
@@ -96,7 +96,7 @@ def make_plan(
 
 
 def _entry(model: str) -> RegistryEntry | None:
-    """The registry's entry of that name, or for that repository's files."""
+    """Returns the registry entry of a name, or of a repository."""
     name = model.partition(":")[0]
     repositories = (
         (entry, quant.target.repo) for entry in entries().values() for quant in entry.quants
@@ -105,46 +105,49 @@ def _entry(model: str) -> RegistryEntry | None:
 
 
 def _with_quant(model: str, entry: RegistryEntry | None) -> str:
-    """A name of the registry with a quantization: what is here, else the first.
+    """Adds a quantization type to a registry name: an installed one, else the first.
 
-    A plan may be for a larger machine: it does not matter what fits here.
+    The first need not fit this machine: a plan may be for a larger one.
     """
     if entry is None or ":" in model:
         return model
     quants = [quant for quant in entry.quants if quant.target.repo == model] or entry.quants
-    here = (quant for quant in quants if cached(quant.target))
-    return f"{entry.name}:{next(here, quants[0]).label}"
+    installed = (quant for quant in quants if cached(quant.target))
+    return f"{entry.name}:{next(installed, quants[0]).label}"
 
 
 def _length(engine: str, found: ModelDetails, original: str, bench: Path | None) -> tuple[int, str]:
-    """How many tokens to draft, and who says so."""
+    """Returns the draft length in tokens, and its source."""
     if bench or engine != "vllm":
         reports = [read_result(bench)] if bench else stored_results(found.model, bench_results())
         if reports:
             return _fastest(reports[0])
-    if engine == "vllm" and (length := vllm.advised(original)):
-        return length, "advised by vLLM's recipe, from measurements on A100 and H100"
+    if engine == "vllm" and (length := vllm.recommended_draft_length(original)):
+        return length, "recommended by vLLM's recipe, from measurements on A100 and H100"
     if found.first_draft_length:
-        return found.first_draft_length, "published measurements of llama.cpp; `bench` knows better"
-    return _USUAL_LENGTH, "llama.cpp's default; `bench` knows better"
+        return (
+            found.first_draft_length,
+            "published measurements of llama.cpp; `bench` finds the best for a machine",
+        )
+    return _DEFAULT_LENGTH, "llama.cpp's default; `bench` finds the best for a machine"
 
 
 def _fastest(result: StoredResult) -> tuple[int, str]:
-    """The fixed length that was fastest over all workloads, 0 among them."""
+    """Returns the fixed draft length that was fastest over all workloads; 0 counts too."""
     rates: dict[int, list[float]] = {}
-    coolest = min(temperature for _, temperature, _ in result.rates())
+    lowest = min(temperature for _, temperature, _ in result.rates())
     for (_, temperature, label), rate in result.rates().items():
-        if label != "auto" and temperature == coolest:
+        if label != "auto" and temperature == lowest:
             rates.setdefault(int(label), []).append(rate)
     if not rates:
         raise LocalmtpError(f"{result.path} holds no fixed draft length")
     best = max(rates, key=lambda length: geometric_mean(rates[length]))
-    told = f"`bench` measured it as the fastest on {result.report['machine']['cpu']}"
-    return best, f"{told} ({result.name})"
+    cpu = result.report["machine"]["cpu"]
+    return best, f"fastest in `bench` on {cpu} ({result.name})"
 
 
 def _memory(found: ModelDetails, context: int) -> str:
-    """What libllama's buffers take; other settings of the engine add to it."""
+    """Describes the memory of libllama's buffers; other settings of the engine add to it."""
     rows = [row for row in found.memory if row["context"] >= context] or list(found.memory[-1:])
     if not rows:
         return f"{found.bytes / 1e9:.1f} GB of weights, and the KV cache"
@@ -153,20 +156,20 @@ def _memory(found: ModelDetails, context: int) -> str:
 
 
 def _pays(entry: RegistryEntry | None) -> str:
-    """In which cases drafting is worth it, by the kind of model."""
+    """Describes the expected gain from drafting, by the kind of model."""
     shape = entry.shape if entry else None
     if shape is None:
-        which = "compare with and without"
+        gain = "unknown: measure it with and without drafting"
     elif shape.read_more:
-        which = (
-            "little (published: 0.9 to 1.5 times): every drafted token makes the verification "
-            "read other experts; keep drafts short"
+        gain = (
+            "small (published: 0.9 to 1.5 times): every drafted token makes verification read "
+            "further experts; keep drafts short"
         )
     elif shape.read < 1:
-        which = (
-            "some (published: 0.75 to 2 times): the target is cheap already, and drafts that are "
-            "too long lose"
+        gain = (
+            "moderate (published: 0.75 to 2 times): the target is cheap, and drafts that are too "
+            "long cost more than they gain"
         )
     else:
-        which = "most (published: 1.5 to 3 times): reading a dense target's weights is slow"
-    return f"{which}; the gain is largest for one request at a time and shrinks under load"
+        gain = "large (published: 1.5 to 3 times): reading the weights of a dense target is slow"
+    return f"{gain}; it is largest for one request at a time and shrinks under load"

@@ -1,4 +1,4 @@
-"""What a plan is made from, and what an engine makes of it."""
+"""Input and output of the plans for an engine."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from localmtp.errors import LocalmtpError
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """The files and checkpoints to run."""
+class PlannedPair:
+    """A pair to run on another engine."""
 
     name: str
-    """As shown to people."""
+    """Display name."""
     target: str
-    """A GGUF file: its path, or USER/REPO/FILE on the hub when it is not on this machine."""
+    """Path of a GGUF file; `USER/REPO/FILE` on the hub unless installed."""
     drafter: str
-    """Likewise."""
+    """As `target`; empty without one."""
     installed: bool
     original: str
-    """The checkpoint on the hub that the files were made from; empty where it is not known."""
+    """Checkpoint on the hub that the files were made from; empty if unknown."""
     context: int
-    """Tokens to make room for."""
+    """In tokens."""
     n_draft: int
-    """0: drafting does not pay."""
+    """Draft length in tokens; 0 turns drafting off."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How one engine runs a pair."""
+class LaunchRecipe:
+    """Commands and files that run a pair on an engine."""
 
     commands: tuple[tuple[str, ...], ...]
-    """Arguments, in the order in which to run them."""
+    """Argument lists, in order of execution."""
     url: str
-    """Where the engine then answers, before `/v1`."""
+    """Address of the server, without `/v1`."""
     served_as: str = ""
-    """The model's name there; empty where it is the only one."""
+    """Name of the model on the server; empty if it is the only one."""
     file: str = ""
-    """What to write into `file_name` first."""
+    """Content of `file_name`, to be written first; empty if none is needed."""
     file_name: str = ""
     notes: tuple[str, ...] = ()
-    """What to know, one line each."""
+    """Remarks, one line each."""
     checked: str = ""
-    """What the syntax was checked against."""
+    """Documents or programs that the syntax was checked against."""
 
 
 def shell(command: Sequence[str]) -> str:
-    """A command as one would type it, each flag on a line of its own."""
+    """Formats a command for a shell, long ones with one flag per line."""
     lines: list[list[str]] = [[]]
     for argument in command:
         if argument.startswith("-") and argument[1:2].isalpha() | (argument[:2] == "--"):
@@ -59,13 +59,13 @@ def shell(command: Sequence[str]) -> str:
     return " \\\n    ".join(map(" ".join, lines))
 
 
-def fetched(pair: Pair) -> tuple[Pair, tuple[tuple[str, ...], ...]]:
-    """The pair with its files in the current folder, and the commands that bring them there.
+def with_downloads(pair: PlannedPair) -> tuple[PlannedPair, tuple[tuple[str, ...], ...]]:
+    """Returns the pair with local paths, and the commands that download its files.
 
-    A pair that is on this machine stays where it is.
+    An installed pair is returned unchanged; other files are downloaded into the current folder.
 
     Raises:
-        LocalmtpError: what the files are called is not known exactly.
+        LocalmtpError: the registry has a pattern instead of a file name.
     """
     if pair.installed:
         return pair, ()
@@ -73,8 +73,8 @@ def fetched(pair: Pair) -> tuple[Pair, tuple[tuple[str, ...], ...]]:
     for source in (pair.target, pair.drafter) if pair.n_draft else (pair.target,):
         if set("*?") & set(source):
             raise LocalmtpError(
-                f"the files of {pair.name} are known by a pattern only: {source}",
-                hint=f"`localmtp pull {pair.name}` first",
+                f"the registry has only a pattern for the files of {pair.name}: {source}",
+                hint=f"run `localmtp pull {pair.name}` first",
             )
         user, repo, file = source.split("/", 2)
         commands.append(("hf", "download", f"{user}/{repo}", file, "--local-dir", "."))

@@ -1,11 +1,11 @@
-"""vLLM, for many requests at once on data-centre GPUs."""
+"""Plans for vLLM, which serves many concurrent requests on data-centre GPUs."""
 
 from __future__ import annotations
 
 import json
 
 from localmtp.errors import LocalmtpError
-from localmtp.plan.recipe import Pair, Recipe
+from localmtp.plan.recipe import LaunchRecipe, PlannedPair
 
 _ADVISED = {
     "google/gemma-4-E2B-it": 2,
@@ -14,8 +14,8 @@ _ADVISED = {
     "google/gemma-4-26B-A4B-it": 4,
     "google/gemma-4-31B-it": 4,
 }
-"""Draft lengths that vLLM's recipe for Gemma 4 recommends, the smaller where it gives a range;
-measured by its authors on A100 and H100."""
+"""Draft lengths that vLLM's recipe for Gemma 4 recommends, from measurements on A100 and H100; the
+lower bound of a range."""
 
 _MEMORY = {
     "google/gemma-4-E2B-it": "one GPU of 24 GB",
@@ -24,29 +24,29 @@ _MEMORY = {
     "google/gemma-4-26B-A4B-it": "one GPU of 80 GB, or two with --tensor-parallel-size 2",
     "google/gemma-4-31B-it": "one GPU of 80 GB, or two with --tensor-parallel-size 2",
 }
-"""For the checkpoint in bfloat16: the smallest NVIDIA GPUs in the recipe's tables; the 12B, which
-they lack, by its size."""
+"""Smallest NVIDIA GPUs in the recipe's tables, for checkpoints in bfloat16; the 12B, which is
+missing there, by its size."""
 
 
-def advised(checkpoint: str) -> int | None:
-    """The draft length that vLLM's own documents advise."""
+def recommended_draft_length(checkpoint: str) -> int | None:
+    """Returns the draft length that vLLM recommends for a checkpoint; None if there is none."""
     return _ADVISED.get(checkpoint)
 
 
 def memory(checkpoint: str) -> str:
-    """What it needs, in words."""
+    """Describes the memory that a checkpoint needs."""
     return _MEMORY.get(checkpoint, "two bytes for each parameter, and the KV cache")
 
 
-def recipe(pair: Pair) -> Recipe:
-    """The checkpoint that the files were made from, with its own drafter.
+def recipe(pair: PlannedPair) -> LaunchRecipe:
+    """Returns a `vllm serve` command for the original checkpoint and its drafter.
 
     Raises:
-        LocalmtpError: the checkpoint is not known; vLLM does not run these GGUF files.
+        LocalmtpError: the checkpoint is unknown; vLLM does not run these GGUF files.
     """
     if not pair.original:
         raise LocalmtpError(
-            f"vLLM runs checkpoints from the hub, and that of {pair.name} is not known",
+            f"vLLM runs checkpoints from the hub, and that of {pair.name} is unknown",
             hint="name a model of the registry, like gemma4-e4b; `localmtp list --all` shows them",
         )
     command = ["vllm", "serve", pair.original, "--max-model-len", str(pair.context)]
@@ -58,17 +58,17 @@ def recipe(pair: Pair) -> Recipe:
             "num_speculative_tokens": pair.n_draft,
         }
         command += ["--speculative-config", json.dumps(drafting)]
-    return Recipe(
+    return LaunchRecipe(
         commands=(tuple(command),),
         url="http://127.0.0.1:8000",
         notes=(
             "vLLM downloads the checkpoint itself, in bfloat16: it does not run the GGUF files",
             "vLLM 0.20.1 fails to load this drafter, 0.21.0 is known to work; the 12B's needs a "
             "later one",
-            "under load it can draft less: num_speculative_tokens_per_batch_size in that "
-            "configuration, which its documents know to work with EAGLE and DFlash",
+            "to draft less under load, add num_speculative_tokens_per_batch_size to that "
+            "configuration; documented for EAGLE and DFlash",
             "--per-request-spec-decode-metrics summary (0.32, experimental) lets localmtp show "
-            "the acceptance of each answer; without it, it takes differences of /metrics",
+            "the acceptance rate of each answer; otherwise it is computed from /metrics",
         ),
         checked="docs.vllm.ai (speculative decoding: MTP, dynamic, per-request metrics), the "
         "recipe Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; "

@@ -1,1 +1,1 @@
-"""Converted models on the Hugging Face hub: their card, and getting them there."""
+"""Sharing converted models on the Hugging Face hub: model card and upload."""

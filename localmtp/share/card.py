@@ -1,6 +1,6 @@
-"""The model card: front matter for the hub, tables and instructions for people.
+"""Model cards: front matter for the hub, tables of files and quality, usage.
 
-The front matter's keys are the hub's: https://huggingface.co/docs/hub/model-cards#model-card-metadata
+The keys of the front matter are the hub's: https://huggingface.co/docs/hub/model-cards#model-card-metadata
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _HUB = "https://huggingface.co/"
 _TAGS = ("gguf", "gemma4", "llama.cpp", "localmtp")
 _DRAFTER_TAGS = ("mtp", "speculative-decoding")
 _ON_FILES = ("text-generation", "gguf", "imatrix")
-"""Tags of the source that say nothing of a quantized copy, or that are given anyway."""
+"""Tags of the source that do not apply to a quantized copy, or are added anyway."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What the user says where the files do not, or otherwise than they do."""
+class CardOverrides:
+    """Values that take precedence over the metadata of the files."""
 
     base_models: Sequence[str] = ()
     """`USER/REPO` of the checkpoints."""
@@ -31,26 +31,26 @@ class Given:
     quantized_by: str | None = None
 
 
-def model_card(contents: Contents, repo: str, given: Given = Given()) -> str:
-    """The README.md of a repository.
+def model_card(contents: Contents, repo: str, overrides: CardOverrides = CardOverrides()) -> str:
+    """Returns the README.md of a repository.
 
     Args:
         contents: the files.
-        repo: `USER/REPO`, where they will be.
-        given: goes before what the files say.
+        repo: `USER/REPO` to upload to.
+        overrides: values that take precedence over the metadata of the files.
     """
-    bases = list(given.base_models) or _base_models(contents.models)
+    bases = list(overrides.base_models) or _base_models(contents.models)
     front = ModelCardData(
         base_model=bases or None,
-        license=given.license or _first(contents.models, "license"),
-        license_name=None if given.license else _first(contents.models, "license.name"),
-        license_link=None if given.license else _first(contents.models, "license.link"),
+        license=overrides.license or _first(contents.models, "license"),
+        license_name=None if overrides.license else _first(contents.models, "license.name"),
+        license_link=None if overrides.license else _first(contents.models, "license.link"),
         language=_listed(contents.models, "languages") or None,
         library_name="gguf",
         pipeline_tag="text-generation",
         tags=_tags(contents),
         base_model_relation="quantized" if bases else None,
-        quantized_by=given.quantized_by or _first(contents.models, "quantized_by"),
+        quantized_by=overrides.quantized_by or _first(contents.models, "quantized_by"),
     ).to_yaml()
     sections = (
         f"---\n{front}\n---",
@@ -64,11 +64,11 @@ def model_card(contents: Contents, repo: str, given: Given = Given()) -> str:
 
 
 def _base_models(models: Sequence[SharedModel]) -> list[str]:
-    """The checkpoints that were converted; where those are on no hub, what they came from."""
+    """Returns the converted checkpoints; for one that is not on the hub, its own base model."""
     found: dict[str, None] = {}
     for model in models:
         for key in ("source.repo_url", "base_model.0.repo_url"):
-            url = model.said(key)
+            url = model.general(key)
             if isinstance(url, str) and url.startswith(_HUB):
                 found[url.removeprefix(_HUB)] = None
                 break
@@ -76,12 +76,12 @@ def _base_models(models: Sequence[SharedModel]) -> list[str]:
 
 
 def _first(models: Iterable[SharedModel], key: str) -> str | None:
-    return next((str(value) for model in models if (value := model.said(key))), None)
+    return next((str(value) for model in models if (value := model.general(key))), None)
 
 
 def _listed(models: Iterable[SharedModel], key: str) -> list[str]:
-    """The elements of a list that models have, each once."""
-    values = [model.said(key) for model in models]
+    """Returns the elements of a list in the metadata of the models, without duplicates."""
+    values = [model.general(key) for model in models]
     lists = [value for value in values if isinstance(value, tuple)]
     return list(dict.fromkeys(str(element) for value in lists for element in value))
 
@@ -93,11 +93,11 @@ def _tags(contents: Contents) -> list[str]:
 
 
 def _introduction(bases: Sequence[str], contents: Contents) -> str:
-    what = "Gemma 4 in GGUF" if contents.targets else "A drafter for Gemma 4 in GGUF"
+    subject = "Gemma 4 in GGUF" if contents.targets else "A drafter for Gemma 4 in GGUF"
     of = f", made from {_links(bases)}" if bases else ""
     drafting = " together with the drafter that makes it faster" if contents.drafters else ""
     return (
-        f"{what}{of}{drafting if contents.targets else ''}. Converted and quantized with "
+        f"{subject}{of}{drafting if contents.targets else ''}. Converted and quantized with "
         "`localmtp convert`."
     )
 
@@ -136,7 +136,7 @@ def _measured(report: Report) -> str:
 
 
 def _how_to_run(contents: Contents, repo: str) -> str:
-    """Commands that work as they stand."""
+    """Returns commands that can be pasted unchanged."""
     parts = ["## Running it"]
     drafter = contents.drafters[0].name if contents.drafters else ""
     if not contents.targets:

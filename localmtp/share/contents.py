@@ -1,4 +1,4 @@
-"""What a directory of converted files holds, by what the files say of themselves."""
+"""Contents of a directory of converted files, read from their headers."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class SharedModel:
 
     @property
     def name(self) -> str:
-        """Its file's, or that of its first part."""
+        """File name; of a model in parts, of the first."""
         return self.parts[0].name
 
     @property
     def quant(self) -> str:
-        """As its name says; empty when that says none."""
+        """Quantization type in the file name; empty if there is none."""
         return quant_label(_PART.sub(r"\1.gguf", self.name))
 
     @property
@@ -50,29 +50,29 @@ class SharedModel:
         kinds = {TARGET: "target", DRAFTER: "drafter", _PROJECTOR: "projector"}
         return kinds.get(self.header.architecture, "")
 
-    def said(self, key: str) -> Value | None:
-        """A `general.*` value."""
+    def general(self, key: str) -> Value | None:
+        """Returns the value of `general.KEY`; None if it is missing."""
         return self.header.values.get(f"general.{key}")
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is to be shared."""
+    """Models, reports and card to upload."""
 
     models: Sequence[SharedModel]
     """Targets first, larger ones first."""
     reports: Sequence[Report]
     card: str
-    """The model card that somebody wrote; empty without one."""
+    """Handwritten model card; empty without one."""
 
     @property
     def targets(self) -> list[SharedModel]:
-        """Models that answer."""
+        """All targets."""
         return [model for model in self.models if model.kind == "target"]
 
     @property
     def drafters(self) -> list[SharedModel]:
-        """Models that draft."""
+        """All drafters."""
         return [model for model in self.models if model.kind == "drafter"]
 
     @property
@@ -82,22 +82,23 @@ class Contents:
 
 
 def read_contents(directory: Path) -> Contents:
-    """Look at a directory's GGUF files and reports.
+    """Reads the headers of GGUF files, and the reports, in a directory.
 
     Raises:
-        LocalmtpError: it is not there, or holds no Gemma 4, a model that lacks parts, or
-            something else that has no place in such a repository.
+        LocalmtpError: it is missing, holds no Gemma 4, or holds an incomplete model or one of
+            another architecture.
     """
     if not directory.is_dir():
         raise LocalmtpError(
-            f"{directory} is not a directory", hint="give the --out of localmtp convert"
+            f"{directory} is not a directory",
+            hint="pass the `--out` directory of `localmtp convert`",
         )
     models = [_model(parts) for parts in _whole_models(sorted(directory.glob("*.gguf")))]
     models.sort(key=lambda m: (m.kind != "target", m.kind, -m.size))
     if not any(model.kind in ("target", "drafter") for model in models):
         raise LocalmtpError(
             f"{directory} holds no GGUF file of a Gemma 4",
-            hint="make some: localmtp convert SOURCE --out DIR",
+            hint="create some: `localmtp convert SOURCE --out DIR`",
         )
     reports = [read_report(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
     return Contents(models, reports, _written_card(directory / CARD))
@@ -113,7 +114,7 @@ def _written_card(path: Path) -> str:
 
 
 def _whole_models(files: Sequence[Path]) -> list[list[Path]]:
-    """Files by the model that they are parts of."""
+    """Groups files by model."""
     models: dict[str, list[Path]] = {}
     for file in files:
         part = _PART.fullmatch(file.name)
@@ -122,8 +123,8 @@ def _whole_models(files: Sequence[Path]) -> list[list[Path]]:
         part = _PART.fullmatch(parts[0].name)
         if part and len(parts) != int(part[3]):
             raise LocalmtpError(
-                f"{parts[0]} is one of {int(part[3])} parts, and {len(parts)} are here",
-                hint="put the others beside it, or move it away",
+                f"{parts[0]} is one of {int(part[3])} parts; {len(parts)} are here",
+                hint="put the others next to it, or move it away",
             )
     return list(models.values())
 
@@ -139,7 +140,7 @@ def _model(parts: Sequence[Path]) -> SharedModel:
         architecture = headers[0].architecture or "unknown"
         fork = " of a llama.cpp fork" if architecture in FORKS else ""
         raise LocalmtpError(
-            f"{parts[0]} has the architecture `{architecture}`{fork}; Gemma 4 is shared here",
+            f"{parts[0]} has the architecture `{architecture}`{fork}; only Gemma 4 can be shared",
             hint="move it to another directory",
         )
     return model

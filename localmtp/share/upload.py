@@ -1,7 +1,7 @@
-"""Putting files into a repository on the hub, in a way that can be taken up again.
+"""Uploading files to a repository on the hub.
 
-`HfApi.upload_folder` sends what the hub lacks: content that has arrived is not sent again, so an
-interrupted upload goes on when it is repeated. `upload_large_folder` is deprecated in its favour.
+`HfApi.upload_folder` skips content that the hub already has, so repeating an interrupted upload
+resumes it. `upload_large_folder` is deprecated in its favour.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from localmtp.errors import LocalmtpError
 from localmtp.share.contents import CARD
 
-# What happens is told by our own lines; the client would print its warnings between them.
+# localmtp reports faults itself; warnings of the client would be printed in between.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 _LOG_IN = "run `hf auth login`, or set HF_TOKEN to a token that may write"
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """Where an upload went."""
+class Upload:
+    """A finished upload."""
 
     url: str
     private: bool
 
 
 def require_repository_name(repo: str) -> None:
-    """Refuse what the hub would refuse.
+    """Checks a repository name as the hub does.
 
     Raises:
         LocalmtpError: it is not `USER/REPO`.
@@ -62,34 +62,34 @@ def require_repository_name(repo: str) -> None:
 
 def upload(
     files: Sequence[Path], card: str, repo: str, *, public: bool, show_progress: bool = False
-) -> Shared:
-    """Upload a card and files, making the repository when it is not there.
+) -> Upload:
+    """Uploads a model card and files; creates the repository if it is missing.
 
-    The card goes first: what is wrong with it shows before hours of upload.
+    The card is uploaded first, so that errors in it show before hours of upload.
 
     Args:
-        files: of one directory.
-        card: the README.md.
+        files: in one directory.
+        card: content of the README.md.
         repo: `USER/REPO`.
-        public: whether everybody may see it; one that is there already keeps what it has.
-        show_progress: let the client draw its bars on standard error.
+        public: whether a new repository is public; the visibility of an existing one is unchanged.
+        show_progress: whether the client draws progress bars on standard error.
 
     Raises:
-        LocalmtpError: there is no token, the repository is public and that was not asked for, or
-            the hub refuses or cannot be reached.
+        LocalmtpError: there is no token, the repository is public and `public` is false, or the
+            hub refuses or cannot be reached.
     """
     if not get_token():
-        raise LocalmtpError("the hub takes files from known users only", hint=_LOG_IN)
+        raise LocalmtpError("uploading needs a token", hint=_LOG_IN)
     if not show_progress:
         disable_progress_bars()
     api = HfApi()
-    with _explained(repo):
+    with _localmtp_errors(repo):
         api.create_repo(repo, private=not public, exist_ok=True)
         private = bool(api.model_info(repo).private)
         if not private and not public:
             raise LocalmtpError(
-                f"{repo} is there already, and public",
-                hint="--public if everybody may see these files; else choose another name",
+                f"{repo} exists already, and is public",
+                hint="pass --public if these files may be public; else choose another name",
             )
         message = "Upload with localmtp"
         api.upload_file(
@@ -104,36 +104,36 @@ def upload(
             allow_patterns=[escape(file.name) for file in files],
             commit_message=message,
         )
-    return Shared(f"{constants.ENDPOINT}/{repo}", private)
+    return Upload(f"{constants.ENDPOINT}/{repo}", private)
 
 
 @contextmanager
-def _explained(repo: str) -> Iterator[None]:
-    """Turn the client's faults into one line; it wraps those of uploads in RuntimeErrors."""
+def _localmtp_errors(repo: str) -> Iterator[None]:
+    """Turns faults of the client into a LocalmtpError; those of uploads are in RuntimeErrors."""
     try:
         yield
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError, ValueError, RuntimeError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        raise _explanation(cause, repo) from error
+        raise _upload_error(cause, repo) from error
 
 
-def _explanation(fault: BaseException, repo: str) -> LocalmtpError:
-    again = "run the same command again: what has arrived is not sent twice"
+def _upload_error(fault: BaseException, repo: str) -> LocalmtpError:
+    again = "run the same command again to resume"
     match fault:
         case OfflineModeIsEnabled():
             return LocalmtpError("HF_HUB_OFFLINE is set", hint="unset it to share files")
         case RepositoryNotFoundError():
-            return LocalmtpError(f"the hub knows no {repo}, or not this token", hint=_LOG_IN)
+            return LocalmtpError(f"there is no {repo} on the hub for this token", hint=_LOG_IN)
         case BadRequestError():
-            return LocalmtpError(f"the hub does not take the files of {repo}: {fault}")
+            return LocalmtpError(f"the hub rejected the files of {repo}: {fault}")
         case HfHubHTTPError(response=response) if response.status_code in (401, 402, 403):
             return LocalmtpError(
-                f"the hub does not let you write to {repo} (status {response.status_code})",
-                hint=f"check that it is yours; {_LOG_IN}",
+                f"you may not write to {repo} (status {response.status_code})",
+                hint=f"check its owner, or {_LOG_IN}",
             )
         case HfHubHTTPError(response=response):
             return LocalmtpError(
-                f"the hub did not take everything (status {response.status_code})", hint=again
+                f"the upload is incomplete (status {response.status_code})", hint=again
             )
         case httpx.HTTPError():
             name = fault or type(fault).__name__

@@ -1,6 +1,6 @@
-"""What libllama would allocate for a model, asked without allocating it.
+"""Sizes of the buffers that libllama would allocate for a model.
 
-Run as a program of its own, because libllama's log is one for the whole process:
+A program of its own, because libllama has one log per process:
 `python -m tests.models.buffers TARGET CONTEXT:KV_TYPE:BATCH…` prints a JSON row for each, of
 bytes of weights and mebibytes of KV cache and working memory.
 """
@@ -26,7 +26,7 @@ def main(target: str, *loads: str) -> None:
     capi.llama_log_set(keep, ctypes.c_void_p(0))
     params = capi.llama_model_default_params()
     params.no_alloc = True
-    params.load_mode = 0  # it refuses to map a file that it is not to load
+    params.load_mode = 0  # mapping is refused without allocation
     model = capi.llama_model_load_from_file(target.encode(), params)
     weights = capi.llama_model_size(model)
     print(json.dumps([[weights, *buffers(model, *load.split(":"))] for load in loads]))

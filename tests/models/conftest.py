@@ -1,4 +1,4 @@
-"""A hub on loopback with small pairs, and an empty home to run the program in."""
+"""A hub on loopback, small pairs, and the program with an empty home directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 class Program:
-    """`localmtp` as a user runs it, with a home of its own."""
+    """`localmtp` as a process, with its own home directory."""
 
     def __init__(self, home: Path, endpoint: str) -> None:
         self.home = home
@@ -41,13 +41,13 @@ class Program:
         self.cache = home / ".cache" / "huggingface" / "hub"
 
     def configure(self, name: str, text: str) -> None:
-        """Write a file of the user's configuration."""
+        """Writes a file into the configuration folder."""
         folder = self.home / ".config" / "localmtp"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Run it without waiting."""
+        """Starts it."""
         return subprocess.Popen(
             [sys.executable, "-m", "localmtp", *arguments],
             env=self.environment | environment,
@@ -61,7 +61,7 @@ class Program:
     def __call__(
         self, *arguments: str, typed: str = "", **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, with `typed` on its standard input."""
+        """Runs it to its end, with `typed` on standard input."""
         process = self.start(*arguments, **environment)
         out, err = process.communicate(typed, timeout=120)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -69,14 +69,14 @@ class Program:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A hub that serves nothing yet."""
+    """An empty hub."""
     with Hub().running() as running:
         yield running
 
 
 @pytest.fixture
 def program(tmp_path: Path, hub: Hub) -> Program:
-    """The program, its hub being `hub`."""
+    """The program, with `HF_ENDPOINT` set to `hub`."""
     home = tmp_path / "home"
     home.mkdir()
     return Program(home, hub.endpoint)
@@ -90,13 +90,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 @pytest.fixture(scope="session")
 def qat_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """The same, of quantization-aware training."""
+    """The same with quantization-aware training."""
     return _pair(tmp_path_factory.mktemp("qat"), "Tiny Qat")
 
 
 @pytest.fixture(scope="session")
 def large_pair(pair: Pair) -> Pair:
-    """The same with 8 MB at the end of each, to be cut off in the middle."""
+    """The same with 8 MB appended to each file, for interrupted transfers."""
     rest = random.Random(0).randbytes(8 << 20)
     return Pair(pair.target + rest, pair.drafter + rest)
 
@@ -111,7 +111,7 @@ def other_drafter(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="session")
 def fork_drafter(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A drafter in the format of a fork."""
+    """A drafter in the format of a llama.cpp fork."""
     path = tmp_path_factory.mktemp("fork") / "drafter.gguf"
     write_drafter(TINY["e"], path, architecture="gemma4_assistant")
     return path.read_bytes()

@@ -7,7 +7,7 @@ import json
 from tests.models.conftest import Program
 
 
-def test_the_machine_and_the_models_that_fit_are_shown(program: Program) -> None:
+def test_doctor_shows_the_machine_and_the_models_that_fit(program: Program) -> None:
     found = json.loads(program("doctor", "--json").stdout)
     assert found["cores"] >= 1
     assert 0 < found["usable_memory"] < found["memory"]

@@ -1,4 +1,4 @@
-"""The cache is huggingface_hub's own, and its environment variables mean what they mean there."""
+"""The cache and the environment variables are those of huggingface_hub."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ def published(hub: Hub, pair: Pair) -> None:
 
 
 def client(program: Program, file: str, **environment: str) -> str:
-    """Where huggingface_hub finds a file."""
+    """Returns the path at which huggingface_hub finds a file."""
     command = (sys.executable, "-c", CLIENT, REPO, file)
     variables = program.environment | environment
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def test_what_others_downloaded_is_found_and_the_other_way_round(
-    hub: Hub, program: Program
-) -> None:
+def test_files_downloaded_by_other_programs_are_found(hub: Hub, program: Program) -> None:
     paths = [client(program, name) for name in ("tiny-Q8_0.gguf", "mtp-tiny.gguf")]
     hub.stop()
     assert REPO in program("list").stdout
@@ -37,7 +35,7 @@ def test_what_others_downloaded_is_found_and_the_other_way_round(
     assert client(program, "tiny-Q8_0.gguf", HF_HUB_OFFLINE="1") == paths[0]
 
 
-def test_what_was_pulled_is_found_by_the_client(hub: Hub, program: Program, pair: Pair) -> None:
+def test_pulled_files_are_found_by_other_programs(hub: Hub, program: Program, pair: Pair) -> None:
     program("pull", REPO)
     hub.stop()
     path = client(program, "tiny-Q8_0.gguf", HF_HUB_OFFLINE="1")
@@ -45,14 +43,14 @@ def test_what_was_pulled_is_found_by_the_client(hub: Hub, program: Program, pair
         assert file.read() == pair.target
 
 
-def test_offline_by_the_environment_is_offline(hub: Hub, program: Program) -> None:
+def test_hf_hub_offline_is_honoured(hub: Hub, program: Program) -> None:
     refused = program("pull", REPO, HF_HUB_OFFLINE="1")
     assert refused.returncode == 1
     assert "HF_HUB_OFFLINE is set" in refused.stderr
     assert hub.requests == []
 
 
-def test_the_cache_can_be_elsewhere(program: Program) -> None:
+def test_hf_home_is_honoured(program: Program) -> None:
     elsewhere = program.home / "elsewhere"
     assert program("pull", REPO, HF_HOME=str(elsewhere)).returncode == 0
     assert REPO in program("list", HF_HOME=str(elsewhere)).stdout

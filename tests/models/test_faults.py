@@ -1,4 +1,4 @@
-"""Pulling through everything that a network, a server and a disk can do."""
+"""Pulling through faults of the network, the server and the disk."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
 runpy.run_module("localmtp", run_name="__main__")
 """
-"""The program, unable to write files beyond a length: a full disk, as far as it can tell."""
+"""The program with a limit on file sizes, which acts like a full disk."""
 
 KILLS = 4
-"""Enough to hit header probes, transfer and bookkeeping; fifty were run by hand."""
+"""Enough to hit header requests, transfers and bookkeeping; fifty were run by hand."""
 
 
 def publish(hub: Hub, pair: Pair) -> None:
@@ -29,7 +29,7 @@ def publish(hub: Hub, pair: Pair) -> None:
 
 
 def holds(program: Program, pair: Pair) -> bool:
-    """Whether the cache has both files, whole, and nothing left over."""
+    """Reports whether the cache has both files complete, and no leftovers."""
     found = {path.name: path.read_bytes() for path in program.cache.rglob("*.gguf")}
     leftovers = list(program.cache.rglob("*.incomplete"))
     return not leftovers and found == {
@@ -38,7 +38,7 @@ def holds(program: Program, pair: Pair) -> bool:
     }
 
 
-def test_cut_connections_are_resumed(hub: Hub, program: Program, large_pair: Pair) -> None:
+def test_broken_connections_are_resumed(hub: Hub, program: Program, large_pair: Pair) -> None:
     publish(hub, large_pair)
     hub.faults.cuts = [0, 1, 3_000_000, 2_500_000, 700_001]
     pulled = program("pull", REPO)
@@ -47,9 +47,7 @@ def test_cut_connections_are_resumed(hub: Hub, program: Program, large_pair: Pai
     assert hub.sent < 1.5 * sum(map(len, large_pair))
 
 
-def test_a_server_that_cannot_resume_is_coped_with(
-    hub: Hub, program: Program, large_pair: Pair
-) -> None:
+def test_a_server_without_ranges_works(hub: Hub, program: Program, large_pair: Pair) -> None:
     publish(hub, large_pair)
     hub.faults.ignores_ranges = True
     hub.faults.cuts = [3_000_000, 5_000_000]
@@ -57,7 +55,7 @@ def test_a_server_that_cannot_resume_is_coped_with(
     assert holds(program, large_pair)
 
 
-def test_a_silent_connection_is_given_up_and_resumed(
+def test_a_stalled_connection_is_closed_and_resumed(
     hub: Hub, program: Program, large_pair: Pair
 ) -> None:
     publish(hub, large_pair)
@@ -66,7 +64,7 @@ def test_a_silent_connection_is_given_up_and_resumed(
     assert holds(program, large_pair)
 
 
-def test_server_errors_and_rate_limits_pass(hub: Hub, program: Program, pair: Pair) -> None:
+def test_server_errors_and_rate_limits_are_retried(hub: Hub, program: Program, pair: Pair) -> None:
     publish(hub, pair)
     hub.faults.statuses = [503, 0, 500, 0, 0, 429, 0, 0, 502]
     hub.faults.retry_after = "0"
@@ -75,9 +73,7 @@ def test_server_errors_and_rate_limits_pass(hub: Hub, program: Program, pair: Pa
     assert holds(program, pair)
 
 
-def test_a_server_that_stays_broken_gets_one_clear_line(
-    hub: Hub, program: Program, pair: Pair
-) -> None:
+def test_a_permanent_server_error_is_one_line(hub: Hub, program: Program, pair: Pair) -> None:
     publish(hub, pair)
     hub.faults.statuses = [503] * 100
     hub.faults.retry_after = "0"
@@ -88,14 +84,16 @@ def test_a_server_that_stays_broken_gets_one_clear_line(
     assert 90 < len(hub.faults.statuses) < 99
 
 
-def test_no_server_gets_one_clear_line(hub: Hub, program: Program) -> None:
+def test_an_unreachable_server_is_one_line(hub: Hub, program: Program) -> None:
     hub.stop()
     pulled = program("pull", REPO)
     assert pulled.returncode == 1
     assert f"cannot reach {hub.endpoint}" in pulled.stderr
 
 
-def test_damaged_files_are_discarded_and_said(hub: Hub, program: Program, large_pair: Pair) -> None:
+def test_damaged_files_are_discarded_and_reported(
+    hub: Hub, program: Program, large_pair: Pair
+) -> None:
     publish(hub, large_pair)
     hub.faults.damaged = 1
     pulled = program("pull", REPO)
@@ -106,7 +104,7 @@ def test_damaged_files_are_discarded_and_said(hub: Hub, program: Program, large_
     assert holds(program, large_pair)
 
 
-def test_after_kills_at_random_moments_the_next_pull_completes(
+def test_a_pull_completes_after_kills_at_random_moments(
     hub: Hub, program: Program, large_pair: Pair
 ) -> None:
     publish(hub, large_pair)
@@ -128,7 +126,7 @@ def test_after_kills_at_random_moments_the_next_pull_completes(
     assert holds(program, large_pair)
 
 
-def test_two_pulls_at_once_download_once(hub: Hub, program: Program, large_pair: Pair) -> None:
+def test_two_concurrent_pulls_download_once(hub: Hub, program: Program, large_pair: Pair) -> None:
     publish(hub, large_pair)
     hub.faults.bytes_per_second = 2e7
     both = [program.start("pull", REPO) for _ in range(2)]
@@ -139,9 +137,7 @@ def test_two_pulls_at_once_download_once(hub: Hub, program: Program, large_pair:
     assert hub.sent < 1.5 * sum(map(len, large_pair))
 
 
-def test_a_file_deleted_behind_our_back_is_fetched_again(
-    hub: Hub, program: Program, pair: Pair
-) -> None:
+def test_a_deleted_blob_is_downloaded_again(hub: Hub, program: Program, pair: Pair) -> None:
     publish(hub, pair)
     program("pull", REPO)
     for blob in program.cache.rglob("blobs/*"):
@@ -152,9 +148,7 @@ def test_a_file_deleted_behind_our_back_is_fetched_again(
     assert holds(program, pair)
 
 
-def test_a_cache_that_cannot_be_written_is_named(
-    hub: Hub, program: Program, pair: Pair, tmp_path: Path
-) -> None:
+def test_a_read_only_cache_is_named(hub: Hub, program: Program, pair: Pair, tmp_path: Path) -> None:
     publish(hub, pair)
     obstacle = tmp_path / "file"
     obstacle.write_text("")
@@ -164,7 +158,7 @@ def test_a_cache_that_cannot_be_written_is_named(
     assert "HF_HOME" in pulled.stderr
 
 
-def test_a_pull_that_the_disk_cannot_hold_is_refused_before_it_begins(
+def test_a_pull_larger_than_the_disk_is_refused_first(
     hub: Hub, program: Program, pair: Pair
 ) -> None:
     parts = [f"tiny-Q8_0-{n:05}-of-00040.gguf" for n in range(1, 41)]
@@ -177,7 +171,7 @@ def test_a_pull_that_the_disk_cannot_hold_is_refused_before_it_begins(
     assert len(hub.downloads()) <= 2
 
 
-def test_a_write_that_the_system_refuses_keeps_what_is_there(
+def test_a_failed_write_leaves_the_received_part(
     hub: Hub, program: Program, large_pair: Pair
 ) -> None:
     publish(hub, large_pair)
@@ -193,9 +187,7 @@ def test_a_write_that_the_system_refuses_keeps_what_is_there(
     assert hub.sent - sent < sum(map(len, large_pair)) - (2 << 20)
 
 
-def test_a_file_shorter_than_the_hub_says_is_not_taken(
-    hub: Hub, program: Program, pair: Pair
-) -> None:
+def test_a_file_shorter_than_announced_is_refused(hub: Hub, program: Program, pair: Pair) -> None:
     hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target})
     hub.faults.claimed_size = len(pair.target) + 100
     pulled = program("pull", REPO)
@@ -204,7 +196,7 @@ def test_a_file_shorter_than_the_hub_says_is_not_taken(
     assert not list(program.cache.rglob("*.gguf"))
 
 
-def test_a_header_that_lies_is_refused_before_anything_is_downloaded(
+def test_an_invalid_header_is_refused_before_the_download(
     hub: Hub, program: Program, large_pair: Pair
 ) -> None:
     lie = large_pair.target[:8] + b"\xff" * 16 + large_pair.target[24:]

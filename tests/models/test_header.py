@@ -1,4 +1,4 @@
-"""Reading GGUF headers: true ones, and ones made to harm."""
+"""Reading GGUF headers, valid, damaged and hostile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def value(key: str, kind: int, data: bytes) -> bytes:
     return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + data
 
 
-def test_it_agrees_with_the_reference_reader(tmp_path: Path) -> None:
+def test_headers_agree_with_the_reference_reader(tmp_path: Path) -> None:
     path = tmp_path / "target.gguf"
     write_target(TINY["moe"], path)
     ours, theirs = read_header(path), gguf.GGUFReader(path)
@@ -43,7 +43,7 @@ def test_it_agrees_with_the_reference_reader(tmp_path: Path) -> None:
         assert 0 <= mine.nbytes - reference.n_bytes < 32
 
 
-def test_the_settings_alone_need_only_the_beginning_of_a_file(tmp_path: Path) -> None:
+def test_settings_need_only_the_beginning_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "target.gguf"
     write_target(TINY["e"], path)
     size = path.stat().st_size
@@ -80,7 +80,7 @@ def test_hostile_headers_are_refused(hostile: bytes) -> None:
         parse_header(hostile, len(hostile))
 
 
-def test_a_cut_off_file_is_refused_wherever_it_was_cut(pair: Pair, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused_wherever_it_ends(pair: Pair, tmp_path: Path) -> None:
     whole = tmp_path / "whole.gguf"
     whole.write_bytes(pair.target)
     start = read_header(whole).data_offset
@@ -89,7 +89,7 @@ def test_a_cut_off_file_is_refused_wherever_it_was_cut(pair: Pair, tmp_path: Pat
             parse_header(pair.target[:cut], cut)
 
 
-def test_damage_anywhere_is_read_or_refused(pair: Pair) -> None:
+def test_random_damage_is_read_or_refused(pair: Pair) -> None:
     random = Random(0)
     for _ in range(500):
         data = bytearray(pair.target[:20_000])

@@ -24,7 +24,7 @@ def target(pair: Pair, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["mtp-gemma-4-tiny.gguf", "MTP/gemma-4-tiny.gguf", "mtp/a.gguf", "tiny-mtp.GGUF"]
 )
-def test_a_drafter_beside_the_target_is_found(target: Path, pair: Pair, name: str) -> None:
+def test_a_drafter_next_to_the_target_is_found(target: Path, pair: Pair, name: str) -> None:
     drafter = target.parent / name
     drafter.parent.mkdir(exist_ok=True)
     drafter.write_bytes(pair.drafter)
@@ -33,20 +33,20 @@ def test_a_drafter_beside_the_target_is_found(target: Path, pair: Pair, name: st
     assert files.why_no_drafter == ""
 
 
-def test_the_one_that_fits_is_taken(target: Path, pair: Pair, other_drafter: bytes) -> None:
+def test_the_matching_drafter_is_chosen(target: Path, pair: Pair, other_drafter: bytes) -> None:
     (target.parent / "mtp-a.gguf").write_bytes(other_drafter)
     (target.parent / "mtp-b.gguf").write_bytes(pair.drafter)
     assert resolve(str(target)).drafter_name == "mtp-b"
 
 
-def test_without_one_the_reason_is_told(target: Path, other_drafter: bytes) -> None:
+def test_a_missing_drafter_is_explained(target: Path, other_drafter: bytes) -> None:
     assert resolve(str(target)).why_no_drafter == f"no drafter was found next to {target.name}"
     assert resolve(str(target), drafter="none").why_no_drafter == "--drafter none"
     (target.parent / "mtp-a.gguf").write_bytes(other_drafter)
     assert "made for a target of embedding length 96" in resolve(str(target)).why_no_drafter
 
 
-def test_lineages_are_matched_and_a_mixed_pair_is_warned_about(
+def test_lineages_are_matched_and_a_mixed_pair_gives_a_warning(
     target: Path, pair: Pair, qat_pair: Pair
 ) -> None:
     target.write_bytes(qat_pair.target)
@@ -58,7 +58,7 @@ def test_lineages_are_matched_and_a_mixed_pair_is_warned_about(
     assert files.warnings == ()
 
 
-def test_a_drafter_asked_for_must_fit(
+def test_a_requested_drafter_must_match(
     target: Path, other_drafter: bytes, fork_drafter: bytes
 ) -> None:
     offered = target.parent / "offered.gguf"
@@ -74,16 +74,16 @@ def test_a_drafter_asked_for_must_fit(
 
 
 def without_windows(model: bytes) -> bytes:
-    """The same file, in which no layer has a sliding window."""
+    """The same file with no sliding-window layer."""
     key = b".attention.sliding_window_pattern"
-    start = model.index(key) + len(key) + 8  # the types of the value and of its elements
+    start = model.index(key) + len(key) + 8  # types of the value and of its elements
     count = int.from_bytes(model[start : start + 8], "little")
     pattern = slice(start + 8, start + 8 + count)
     assert set(model[pattern]) == {0, 1}
     return model[: pattern.start] + bytes(count) + model[pattern.stop :]
 
 
-def test_what_would_end_libllama_is_refused(target: Path, pair: Pair) -> None:
+def test_models_without_sliding_windows_are_refused(target: Path, pair: Pair) -> None:
     drafter = target.parent / "mtp-gemma-4-tiny.gguf"
     drafter.write_bytes(without_windows(pair.drafter))
     command = [sys.executable, "-m", "localmtp", "run", str(target), "Hi"]
@@ -98,7 +98,7 @@ def test_what_would_end_libllama_is_refused(target: Path, pair: Pair) -> None:
     assert (done.returncode, done.stderr) == (1, f"error: {target.name} {refusal}")
 
 
-def test_bad_paths_are_named(target: Path, pair: Pair, tmp_path: Path) -> None:
+def test_errors_name_the_path(target: Path, pair: Pair, tmp_path: Path) -> None:
     drafter = tmp_path / "drafter.gguf"
     drafter.write_bytes(pair.drafter)
     for path, words in (
@@ -110,7 +110,7 @@ def test_bad_paths_are_named(target: Path, pair: Pair, tmp_path: Path) -> None:
             resolve(str(path))
 
 
-def test_unknown_names_bring_the_nearest() -> None:
+def test_unknown_names_suggest_similar_ones() -> None:
     with pytest.raises(LocalmtpError) as caught:
         resolve("gema4-12b")
     assert "`gemma4-12b`" in caught.value.hint

@@ -1,4 +1,4 @@
-"""`localmtp list`, `show` and `rm`, and the model that is taken when none is named."""
+"""`localmtp list`, `show` and `rm`, and the default model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def publish(hub: Hub, pair: Pair) -> None:
     hub.publish(REPO, files | {"mtp-tiny.gguf": pair.drafter})
 
 
-def test_what_was_pulled_is_listed_and_shown(hub: Hub, program: Program, pair: Pair) -> None:
+def test_a_pulled_model_is_listed_and_shown(hub: Hub, program: Program, pair: Pair) -> None:
     publish(hub, pair)
     program("pull", f"{REPO}:Q8_0")
     hub.stop()
@@ -44,7 +44,7 @@ def test_what_was_pulled_is_listed_and_shown(hub: Hub, program: Program, pair: P
     assert "mtp-tiny.gguf" in program("show", REPO).stdout
 
 
-def test_all_of_the_registry_can_be_listed(program: Program) -> None:
+def test_the_registry_can_be_listed(program: Program) -> None:
     rows = json.loads(program("list", "--all", "--json").stdout)
     names = {row["model"].partition(":")[0] for row in rows}
     sizes = {"gemma4-e2b", "gemma4-e4b", "gemma4-12b", "gemma4-26b-a4b", "gemma4-31b"}
@@ -52,7 +52,7 @@ def test_all_of_the_registry_can_be_listed(program: Program) -> None:
     assert all(row["drafter"] for row in rows)
 
 
-def test_a_model_of_the_registry_can_be_looked_at_before_it_is_pulled(program: Program) -> None:
+def test_a_registry_model_can_be_shown_before_it_is_pulled(program: Program) -> None:
     facts = json.loads(program("show", "gemma4-e2b:q8_0", "--json").stdout)
     assert not facts["installed"]
     assert facts["drafter"] == "ggml-org/gemma-4-E2B-it-GGUF/mtp-gemma-4-E2B-it-Q8_0.gguf"
@@ -61,7 +61,7 @@ def test_a_model_of_the_registry_can_be_looked_at_before_it_is_pulled(program: P
     assert needs[0] > facts["bytes"]
 
 
-def test_rm_frees_a_model_and_keeps_a_drafter_that_is_shared(
+def test_rm_deletes_a_model_but_not_a_shared_drafter(
     hub: Hub, program: Program, pair: Pair
 ) -> None:
     publish(hub, pair)
@@ -82,7 +82,7 @@ def test_rm_frees_a_model_and_keeps_a_drafter_that_is_shared(
     assert "is not on this machine" in program("rm", "small", "--yes").stderr
 
 
-def test_without_a_name_the_configured_or_the_installed_model_is_run(
+def test_the_default_is_the_configured_or_the_largest_installed_model(
     hub: Hub, program: Program, pair: Pair
 ) -> None:
     publish(hub, pair)

@@ -1,4 +1,4 @@
-"""How pairs of the registry are put on machines that are only described."""
+"""Placement of registry models on described machines."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def needed(name: str, options: LoadOptions) -> tuple[int, int]:
     return memory.main, memory.gpu
 
 
-def test_a_large_gpu_takes_everything_and_a_long_context() -> None:
+def test_a_large_gpu_gets_all_layers_and_a_long_context() -> None:
     chosen = placed("gemma4-12b", MemoryBudget(PLENTY, 40 * GB, 1))
     assert chosen.options == loaded(32768, gpu_layers=49)
     assert "49 of 49 layers on the GPU" in chosen.summary
 
 
-def test_without_gpus_all_is_in_main_memory() -> None:
+def test_without_a_gpu_all_layers_are_in_main_memory() -> None:
     chosen = placed("gemma4-12b", MemoryBudget(12 * GB))
     assert (chosen.options.gpu_layers, chosen.options.kv_type) == (0, KVType.F16)
     assert "GPU" not in chosen.summary
     assert needed("gemma4-12b", chosen.options)[1] == 0
 
 
-def test_what_is_missed_least_is_given_up_first() -> None:
+def test_savings_are_made_in_order() -> None:
     for best in (
         loaded(8192, gpu_layers=61),
         loaded(8192, batch=128, gpu_layers=61),
@@ -86,7 +86,7 @@ def test_less_gpu_memory_means_fewer_layers_on_it() -> None:
     assert offloaded("gemma4-31b", MemoryBudget(PLENTY, GB // 4, 1)) == 0
 
 
-def test_every_gpu_has_buffers_of_its_own() -> None:
+def test_every_gpu_has_its_own_buffers() -> None:
     gpu = needed("gemma4-12b", loaded(8192, gpu_layers=49))[1]
     assert placed("gemma4-12b", MemoryBudget(PLENTY, gpu, 1)).options.batch == 512
     assert placed("gemma4-12b", MemoryBudget(PLENTY, gpu, 2)).options.batch == 128
@@ -109,7 +109,7 @@ def test_another_machine_adds_to_unified_memory() -> None:
     assert offloaded("gemma4-31b", helped) > 50
 
 
-def test_flags_override_and_what_would_fit_is_said() -> None:
+def test_flags_are_not_changed_and_the_hint_names_what_fits() -> None:
     budget = MemoryBudget(PLENTY, 14 * GB, 1)
     requested = LoadOptions(context=5000, gpu_layers=3, kv_type=KVType.Q8_0, batch=64)
     assert placed("gemma4-31b", budget, requested).options == loaded(5000, KVType.Q8_0, 64, 3)
@@ -120,7 +120,7 @@ def test_flags_override_and_what_would_fit_is_said() -> None:
     assert placed("gemma4-31b", budget, instead).options.gpu_layers == instead.gpu_layers
 
 
-def test_a_context_that_is_too_long_brings_the_longest_that_fits() -> None:
+def test_the_hint_for_a_long_context_is_the_longest_that_fits() -> None:
     budget = MemoryBudget(24 * GB)
     with pytest.raises(LocalmtpError, match="with a context of 262144") as caught:
         placed("gemma4-31b", budget, LoadOptions(context=262144))
@@ -129,7 +129,7 @@ def test_a_context_that_is_too_long_brings_the_longest_that_fits() -> None:
     assert placed("gemma4-31b", budget, LoadOptions(context=longest)).options.kv_type is KVType.F16
 
 
-def test_a_drafter_without_room_is_named_not_dropped() -> None:
+def test_a_drafter_that_does_not_fit_is_not_dropped() -> None:
     entry, shape, weights = described("gemma4-31b")
     alone = estimate_memory(shape, Weights(weights.target), loaded(2048, KVType.Q8_0, 128)).main
     with pytest.raises(LocalmtpError) as caught:
@@ -137,7 +137,7 @@ def test_a_drafter_without_room_is_named_not_dropped() -> None:
     assert caught.value.hint == "it fits without its drafter: --drafter none --ctx 2048"
 
 
-def test_a_gigabyte_of_every_gpu_is_left_alone() -> None:
+def test_a_gigabyte_of_every_gpu_is_left_free() -> None:
     gpus = [Device("CUDA0", "", 24 << 30, 24 << 30), Device("CUDA1", "", 1 << 29, 8 << 30)]
     assert budget_of(5 * GB, gpus) == MemoryBudget(5 * GB, 23 << 30, 1)
     metal = Device("MTL0", "", 12 << 30, 16 << 30, unified=True)
@@ -151,9 +151,7 @@ def test_a_gigabyte_of_every_gpu_is_left_alone() -> None:
     st.integers(0, 40 * GB),
     st.integers(1, 3),
 )
-def test_whatever_the_machine_nothing_is_chosen_that_does_not_fit(
-    name: str, main: int, gpu: int, gpus: int
-) -> None:
+def test_every_placement_fits_its_machine(name: str, main: int, gpu: int, gpus: int) -> None:
     budget = MemoryBudget(main, gpu, gpus if gpu else 0)
     try:
         chosen = placed(name, budget)

@@ -1,4 +1,4 @@
-"""`localmtp pull`, and running what was pulled, against a hub on loopback."""
+"""`localmtp pull` from a hub on loopback, and running pulled models."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from tests.models.conftest import Pair, Program
 REPO = "someone/gemma-4-tiny-GGUF"
 
 
-def test_a_repository_is_pulled_with_its_drafter_and_runs_when_the_hub_is_gone(
-    hub: Hub, program: Program, pair: Pair
-) -> None:
+def test_a_pulled_pair_runs_without_the_hub(hub: Hub, program: Program, pair: Pair) -> None:
     hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target, "mtp-tiny.gguf": pair.drafter})
     pulled = program("pull", REPO)
     assert pulled.returncode == 0, pulled.stderr
@@ -27,9 +25,7 @@ def test_a_repository_is_pulled_with_its_drafter_and_runs_when_the_hub_is_gone(
     assert answer["stats"]["drafting"] == "on"
 
 
-def test_run_downloads_what_is_missing_and_offline_does_not(
-    hub: Hub, program: Program, pair: Pair
-) -> None:
+def test_run_downloads_missing_files_unless_offline(hub: Hub, program: Program, pair: Pair) -> None:
     hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target, "mtp-tiny.gguf": pair.drafter})
     refused = program("run", REPO, "hi", "--offline")
     assert refused.returncode == 1
@@ -40,12 +36,12 @@ def test_run_downloads_what_is_missing_and_offline_does_not(
     assert hub.downloads()
 
 
-def test_what_is_here_is_not_downloaded_again(hub: Hub, program: Program, pair: Pair) -> None:
+def test_cached_files_are_not_downloaded_again(hub: Hub, program: Program, pair: Pair) -> None:
     hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target, "mtp-tiny.gguf": pair.drafter})
     program("pull", REPO)
     sent = hub.sent
     assert program("pull", REPO).returncode == 0
-    # The headers are read again, the files are not.
+    # Only the headers are read again.
     assert hub.sent - sent < len(pair.target)
 
 
@@ -53,7 +49,7 @@ def test_what_is_here_is_not_downloaded_again(hub: Hub, program: Program, pair: 
     "name",
     ["mtp-tiny.gguf", "MTP/tiny-Q8_0.gguf", "tiny-Q4_0-MTP.gguf", "tiny-it-Assistant-F16.gguf"],
 )
-def test_drafters_are_found_under_the_names_that_are_in_use(
+def test_drafters_are_found_under_common_names(
     hub: Hub, program: Program, pair: Pair, name: str
 ) -> None:
     hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target, name: pair.drafter})
@@ -71,7 +67,7 @@ def test_a_qat_target_gets_the_qat_drafter(
     assert "warning" not in pulled.stderr
 
 
-def test_a_mixed_pair_is_warned_about(
+def test_a_mixed_pair_gives_a_warning(
     hub: Hub, program: Program, pair: Pair, qat_pair: Pair
 ) -> None:
     hub.publish(REPO, {"tiny-Q4_0.gguf": qat_pair.target, "mtp-a.gguf": pair.drafter})
@@ -81,7 +77,7 @@ def test_a_mixed_pair_is_warned_about(
     assert "QAT" in pulled.stderr
 
 
-def test_a_drafter_for_another_target_is_not_taken(
+def test_a_drafter_for_another_target_is_not_used(
     hub: Hub, program: Program, pair: Pair, other_drafter: bytes
 ) -> None:
     hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target, "mtp-tiny.gguf": other_drafter})
@@ -99,7 +95,7 @@ def test_a_fork_drafter_is_refused_with_the_reason(
     assert "mainline llama.cpp needs `gemma4-assistant`" in pulled.stderr
 
 
-def test_a_drafter_offered_as_target_is_refused_before_it_is_downloaded(
+def test_a_drafter_is_refused_as_target_before_it_is_downloaded(
     hub: Hub, program: Program, large_pair: Pair
 ) -> None:
     hub.publish(REPO, {"tiny-Q8_0.gguf": large_pair.drafter})
@@ -120,7 +116,7 @@ def test_a_quantization_can_be_chosen(hub: Hub, program: Program, pair: Pair) ->
     assert "Q4_K_M, Q8_0" in missing.stderr
 
 
-def test_own_registry_entries_pair_separate_repositories(
+def test_user_entries_pair_files_of_different_repositories(
     hub: Hub, program: Program, pair: Pair
 ) -> None:
     hub.publish("a/targets", {"tiny-Q8_0.gguf": pair.target})
@@ -136,7 +132,7 @@ def test_own_registry_entries_pair_separate_repositories(
     assert json.loads(answer.stdout)["drafter"] == "assistant"
 
 
-def test_a_target_of_several_files_is_pulled_whole(hub: Hub, program: Program, pair: Pair) -> None:
+def test_all_parts_of_a_target_are_pulled(hub: Hub, program: Program, pair: Pair) -> None:
     first, second = pair.target, b"the rest"
     names = ("tiny-Q8_0-00001-of-00002.gguf", "tiny-Q8_0-00002-of-00002.gguf")
     hub.publish(REPO, dict(zip(names, (first, second), strict=True)))
@@ -153,7 +149,9 @@ def test_names_that_lead_out_of_the_cache_are_ignored(
     assert not list(program.home.parent.rglob("evil*"))
 
 
-def test_access(hub: Hub, program: Program, pair: Pair) -> None:
+def test_private_and_gated_repositories_need_a_token(
+    hub: Hub, program: Program, pair: Pair
+) -> None:
     repo = hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target})
     repo.needs_token = "secret"
     assert "or it is private" in program("pull", REPO).stderr
@@ -165,7 +163,7 @@ def test_access(hub: Hub, program: Program, pair: Pair) -> None:
     assert program("pull", REPO, HF_TOKEN="secret").returncode == 0
 
 
-def test_what_cannot_be_pulled_is_said_in_one_line(hub: Hub, program: Program) -> None:
+def test_errors_are_one_line(hub: Hub, program: Program) -> None:
     hub.publish("google/gemma-4-E2B-it", {"model.safetensors": b"weights"})
     for name, words in (
         ("nobody/nothing", "there is no nobody/nothing on the hub"),

@@ -1,4 +1,4 @@
-"""From an empty cache to an answer, and again without the hub: the pair that ships, on loopback."""
+"""From an empty cache to an answer, and again without the hub, with the embedded pair."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ ASK = ("run", "small", "Count from 1 to 5.", "--temp", "0", "--max-tokens", "12"
 FLAGS = ("--threads", "1", "--n-draft", "2")
 
 
-def test_pulled_answered_and_answered_again_when_the_hub_is_gone(
-    hub: Hub, program: Program
-) -> None:
+def test_a_pulled_model_answers_with_and_without_the_hub(hub: Hub, program: Program) -> None:
     for repo, name in (("targets", "nano-Q8_0.gguf"), ("drafters", "mtp-nano-Q8_0.gguf")):
         hub.publish(f"someone/{repo}-GGUF", {name: (FILES / name).read_bytes()})
     program.configure("models.toml", ENTRY)
     pulled = program("pull", "small")
     assert "small:Q8_0 is here: nano-Q8_0.gguf, drafter mtp-nano-Q8_0.gguf" in pulled.stdout
-    asked = len(hub.requests)
+    requests = len(hub.requests)
     first = json.loads(program(*ASK, *FLAGS).stdout)
     assert (first["model"], first["drafter"]) == ("small:Q8_0", "mtp-nano-Q8_0")
     assert first["stats"]["accepted"] > 0
     offline = json.loads(program(*ASK, *FLAGS, "--offline").stdout)
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == requests
     hub.stop()
     again = json.loads(program(*ASK, *FLAGS).stdout)
     assert first["text"] == offline["text"] == again["text"]

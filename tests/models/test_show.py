@@ -1,4 +1,4 @@
-"""`localmtp show` and what `pull` says first: models that are not here yet."""
+"""`localmtp show` and `pull` for models that are not installed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_missing_drafter_is_shown_with_the_reason(
     assert "gemma4_assistant" in facts["why_no_drafter"]
 
 
-def test_without_the_hub_the_registry_tells_what_it_knows(program: Program, hub: Hub) -> None:
+def test_offline_details_come_from_the_registry(program: Program, hub: Hub) -> None:
     facts = json.loads(program("show", "gemma4-12b", "--offline", "--json").stdout)
     assert hub.requests == []
     assert "is not on this machine" in facts["warnings"][0]
@@ -82,11 +82,9 @@ def test_without_the_hub_the_registry_tells_what_it_knows(program: Program, hub:
     assert f"{REPO} is not on this machine" in unknown.stderr
 
 
-def test_pull_says_how_much_it_is_and_whether_it_fits(
-    hub: Hub, program: Program, published: Pair
-) -> None:
+def test_pull_reports_size_and_fit_first(hub: Hub, program: Program, published: Pair) -> None:
     program.configure("models.toml", OWN_ENTRY)
-    said = program("pull", "small").stderr
+    reported = program("pull", "small").stderr
     megabytes = (len(published.target) + len(published.drafter)) / 1e6
-    assert f"small:Q8_0: {megabytes:.1f} MB to download, fits here" in said
+    assert f"small:Q8_0: {megabytes:.1f} MB to download, fits here" in reported
     assert "to download" not in program("pull", "small").stderr

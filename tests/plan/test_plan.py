@@ -1,4 +1,4 @@
-"""`localmtp plan` as a real process; what it prints for llama.cpp is run where there is one."""
+"""`localmtp plan` as a real process; its llama.cpp command is run where there is one."""
 
 import json
 import shlex
@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from localmtp.models.naming.registry import entries
-from localmtp.plan.planning import ENGINES, Plan, make_plan
+from localmtp.plan.planning import ENGINES, EnginePlan, make_plan
 from tests.folders import move_user_folders
 from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
 
 
-def planned(model: str, engine: str, context: int = 8192, bench: Path | None = None) -> Plan:
+def planned(model: str, engine: str, context: int = 8192, bench: Path | None = None) -> EnginePlan:
     return make_plan(model, engine, context, bench=bench, offline=True)
 
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No models, and no results of `bench`, but those of the test."""
+    """Isolates models and results of `bench` from those of the user."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     move_user_folders(monkeypatch, tmp_path / "data", "DATA")
 
@@ -41,7 +41,7 @@ def test_a_repository_of_the_registry_is_recognized() -> None:
     assert plan.recipe.commands[0][2] == "google/gemma-4-E4B-it"
 
 
-def test_files_that_are_not_here_are_downloaded_first() -> None:
+def test_missing_files_are_downloaded_first() -> None:
     for engine in ("llama.cpp", "ollama"):
         target, drafter, *rest = planned("gemma4-e4b:Q4_K_M", engine).recipe.commands
         assert target[:3] == ("hf", "download", "ggml-org/gemma-4-E4B-it-GGUF")
@@ -59,7 +59,7 @@ def test_ollama_gets_a_modelfile() -> None:
     assert "not run" in printed.stderr
 
 
-def test_what_is_printed_for_a_shell_is_one_command() -> None:
+def test_the_printed_command_is_one_shell_command() -> None:
     printed = localmtp("plan", "nano", "--for", "llama.cpp")
     joined = printed.stdout.replace("\\\n", "")
     assert tuple(shlex.split(joined)) == planned("nano", "llama.cpp").recipe.commands[0]
@@ -85,7 +85,7 @@ def report(folder: Path, rates: dict[str, float], model: str = "nano") -> Path:
     return path
 
 
-def test_the_draft_length_is_what_bench_found(tmp_path: Path) -> None:
+def test_the_draft_length_is_the_fastest_of_bench(tmp_path: Path) -> None:
     path = report(tmp_path, {"0": 10.0, "2": 14.0, "5": 16.0, "auto": 17.0})
     plan = planned("nano", "llama.cpp", bench=path)
     assert plan.n_draft == 5
@@ -110,7 +110,7 @@ def test_without_a_gain_there_is_no_drafter(tmp_path: Path) -> None:
         (["nano", "--for", "llama.cpp", "--bench", "none.json"], "none.json"),
     ],
 )
-def test_what_cannot_be_planned(arguments: list[str], said: str) -> None:
+def test_errors(arguments: list[str], said: str) -> None:
     done = localmtp("plan", *arguments, "--offline")
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr

@@ -1,4 +1,4 @@
-"""The program with a hub that takes uploads, and a directory of converted files."""
+"""The program, a hub that accepts uploads, and a directory of converted files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN = "hf_writer"
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A hub that knows one user, `someone`."""
+    """A hub with one user, `someone`."""
     with Hub().running() as running:
         running.store.writers[TOKEN] = "someone"
         yield running
@@ -26,7 +26,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def program(tmp_path: Path, hub: Hub) -> Program:
-    """The program, logged in as `someone`, speaking Git LFS: Xet has servers of its own."""
+    """The program logged in as `someone`, with Git LFS; Xet needs other servers."""
     home = tmp_path / "home"
     home.mkdir()
     program = Program(home, hub.endpoint)
@@ -36,7 +36,7 @@ def program(tmp_path: Path, hub: Hub) -> Program:
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pair as `localmtp convert` leaves it: one target in two types, and its drafter."""
+    """Output of `localmtp convert`: a target in two quantization types, and its drafter."""
     folder = tmp_path_factory.mktemp("converted")
     target = write_checkpoint(folder / "tiny-it", "E2B")
     drafter = write_checkpoint(folder / "tiny-it-assistant", "E2B-assistant")
@@ -47,5 +47,5 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def directory(tmp_path: Path, converted: Path) -> Path:
-    """The same files, to be changed."""
+    """A copy of the same files that a test may change."""
     return Path(copytree(converted, tmp_path / "gguf"))

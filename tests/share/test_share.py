@@ -20,7 +20,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return dict(yaml.safe_load(card.split("---\n")[1]))
 
 
-def test_files_and_card_arrive_privately_and_run(
+def test_files_and_card_are_uploaded_to_a_private_repository_and_run(
     hub: Hub, program: Program, directory: Path
 ) -> None:
     shared = program("share", str(directory), REPO)
@@ -34,7 +34,7 @@ def test_files_and_card_arrive_privately_and_run(
     assert answer.returncode == 0, answer.stderr
 
 
-def test_the_card_says_what_the_files_say(program: Program, directory: Path) -> None:
+def test_the_card_has_the_metadata_of_the_files(program: Program, directory: Path) -> None:
     dry = program("share", str(directory), REPO, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert front_matter(dry.stdout) == {
@@ -58,7 +58,7 @@ def test_the_card_says_what_the_files_say(program: Program, directory: Path) -> 
     assert f"llama-server -hf {REPO}:Q4_0 --spec-type draft-mtp" in dry.stdout
 
 
-def test_what_was_measured_is_on_the_card(program: Program, directory: Path) -> None:
+def test_the_card_has_the_measurements(program: Program, directory: Path) -> None:
     report = Report(
         "default",
         1024,
@@ -85,7 +85,7 @@ def test_a_dry_run_names_the_files_and_sends_nothing(
     assert hub.requests == []
 
 
-def test_flags_go_before_what_the_files_say(program: Program, directory: Path) -> None:
+def test_flags_take_precedence_over_metadata(program: Program, directory: Path) -> None:
     flags = ["--base-model", "me/a", "--base-model", "me/b", "--license", "gemma"]
     dry = program("share", str(directory), REPO, "--dry-run", "--quantized-by", "me", *flags)
     card = front_matter(dry.stdout)
@@ -93,24 +93,26 @@ def test_flags_go_before_what_the_files_say(program: Program, directory: Path) -
     assert (card["license"], card["quantized_by"]) == ("gemma", "me")
 
 
-def test_a_card_of_ones_own_is_taken(hub: Hub, program: Program, directory: Path) -> None:
+def test_a_handwritten_card_is_uploaded(hub: Hub, program: Program, directory: Path) -> None:
     own = "---\nlicense: mit\n---\n# Mine\n"
     (directory / "README.md").write_text(own)
     assert program("share", str(directory), REPO).returncode == 0
     assert hub.repositories[REPO].files["README.md"] == own.encode()
 
 
-def test_public_only_when_asked(hub: Hub, program: Program, directory: Path) -> None:
+def test_a_repository_is_public_only_with_the_flag(
+    hub: Hub, program: Program, directory: Path
+) -> None:
     shared = program("share", str(directory), REPO, "--public")
     assert shared.stdout.endswith("(public)\n")
     assert not hub.repositories[REPO].needs_token
     again = program("share", str(directory), REPO)
     assert again.returncode == 1
-    assert again.stderr.splitlines()[0] == f"error: {REPO} is there already, and public"
+    assert again.stderr.splitlines()[0] == f"error: {REPO} exists already, and is public"
 
 
-def test_an_interrupted_upload_goes_on(hub: Hub, program: Program, directory: Path) -> None:
-    # 403 is final: the client tries server errors again by itself.
+def test_an_interrupted_upload_resumes(hub: Hub, program: Program, directory: Path) -> None:
+    # 403 is final; the client retries server errors.
     hub.faults.uploads = [0, 403, 403]
     broken = program("share", str(directory), REPO)
     assert (broken.returncode, len(broken.stderr.splitlines())) == (1, 2)
@@ -130,14 +132,14 @@ def test_a_model_in_parts_is_one_row_and_must_be_whole(program: Program, directo
     assert "| tiny-it-Q8_0-00001-of-00002.gguf and 1 more | target | Q8_0 |" in dry.stdout
     (directory / "tiny-it-Q8_0-00002-of-00002.gguf").unlink()
     refused = program("share", str(directory), REPO, "--dry-run")
-    assert "is one of 2 parts, and 1 are here" in refused.stderr
+    assert "is one of 2 parts; 1 are here" in refused.stderr
 
 
 def test_without_a_token_it_says_how_to_log_in(program: Program, directory: Path) -> None:
     refused = program("share", str(directory), REPO, HF_TOKEN="")
     assert refused.returncode == 1
     assert refused.stderr.splitlines() == [
-        "error: the hub takes files from known users only",
+        "error: uploading needs a token",
         "hint: run `hf auth login`, or set HF_TOKEN to a token that may write",
     ]
 
@@ -162,10 +164,10 @@ def test_a_directory_without_models_is_refused(program: Program, tmp_path: Path)
     assert "is not a directory" in refused.stderr
 
 
-def test_a_refusal_is_told_in_one_line(hub: Hub, program: Program, directory: Path) -> None:
+def test_a_refusal_is_reported_in_one_line(hub: Hub, program: Program, directory: Path) -> None:
     refused = program("share", str(directory), "another/tiny-GGUF")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 2)
-    assert "does not let you write to another/tiny-GGUF (status 403)" in refused.stderr
+    assert "you may not write to another/tiny-GGUF (status 403)" in refused.stderr
     (directory / "README.md").write_text("---\n: [\n---\n")
     refused = program("share", str(directory), REPO)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 2)

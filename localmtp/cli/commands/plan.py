@@ -12,7 +12,7 @@ from localmtp.cli import output
 from localmtp.limits import DEFAULT_CONTEXT, MIN_CONTEXT
 
 if TYPE_CHECKING:
-    from localmtp.plan.planning import Plan
+    from localmtp.plan.planning import EnginePlan
 
 
 @click.command("plan", short_help="How to run a model on another engine.")
@@ -61,7 +61,7 @@ def command(
         _print(plan)
 
 
-def _print(plan: Plan) -> None:
+def _print(plan: EnginePlan) -> None:
     from localmtp.plan.recipe import shell
 
     recipe = plan.recipe
@@ -71,7 +71,7 @@ def _print(plan: Plan) -> None:
     facts = {
         "draft length": f"{plan.n_draft}: {plan.n_draft_from}",
         "memory": plan.memory,
-        "drafting pays": plan.pays,
+        "expected gain": plan.pays,
         "checked": recipe.checked,
         "chat with it": f"localmtp chat --server {recipe.url} {recipe.served_as}".rstrip(),
     }

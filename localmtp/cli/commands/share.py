@@ -43,13 +43,13 @@ def command(
     localmtp share gguf USER/gemma-4-E4B-it-GGUF
     localmtp share gguf USER/gemma-4-E4B-it-GGUF --dry-run > gguf/README.md
     """  # noqa: D301 - click looks for the control character
-    from localmtp.share.card import Given, model_card
+    from localmtp.share.card import CardOverrides, model_card
     from localmtp.share.contents import CARD, read_contents
     from localmtp.share.upload import require_repository_name, upload
 
     require_repository_name(repo)
     contents = read_contents(directory)
-    given = Given(base_models, license_, quantized_by)
+    given = CardOverrides(base_models, license_, quantized_by)
     card = contents.card or model_card(contents, repo, given)
     if dry_run:
         output.text(card)

@@ -1,4 +1,4 @@
-"""Predicted memory against libllama's own figures, for every size and shape."""
+"""Estimated memory against libllama's figures, for every size and shape."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ MB = 1 << 20
 
 
 def reported(target: Path, *tried: LoadOptions) -> list[tuple[float, float, float]]:
-    """Bytes of weights, KV cache and working memory that libllama would allocate."""
+    """Returns the bytes of weights, KV cache and buffers that libllama would allocate."""
     words = [
         f"{each.context}:{each.kv_type or KVType.F16}:{each.batch or BATCH_ROWS}" for each in tried
     ]
@@ -33,7 +33,7 @@ def reported(target: Path, *tried: LoadOptions) -> list[tuple[float, float, floa
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> None:
+def test_the_memory_of_every_size_is_estimated(name: str, tmp_path: Path) -> None:
     target = tmp_path / "target.gguf"
     write_pair(REAL[name], target, tmp_path / "mtp.gguf", hollow=True)
     shape = shape_of(read_header(target))
@@ -48,7 +48,7 @@ def test_the_memory_of_every_size_is_predicted(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_the_kv_cache_of_every_shape_is_predicted(name: str, tmp_path: Path) -> None:
+def test_the_kv_cache_of_every_shape_is_estimated(name: str, tmp_path: Path) -> None:
     target = tmp_path / "target.gguf"
     write_pair(TINY[name], target, tmp_path / "mtp.gguf")
     ((_, kv_cache, _),) = reported(target, LoadOptions(context=32768))
@@ -59,18 +59,18 @@ def test_the_kv_cache_of_every_shape_is_predicted(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_registry_gives_the_shape_that_the_files_have(name: str, tmp_path: Path) -> None:
+def test_registry_shapes_match_the_files(name: str, tmp_path: Path) -> None:
     target = tmp_path / "target.gguf"
     write_pair(REAL[name], target, tmp_path / "mtp.gguf", hollow=True)
     listed = entries()[name].shape
     assert listed is not None
     measured = shape_of(read_header(target))
-    # The shares that are read depend on the vocabulary, which is a small one here.
+    # The shares depend on the vocabulary, which is small here.
     listed = replace(listed, read=measured.read, read_more=measured.read_more)
     assert listed == measured
 
 
-def test_less_memory_means_a_smaller_context_and_in_the_end_none() -> None:
+def test_less_memory_means_a_smaller_context_and_finally_none() -> None:
     entry = entries()["gemma4-e4b"]
     quant = entry.quants[0]
     assert entry.shape is not None

@@ -1,4 +1,4 @@
-"""Pairs of files on this machine, made of holes: what is chosen, and what is refused."""
+"""Placement of sparse files on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.pairs import REAL, TINY, write_pair
 
 
 def grown(path: Path, nbytes: int) -> None:
-    """Lengthen a file by a hole."""
+    """Extends a file with a hole."""
     with path.open("r+b") as file:
         file.truncate(nbytes)
 
@@ -50,7 +50,7 @@ def test_requested_options_are_not_changed(target: Path) -> None:
     assert "context 3000, q8_0 KV cache, batches of 64" in chosen.summary
 
 
-def test_what_does_not_fit_is_refused_before_it_is_loaded(target: Path) -> None:
+def test_a_pair_that_does_not_fit_is_refused_before_loading(target: Path) -> None:
     grown(target, 2 * memory.main_memory().total)
     with pytest.raises(LocalmtpError, match="GB with a context of 8192") as caught:
         placed(target)
@@ -67,7 +67,7 @@ def test_a_smaller_context_is_proposed(tmp_path: Path) -> None:
     assert "this fits: --ctx" in caught.value.hint
 
 
-def test_a_pair_that_only_fits_without_its_drafter_is_not_split_silently(target: Path) -> None:
+def test_a_drafter_is_not_dropped_to_fit(target: Path) -> None:
     grown(target, 1 << 29)
     drafter = target.with_name("mtp-gemma-4-E2B.gguf")
     grown(drafter, 2 * memory.main_memory().total)
