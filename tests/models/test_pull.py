@@ -149,9 +149,7 @@ def test_names_that_lead_out_of_the_cache_are_ignored(
     assert not list(program.home.parent.rglob("evil*"))
 
 
-def test_private_and_gated_repositories_need_a_token(
-    hub: Hub, program: Program, pair: Pair
-) -> None:
+def test_some_repositories_need_a_token(hub: Hub, program: Program, pair: Pair) -> None:
     repo = hub.publish(REPO, {"tiny-Q8_0.gguf": pair.target})
     repo.needs_token = "secret"
     assert "or it is private" in program("pull", REPO).stderr
