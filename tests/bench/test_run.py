@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.folders import move_user_folders
+from tests.posix import needs_signals
 
 SMALL = ("--threads", "1", "--prompts", "1", "--repeats", "1", "--max-tokens", "12")
 NANO = [sys.executable, "-m", "localmtp", "bench", "nano", *SMALL]
@@ -130,6 +131,7 @@ def test_sampling_flags_are_applied() -> None:
         assert [run[field] for run in greedy] == [run[field] for run in sampled]
 
 
+@needs_signals
 def test_an_interrupted_run_shows_its_results_so_far() -> None:
     arguments = ["--n-draft", "1", "--repeats", "500", "--json"]
     with subprocess.Popen(

@@ -12,6 +12,7 @@ import gguf
 import pytest
 
 from localmtp.models import resolve
+from tests.posix import needs_signals
 
 NANO = resolve("nano")
 
@@ -110,6 +111,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert "rror" not in said
 
 
+@needs_signals
 def test_interrupt_keeps_what_was_said() -> None:
     arguments = (*RUN, "Tell me a long story.", "--temp", "10", "--top-k", "0", "--top-p", "1")
     process = subprocess.Popen(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.hub import Hub
 from tests.models.conftest import Pair, Program
+from tests.posix import needs_resource_limits
 
 REPO = "someone/gemma-4-tiny-GGUF"
 LIMITED = """
@@ -169,6 +170,7 @@ def test_a_pull_larger_than_the_disk_is_refused_first(
     assert len(hub.downloads()) <= 2
 
 
+@needs_resource_limits
 def test_a_failed_write_leaves_the_received_part(
     hub: Hub, program: Program, large_pair: Pair
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from localmtp.models import resolve
+from tests.posix import needs_signals
 from tests.remote.loopback import Script, ended, said, serving, usage
 from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
 
@@ -52,6 +53,7 @@ def test_lost_connection_prints_the_partial_answer_and_fails() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@needs_signals
 def test_interrupt_aborts_a_silent_server() -> None:
     released = threading.Event()
     with serving(Script((said("Hel"), lambda: released.wait(60)))) as script:

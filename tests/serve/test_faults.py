@@ -15,6 +15,7 @@ import openai
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.posix import needs_signals
 from tests.serve.servers import Server, serving
 
 COUNTING = "<|turn>user\nCount from 1 to 100.<turn|>\n<|turn>model\n"
@@ -146,6 +147,7 @@ def arrived(server: Server) -> float:
     return metrics["localmtp_queue_seconds_count"] + metrics["localmtp_requests_waiting"]
 
 
+@needs_signals
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_signals_shut_down_cleanly(sent: signal.Signals, status: int) -> None:
     with serving("--parallel", "1") as server:
@@ -163,6 +165,7 @@ def test_signals_shut_down_cleanly(sent: signal.Signals, status: int) -> None:
         assert "Traceback" not in server.process.stderr.read()
 
 
+@needs_signals
 @pytest.mark.parametrize("signals", [1, 2])
 def test_long_requests_are_cut_on_shutdown(signals: int) -> None:
     with serving() as server:
