@@ -26,6 +26,16 @@ class Channel(StrEnum):
 
     ANSWER = "answer"
     THOUGHT = "thought"
+    TOOL_CALL = "tool_call"
+    """A function call in the model's notation; see `localmtp.engine.text.tool_calls`."""
+
+
+class Edge(StrEnum):
+    """Whether a token is a marker around a channel; markers have no text."""
+
+    NONE = "none"
+    OPEN = "open"
+    CLOSE = "close"
 
 
 class FinishReason(StrEnum):
@@ -49,6 +59,7 @@ class Piece:
     """Empty while a character is still split over tokens, and for control tokens."""
     origin: Origin
     channel: Channel = Channel.ANSWER
+    edge: Edge = Edge.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.requests = self._counter("requests", "Requests answered, by HTTP status.", "status")
         self.answers = self._counter("answers", "Choices generated, by finish reason.", "reason")
+        self._calls = self._counter(
+            "tool_calls", "Tool calls, by whether they could be parsed.", "result"
+        )
         self.running = self._gauge("requests_running", "Requests that are generating.")
         self.waiting = self._gauge("requests_waiting", "Requests in the queue.")
         self.queue_s = self._histogram(
@@ -52,6 +55,12 @@ class Metrics:
         parts |= {"verify": stats.time.verify_s, "sample": stats.time.sample_s}
         for part, seconds in (parts | {"other": stats.time.other_s}).items():
             self._seconds.labels(part).inc(seconds)
+
+    def count_calls(self, parsed: int, unparsed: int) -> None:
+        """Add the tool calls of one choice."""
+        for result, number in (("parsed", parsed), ("unparsed", unparsed)):
+            if number:
+                self._calls.labels(result).inc(number)
 
     def page(self) -> bytes:
         """The page, in Prometheus' text format."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.requests import Request
 
+from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
 from localmtp.errors import LocalmtpError
 from localmtp.serve.delivery import respond, respond_streaming
@@ -23,10 +23,12 @@ from localmtp.serve.wire import messages
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 from localmtp.serve.wire.responses import ChatWriter, CompletionWriter, Json, ResponseWriter
 from localmtp.serve.wire.schemas import grammar_of
-from localmtp.serve.wire.tools import CallScanner
+from localmtp.serve.wire.tools import CallRules, answer_grammar
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default `max_tokens` for `/v1/completions`; chats have none."""
+
+_OPEN_THOUGHT = "<|channel>thought"
 
 GenerationRequest = ChatRequest | CompletionRequest
 
@@ -51,22 +53,25 @@ class Service:
         turns = messages.turns(body.messages)
         if self.model.choices.system and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.model.choices.system})
-        tools = messages.tools(body)
-        forced = messages.forced_call(body)
-        grammar = await self._grammar(body)
-        if grammar and forced:
-            raise APIError(400, "tool_choice and response_format exclude each other")
-        think = self._thinks(body) and grammar is None  # the grammar applies from the first token
-        text = await self._rendered(turns, tools, think=think)
-        prompt = await self._tokens(text + forced, "messages")
+        functions = messages.functions(body)
+        think = self._thinks(body)
+        text = await self._rendered(turns, messages.tools(functions), think=think)
+        in_thought = text.rstrip().endswith(_OPEN_THOUGHT)
+        rules = messages.call_rules(body)
+        grammar = await self._grammar(body, rules, think=think, in_thought=in_thought)
+        prompt = await self._tokens(text, "messages")
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        limit = body.max_completion_tokens or body.max_tokens
-        params = self._params(body, [prompt], limit, logprobs, grammar)
+        params = [
+            replace(
+                params,
+                grammar=grammar,
+                functions={f.name: f.parameters for f in functions} if functions else None,
+                channel=Channel.THOUGHT if in_thought else Channel.ANSWER,
+            )
+            for params in self._params(body, [prompt], body.limit(), logprobs)
+        ]
         writer = ChatWriter(
-            self.model.name,
-            with_usage=_with_usage(body),
-            logprobs=bool(body.logprobs),
-            scanners=partial(CallScanner, forced) if tools else None,
+            self.model.name, with_usage=_with_usage(body), logprobs=bool(body.logprobs)
         )
         return await self._respond(body, request, params, writer)
 
@@ -77,10 +82,8 @@ class Service:
             APIError: the request is rejected.
         """
         self._check(body)
-        if body.echo:
-            raise APIError(400, "echo is not supported", param="echo")
         prompts = [await self._prompt(prompt) for prompt in _prompts(body)]
-        params = self._params(body, prompts, body.max_tokens or _COMPLETION_TOKENS, body.logprobs)
+        params = self._params(body, prompts, body.limit() or _COMPLETION_TOKENS, body.logprobs)
         writer = CompletionWriter(
             self.model.name, with_usage=_with_usage(body), logprobs=body.logprobs is not None
         )
@@ -94,8 +97,6 @@ class Service:
                 param="model",
                 code="model_not_found",
             )
-        if name := body.unsupported():
-            raise APIError(400, f"{name} is not supported", param=name)
         if body.stream_options and not body.stream:
             raise APIError(400, "stream_options requires stream: true", param="stream_options")
 
@@ -123,19 +124,36 @@ class Service:
             raise _too_long(f"the prompt has {n} tokens, the context {size}", "prompt")
         return prompt
 
-    async def _grammar(self, body: ChatRequest) -> Grammar | None:
-        """Grammar for `response_format`."""
-        form = body.response_format
-        if form is None or form.type == "text":
+    async def _grammar(
+        self, body: ChatRequest, rules: CallRules | None, *, think: bool, in_thought: bool
+    ) -> Grammar | None:
+        """Grammar for `response_format` and the tool calls."""
+        json_grammar = await _json_grammar(body)
+        if not json_grammar and rules is None:
             return None
-        schema = form.json_schema
-        if form.type == "json_schema" and (schema is None or schema.schema_ is None):
-            raise APIError(400, "json_schema.schema is missing", param="response_format")
-        text = await run_in_threadpool(grammar_of, schema.schema_ if schema else None)
+        if json_grammar and rules is None and (functions := messages.functions(body)):
+            rules = CallRules({function.name: None for function in functions})
+        markers = self.model.markers
+        if markers is None:
+            if rules and rules.required:
+                message = "the vocabulary of the model has no tokens for tool calls"
+                raise APIError(400, message, param="tool_choice")
+            text = json_grammar
+        else:
+            text = answer_grammar(
+                markers,
+                calls=rules,
+                json_grammar=json_grammar,
+                thinks=think,
+                in_thought=in_thought,
+            )
+        if not text:
+            return None
         try:
             return await run_in_threadpool(self.model.grammar, text)
         except LocalmtpError as error:
-            raise APIError(400, error.message, param="response_format") from error
+            param = "response_format" if json_grammar else "tools"
+            raise APIError(400, error.message, param=param) from error
 
     async def _rendered(self, turns: Sequence[Json], tools: Sequence[Json], *, think: bool) -> str:
         try:
@@ -156,13 +174,14 @@ class Service:
         prompts: Sequence[Sequence[int]],
         limit: int | None,
         logprobs: int | None,
-        grammar: Grammar | None = None,
     ) -> list[GenerationParams]:
         chosen: dict[str, Any] = {
             name: value
             for name in ("temperature", "top_k", "top_p", "min_p")
             if (value := getattr(body, name)) is not None
         }
+        if chosen.get("top_k") == -1:
+            chosen["top_k"] = 0
         if body.seed is not None:
             chosen["seed"] = body.seed % 2**64
         if body.n_draft is not None:
@@ -178,7 +197,6 @@ class Service:
                 max_tokens=min(limits, default=None),
                 stops=body.stops(),
                 logprobs=logprobs,
-                grammar=grammar,
             )
             for prompt in prompts
             for i in range(body.n or 1)
@@ -197,6 +215,17 @@ class Service:
                 self.worker, params, writer, per_prompt, with_usage=_with_usage(body)
             )
         return await respond(request, self.worker, params, writer, per_prompt)
+
+
+async def _json_grammar(body: ChatRequest) -> str:
+    """Grammar for `response_format`; empty for free text."""
+    form = body.response_format
+    if form is None or form.type == "text":
+        return ""
+    schema = form.json_schema
+    if form.type == "json_schema" and (schema is None or schema.schema_ is None):
+        raise APIError(400, "json_schema.schema is missing", param="response_format")
+    return await run_in_threadpool(grammar_of, schema.schema_ if schema else None)
 
 
 def _with_usage(body: GenerationRequest) -> bool:

@@ -1,27 +1,21 @@
-"""Tools: told to the model by its template, read from its answer, given back in histories.
+"""Tools end to end: functions and histories to the model, tokens of the model to `tool_calls`."""
 
-nano was never trained to call a function, so what calls look like is taken from the notation of
-the published templates, and a copy of nano with such a template answers the requests.
-"""
+from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionToolParam
+from openai.types.chat import ChatCompletionToolParam
 
-from localmtp.engine.stats import Counters
-from localmtp.engine.text.chat_template import ChatTemplate
 from localmtp.models import resolve
-from localmtp.serve.generation.job import Delta, Done
-from localmtp.serve.wire.responses import ChatWriter, Choice
-from localmtp.serve.wire.tools import Call, CallScanner, parse_call
+from tests.parrot import parrot
 from tests.serve.servers import Server, serving
 
 TEMPLATE = """{%- macro write(v) -%}
@@ -37,126 +31,183 @@ TEMPLATE = """{%- macro write(v) -%}
 {%- for t in tools or [] -%}<|tool>{{ t.function.name }}{{ write(t.function.parameters) }}<tool|>
 {%- endfor -%}
 {%- for m in messages -%}<|turn>{{ m.role }}
+{%- if m.role == 'tool' %} {{ m.tool_call_id }} {{ m.name }}{% endif %}
 {{ m.content }}
 {%- for c in m.tool_calls or [] -%}
 <|tool_call>call:{{ c.function.name }}{{ write(c.function.arguments) }}<tool_call|>
 {%- endfor -%}<turn|>
 {% endfor -%}<|turn>model
-"""
-KEYS = st.text("abcdefgh_xyz", min_size=1, max_size=5)
-VALUES = st.recursive(
-    st.booleans()
-    | st.none()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8).filter(lambda text: '<|"|>' not in text),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
-    max_leaves=8,
-)
-ARGUMENTS = st.dictionaries(KEYS, VALUES, max_size=4)
-
-
-def written(arguments: dict[str, Any]) -> str:
-    """A call as a template puts it into a history."""
-    call = {"function": {"name": "f", "arguments": arguments}}
-    turn = {"role": "assistant", "content": "", "tool_calls": [call]}
-    text = ChatTemplate(TEMPLATE, bos="").render([turn], think=False)
-    return text[text.index("<|tool_call>") : text.index("<turn|>")]
-
-
-@settings(suppress_health_check=[HealthCheck.too_slow])
-@given(arguments=ARGUMENTS)
-def test_what_a_template_writes_is_read_back(arguments: dict[str, Any]) -> None:
-    text, (call,) = CallScanner().feed(written(arguments))
-    assert (text, call.name, call.arguments) == ("", "f", arguments)
-    assert json.loads(call.as_dict()["function"]["arguments"]) == arguments
-
-
-@settings(suppress_health_check=[HealthCheck.too_slow])
-@given(arguments=ARGUMENTS, size=st.integers(1, 9))
-def test_calls_are_found_in_pieces(arguments: dict[str, Any], size: int) -> None:
-    whole = f"One <moment|.{written(arguments)}{written({})} <|tool_cal"
-    scanner, text = CallScanner(), ""
-    calls: list[Call] = []
-    for at in range(0, len(whole), size):
-        more, found = scanner.feed(whole[at : at + size])
-        text, calls = text + more, calls + found
-    rest, found = scanner.rest()
-    assert text + rest == "One <moment|. <|tool_cal"
-    assert [call.arguments for call in calls] == [arguments, {}]
-    assert found == []
-
-
-@given(text=st.text('{}[]:,"<|>abc1e-.', max_size=30))
-def test_what_is_no_call_is_text(text: str) -> None:
-    call = parse_call("call:f{" + text)
-    scanner = CallScanner()
-    shown, calls = scanner.feed(f"<|tool_call>call:f{{{text}<tool_call|>")
-    if call is None and "<tool_call|>" not in text:
-        assert (shown, calls) == (f"<|tool_call>call:f{{{text}<tool_call|>", [])
-
-
-@pytest.mark.parametrize(
-    ("text", "arguments"),
-    [
-        ('call:f{<|"|>a b<|"|>:1}', {"a b": 1}),
-        ('call:f { a : [ 1 , <|"|>}<|"|> ] , }', {"a": [1, "}"]}),
-        ("call:f{a:null,b:None,c:-1.5e-7}", {"a": None, "b": None, "c": -1.5e-7}),
-        ("call:f{" + "a:{" * 60 + "}" * 61, None),
-        ("call:f{" + "a:[" * 70 + "]" * 70 + "}", ()),
-        ("call:f{a:1", ()),
-        ("call:f{a:1} and more", ()),
-        ("f{a:1}", ()),
-        ("call:f{a:01x}", ()),
-    ],
-)
-def test_notation(text: str, arguments: Any) -> None:
-    call = parse_call(text)
-    if arguments == ():
-        assert call is None
-    elif arguments is None:
-        assert call is not None
-    else:
-        assert call is not None
-        assert call.arguments == arguments
-
-
-def test_answers_with_calls_are_what_openai_expects() -> None:
-    said = "Let me look." + written({"city": "Łódź"}) + written({"n": 2})
-    ended = Done("stop", Counters().snapshot())
-    answer = Choice(text=said, thought="Two calls.", done=ended)
-    shape = ChatWriter("nano", with_usage=False, logprobs=False, scanners=CallScanner)
-    whole = ChatCompletion.model_validate(shape.whole([answer]))
-    (choice,) = whole.choices
-    assert choice.finish_reason == "tool_calls"
-    assert choice.message.content == "Let me look."
-    called = [c.function for c in choice.message.tool_calls or [] if c.type == "function"]
-    assert [(c.name, c.arguments) for c in called] == [("f", '{"city": "Łódź"}'), ("f", '{"n": 2}')]
-
-    shape = ChatWriter("nano", with_usage=False, logprobs=False, scanners=CallScanner)
-    updates: list[Delta | Done] = [*(Delta(letter, "") for letter in said), ended]
-    chunks = [ChatCompletionChunk.model_validate(shape.chunk(0, update)) for update in updates]
-    calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
-    assert [call.index for call in calls] == [0, 1]
-    assert len({call.id for call in calls}) == 2
-    assert "".join(c.choices[0].delta.content or "" for c in chunks) == "Let me look."
-    assert chunks[-1].choices[0].finish_reason == "tool_calls"
-
+{% if enable_thinking and messages[-1].role == 'tool' %}<|channel>thought
+{% endif %}"""
 
 TOOLS: list[ChatCompletionToolParam] = [
     {
         "type": "function",
         "function": {
             "name": "weather",
-            "description": "Tells the weather.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "description": "Reports the weather.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string"},
+                    "days": {"type": "integer"},
+                    "where": {"type": "object", "properties": {"lat": {"type": "number"}}},
+                },
+                "required": ["city"],
+            },
         },
     }
 ]
+ASK: list[Any] = [{"role": "user", "content": "What is the weather?"}]
+OPEN, CLOSE = "<|tool_call>", "<tool_call|>"
+
+
+@contextmanager
+def speaking(path: Path, script: Sequence[str], **more: Any) -> Iterator[tuple[Server, Any]]:
+    """A server whose model says the script, and a client."""
+    model = parrot(path / "parrot.gguf", script, template=TEMPLATE, **more)
+    with (
+        serving("--drafter", "none", "--ctx", "1024", model=str(model)) as server,
+        openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client,
+    ):
+        yield server, client
+
+
+def ask(client: Any, *, stream: bool, **options: Any) -> dict[str, Any]:
+    """The message of the first choice, with its finish reason; streams are put together."""
+    options = {"messages": ASK, "tools": TOOLS, "temperature": 0, "max_tokens": 60} | options
+    if not stream:
+        (choice,) = client.chat.completions.create(model="parrot.gguf", **options).choices
+        message: dict[str, Any] = choice.message.model_dump()
+        return message | {"finish": choice.finish_reason, "stats": choice.model_extra["stats"]}
+    found: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
+    for chunk in client.chat.completions.create(model="parrot.gguf", stream=True, **options):
+        (choice,) = chunk.choices
+        delta = choice.delta.model_dump()
+        found["content"] += delta.get("content") or ""
+        found["reasoning_content"] += delta.get("reasoning_content") or ""
+        for call in delta.get("tool_calls") or []:
+            assert call["index"] == len(found["tool_calls"])
+            found["tool_calls"].append(call)
+        if choice.finish_reason:
+            found |= {"finish": choice.finish_reason, "stats": choice.model_extra["stats"]}
+    return found
+
+
+def calls(message: dict[str, Any]) -> list[tuple[str, Any]]:
+    found = [call["function"] for call in message["tool_calls"] or []]
+    return [(function["name"], json.loads(function["arguments"])) for function in found]
+
+
+def test_call_after_a_thought_and_a_sentence(tmp_path: Path) -> None:
+    call = 'call:weather{city:<|"|>Łódź "x" {y}, 🙂<|"|>,days:3,where:{lat:51.7}}'
+    thought = ["<|channel>", "thought\nI need it.\n", "<channel|>"]
+    expected = {"city": 'Łódź "x" {y}, 🙂', "days": 3, "where": {"lat": 51.7}}
+    with speaking(tmp_path, [*thought, "Let me look. ", OPEN, call, CLOSE]) as (server, client):
+        for stream in (False, True):
+            message = ask(client, stream=stream)
+            assert calls(message) == [("weather", expected)]
+            assert message["content"] == "Let me look. "
+            assert message["reasoning_content"] == "I need it.\n"
+            assert message["finish"] == "tool_calls"
+            assert "unparsed_tool_calls" not in message["stats"]
+        assert server.metrics()["localmtp_tool_calls_total{parsed}"] == 2
+
+
+def test_several_calls_in_one_answer(tmp_path: Path) -> None:
+    one, two = "call:weather{days:1}", "call:weather{days:2}"
+    successors = {OPEN: [two], CLOSE: [OPEN]}
+    script = ["Both. ", OPEN, one, CLOSE]
+    with speaking(tmp_path, [*script, two], also={**successors, two: [CLOSE]}) as (_, client):
+        options: Any = {"temperature": 1, "top_p": 1, "seed": 1, "n": 16, "max_tokens": 40}
+        reply = client.chat.completions.create(
+            model="parrot.gguf", messages=ASK, tools=TOOLS, extra_body={"min_p": 0.1}, **options
+        )
+        numbers = set()
+        for choice in reply.choices:
+            message = choice.message.model_dump()
+            found = calls(message)
+            numbers.add(len(found))
+            assert all(call in [("weather", {"days": n}) for n in (1, 2)] for call in found)
+            assert len({call["id"] for call in message["tool_calls"]}) == len(found)
+        assert max(numbers) > 1
+        single = client.chat.completions.create(
+            model="parrot.gguf",
+            messages=ASK,
+            tools=TOOLS,
+            parallel_tool_calls=False,
+            extra_body={"min_p": 0.1},
+            **options,
+        )
+        assert {len(choice.message.tool_calls or []) for choice in single.choices} == {1}
+
+
+def test_call_that_cannot_be_parsed_is_text(tmp_path: Path) -> None:
+    script = ["Well. ", OPEN, 'call weather <|"|>now<|"|> please', CLOSE]
+    with speaking(tmp_path, script) as (server, client):
+        for stream in (False, True):
+            message = ask(client, stream=stream)
+            assert message["content"] == 'Well. call weather "now" please'
+            assert not message["tool_calls"]
+            assert message["finish"] == "stop"
+            assert message["stats"]["unparsed_tool_calls"] == 1
+        assert server.metrics()["localmtp_tool_calls_total{unparsed}"] == 2
+
+
+def test_call_that_is_cut_off_is_text(tmp_path: Path) -> None:
+    script = [OPEN, 'call:weather{city:<|"|>', "Par", 'is<|"|>}', CLOSE]
+    with speaking(tmp_path, script) as (_, client):
+        message = ask(client, stream=False, max_tokens=3)
+        assert not message["tool_calls"]
+        assert message["content"] == 'call:weather{city:"Par'
+        assert message["finish"] == "length"
+        assert calls(ask(client, stream=False)) == [("weather", {"city": "Paris"})]
+
+
+def test_markers_written_as_text_are_text(tmp_path: Path) -> None:
+    script = ["<|tool", "_call>call:weather{}", "<tool", "_call|> ok"]
+    with speaking(tmp_path, script) as (_, client):
+        message = ask(client, stream=True)
+    assert message["content"] == "<|tool_call>call:weather{}<tool_call|> ok"
+    assert message["tool_calls"] == []
+
+
+def test_calls_are_text_without_tools(tmp_path: Path) -> None:
+    with speaking(tmp_path, ["Hm. ", OPEN, "call:weather{days:3}", CLOSE]) as (_, client):
+        for options in ({"tools": openai.NOT_GIVEN}, {"tool_choice": "none"}):
+            message = ask(client, stream=True, **options)
+            assert message["content"] == "Hm. call:weather{days:3}"
+            assert message["tool_calls"] == []
+
+
+def test_run_prints_calls_without_markers(tmp_path: Path) -> None:
+    script = ["Hm. ", OPEN, "call:weather{days:3}", CLOSE]
+    model = parrot(tmp_path / "parrot.gguf", script, template=TEMPLATE)
+    command = [sys.executable, "-m", "localmtp", "run", str(model), "Hi", "--drafter", "none"]
+    command += ["--threads", "1", "--ctx", "512", "--temp", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "Hm. call:weather{days:3}\n"
+
+
+def test_thought_that_the_template_opens(tmp_path: Path) -> None:
+    history = [
+        *ASK,
+        {"role": "assistant", "content": None, "tool_calls": [called("c1", "{}")]},
+        {"role": "tool", "tool_call_id": "c1", "content": "Sunny."},
+    ]
+    with speaking(tmp_path, ["So it is sunny.", "<channel|>", "Sunny!"]) as (_, client):
+        message = ask(client, stream=True, messages=history, reasoning_effort="high")
+    assert (message["reasoning_content"], message["content"]) == ("So it is sunny.", "Sunny!")
+
+
+def called(call_id: str | None, arguments: Any) -> dict[str, Any]:
+    function = {"name": "weather", "arguments": arguments}
+    return {"type": "function", "function": function} | ({"id": call_id} if call_id else {})
 
 
 @pytest.fixture(scope="module")
 def with_tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+    """nano, which was never trained to call a function, with a template that knows tools."""
     files = resolve("nano")
     path = tmp_path_factory.mktemp("tools") / "tools.gguf"
     command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--chat-template", TEMPLATE]
@@ -168,7 +219,80 @@ def with_tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.Open
         yield client
 
 
-def test_the_model_is_told_of_tools_and_of_earlier_calls(with_tools: openai.OpenAI) -> None:
+STRICT: Any = {
+    "type": "function",
+    "function": {
+        "name": "files:read/all",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "mode": {"enum": ["fast", "slow"]},
+                "lines": {"type": "array", "items": {"type": "integer"}, "maxItems": 2},
+                "deep": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/node"}]},
+            },
+            "required": ["mode", "deep"],
+            "additionalProperties": False,
+            "$defs": {
+                "node": {
+                    "type": "object",
+                    "properties": {"next": {"$ref": "#/$defs/node"}, "on": {"type": "boolean"}},
+                    "required": ["on"],
+                }
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("choice", ["required", "name"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_required_call_matches_the_schema(
+    with_tools: openai.OpenAI, choice: str, temperature: float
+) -> None:
+    named: Any = {"type": "function", "function": {"name": "files:read/all"}}
+    for seed in range(3):
+        reply = with_tools.chat.completions.create(
+            model="tools.gguf",
+            messages=ASK,
+            tools=[*TOOLS, STRICT] if choice == "name" else [STRICT],
+            tool_choice=named if choice == "name" else "required",
+            temperature=temperature,
+            seed=seed,
+            max_tokens=300,
+            parallel_tool_calls=False,
+        )
+        (only,) = reply.choices
+        if only.finish_reason == "length":
+            continue
+        assert only.finish_reason == "tool_calls"
+        ((name, arguments),) = calls(only.message.model_dump())
+        assert name == "files:read/all"
+        assert not only.message.content
+        assert arguments["mode"] in ("fast", "slow")
+        assert {"mode", "deep"} <= arguments.keys() <= {"mode", "deep", "lines"}
+        assert all(isinstance(n, int) for n in arguments.get("lines", []))
+        assert arguments["deep"] is None or isinstance(arguments["deep"]["on"], bool)
+
+
+def test_schema_of_the_answer_and_tools(with_tools: openai.OpenAI) -> None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"enum": [1, 2]}}}
+    for seed in range(4):
+        (choice,) = with_tools.chat.completions.create(
+            model="tools.gguf",
+            messages=ASK,
+            tools=[STRICT],
+            response_format=form,
+            seed=seed,
+            max_tokens=200,
+        ).choices
+        if choice.finish_reason == "stop":
+            assert json.loads(choice.message.content or "") in (1, 2)
+        else:
+            assert choice.finish_reason in ("tool_calls", "length")
+
+
+def test_tools_and_past_calls_reach_the_prompt(with_tools: openai.OpenAI) -> None:
     def prompt_tokens(messages: Any, **options: Any) -> int:
         reply = with_tools.chat.completions.create(
             model="tools.gguf", messages=messages, max_tokens=1, **options
@@ -176,34 +300,81 @@ def test_the_model_is_told_of_tools_and_of_earlier_calls(with_tools: openai.Open
         assert reply.usage is not None
         return int(reply.usage.prompt_tokens)
 
-    ask = [{"role": "user", "content": "What is the weather?"}]
-    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     history = [
-        *ask,
-        {"role": "assistant", "content": None, "tool_calls": [call]},
+        *ASK,
+        {"role": "assistant", "content": None, "tool_calls": [called("c1", "{}")]},
         {"role": "tool", "tool_call_id": "c1", "content": "Sunny."},
     ]
-    plain = prompt_tokens(ask)
-    assert prompt_tokens(ask, tools=TOOLS) > plain
-    assert prompt_tokens(ask, tools=TOOLS, tool_choice="none") == plain
-    assert prompt_tokens(history, tools=TOOLS) > prompt_tokens(ask, tools=TOOLS)
-    assert prompt_tokens(ask, tools=TOOLS, tool_choice="required") > plain
+    plain = prompt_tokens(ASK)
+    assert prompt_tokens(ASK, tools=TOOLS) > plain
+    assert prompt_tokens(ASK, tools=TOOLS, tool_choice="none") == plain
+    assert prompt_tokens(history, tools=TOOLS) > prompt_tokens(ASK, tools=TOOLS)
 
 
-def test_calls_that_cannot_be(server: Server, with_tools: openai.OpenAI) -> None:
-    def refused(client: openai.OpenAI, model: str, **options: Any) -> str:
-        options = {"messages": [{"role": "user", "content": "Hello"}], **options}
+HISTORIES: dict[str, tuple[list[Any], list[Any]]] = {
+    "arguments cut off": ([called("c1", '{"city": "Par')], []),
+    "arguments null": ([called("c1", None)], []),
+    "arguments a list": ([called("c1", "[]")], []),
+    "arguments an object": ([called("c1", {"city": "Paris"})], []),
+    "no id": ([called(None, "{}")], [{"role": "tool", "content": "x"}]),
+    "by name": ([called("c1", "{}")], [{"role": "tool", "name": "weather", "content": "x"}]),
+    "unknown id": ([called("c1", "{}")], [{"role": "tool", "tool_call_id": "?", "content": "x"}]),
+    "two results": ([called("c1", "{}")], [{"role": "tool", "content": "x"}] * 2),
+    "no result": ([called("c1", "{}")], []),
+    "content null": ([called("c1", "{}")], [{"role": "tool", "content": None}]),
+    "content a list": ([called("c1", "{}")], [{"role": "tool", "content": ["x", "y"]}]),
+    "content in parts": ([], [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]),
+    "systems": ([], [{"role": "developer", "content": "A"}, {"role": "system", "content": "B"}]),
+    "result of nothing": ([], [{"role": "tool", "tool_call_id": "c9", "content": "x"}]),
+}
+
+
+@pytest.mark.parametrize("what", HISTORIES)
+def test_history_with_mistakes_is_accepted(with_tools: openai.OpenAI, what: str) -> None:
+    past, after = HISTORIES[what]
+    assistant: dict[str, Any] = {"role": "assistant", "content": "Hm."}
+    messages = [*ASK, assistant | ({"tool_calls": past} if past else {}), *after, *ASK]
+    reply = with_tools.chat.completions.create(
+        model="tools.gguf", messages=messages, tools=TOOLS, max_tokens=2
+    )
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens > 0
+
+
+def test_deprecated_functions_in_a_history(with_tools: openai.OpenAI) -> None:
+    messages: Any = [
+        *ASK,
+        {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "x"},
+    ]
+    with_tools.chat.completions.create(model="tools.gguf", messages=messages, max_tokens=2)
+
+
+def test_invalid_tools(server: Server, with_tools: openai.OpenAI) -> None:
+    def error(client: openai.OpenAI, model: str, **options: Any) -> str:
+        options = {"messages": ASK, **options}
         with pytest.raises(openai.BadRequestError) as caught:
             client.chat.completions.create(model=model, **options)
         return str(caught.value)
 
     named = {"type": "function", "function": {"name": "news"}}
-    assert "'news'" in refused(with_tools, "tools.gguf", tools=TOOLS, tool_choice=named)
-    assert "no tools" in refused(with_tools, "tools.gguf", tool_choice="required")
-    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "[1]"}}
-    history = [{"role": "assistant", "tool_calls": [call]}]
-    assert "JSON object" in refused(with_tools, "tools.gguf", messages=history)
+    assert "'news'" in error(with_tools, "tools.gguf", tools=TOOLS, tool_choice=named)
+    assert "no tools" in error(with_tools, "tools.gguf", tool_choice="required")
     odd = [{"type": "function", "function": {"name": "a b", "parameters": {}}}]
-    assert "name" in refused(with_tools, "tools.gguf", tools=odd)
+    assert "name" in error(with_tools, "tools.gguf", tools=odd)
     with openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
-        assert "does not support tools" in refused(client, "nano", tools=TOOLS)
+        assert "does not support tools" in error(client, "nano", tools=TOOLS)
+
+
+def test_agent_loop_of_ten_calls(tmp_path: Path) -> None:
+    """Each answer calls the tool once more; the history grows by the call and its result."""
+    script = ["Next. ", OPEN, 'call:weather{city:<|"|>Paris<|"|>}', CLOSE]
+    with speaking(tmp_path, script) as (_, client):
+        messages: list[Any] = [*ASK]
+        for _turn in range(10):
+            message = ask(client, stream=True, messages=messages)
+            (call,) = message["tool_calls"]
+            assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
+            past = {"role": "assistant", "content": message["content"], "tool_calls": [call]}
+            messages += [past, {"role": "tool", "tool_call_id": call["id"], "content": "Sunny."}]
+    assert len(messages) == 21

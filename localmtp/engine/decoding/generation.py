@@ -43,6 +43,8 @@ class GenerationRequest:
     """Length limit of the answer; the context is another."""
     channel: Channel = Channel.ANSWER
     """Channel of the first token: a resumed answer may begin within a thought."""
+    tool_calls: bool = False
+    """Report tool calls in a channel of their own; see `Detokenizer`."""
     near_tie: float = 0.0
     """Greedy choices whose two best logits are closer than this are made again, from a pass of one
     row. Not with a `sampler`, which may have state."""

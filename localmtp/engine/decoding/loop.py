@@ -141,7 +141,9 @@ class DecodeLoop:
             sampler, policy = request.trace.watch(sampler, policy)
         slot = DraftSlot(sequence, sampler, policy)
         counters = request.counters or self.new_counters()
-        detokenizer = Detokenizer(self.context.vocab, request.channel)
+        detokenizer = Detokenizer(
+            self.context.vocab, request.channel, tool_calls=request.tool_calls
+        )
         generation = Generation(slot, detokenizer, counters, request)
         prefill = Prefill(sequence, request.prompt, self._sequences)
         counters.prompt_tokens, counters.reused_tokens = prefill.total, prefill.reused

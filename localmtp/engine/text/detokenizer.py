@@ -1,62 +1,90 @@
-"""Token ids to text: characters never broken, thoughts told from the answer."""
+"""Detokenization: text from token ids, separated by channel."""
 
 from __future__ import annotations
 
 import codecs
 import re
 
-from localmtp.engine.events import Channel, Origin, Piece
+from localmtp.engine.events import Channel, Edge, Origin, Piece
 from localmtp.engine.llama import Vocab
 
 _OPEN, _CLOSE = "<|channel>", "<channel|>"
 _NAME = "thought\n"
+_OPEN_CALL, _CLOSE_CALL = "<|tool_call>", "<tool_call|>"
+QUOTE = '<|"|>'
+"""Encloses strings in tool calls; a token of its own, so that strings may contain any text."""
 
 _MARKER = re.compile(rb'<\|(\w+|")\|?>|<\w+\|>')
-"""Tokens of the turn's structure; files declare those of tool calls to be ordinary text."""
+"""Structural tokens; some files declare those of tool calls as ordinary tokens."""
 
 
 class Detokenizer:
-    """Reads one answer's tokens in order.
+    """Detokenizes one answer, token by token.
 
-    Gemma 4 opens a thought with `<|channel>thought` and a line break and ends it with
-    `<channel|>`. The markers and the channel's name are not text.
+    Gemma 4 opens a thought with `<|channel>thought` and a line break and closes it with
+    `<channel|>`; a tool call is enclosed in `<|tool_call>` and `<tool_call|>`. These token ids
+    switch the channel, text that looks like them does not. Markers and the name of the channel
+    have no text.
 
     Args:
         vocab: of the target.
-        channel: that the first token belongs to; a thought that was cut may be gone on with.
+        channel: of the first token; a resumed answer may start inside a thought.
+        tool_calls: report tool calls in their own channel, with `QUOTE` around strings; otherwise
+            they are part of the answer, with ordinary quotation marks.
     """
 
-    def __init__(self, vocab: Vocab, channel: Channel = Channel.ANSWER) -> None:
+    def __init__(
+        self, vocab: Vocab, channel: Channel = Channel.ANSWER, *, tool_calls: bool = False
+    ) -> None:
         self._vocab = vocab
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._open = _only(vocab.tokenize(_OPEN, special=True))
         self._close = _only(vocab.tokenize(_CLOSE, special=True))
-        self._channel = channel
-        self._in_name = False
+        self._open_call = _only(vocab.tokenize(_OPEN_CALL, special=True))
+        self._close_call = _only(vocab.tokenize(_CLOSE_CALL, special=True))
+        self._quote = _only(vocab.tokenize(QUOTE, special=True))
+        self._tool_calls = tool_calls
+        self._channel, self._in_name, self._in_call = channel, False, False
 
     def read(self, token_id: int, origin: Origin) -> Piece:
-        """The text that this token completes, if any."""
+        """Detokenize the next token; its text may be empty or complete an earlier character."""
         if token_id == self._open:
-            self._channel, self._in_name = Channel.THOUGHT, True
-            return Piece(token_id, "", origin, self._channel)
-        if token_id == self._close:
-            channel, self._channel = self._channel, Channel.ANSWER
-            return Piece(token_id, "", origin, channel)
+            return self._enter(token_id, origin, Channel.THOUGHT)
+        if token_id == self._open_call:
+            return self._enter(token_id, origin, Channel.TOOL_CALL)
+        if token_id == self._close or (token_id == self._close_call and self._in_call):
+            piece = Piece(token_id, "", origin, self._channel, Edge.CLOSE)
+            self._channel, self._in_call = Channel.ANSWER, False
+            self._decoder.reset()
+            return piece
         data = self._vocab.piece(token_id)
-        text = self._decoder.decode(b"" if _MARKER.fullmatch(data) else data)
+        if token_id == self._quote and self._in_call:
+            data = QUOTE.encode() if self._tool_calls else b'"'
+        elif _MARKER.fullmatch(data):
+            data = b""
+        text = self._decoder.decode(data)
         if self._in_name:
             _, line_break, text = text.partition("\n")
             self._in_name = not line_break
         return Piece(token_id, text, origin, self._channel)
 
+    def _enter(self, token_id: int, origin: Origin, channel: Channel) -> Piece:
+        self._in_name = channel is Channel.THOUGHT
+        self._in_call = channel is Channel.TOOL_CALL
+        if self._in_call and not self._tool_calls:
+            channel = Channel.ANSWER
+        self._channel = channel
+        self._decoder.reset()  # an incomplete character never ends in another channel
+        return Piece(token_id, "", origin, channel, Edge.OPEN)
+
 
 def as_written(thought: str, answer: str) -> str:
-    """A turn that was cut, as the model wrote it: what a `Detokenizer` made of it, undone."""
+    """Text of a partial turn as the model generated it: the inverse of `Detokenizer`."""
     if not thought:
         return answer
     return f"{_OPEN}{_NAME}{thought}" + (f"{_CLOSE}{answer}" if answer else "")
 
 
 def _only(ids: list[int]) -> int:
-    """The id of a marker that is one token; -1 for a vocabulary that does not know it."""
+    """Id of a marker that is a single token; -1 if the vocabulary does not have it."""
     return ids[0] if len(ids) == 1 else -1

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from threading import Event
 from time import perf_counter
+from typing import Any
 
+from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
+from localmtp.engine.text.tool_calls import ToolCall
 from localmtp.serve.errors import APIError
 from localmtp.serve.generation.logprobs import TokenLogprobs
 
@@ -34,14 +37,19 @@ class GenerationParams:
     """Number of alternatives to score per token; None: no log-probabilities."""
     grammar: Grammar | None = None
     """Constrains the text; cloned for each choice."""
+    functions: Mapping[str, Mapping[str, Any] | None] | None = None
+    """Parameter schemas by function name, to parse tool calls; None: calls are part of the text."""
+    channel: Channel = Channel.ANSWER
+    """Of the first token; a template may open a thought at the end of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Text that one or more passes added to a choice."""
+    """Additions to a choice by one or more passes, in this order: thought, text, calls."""
 
-    text: str
-    thought: str
+    text: str = ""
+    thought: str = ""
+    calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
 
 
@@ -52,6 +60,10 @@ class Done:
     reason: str
     """`stop` or `length`."""
     stats: Stats
+    calls: int = 0
+    """Number of tool calls."""
+    unparsed_calls: int = 0
+    """Number of tool calls that could not be parsed and became text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +155,22 @@ def _merged(arrived: Iterable[tuple[int, Update]]) -> list[tuple[int, Update]]:
         if not isinstance(update, Delta):
             merged += [(index, deltas.pop(index))] if index in deltas else []
             merged.append((index, update))
-        elif before := deltas.get(index):
-            deltas[index] = Delta(
-                before.text + update.text,
-                before.thought + update.thought,
-                before.logprobs + update.logprobs,
-            )
-        else:
+            continue
+        before = deltas.get(index)
+        if before is None or not _joins(before, update):
+            merged += [(index, before)] if before else []
             deltas[index] = update
+            continue
+        deltas[index] = Delta(
+            before.text + update.text,
+            before.thought + update.thought,
+            before.calls + update.calls,
+            before.logprobs + update.logprobs,
+        )
     return [*merged, *deltas.items()]
+
+
+def _joins(before: Delta, update: Delta) -> bool:
+    """Whether one delta can hold both without changing their order."""
+    late_text = before.calls and (update.text or update.thought)
+    return not late_text and not (before.text and update.thought)

@@ -19,6 +19,7 @@ from localmtp.serve.generation.choice import RunningChoice
 from localmtp.serve.generation.job import Delta, Done, GenerationParams
 from localmtp.serve.generation.logprobs import LogprobsSampler
 from localmtp.serve.metrics import Metrics
+from localmtp.serve.wire.tools import Markers
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
 from localmtp.session.local import default_sampling, pacing_store_for
@@ -58,6 +59,8 @@ class ServedModel:
         """Token ids of the latest choice on each sequence."""
         self._template = chat_template(self._pair)
         self._default = default_sampling(self._pair)
+        self.markers = self._find_markers()
+        """None if the vocabulary has no tokens for tool calls."""
         self.context_size = self._pair.target.n_ctx
         self.vocab_size = self._pair.target.vocab.size
 
@@ -101,6 +104,14 @@ class ServedModel:
         """
         return Grammar.parse(self._pair.target.model, text)
 
+    def _find_markers(self) -> Markers | None:
+        texts = ("<|tool_call>", "<tool_call|>", '<|"|>', "<|channel>", "<channel|>")
+        found = [self._pair.target.vocab.tokenize(text, special=True) for text in texts]
+        if any(len(ids) != 1 for ids in found):
+            return None
+        ids = [ids[0] for ids in found]
+        return Markers((ids[0], ids[1]), ids[2], (ids[3], ids[4]))
+
     @property
     def parallel(self) -> int:
         """Number of slots."""
@@ -132,6 +143,8 @@ class ServedModel:
             params.sampling,
             n_draft=params.n_draft,
             max_tokens=params.max_tokens,
+            channel=params.channel,
+            tool_calls=params.functions is not None,
             near_tie=NEAR_TIE if exact else 0.0,
             cancelled=stopped,
             sampler=sampler,

@@ -17,6 +17,8 @@ class StopScanner:
         self._held = ""
         self.hit = False
         """Whether a stop string was found; the text after it is discarded."""
+        self.released = 0
+        """Number of characters released so far."""
 
     def feed(self, text: str) -> str:
         """Add text.
@@ -30,15 +32,19 @@ class StopScanner:
         found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
             self.hit, self._held = True, ""
-            return held[: min(found)]
+            return self._release(held[: min(found)])
         keep = max((_overlap(held, stop) for stop in self._stops), default=0)
         self._held = held[len(held) - keep :]
-        return held[: len(held) - keep]
+        return self._release(held[: len(held) - keep])
 
     def rest(self) -> str:
-        """Text still held back, at the end of the answer."""
+        """Release the text still held back, at the end of the answer."""
         rest, self._held = self._held, ""
-        return rest
+        return self._release(rest)
+
+    def _release(self, text: str) -> str:
+        self.released += len(text)
+        return text
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -141,6 +141,8 @@ class Worker:
         if not isinstance(update, Delta):
             with self._changed:
                 del self._running[choice]
+        if isinstance(update, Done):
+            self._metrics.count_calls(update.calls, update.unparsed_calls)
         if isinstance(update, LocalmtpError):
             status = 400 if isinstance(update, UnsatisfiableError) else 500
             param = "response_format" if status == 400 else None

@@ -6,13 +6,60 @@ are extensions that other local servers share, `n_draft` is our own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from localmtp.limits import MAX_DRAFT
+from localmtp.serve.errors import APIError
 
 _INT64 = 2**63
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repeat_penalty": (1,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({},),
+    "typical_p": (1,),
+    "tfs_z": (1,),
+    "top_a": (0,),
+    "mirostat": (0,),
+    "dynatemp_range": (0,),
+    "xtc_probability": (0,),
+    "dry_multiplier": (0,),
+    "min_tokens": (0,),
+    "best_of": (1,),
+    "length_penalty": (1,),
+    "use_beam_search": (False,),
+    "ignore_eos": (False,),
+    "echo": (False,),
+    "suffix": ("",),
+    "skip_special_tokens": (True,),
+    "include_stop_str_in_output": (False,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "modalities": (["text"],),
+    "audio": (),
+    "web_search_options": (),
+    "functions": ([],),
+    "function_call": ("auto", "none"),
+    "n_probs": (0,),
+    "grammar": ("",),
+    "json_schema": ({},),
+}
+"""Fields that are not supported, with the values that ask for nothing; so does null."""
+_IGNORED = frozenset(
+    {"user", "metadata", "store", "service_tier", "safety_identifier", "verbosity", "prediction"}
+    | {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "cache_prompt"}
+    | {"timings_per_token", "return_progress", "return_tokens", "id_slot", "keep_alive", "priority"}
+    | {"request_id", "spaces_between_special_tokens", "samplers", "repeat_last_n", "n_keep"}
+    | {"mirostat_tau", "mirostat_eta", "dry_base", "dry_allowed_length", "dry_penalty_last_n"}
+    | {"dry_sequence_breakers", "xtc_threshold", "dynatemp_exponent", "post_sampling_probs"}
+    | {"min_keep", "t_max_predict_ms", "t_max_prompt_ms", "provider", "usage", "include"}
+    | {"reasoning_format", "thinking_forced_open", "parse_tool_calls", "include_reasoning"}
+)
+"""Fields that do not change the answer."""
 MOST_CHOICES = 16
 """Maximum number of choices per prompt, and of prompts per request."""
 
@@ -25,7 +72,9 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-StopText = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_encodable)]
+StopText = Annotated[str, Field(max_length=256), AfterValidator(_encodable)]
+TokenLimit = Annotated[Literal[-1] | Annotated[int, Field(ge=1, le=_INT64 - 1)], Field()]
+"""-1: no limit."""
 TokenId = Annotated[int, Field(ge=0)]
 Tokens = Annotated[list[TokenId], Field(min_length=1)]
 
@@ -41,7 +90,8 @@ class StreamOptions(_Body):
 
     include_usage: bool = False
     include_obfuscation: bool = False
-    """Ignored."""
+    """Ignored, like the field below."""
+    continuous_usage_stats: bool = False
 
 
 class _Generation(_Body):
@@ -52,40 +102,49 @@ class _Generation(_Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
-    max_tokens: int | None = Field(None, ge=1, le=_INT64 - 1)
+    max_tokens: TokenLimit | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=0, le=_INT64 - 1)
-    """0: no limit."""
+    top_k: int | None = Field(None, ge=-1, le=_INT64 - 1)
+    """0 or -1: no limit."""
     min_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=-_INT64, le=_INT64 - 1)
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
+    """Empty strings are ignored."""
     n_draft: Literal["auto"] | Annotated[int, Field(ge=0, le=MAX_DRAFT)] | None = None
     """Tokens to draft per pass; 0: no drafting."""
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    user: Any = None
-    """Ignored, like the fields below: they do not change the answer."""
-    metadata: Any = None
-    store: Any = None
-    service_tier: Any = None
-    safety_identifier: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_options: Any = None
-    prompt_cache_retention: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_neutral(cls, data: Any) -> Any:
+        """Drop fields that do not change the answer.
+
+        Raises:
+            APIError: a field would change the answer and is not supported.
+        """
+        if not isinstance(data, dict):
+            return data
+        kept = {}
+        for name, value in data.items():
+            if name in cls.model_fields:
+                kept[name] = value
+            elif name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
+                raise APIError(400, f"{name} is not supported", param=name)
+            elif name not in _NEUTRAL and name not in _IGNORED and value is not None:
+                kept[name] = value  # unknown: rejected by pydantic
+        return kept
 
     def stops(self) -> tuple[str, ...]:
         """Stop strings as a tuple."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        return tuple(stop for stop in stops if stop)
 
-    def unsupported(self) -> str | None:
-        """Name of the first field that would change the answer and is not supported."""
-        fields = ("frequency_penalty", "presence_penalty", "logit_bias")
-        return next((name for name in fields if getattr(self, name)), None)
+    def limit(self) -> int | None:
+        """Maximum number of tokens; None for no limit."""
+        return None if self.max_tokens in (None, -1) else self.max_tokens
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Name = Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
 
 
 class ContentPart(BaseModel):
@@ -93,6 +152,7 @@ class ContentPart(BaseModel):
 
     type: str
     text: Text | None = None
+    refusal: Text | None = None
 
 
 class _Lenient(BaseModel):
@@ -104,39 +164,44 @@ class _Lenient(BaseModel):
 class CalledFunction(_Lenient):
     """Function name, and arguments as a JSON string."""
 
-    name: Name
-    arguments: Text = "{}"
+    name: Text
+    arguments: Text | dict[str, Any] | list[Any] | None = None
 
 
-class ToolCall(_Lenient):
+class PastCall(_Lenient):
     """An earlier call by the model."""
 
-    id: Text
+    id: Text | None = None
     function: CalledFunction
 
 
 class ChatMessage(_Lenient):
     """One message of the conversation."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[ContentPart] | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[Text | ContentPart] | None = None
+    name: Text | None = None
     reasoning_content: Text | None = None
-    tool_calls: list[ToolCall] | None = None
+    reasoning: Text | None = None
+    """Another name of `reasoning_content`."""
+    tool_calls: list[PastCall] | None = None
+    function_call: CalledFunction | None = None
+    """Deprecated form of `tool_calls`."""
     tool_call_id: Text | None = None
 
 
-class FunctionTool(_Body):
+class FunctionTool(_Lenient):
     """A function that the model may call."""
 
     name: Name
-    description: Text = ""
+    description: Text | None = None
     parameters: dict[str, Any] | None = None
     """A JSON schema."""
-    strict: bool | None = None
-    """Ignored."""
+    strict: bool | None = Field(None, exclude=True)
+    """Constrain the arguments to the schema."""
 
 
-class Tool(_Body):
+class Tool(_Lenient):
     """A tool; functions are the only kind."""
 
     type: Literal["function"]
@@ -156,8 +221,8 @@ class ToolChoice(_Body):
     function: ChosenFunction
 
 
-class TemplateOptions(_Body):
-    """Variables of the chat template."""
+class TemplateOptions(_Lenient):
+    """Variables of the chat template; others are ignored."""
 
     enable_thinking: bool | None = None
 
@@ -183,7 +248,7 @@ class ChatRequest(_Generation):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: int | None = Field(None, ge=1, le=_INT64 - 1)
+    max_completion_tokens: TokenLimit | None = None
     """The newer name of `max_tokens`."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
@@ -196,7 +261,12 @@ class ChatRequest(_Generation):
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    """Ignored: the model decides."""
+    """False: at most one call."""
+
+    def limit(self) -> int | None:
+        """Maximum number of tokens; None for no limit."""
+        limit = self.max_completion_tokens
+        return super().limit() if limit is None else (None if limit == -1 else limit)
 
 
 class CompletionRequest(_Generation):
@@ -208,4 +278,3 @@ class CompletionRequest(_Generation):
         | Annotated[list[Text] | list[Tokens], Field(min_length=1, max_length=MOST_CHOICES)]
     )
     logprobs: int | None = Field(None, ge=0, le=20)
-    echo: bool | None = None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from localmtp import __version__
+from localmtp.engine.text.tool_calls import ToolCall
 from localmtp.serve.generation.job import Delta, Done
 from localmtp.serve.generation.logprobs import TokenLogprob, TokenLogprobs
-from localmtp.serve.wire.tools import Call, CallScanner
 
 Json = dict[str, Any]
 
@@ -23,6 +24,7 @@ class Choice:
 
     text: str = ""
     thought: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     done: Done | None = None
 
@@ -33,6 +35,7 @@ class Choice:
         else:
             self.text += update.text
             self.thought += update.thought
+            self.calls.extend(update.calls)
             self.logprobs.extend(update.logprobs)
 
 
@@ -93,22 +96,12 @@ class ChatWriter(_Envelope):
         model: name that clients see.
         with_usage: whether streams end with the usage.
         logprobs: whether the request asks for log-probabilities.
-        scanners: creates the parser of a choice's calls; None: calls are text.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        with_usage: bool,
-        logprobs: bool,
-        scanners: Callable[[], CallScanner] | None = None,
-    ) -> None:
+    def __init__(self, model: str, *, with_usage: bool, logprobs: bool) -> None:
         super().__init__("chatcmpl", "chat.completion", model, with_usage=with_usage)
         self._logprobs = logprobs
-        self._new_scanner = scanners
-        self._scanners: dict[int, CallScanner] = {}
-        self._called: Counter[int] = Counter()
+        self._calls: Counter[int] = Counter()
 
     def opening(self, index: int) -> Json | None:
         """Chunk with the role."""
@@ -116,62 +109,44 @@ class ChatWriter(_Envelope):
 
     def chunk(self, index: int, update: Delta | Done) -> Json:
         """Chunk for one update of a choice."""
-        text, calls = self._read(index, update)
-        delta: Json = {"content": text} if text else {}
-        if calls:
-            first = self._called[index] - len(calls)
-            numbered = enumerate(calls, start=first)
-            delta["tool_calls"] = [{"index": i, **call.as_dict()} for i, call in numbered]
         if isinstance(update, Done):
-            return self._chunk(index, delta, (), update)
+            return self._chunk(index, {}, (), update)
+        delta: Json = {}
         if update.thought:
             delta["reasoning_content"] = update.thought
+        if update.text:
+            delta["content"] = update.text
+        if update.calls:
+            numbered = enumerate(update.calls, start=self._calls[index])
+            delta["tool_calls"] = [{"index": i, **_call(call)} for i, call in numbered]
+            self._calls[index] += len(update.calls)
         return self._chunk(index, delta, update.logprobs)
 
     def whole(self, choices: Sequence[Choice]) -> Json:
         """Response for finished choices."""
         written = []
         for index, choice in enumerate(choices):
-            assert choice.done is not None
-            text, calls = self._read(index, Delta(choice.text, ""))
-            rest, more = self._read(index, choice.done)
-            text, calls = text + rest, calls + more
-            message: Json = {"role": "assistant", "content": text, "refusal": None}
-            if calls:
+            message: Json = {"role": "assistant", "content": choice.text, "refusal": None}
+            if choice.calls:
                 message |= {
-                    "content": text if text.strip() else None,
-                    "tool_calls": [call.as_dict() for call in calls],
+                    "content": choice.text if choice.text.strip() else None,
+                    "tool_calls": [_call(call) for call in choice.calls],
                 }
             if choice.thought:
                 message["reasoning_content"] = choice.thought
             written.append(
                 {"index": index, "message": message}
                 | {"logprobs": self._scores(choice.logprobs)}
-                | self._ending(index, choice.done)
+                | _ending(choice.done)
             )
         return self._wrap(written, chunk=False)
-
-    def _read(self, index: int, update: Delta | Done) -> tuple[str, list[Call]]:
-        """Text and complete calls of an update."""
-        if self._new_scanner is None:
-            return ("" if isinstance(update, Done) else update.text), []
-        scanner = self._scanners.get(index) or self._scanners.setdefault(index, self._new_scanner())
-        text, calls = scanner.rest() if isinstance(update, Done) else scanner.feed(update.text)
-        self._called[index] += len(calls)
-        return text, calls
-
-    def _ending(self, index: int, done: Done | None) -> Json:
-        ending = _ending(done)
-        if self._called[index] and ending["finish_reason"] == "stop":
-            ending["finish_reason"] = "tool_calls"
-        return ending
 
     def _chunk(
         self, index: int, delta: Json, scores: Sequence[TokenLogprobs], done: Done | None = None
     ) -> Json:
         logprobs = self._scores(scores) if scores else None
         choice = {"index": index, "delta": delta, "logprobs": logprobs}
-        return self._wrap([choice | self._ending(index, done)], chunk=True)
+        return self._wrap([choice | _ending(done)], chunk=True)
 
     def _scores(self, scores: Sequence[TokenLogprobs]) -> Json | None:
         if not self._logprobs:
@@ -250,7 +225,18 @@ def _ending(done: Done | None) -> Json:
     """Finish reason, and the statistics of `localmtp run --json`."""
     if done is None:
         return {"finish_reason": None}
-    return {"finish_reason": done.reason, "stats": done.stats.as_dict()}
+    stats = done.stats.as_dict()
+    if done.unparsed_calls:
+        stats["unparsed_tool_calls"] = done.unparsed_calls
+    reason = "tool_calls" if done.calls and done.reason == "stop" else done.reason
+    return {"finish_reason": reason, "stats": stats}
+
+
+def _call(call: ToolCall) -> Json:
+    """A tool call in OpenAI's format: the arguments are JSON in a string."""
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _text(candidate: TokenLogprob) -> str:

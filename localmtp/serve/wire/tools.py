@@ -1,172 +1,245 @@
-"""Parses function calls in Gemma 4's notation.
+"""Grammars that hold an answer to `tool_choice`, `parallel_tool_calls` and `strict`.
 
-A call is `<|tool_call>call:NAME{key:value,…}<tool_call|>`. Strings are enclosed in `<|"|>`, keys
-are bare or quoted like strings; numbers, true, false, lists and objects are as in JSON. The chat
-templates of the published checkpoints render this notation.
+The grammars use Gemma 4's notation; see `localmtp.engine.text.tool_calls`. Markers are matched as
+tokens (`<[ID]>` in GBNF), so text that looks like one is not.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-OPEN, CLOSE = "<|tool_call>", "<tool_call|>"
-_QUOTE = '<|"|>'
-_NAME = re.compile(r"\s*call:([\w.-]+)\s*(?=\{)")
-_KEY = re.compile(r"[^\s:,{}\[\]][^:,{}\[\]]*:")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_WORDS = {"true": True, "false": False, "null": None, "None": None}
-_DEEPEST = 64
-"""Nesting that is still read; deeper text is no call that a tool could mean."""
+from localmtp.engine.text.json_types import types_of
+
+Json = Mapping[str, Any]
+
+_MAX_RULES = 2000
+"""Rules per grammar; the rest of a larger schema accepts any value."""
+_MAX_UNROLLED = 32
+"""Items of an array that are counted."""
+_BARE_KEY = re.compile(r"[\w$.-]+")
+_COMMON = r"""
+any ::= string | number | "true" | "false" | "null" | object | array
+object ::= "{" (key ":" any ("," key ":" any)*)? "}"
+array ::= "[" (any ("," any)*)? "]"
+key ::= [a-zA-Z0-9_$.-]+
+integer ::= "-"? ("0" | [1-9] [0-9]{0,15})
+number ::= integer ("." [0-9]{1,16})? ([eE] [+-]? [0-9]{1,3})?
+"""
+_BY_TYPE = {
+    "string": "string",
+    "integer": "integer",
+    "number": "number",
+    "boolean": '("true" | "false")',
+    "null": '"null"',
+    "object": "object",
+    "array": "array",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A function and what it is to be called with."""
+class Markers:
+    """Token ids of the markers around tool calls, strings and thoughts."""
 
-    name: str
-    arguments: dict[str, Any]
-    id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """In OpenAI's form: the arguments are JSON in a string."""
-        arguments = json.dumps(self.arguments, ensure_ascii=False)
-        function = {"name": self.name, "arguments": arguments}
-        return {"id": self.id, "type": "function", "function": function}
+    call: tuple[int, int]
+    quote: int
+    thought: tuple[int, int]
 
 
-class CallScanner:
-    """Takes calls out of a growing text.
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """What an answer with tools must look like."""
+
+    functions: Mapping[str, Json | None]
+    """Parameter schemas of the functions that may be called; None accepts any arguments."""
+    required: bool = False
+    """The answer is nothing but calls."""
+    parallel: bool = True
+    """Several calls are allowed."""
+
+
+def answer_grammar(
+    markers: Markers,
+    *,
+    calls: CallRules | None = None,
+    json_grammar: str = "",
+    thinks: bool = False,
+    in_thought: bool = False,
+) -> str:
+    """Grammar of a whole answer, in GBNF.
 
     Args:
-        begun: what the prompt ends with, when it has begun a call for the model.
+        markers: of the model's vocabulary.
+        calls: constrains tool calls; None forbids them.
+        json_grammar: GBNF of the text, instead of free text.
+        thinks: the answer may start with a thought.
+        in_thought: the prompt has opened the thought.
     """
-
-    def __init__(self, begun: str = "") -> None:
-        self._held = begun
-
-    def feed(self, text: str) -> tuple[str, list[Call]]:
-        """Add text.
-
-        Returns:
-            What can be shown now, and the calls that were completed. What looks like a call and
-            cannot be read is shown as it is.
-        """
-        self._held += text
-        shown, calls = "", []
-        while True:
-            before, opened, rest = self._held.partition(OPEN)
-            inside, closed, after = rest.partition(CLOSE)
-            if not closed:
-                break
-            call = parse_call(inside)
-            shown += before if call else before + OPEN + inside + CLOSE
-            calls += [call] if call else []
-            self._held = after
-        if not opened:
-            keep = _beginning_of_marker(before)
-            shown += before[: len(before) - keep]
-            self._held = before[len(before) - keep :]
-        return shown, calls
-
-    def rest(self) -> tuple[str, list[Call]]:
-        """What was held back, once no more text comes; a call may lack its end."""
-        held, self._held = self._held, ""
-        before, _, inside = held.partition(OPEN)
-        call = parse_call(inside)
-        return (before, [call]) if call else (held, [])
+    rules = [f"string ::= <[{markers.quote}]> (!<[{markers.quote}]>)* <[{markers.quote}]>", _COMMON]
+    thought = _thought(markers, thinks=thinks, in_thought=in_thought)
+    if json_grammar:
+        rules.append(_renamed(json_grammar))
+    if calls is None:
+        return "\n".join([f"root ::= {thought} json", *rules])
+    rules.append(_call_rules(markers, calls))
+    several = "call+" if calls.parallel else "call"
+    if calls.required:
+        body = f"{thought} {several}"
+    elif json_grammar:
+        body = f"{thought} (json | {several})"
+    else:  # thoughts are part of the free text
+        free = f"(!<[{markers.call[0]}]>)*"
+        body = f"({free} call)* {free}" if calls.parallel else f"{free} call?"
+    return "\n".join([f"root ::= {body}", *rules])
 
 
-def parse_call(text: str) -> Call | None:
-    """Read what stands between the markers; None for what is not a call."""
-    name = _NAME.match(text)
-    if name is None:
-        return None
-    reader = _Reader(text, name.end())
-    try:
-        arguments = reader.object(0)
-    except ValueError:
-        return None
-    return None if text[reader.at :].strip() else Call(name[1], arguments)
+def _thought(markers: Markers, *, thinks: bool, in_thought: bool) -> str:
+    """An optional thought, or the rest of one."""
+    opened, closed = markers.thought
+    rest = f"(!<[{closed}]>)* <[{closed}]>"
+    if in_thought:
+        return rest
+    return f"(<[{opened}]> {rest})?" if thinks else ""
 
 
-class _Reader:
-    """A recursive descent over one call's arguments."""
-
-    def __init__(self, text: str, at: int) -> None:
-        self._text = text
-        self.at = at
-
-    def object(self, depth: int) -> dict[str, Any]:
-        """`{key:value,…}`."""
-        self._expect("{")
-        found: dict[str, Any] = {}
-        while not self._skip("}"):
-            key = self._string() if self._ahead(_QUOTE) else self._match(_KEY)[:-1].strip()
-            self._skip(":")
-            found[key] = self._value(depth + 1)
-            if not self._skip(","):
-                self._expect("}")
-                break
-        return found
-
-    def _value(self, depth: int) -> Any:
-        if depth > _DEEPEST:
-            raise ValueError
-        if self._ahead(_QUOTE):
-            return self._string()
-        if self._ahead("{"):
-            return self.object(depth)
-        if self._ahead("["):
-            return self._list(depth)
-        for word, value in _WORDS.items():
-            if self._skip(word):
-                return value
-        return json.loads(self._match(_NUMBER))
-
-    def _list(self, depth: int) -> list[Any]:
-        self._expect("[")
-        found = []
-        while not self._skip("]"):
-            found.append(self._value(depth + 1))
-            if not self._skip(","):
-                self._expect("]")
-                break
-        return found
-
-    def _string(self) -> str:
-        self._expect(_QUOTE)
-        end = self._text.index(_QUOTE, self.at)
-        found = self._text[self.at : end]
-        self.at = end + len(_QUOTE)
-        return found
-
-    def _ahead(self, words: str) -> bool:
-        while self._text[self.at : self.at + 1].isspace():
-            self.at += 1
-        return self._text.startswith(words, self.at)
-
-    def _skip(self, words: str) -> bool:
-        found = self._ahead(words)
-        self.at += len(words) if found else 0
-        return found
-
-    def _expect(self, words: str) -> None:
-        if not self._skip(words):
-            raise ValueError
-
-    def _match(self, pattern: re.Pattern[str]) -> str:
-        self._ahead("")
-        found = pattern.match(self._text, self.at)
-        if found is None:
-            raise ValueError
-        self.at = found.end()
-        return found[0]
+def _call_rules(markers: Markers, calls: CallRules) -> str:
+    builder = _Rules(markers.quote)
+    functions = [
+        f"{_literal(f'call:{name}')} {builder.arguments(schema)}"
+        for name, schema in calls.functions.items()
+    ]
+    opened, closed = markers.call
+    call = f"call ::= <[{opened}]> ({' | '.join(functions)}) <[{closed}]>"
+    return "\n".join([call, *builder.rules])
 
 
-def _beginning_of_marker(text: str) -> int:
-    """Length of the longest end of `text` with which the opening marker begins."""
-    return next((n for n in range(len(OPEN) - 1, 0, -1) if text.endswith(OPEN[:n])), 0)
+class _Rules:
+    """Converts parameter schemas; whatever it does not support accepts any value of the type."""
+
+    def __init__(self, quote: int) -> None:
+        self.rules: list[str] = []
+        self._quote = quote
+        self._references: dict[int, str] = {}
+
+    def arguments(self, schema: Json | None) -> str:
+        """Rule for the arguments of a function."""
+        if schema is None:
+            return "object"
+        return self._object(schema, schema)
+
+    def _value(self, schema: Any, root: Json) -> str:
+        if not isinstance(schema, Mapping) or len(self.rules) > _MAX_RULES:
+            return "any"
+        if isinstance(reference := schema.get("$ref"), str):
+            return self._reference(reference, root)
+        for key in ("anyOf", "oneOf"):
+            if isinstance(parts := schema.get(key), list) and parts:
+                return self._add(" | ".join(self._value(part, root) for part in parts))
+        values = schema.get("enum") if isinstance(schema.get("enum"), list) else None
+        values = [schema["const"]] if "const" in schema else values
+        if values:
+            return self._add(" | ".join(self._constant(value) for value in values))
+        types = sorted(types_of(schema, root) & _BY_TYPE.keys())
+        if not types:
+            return "any"
+        return self._add(" | ".join(self._typed(kind, schema, root) for kind in types))
+
+    def _typed(self, kind: str, schema: Json, root: Json) -> str:
+        if kind == "object":
+            return self._object(schema, root)
+        if kind == "array" and isinstance(schema.get("items"), Mapping):
+            return self._array(schema, root)
+        return _BY_TYPE[kind]
+
+    def _array(self, schema: Json, root: Json) -> str:
+        item = self._value(schema["items"], root)
+        least, most = _count(schema.get("minItems")), _count(schema.get("maxItems"))
+        limit = "" if most is None else str(max(0, most - 1))
+        more = f'({item} ("," {item}){{{max(0, (least or 0) - 1)},{limit}}})'
+        if most == 0:
+            return '"[" "]"'
+        return f'"[" {more}{"" if least else "?"} "]"'
+
+    def _object(self, schema: Json, root: Json) -> str:
+        properties = schema.get("properties")
+        if not isinstance(properties, Mapping) or not properties:
+            closed = schema.get("additionalProperties") is False or properties == {}
+            return '"{" "}"' if closed else "object"
+        needed = schema.get("required")
+        needed = needed if isinstance(needed, list) else []
+        pairs = [
+            (f'{self._key(str(key))} ":" {self._value(value, root)}', key in needed)
+            for key, value in properties.items()
+        ]
+        # From the last property to the first: the rest of the object after each of them, depending
+        # on whether a comma is due. The size is linear in the number of properties.
+        first, later = '""', '""'
+        for pair, must in reversed(pairs):
+            skip_first, skip_later = ("", "") if must else (f" | {first}", f" | {later}")
+            first, later = (
+                self._add(f"{pair} {later}{skip_first}"),
+                self._add(f'"," {pair} {later}{skip_later}'),
+            )
+        return f'"{{" {first} "}}"'
+
+    def _reference(self, reference: str, root: Json) -> str:
+        at: Any = root
+        for step in reference.split("/")[1:]:
+            step = step.replace("~1", "/").replace("~0", "~")
+            at = at.get(step) if isinstance(at, Mapping) else None
+        if not isinstance(at, Mapping) or not reference.startswith("#") or "$ref" in at:
+            return "any"
+        if id(at) not in self._references:
+            name = self._references[id(at)] = f"ref-{len(self._references)}"
+            self.rules.append(f"{name} ::= {self._value(at, root)}")
+        return self._references[id(at)]
+
+    def _key(self, key: str) -> str:
+        return _literal(key) if _BARE_KEY.fullmatch(key) else self._quoted(key)
+
+    def _constant(self, value: Any) -> str:
+        if isinstance(value, str):
+            return self._quoted(value)
+        comma = ' "," '
+        if isinstance(value, dict):
+            pairs = comma.join(f'{self._key(k)} ":" {self._constant(v)}' for k, v in value.items())
+            return f'"{{" {pairs} "}}"'
+        if isinstance(value, list):
+            items = comma.join(map(self._constant, value))
+            return f'"[" {items} "]"'
+        return _literal(json.dumps(value))
+
+    def _quoted(self, text: str) -> str:
+        return f"<[{self._quote}]> {_literal(text)} <[{self._quote}]>"
+
+    def _add(self, body: str) -> str:
+        name = f"r{len(self.rules)}"
+        self.rules.append(f"{name} ::= {body}")
+        return name
+
+
+def _literal(text: str) -> str:
+    """A string of GBNF."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'
+
+
+def _renamed(grammar: str) -> str:
+    """The grammar of a JSON schema with its own names, so that it can be part of another."""
+    word = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|[a-zA-Z][\w-]*')
+
+    def rename(found: re.Match[str]) -> str:
+        text = found[0]
+        if text[0] in '"[':
+            return text
+        return "json" if text == "root" else f"json-{text}"
+
+    return word.sub(rename, grammar)
+
+
+def _count(value: Any) -> int | None:
+    usable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_UNROLLED
+    return value if usable else None
