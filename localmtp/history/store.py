@@ -1,65 +1,49 @@
 """Conversations on disk: saved as they grow, in one SQLite file.
 
-Every write is a transaction in write-ahead mode: a process that is killed loses at most
-what came after its last save.
+Every write is a transaction with a write-ahead log: a process that is killed loses at most what
+came after its last save.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localmtp.engine.events import FinishReason
-from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.errors import LocalmtpError
+from localmtp.history.database import explained, open_database
+from localmtp.history.rows import (
+    MESSAGE_COLUMNS,
+    message_row,
+    messages_from,
+    number_from,
+    settings_from,
+    settings_row,
+    text_from,
+)
+from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
     from localmtp.session import Message, Settings
 
-VERSION = 2
-"""Of the tables; a file with a later one was written by a later localmtp."""
+_FOREIGN = -2
+"""Revision of a conversation that must not be saved over; no file contains it."""
 
-LONGEST_TITLE = 60
+_MAX_REVISION = 1 << 62
+"""Far above what can be reached; SQLite's integers have 64 bits."""
 
-_SCHEMA = """
-CREATE TABLE conversation (
-    id INTEGER PRIMARY KEY,
-    title TEXT NOT NULL,
-    model TEXT NOT NULL,
-    created REAL NOT NULL,
-    updated REAL NOT NULL
-);
-CREATE TABLE message (
-    conversation INTEGER NOT NULL REFERENCES conversation ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    role TEXT NOT NULL,
-    text TEXT NOT NULL,
-    thought TEXT NOT NULL,
-    finish TEXT,
-    stats TEXT,
-    PRIMARY KEY (conversation, position)
-);
-"""
-
-_SINCE_2 = """
-ALTER TABLE conversation ADD COLUMN settings TEXT;
-CREATE TABLE unsent (text TEXT NOT NULL);
-"""
-
-_STEPS = (_SCHEMA, _SINCE_2)
-"""What each version added; a file goes through those that it lacks."""
+MAX_TITLE = 60
+"""Longest title, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A conversation in a list."""
+    """A saved conversation, in a list."""
 
     id: int
     title: str
@@ -69,45 +53,52 @@ class Saved:
     messages: int
 
 
-class History:
-    """The saved conversations; may be used from any thread.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A conversation as this process last saw it."""
 
-    A damaged file is set aside and a new one begun; `notice` then says so.
+    title: str
+    model: str
+    revision: int
+    """Number of saves, or `_FOREIGN`."""
+
+
+class History:
+    """The saved conversations; may be used from any thread, and by several programs at a time.
+
+    A damaged file is moved aside and a new one started; `notice` then says so.
 
     Args:
-        path: of the file; made, with its folder, when missing.
+        path: of the file; created, with its folder, if it is missing.
 
     Raises:
-        LocalmtpError: the file cannot be opened or made.
+        LocalmtpError: the file cannot be opened or created, or is of a later version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notice = ""
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = self._connect()
-        except (OSError, sqlite3.Error) as error:
-            raise LocalmtpError(
-                f"cannot open the saved conversations in {path}: {error}",
-                hint="chat without saving: --no-save",
-            ) from error
+        """One line for the user; empty as a rule."""
+        self._lock = threading.RLock()
+        self._known: dict[int, _Known] = {}
+        """Conversations that are being written here, by id."""
+        self._connection, aside = open_database(path)
+        if aside:
+            self.notice = f"the saved conversations were damaged; the file was renamed to {aside}"
 
     def begin(self, title: str, model: str) -> int:
-        """Makes a conversation and returns its id.
+        """Creates a conversation and returns its id.
 
         Args:
-            title: what it is about; the first line counts.
-            model: its name.
+            title: its first line is used.
+            model: name of the model.
         """
-        now = time.time()
-        with self._transaction() as db:
-            row = db.execute(
-                "INSERT INTO conversation (title, model, created, updated) VALUES (?, ?, ?, ?)",
-                (_title(title), model, now, now),
-            )
-            return int(row.lastrowid or 0)
+        known = _Known(_title(title), replace_surrogates(model), 0)
+        with self._lock:
+            with self._transaction() as db:
+                conversation = _create(db, known)
+            self._known[conversation] = known
+        return conversation
 
     def save(
         self,
@@ -116,38 +107,57 @@ class History:
         settings: Settings,
         *,
         since: int = 0,
-    ) -> None:
-        """Makes the saved messages and settings equal to these.
+    ) -> int:
+        """Replaces the saved messages and settings.
 
         Args:
             conversation: its id.
             messages: all of them.
-            settings: how answers are generated now.
-            since: the first message that may have changed.
+            settings: of the next answer.
+            since: index of the first message that may have changed since the last save.
+
+        Returns:
+            The id that it was saved under. It is that of a new conversation, a copy, if another
+            program has changed or deleted the conversation since it was begun, resumed or saved
+            here; the changes of both are retained.
+
+        Raises:
+            LocalmtpError: it cannot be written.
         """
-        rows = [
-            (conversation, position, message.role, message.text, message.thought, *_ending(message))
-            for position, message in enumerate(messages[since:], since)
-        ]
-        with self._transaction() as db:
-            db.executemany(
-                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET role = excluded.role, text = excluded.text,"
-                " thought = excluded.thought, finish = excluded.finish, stats = excluded.stats",
-                rows,
-            )
-            db.execute(
-                "DELETE FROM message WHERE conversation = ? AND position >= ?",
-                (conversation, since + len(rows)),
-            )
-            db.execute(
-                "UPDATE conversation SET updated = ?, settings = ? WHERE id = ?",
-                (time.time(), json.dumps(asdict(settings)), conversation),
-            )
+        with self._lock:
+            with self._transaction() as db:
+                known = self._known.get(conversation) or _read_known(db, conversation)
+                if known is None:
+                    raise LocalmtpError(f"there is no saved conversation {conversation}")
+                known = replace(known, revision=known.revision + 1)
+                if not _claim(db, conversation, known, settings):
+                    known = _Known(_title(f"{known.title} (copy)"), known.model, 1)
+                    conversation, since = _create(db, known), 0
+                    _claim(db, conversation, known, settings)
+                _write(db, conversation, messages[since:], since)
+            self._known[conversation] = known
+        return conversation
+
+    def resume(self, conversation: int) -> tuple[list[Message], Settings | None]:
+        """Loads a conversation that will be continued, and saved, here.
+
+        Returns:
+            Its messages, none if there is no conversation of that id; and the settings of its next
+            answer, None if they were not saved.
+        """
+        with self._lock, self._transaction() as db:
+            # One snapshot for all that is read.
+            db.execute("BEGIN")
+            messages, complete = _read_messages(db, conversation)
+            if known := _read_known(db, conversation):
+                # Saving over messages of a later version would lose them: never match.
+                revision = known.revision if complete else _FOREIGN
+                self._known[conversation] = replace(known, revision=revision)
+            return messages, _read_settings(db, conversation)
 
     def find(self, words: str = "") -> list[Saved]:
-        """Conversations whose title or messages contain every word, the latest first."""
-        wanted = "".join(
+        """Returns conversations whose title or messages contain every word, the latest first."""
+        conditions = "".join(
             " AND (c.title LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM message m"
             " WHERE m.conversation = c.id AND m.text LIKE ? ESCAPE '\\'))"
             for _ in words.split()
@@ -157,55 +167,46 @@ class History:
             rows = db.execute(
                 "SELECT c.id, c.title, c.model, c.updated,"
                 " (SELECT count(*) FROM message m WHERE m.conversation = c.id)"
-                f" FROM conversation c WHERE 1{wanted} ORDER BY c.updated DESC, c.id DESC",
+                f" FROM conversation c WHERE 1{conditions} ORDER BY c.updated DESC, c.id DESC",
                 patterns,
             ).fetchall()
-        return [Saved(*row) for row in rows]
-
-    def load(self, conversation: int) -> list[Message]:
-        """The messages of a conversation; empty if there is none of that id."""
-        from localmtp.session import Message, Role
-
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT role, text, thought, finish, stats FROM message"
-                " WHERE conversation = ? ORDER BY position",
-                (conversation,),
-            ).fetchall()
         return [
-            Message(Role(role), text, thought, _ended(role, finish), _stats(stats))
-            for role, text, thought, finish, stats in rows
+            Saved(identity, text_from(title), text_from(model), number_from(updated), count)
+            for identity, title, model, updated, count in rows
         ]
 
-    def settings(self, conversation: int) -> Settings | None:
-        """How its answers were generated last; None where that was not saved."""
+    def load(self, conversation: int) -> list[Message]:
+        """Returns the messages of a conversation; none if there is none of that id."""
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT settings FROM conversation WHERE id = ?", (conversation,)
-            ).fetchone()
-        return _settings(row[0]) if row and row[0] else None
+            return _read_messages(db, conversation)[0]
+
+    def settings(self, conversation: int) -> Settings | None:
+        """Returns the settings of a conversation's next answer; None if they were not saved."""
+        with self._transaction() as db:
+            return _read_settings(db, conversation)
 
     def keep_unsent(self, text: str) -> None:
-        """Stores what was typed and not sent, until it is taken."""
+        """Saves text that was typed and not sent, for `take_unsent`."""
         with self._transaction() as db:
-            db.execute("INSERT INTO unsent VALUES (?)", (text,))
+            db.execute("INSERT INTO unsent VALUES (?)", (replace_surrogates(text),))
 
     def take_unsent(self) -> str:
-        """What was typed and not sent when the chat last ended; empty as a rule."""
+        """Returns and removes the saved unsent text; empty as a rule."""
         with self._transaction() as db:
-            texts = [text for (text,) in db.execute("SELECT text FROM unsent ORDER BY rowid")]
-            db.execute("DELETE FROM unsent")
-        return "\n".join(texts)
+            rows = db.execute("SELECT text FROM unsent ORDER BY rowid").fetchall()
+            if rows:
+                db.execute("DELETE FROM unsent")
+        return "\n".join(text_from(text) for (text,) in rows)
 
     def rename(self, conversation: int, title: str) -> None:
-        """Gives a conversation another title."""
+        """Replaces a conversation's title."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE conversation SET title = ? WHERE id = ?", (_title(title), conversation)
             )
 
     def delete(self, conversation: int) -> None:
-        """Forgets a conversation."""
+        """Deletes a conversation; one that is being written in another program is saved again."""
         with self._transaction() as db:
             db.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
 
@@ -220,93 +221,83 @@ class History:
             with self._lock, self._connection:
                 yield self._connection
         except sqlite3.Error as error:
-            raise LocalmtpError(
-                f"the saved conversations in {self.path} cannot be used: {error}",
-                hint="free some space on the disk, or move the file away",
-            ) from error
-
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            return _opened(self.path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                # Locked, not writable, no space: nothing is wrong with the file itself.
-                raise
-            aside = self.path.with_name(
-                f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
-            )
-            self.path.rename(aside)
-            for companion in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
-            self.notice = f"the saved conversations were damaged; they are kept in {aside}"
-            return _opened(self.path)
+            raise explained(self.path, error) from error
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # Safe against a crash of the process; only a power cut may cost the last seconds.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise sqlite3.OperationalError("it was written by a later version of localmtp")
-        if version < VERSION:
-            steps = "".join(_STEPS[version:])
-            connection.executescript(f"BEGIN;{steps}PRAGMA user_version = {VERSION};COMMIT;")
-        connection.execute("SELECT count(*) FROM conversation").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _create(db: sqlite3.Connection, known: _Known) -> int:
+    now = time.time()
+    row = db.execute(
+        "INSERT INTO conversation (title, model, created, updated) VALUES (?, ?, ?, ?)",
+        (known.title, known.model, now, now),
+    )
+    return int(row.lastrowid or 0)
+
+
+def _claim(db: sqlite3.Connection, conversation: int, known: _Known, settings: Settings) -> bool:
+    """Updates a conversation to the revision of `known`; False if it is not the one before."""
+    updated = db.execute(
+        "UPDATE conversation SET revision = ?, updated = ?, settings = ?"
+        " WHERE id = ? AND revision = ?",
+        (known.revision, time.time(), settings_row(settings), conversation, known.revision - 1),
+    )
+    return updated.rowcount > 0
+
+
+def _write(
+    db: sqlite3.Connection, conversation: int, messages: Sequence[Message], since: int
+) -> None:
+    """Replaces the messages from the index `since` on."""
+    rows = [
+        (conversation, position, *message_row(message))
+        for position, message in enumerate(messages, since)
+    ]
+    db.executemany(
+        f"INSERT INTO message (conversation, position, {MESSAGE_COLUMNS})"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET role = excluded.role, text = excluded.text,"
+        " thought = excluded.thought, finish = excluded.finish, stats = excluded.stats",
+        rows,
+    )
+    db.execute(
+        "DELETE FROM message WHERE conversation = ? AND position >= ?",
+        (conversation, since + len(rows)),
+    )
+
+
+def _read_known(db: sqlite3.Connection, conversation: int) -> _Known | None:
+    row = db.execute(
+        "SELECT title, model, revision FROM conversation WHERE id = ?", (conversation,)
+    ).fetchone()
+    if row is None:
+        return None
+    title, model, revision = row
+    countable = isinstance(revision, int) and 0 <= revision < _MAX_REVISION
+    return _Known(text_from(title), text_from(model), revision if countable else _FOREIGN)
+
+
+def _read_messages(db: sqlite3.Connection, conversation: int) -> tuple[list[Message], bool]:
+    rows = db.execute(
+        f"SELECT {MESSAGE_COLUMNS} FROM message WHERE conversation = ? ORDER BY position",
+        (conversation,),
+    )
+    return messages_from(rows.fetchall())
+
+
+def _read_settings(db: sqlite3.Connection, conversation: int) -> Settings | None:
+    row = db.execute("SELECT settings FROM conversation WHERE id = ?", (conversation,)).fetchone()
+    return settings_from(row[0]) if row else None
 
 
 def _title(text: str) -> str:
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "untitled")
-    return line if len(line) <= LONGEST_TITLE else line[: LONGEST_TITLE - 1].rstrip() + "…"
+    """Returns the first line that is not blank, shortened."""
+    lines = replace_surrogates(text).splitlines()
+    line = next((line.strip() for line in lines if line.strip()), "untitled")
+    return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 1].rstrip() + "…"
 
 
 def _pattern(word: str) -> str:
+    """Returns a pattern of LIKE that matches a word anywhere."""
+    word = replace_surrogates(word)
     for special in "\\%_":
         word = word.replace(special, f"\\{special}")
     return f"%{word}%"
-
-
-def _ending(message: Message) -> tuple[str | None, str | None]:
-    stats = json.dumps(message.stats.as_dict()) if message.stats else None
-    return message.finish, stats
-
-
-def _ended(role: str, finish: str | None) -> FinishReason | None:
-    if finish:
-        return FinishReason(finish)
-    # The process ended while it was written.
-    return FinishReason.CANCELLED if role == "model" else None
-
-
-def _settings(stored: str) -> Settings:
-    """Settings that a later version has and this one lacks are left out."""
-    from localmtp.engine.sampling.params import SamplingParams
-    from localmtp.session import OnFull, Settings
-
-    fields = json.loads(stored)
-    sampling = fields.pop("sampling", {})
-    known = {name: fields[name] for name in Settings.__dataclass_fields__ if name in fields}
-    if "on_full" in known:
-        known["on_full"] = OnFull(known["on_full"])
-    kept = {
-        name: sampling[name] for name in SamplingParams.__dataclass_fields__ if name in sampling
-    }
-    return Settings(sampling=SamplingParams(**kept), **known)
-
-
-def _stats(stored: str | None) -> Stats | None:
-    if not stored:
-        return None
-    fields = json.loads(stored)
-    if fields.keys() != Stats.__dataclass_fields__.keys():
-        # Stored by a version that measured other things.
-        return None
-    by_position = tuple(fields.pop("acceptance_by_position"))
-    return Stats(acceptance_by_position=by_position, time=TimeSpent(**fields.pop("time")), **fields)

@@ -1,0 +1,172 @@
+"""Rows of the database as messages, settings and statistics, and back.
+
+A file may be written by a later version, or by anything else: values that are not understood are
+left out, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, asdict, fields
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from localmtp.engine.events import FinishReason
+from localmtp.engine.stats import Stats, TimeSpent
+from localmtp.unicode import replace_surrogates
+
+if TYPE_CHECKING:
+    from localmtp.session import Message, Settings
+
+MESSAGE_COLUMNS = "role, text, thought, finish, stats"
+
+MessageRow = tuple[str, str, str, str | None, str | None]
+"""Values of `MESSAGE_COLUMNS`."""
+
+
+def message_row(message: Message) -> MessageRow:
+    """Returns the row of a message."""
+    stats = json.dumps(message.stats.as_dict()) if message.stats else None
+    text, thought = replace_surrogates(message.text), replace_surrogates(message.thought)
+    return message.role.value, text, thought, message.finish and message.finish.value, stats
+
+
+def messages_from(rows: Sequence[Sequence[object]]) -> tuple[list[Message], bool]:
+    """Returns the messages of `MESSAGE_COLUMNS`, and whether all of their roles are known.
+
+    Messages of unknown roles are returned as the model's.
+    """
+    from localmtp.session import Message, Role
+
+    messages, known = [], True
+    for role, text, thought, finish, stats in rows:
+        author = Role.USER if role == Role.USER else Role.MODEL
+        known = known and role == author
+        reason = None if author is Role.USER else _finish(finish)
+        messages.append(Message(author, text_from(text), text_from(thought), reason, _stats(stats)))
+    return messages, known
+
+
+def settings_row(settings: Settings) -> str:
+    """Returns settings as JSON."""
+    return json.dumps(asdict(settings))
+
+
+def settings_from(stored: object) -> Settings | None:
+    """Returns settings of `settings_row`; invalid or unknown ones have their defaults.
+
+    Returns:
+        None if there are none.
+    """
+    from localmtp.engine.sampling.params import SamplingParams
+    from localmtp.session import OnFull, Settings
+
+    saved = _json_object(stored)
+    if saved is None:
+        return None
+    sampling = saved.pop("sampling", None)
+    chosen = _valid(saved, Settings())
+    if (on_full := saved.get("on_full")) in list(OnFull):
+        chosen["on_full"] = OnFull(on_full)
+    chosen["sampling"] = SamplingParams(
+        **_valid(sampling if isinstance(sampling, dict) else {}, SamplingParams())
+    )
+    return Settings(**chosen)
+
+
+def text_from(value: object) -> str:
+    """Returns a column of text, whatever it contains."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
+
+
+def number_from(value: object) -> float:
+    """Returns a column of numbers; 0 if it contains something else."""
+    return float(value) if isinstance(value, int | float) and isfinite(value) else 0.0
+
+
+def _finish(stored: object) -> FinishReason:
+    if stored is None:
+        # The process ended while the answer was generated.
+        return FinishReason.CANCELLED
+    try:
+        return FinishReason(text_from(stored))
+    except ValueError:
+        return FinishReason.STOP
+
+
+def _stats(stored: object) -> Stats | None:
+    """Returns None for statistics of a version that measured other things."""
+    saved = _json_object(stored)
+    if saved is None:
+        return None
+    spent = _fields_of(TimeSpent, saved.pop("time", None))
+    rest = _fields_of(Stats, saved, absent=frozenset({"time"}))
+    return None if spent is None or rest is None else Stats(**rest, time=TimeSpent(**spent))
+
+
+def _fields_of(
+    kind: type[Stats | TimeSpent], saved: object, absent: frozenset[str] = frozenset()
+) -> dict[str, Any] | None:
+    """Returns the arguments of a dataclass; None if one is missing or of another type.
+
+    Args:
+        kind: a dataclass.
+        saved: of JSON.
+        absent: fields to leave out.
+    """
+    if not isinstance(saved, dict):
+        return None
+    values = {}
+    for field in fields(kind):
+        if field.name in absent or (field.name not in saved and field.default is not MISSING):
+            continue
+        value = saved.get(field.name)
+        if not _TYPES.get(str(field.type), lambda _: False)(value):
+            return None
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    return values
+
+
+def _valid(saved: dict[str, Any], default: object) -> dict[str, Any]:
+    """Returns the entries that are fields of `default`, of its types and in range."""
+    from localmtp.session.ranges import violated_range
+
+    chosen: dict[str, Any] = {}
+    for field in fields(default):  # type: ignore[arg-type]
+        name, usual = field.name, getattr(default, field.name)
+        if name not in saved:
+            continue
+        value = saved[name]
+        if isinstance(usual, bool | str):
+            if type(value) is type(usual):
+                chosen[name] = replace_surrogates(value) if isinstance(value, str) else value
+        elif value is None and usual is None:
+            chosen[name] = None
+        elif _is_number(value) and not violated_range(name, value):
+            chosen[name] = value
+    return chosen
+
+
+def _json_object(stored: object) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text_from(stored))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "int": lambda value: _is_number(value) and isinstance(value, int),
+    "float": _is_number,
+    "float | None": lambda value: value is None or _is_number(value),
+    "str": lambda value: isinstance(value, str),
+    "tuple[float, ...]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+}
+"""Checks of JSON values by the annotation of a field of `Stats` or `TimeSpent`."""
