@@ -18,6 +18,7 @@ from typing import Any
 
 from localmtp.engine.events import Channel, Generated, Origin, Piece, Prefilled
 from localmtp.engine.stats import Counters, TimeSpent
+from localmtp.unicode import replace_surrogates
 
 LONGEST_DRAFT = 64
 """Maximum draft length of other engines (llama.cpp's n-gram drafts)."""
@@ -177,6 +178,6 @@ def _spans_of(choice: Mapping[str, Any]) -> Iterator[tuple[Channel, str]]:
     delta = choice.get("delta") or {}
     # vLLM renamed the field; llama.cpp and others use the old name.
     if thought := delta.get("reasoning") or delta.get("reasoning_content"):
-        yield Channel.THOUGHT, thought
+        yield Channel.THOUGHT, replace_surrogates(thought)
     if text := delta.get("content") or choice.get("text"):
-        yield Channel.ANSWER, text
+        yield Channel.ANSWER, replace_surrogates(text)

@@ -19,6 +19,7 @@ from localmtp.remote.metrics import DraftCounts, draft_counts
 from localmtp.remote.reading import LONGEST_DRAFT, ChunkReader
 from localmtp.remote.server import RemoteModel, RemoteServer
 from localmtp.session import Choices, Message, Role, Session, chat_turns
+from localmtp.unicode import replace_surrogates
 
 _POLL_S = 0.05
 _POLLS = 10
@@ -58,7 +59,7 @@ class RemoteSession(Session):
         """
         if not text:
             raise LocalmtpError("the prompt is empty", hint="pass some text to continue")
-        return self._generate("/v1/completions", {"prompt": text})
+        return self._generate("/v1/completions", {"prompt": replace_surrogates(text)})
 
     def cancel(self) -> None:
         """Abort the running answer immediately; the partial answer is retained."""

@@ -13,6 +13,7 @@ from localmtp.engine.events import Channel, Event, Finished, FinishReason, Gener
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
+from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
     from localmtp.engine.text.chat_template import ChatTemplate
@@ -157,7 +158,7 @@ class Session(ABC):
         """
         if not text.strip():
             raise LocalmtpError("the prompt is empty", hint="type something to answer")
-        self.messages.append(Message(Role.USER, text))
+        self.messages.append(Message(Role.USER, replace_surrogates(text)))
         try:
             return self.answer()
         except LocalmtpError:
@@ -275,9 +276,10 @@ def chat_turns(messages: Sequence[Message], settings: Settings) -> list[dict[str
     Dropped messages are left out.
     """
     turns = [
-        {"role": _CHAT_ROLES[message.role], "content": message.text}
+        {"role": _CHAT_ROLES[message.role], "content": replace_surrogates(message.text)}
         for message in messages
         if not message.dropped
     ]
-    system = [{"role": "system", "content": settings.system}] if settings.system else []
-    return system + turns
+    if settings.system:
+        turns.insert(0, {"role": "system", "content": replace_surrogates(settings.system)})
+    return turns

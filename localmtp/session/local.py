@@ -24,6 +24,7 @@ from localmtp.session.base import Choices, Message, OnFull, Role, Session, rende
 from localmtp.session.loading import LoadReport, load_pair
 from localmtp.session.pacing_store import PacingStore
 from localmtp.session.prompts import chat_template, prompt_tokens, template_source
+from localmtp.unicode import replace_surrogates
 
 _FREE = 8
 """A context with less than 1/8 free for the answer counts as full."""
@@ -89,7 +90,7 @@ class LocalSession(Session):
         """
         if not text:
             raise LocalmtpError("the prompt is empty", hint="give a text to continue")
-        return self._generate(prompt_tokens(self._pair, text), Channel.ANSWER)
+        return self._generate(prompt_tokens(self._pair, replace_surrogates(text)), Channel.ANSWER)
 
     def stats(self) -> Stats:
         """Returns the statistics of the running answer, or of the last one."""

@@ -96,6 +96,16 @@ class TestAnyServer:
             list(session.ask("Hi"))
         assert session.messages[-1].text == text
 
+    def test_lone_surrogates_are_replaced_in_both_directions(self) -> None:
+        half = b'data: {"choices": [{"delta": {"content": "half \\ud83d"}}]}\n\n'
+        script = Script([half, ended()])
+        with conversing(script, Choices(system="\ud800")) as session:
+            list(session.ask("Hi \udc00"))
+            list(session.complete("\udc00"))
+        assert session.messages[-1].text == "half \ufffd"
+        assert [m["content"] for m in script.asked[0]["messages"]] == ["\ufffd", "Hi \ufffd"]
+        assert script.asked[1]["prompt"] == "\ufffd"
+
     def test_plain_completion(self) -> None:
         chunk: Chunk = {"choices": [{"index": 0, "text": " 4", "finish_reason": "length"}]}
         script = Script([chunk, usage(3, 1)])

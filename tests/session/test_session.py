@@ -1,4 +1,4 @@
-"""Conversations of several turns: going back, thinking, a full context, drafting on and off."""
+"""Conversations of several turns: editing, thinking, a full context, drafting on and off."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from localmtp.session.local import LocalSession
 FILES = resolve("nano")
 SHORT = "Say cat 3 times."
 LONG = "Count from 3 to 40 and then say which animals live in the house. " * 30
-"""Some 600 tokens: more than the sliding window's part of the cache keeps beyond the window."""
+"""About 600 tokens: more than the cache of the sliding window holds."""
 
 MakeSession = Callable[[Choices], Session]
 
@@ -55,7 +55,7 @@ def prefilled(stats: Stats) -> int:
     return stats.prompt_tokens - stats.reused_tokens
 
 
-def test_asking_again_prefills_next_to_nothing(session: MakeSession) -> None:
+def test_answering_again_reuses_the_prompt(session: MakeSession) -> None:
     chat = session(Choices(temperature=0, max_tokens=40))
     ask(chat, "Count from 1 to 9. " * 12)
     first = chat.messages[-1].text
@@ -67,7 +67,7 @@ def test_asking_again_prefills_next_to_nothing(session: MakeSession) -> None:
     assert chat.messages[-1].text == first
 
 
-def test_an_edited_question_prefills_itself_alone(session: MakeSession, pair: Pair) -> None:
+def test_an_edited_question_reuses_what_precedes_it(session: MakeSession, pair: Pair) -> None:
     chat = session(Choices(temperature=0, max_tokens=40))
     ask(chat, "Count from 1 to 9. " * 12)
     ask(chat, LONG)
@@ -83,10 +83,10 @@ def test_an_edited_question_prefills_itself_alone(session: MakeSession, pair: Pa
 
 
 @pytest.fixture
-def closing(tmp_path: Path, pair: Pair) -> Path:
-    """The embedded target with the habit of the larger sizes' template.
+def closing_target(tmp_path: Path, pair: Pair) -> Path:
+    """The embedded target, with the larger sizes' template.
 
-    Where no thought is wanted, the answer begins with an empty one; in history there is none.
+    Without thinking, an answer begins with an empty thought, which is not part of the history.
     """
     name = gguf.Keys.Tokenizer.CHAT_TEMPLATE
     source = pair.target.model.metadata[name]
@@ -101,8 +101,10 @@ def closing(tmp_path: Path, pair: Pair) -> Path:
 
 
 @pytest.mark.parametrize("closes", [False, True], ids=["small", "large"])
-def test_thoughts_leave_the_history_and_cost_no_new_prefill(closing: Path, closes: bool) -> None:
-    target = closing if closes else FILES.target
+def test_thoughts_are_left_out_of_the_prompt_and_cost_no_new_prefill(
+    closing_target: Path, closes: bool
+) -> None:
+    target = closing_target if closes else FILES.target
     with load(target) as pair:
         chat = LocalSession(pair, FILES, Choices(temperature=0, think=True, max_tokens=60))
         stats = [ask(chat, f"What is {n} plus {n}?") for n in range(2, 8)]
@@ -118,7 +120,7 @@ def test_thoughts_leave_the_history_and_cost_no_new_prefill(closing: Path, close
         assert prefilled(ask(chat, SHORT)) < 80
 
 
-def test_a_cut_thought_is_gone_on_with(session: MakeSession) -> None:
+def test_a_cut_thought_is_continued(session: MakeSession) -> None:
     question = "What is 3 plus 4?"
     whole = session(Choices(temperature=0, n_draft=0, think=True, max_tokens=60))
     ask(whole, question)
@@ -133,7 +135,7 @@ def test_a_cut_thought_is_gone_on_with(session: MakeSession) -> None:
     assert (cut.messages[-1].thought, cut.messages[-1].text) == (expected.thought, expected.text)
 
 
-def test_nothing_of_the_turns_structure_is_ever_said(session: MakeSession) -> None:
+def test_markers_of_turns_are_never_generated_as_text(session: MakeSession) -> None:
     chat = session(Choices(temperature=20, top_k=0, top_p=1, seed=1, max_tokens=150))
     channels = set()
     said = ""
@@ -156,7 +158,7 @@ def test_a_full_conversation_stops() -> None:
         assert not any(m.dropped for m in chat.messages)
 
 
-def test_a_full_conversation_goes_on_without_its_oldest_turns() -> None:
+def test_a_full_conversation_continues_without_its_oldest_turns() -> None:
     with load(context=256) as small:
         choices = Choices(
             temperature=0, max_tokens=60, system="Be brief.", on_full=OnFull.DROP, n_draft=8
@@ -172,13 +174,13 @@ def test_a_full_conversation_goes_on_without_its_oldest_turns() -> None:
         assert "Be brief." in chat.prompt()
         assert "from 0 to" not in chat.prompt()
         assert "from 11 to" in chat.prompt()
-        # Room is made for several turns at once: each time costs a prefill of what is left.
+        # Several turns are dropped together, because the rest is prefilled again each time.
         assert sum(later < earlier for earlier, later in pairwise(sizes)) <= 5
         with pytest.raises(LocalmtpError, match="and the context 256"):
             chat.ask("Count. " * 200)
 
 
-def test_an_answer_cut_by_the_context_is_gone_on_with_after_dropping() -> None:
+def test_an_answer_cut_by_the_context_is_continued_after_dropping() -> None:
     with load(context=256) as small:
         chat = LocalSession(small, FILES, Choices(temperature=0, on_full=OnFull.DROP))
         chat.messages += [Message(Role.USER, "Say cat. " * 30), Message(Role.MODEL, "cat. " * 10)]
@@ -190,7 +192,7 @@ def test_an_answer_cut_by_the_context_is_gone_on_with_after_dropping() -> None:
         assert [m.dropped for m in chat.messages] == [True, True, False, False]
 
 
-def test_drafting_is_switched_between_two_answers(session: MakeSession) -> None:
+def test_drafting_can_be_switched_between_two_answers(session: MakeSession) -> None:
     chat = session(Choices(temperature=0, n_draft=0, max_tokens=40))
     plain = ask(chat, "Count from 1 to 9.")
     chat.messages.clear()
@@ -201,3 +203,25 @@ def test_drafting_is_switched_between_two_answers(session: MakeSession) -> None:
     assert drafted.drafting == "on"
     assert drafted.target_passes < plain.target_passes
     assert chat.messages[-1].finish is FinishReason.STOP
+
+
+def test_a_prompt_that_does_not_fit_names_a_context_that_the_model_supports() -> None:
+    for context, length, hint in ((256, 40, "--ctx 512"), (1024, 200, "--ctx 2048")):
+        with load(context=context) as small:
+            chat = LocalSession(small, FILES, Choices())
+            with pytest.raises(LocalmtpError) as caught:
+                chat.ask("Count from 3 to 40. " * length)
+            assert caught.value.hint.endswith(hint)
+    with load(context=256) as small:
+        chat = LocalSession(small, FILES, Choices())
+        with pytest.raises(LocalmtpError) as caught:
+            chat.ask("Count from 3 to 40. " * 20_000)
+        assert "shorten it" in caught.value.hint
+
+
+def test_lone_surrogates_in_a_prompt_are_replaced(session: MakeSession) -> None:
+    chat = session(Choices(temperature=0, max_tokens=5, system="Be brief.\ud800"))
+    ask(chat, "Count from 1 to 9. \ud83d")
+    assert chat.messages[0].text == "Count from 1 to 9. \ufffd"
+    assert "\ufffd" in chat.prompt()
+    assert finish(chat.complete("one, \udc00two,")).completion_tokens > 0
