@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from localmtp.convert.huggingface.source import locate
 from localmtp.convert.job import ConversionJob, PlannedFile, plan_job
 from localmtp.convert.output.gguf_file import (
-    GgufFile,
-    WrittenFile,
     existing_files,
-    remove_unfinished,
+    refuse_existing,
     require_disk_space,
 )
 from localmtp.convert.output.imatrix import read_imatrix
-from localmtp.convert.output.load_check import check_runs
 from localmtp.convert.output.metadata import Provenance
 from localmtp.convert.output.quantize import QuantizationSpec, file_type
-from localmtp.convert.output.stream import OutputFile, stream_tensors
-from localmtp.convert.projector import PROJECTOR_TYPES, Projector
-from localmtp.convert.quality.measure import ReportText, fits_memory, measure_files, read_text
-from localmtp.convert.quality.report import SUFFIX, DrafterScore, TargetScore
+from localmtp.convert.projector import PROJECTOR_TYPES, PlannedProjector, Projector
+from localmtp.convert.quality.measure import ReportText, fits_memory, read_text
+from localmtp.convert.quality.report import SUFFIX
+from localmtp.convert.run import ConversionRun, ConvertedFile, ConvertProgress
 from localmtp.errors import LocalmtpError
 from localmtp.hardware.cpu import cores
-
-Scores = Mapping[str, TargetScore | DrafterScore]
-"""By file name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +60,6 @@ class Options:
     """The text; None: the default text."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertProgress:
-    """Progress of a conversion."""
-
-    path: Path
-    """The checkpoint being converted, or the file being checked or measured."""
-    done: int
-    total: int
-    """Bytes of the checkpoint, or steps of a measurement; 0 during a check."""
-    in_bytes: bool = True
-    """Whether `done` and `total` are bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertedFile:
-    """A complete model."""
-
-    parts: Sequence[WrittenFile]
-    """One file, or the parts of a split model."""
-    quant: str
-    drafter: bool
-    bits_per_weight: float
-    projector: bool = False
-    """Whether it is a multimodal projector, which libllama does not run: it was not checked."""
-    score: TargetScore | DrafterScore | None = None
-    """Result of the report; None without a report, and for files that do not fit in memory."""
-
-    @property
-    def path(self) -> Path:
-        """The file to load: the only one, or the first part."""
-        return self.parts[0].path
-
-
 def convert(
     source: str | Path,
     out: Path,
@@ -133,19 +94,25 @@ def convert(
         report = out / f"{jobs[0].provenance.file_name}{SUFFIX}" if options.report else None
         text = _report_text(jobs[0], options) if report else None
         projectors = _plan_projectors(jobs[0], out, options)
-        models = [file for job in jobs for file in job.files]
-        _prepare_directory([*models, *projectors], out, report, force=options.force)
-        with ExitStack() as files:
-            pending: list[_PendingModel] = []
+        planned: list[PlannedFile | PlannedProjector] = [
+            *(file for job in jobs for file in job.files),
+            *projectors,
+        ]
+        refuse = partial(_refuse_existing, [file.path for file in planned], report, options.force)
+        refuse()
+        require_disk_space(out, [file.size for file in planned])
+        with ConversionRun([file.path for file in planned], threads, progress) as run:
+            refuse()  # files written by a run that has just released the lock
             for job in jobs:
-                smallest = min(pending, key=lambda file: file.bits_per_weight, default=None)
-                target = smallest.path if smallest else None
-                pending += _write(job, target, options.part_size, threads, progress, files)
-            pending += [_write_projector(planned, progress, files) for planned in projectors]
-            scores: Scores = {}
-            if report and text:
-                scores = _measure(pending, text, report, threads, progress)
-            return [model.commit(scores) for model in pending]
+                run.write(job, options.part_size)
+            for projector in projectors:
+                run.write_projector(projector)
+            measured = run.measure(text, out) if text else None
+            refuse()
+            files = run.commit(measured)
+        if measured and report:
+            measured.save(report)
+        return files
     except OSError as error:
         place = error.filename or out
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -204,42 +171,7 @@ def _report_text(target: ConversionJob, options: Options) -> ReportText:
     return read_text(options.report_text)
 
 
-@dataclass(frozen=True, slots=True)
-class _PendingModel:
-    """A complete model under its temporary name."""
-
-    file: GgufFile
-    quant: str
-    drafter: bool
-    bits_per_weight: float
-    projector: bool = False
-
-    @property
-    def path(self) -> Path:
-        """Temporary path of the file, or of the first part."""
-        return self.file.parts[0]
-
-    def commit(self, scores: Scores) -> ConvertedFile:
-        """Rename the file and add its score."""
-        return ConvertedFile(
-            self.file.commit(),
-            self.quant,
-            self.drafter,
-            self.bits_per_weight,
-            self.projector,
-            scores.get(self.path.name),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _PlannedProjector:
-    projector: Projector
-    quant: str
-    path: Path
-    size: int
-
-
-def _plan_projectors(target: ConversionJob, out: Path, options: Options) -> list[_PlannedProjector]:
+def _plan_projectors(target: ConversionJob, out: Path, options: Options) -> list[PlannedProjector]:
     planned = []
     for quant in _quant_names(options.mmproj):
         if quant not in PROJECTOR_TYPES:
@@ -249,98 +181,11 @@ def _plan_projectors(target: ConversionJob, out: Path, options: Options) -> list
             )
         projector = Projector(target.checkpoint, target.config.hidden, target.provenance)
         path = projector.path(out, quant)
-        planned.append(_PlannedProjector(projector, quant, path, projector.size(quant)))
+        planned.append(PlannedProjector(projector, quant, path, projector.size(quant)))
     return planned
 
 
-def _write_projector(
-    planned: _PlannedProjector, progress: Callable[[ConvertProgress], None], files: ExitStack
-) -> _PendingModel:
-    done = 0
-    file = files.enter_context(GgufFile(planned.path, planned.projector.writer(planned.quant)))
-    for data in planned.projector.data(planned.quant):
-        file.write(data)
-        done += data.nbytes
-        progress(ConvertProgress(planned.path, done, planned.size))
-    file.finish()
-    bits = planned.size * 8 / planned.projector.weights
-    return _PendingModel(file, planned.quant, False, bits, projector=True)
-
-
-def _prepare_directory(
-    files: Sequence[PlannedFile | _PlannedProjector],
-    out: Path,
-    report: Path | None,
-    *,
-    force: bool,
-) -> None:
-    """Refuse existing files and too little disk space; create the directory."""
-    existing = [path for file in files for path in existing_files(file.path)]
-    if report is not None and report.exists():
-        existing.append(report)
-    if existing and not force:
-        raise LocalmtpError(f"{existing[0]} exists", hint="replace it with --force")
-    for file in files:
-        remove_unfinished(file.path)
-    require_disk_space(out, [file.size for file in files])
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def _write(
-    job: ConversionJob,
-    target: Path | None,
-    part_size: int,
-    threads: int,
-    progress: Callable[[ConvertProgress], None],
-    files: ExitStack,
-) -> list[_PendingModel]:
-    """Write the files of one checkpoint in one pass, and check them."""
-    models = [
-        files.enter_context(GgufFile(file.path, job.writer(file, part_size))) for file in job.files
-    ]
-    outputs = [
-        OutputFile(model, file.types, file.quantization.importance)
-        for model, file in zip(models, job.files, strict=True)
-    ]
-    done = 0
-    with closing(stream_tensors(job.tensors, outputs, threads)) as sizes:
-        for size in sizes:
-            done += size
-            progress(ConvertProgress(job.checkpoint.directory, done, job.size))
-    pending = []
-    for model, file in zip(models, job.files, strict=True):
-        model.finish()
-        progress(ConvertProgress(file.path, 0, 0))
-        check_runs(model.parts[0], threads, target)
-        bits = file.size * 8 / job.weights
-        pending.append(
-            _PendingModel(model, file.quantization.name, job.config.backbone is not None, bits)
-        )
-    return pending
-
-
-def _measure(
-    pending: Sequence[_PendingModel],
-    text: ReportText,
-    path: Path,
-    threads: int,
-    progress: Callable[[ConvertProgress], None],
-) -> Scores:
-    """Measure the files that fit in memory, and save the report to `path`."""
-    measured = [
-        file
-        for file in pending
-        if not file.projector and fits_memory(sum(part.stat().st_size for part in file.file.parts))
-    ]
-    measured.sort(key=lambda file: file.bits_per_weight, reverse=True)
-    report = measure_files(
-        [(file.path, file.quant) for file in measured if not file.drafter],
-        [(file.path, file.quant) for file in measured if file.drafter],
-        text,
-        path.parent,
-        threads,
-        lambda file, done, total: progress(ConvertProgress(file, done, total, in_bytes=False)),
-    )
-    report.save(path)
-    scores: list[TargetScore | DrafterScore] = [*report.targets, *report.drafters]
-    return {score.file: score for score in scores}
+def _refuse_existing(paths: Sequence[Path], report: Path | None, force: bool) -> None:
+    if not force:
+        refuse_existing([found for path in paths for found in existing_files(path)])
+        refuse_existing([report] if report is not None and report.exists() else [])

@@ -221,6 +221,18 @@ class Projector:
             yield _ProjectorTensor(name, stored, shape, transform)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedProjector:
+    """A projector file to write."""
+
+    projector: Projector
+    quant: str
+    """A key of PROJECTOR_TYPES."""
+    path: Path
+    size: int
+    """Size of the tensors in bytes."""
+
+
 def _transform(
     stored: StoredTensor,
 ) -> tuple[Callable[[ggml.Floats], ggml.Floats] | None, tuple[int, ...]]:

@@ -13,13 +13,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 if TYPE_CHECKING:
     # Every command imports this module: what takes long to import is imported where it is used.
     import subprocess
     from asyncio import AbstractEventLoop
     from multiprocessing import connection
+    from pathlib import Path
 
     if sys.platform == "win32":
         Channel = connection.PipeConnection
@@ -77,6 +78,40 @@ def inherited(number: int) -> Channel:
     from multiprocessing.connection import Connection
 
     return Connection(number)
+
+
+def try_lock(file: BinaryIO) -> bool:
+    """Lock an open file exclusively, without waiting; False if another process holds the lock.
+
+    The lock ends when the file is closed or the process ends.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove_locked_folder(folder: Path, lock: BinaryIO) -> None:
+    """Remove a folder, and release the lock on a file in it.
+
+    POSIX removes the file before the lock ends, so that no other process locks it in between;
+    Windows cannot remove an open file.
+    """
+    import shutil
+
+    if sys.platform != "win32":
+        shutil.rmtree(folder, ignore_errors=True)
+    lock.close()
+    if sys.platform == "win32":
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def was_killed(code: int) -> bool:

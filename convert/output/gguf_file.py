@@ -1,4 +1,4 @@
-"""GGUF files written front to back under a temporary name, and renamed when complete."""
+"""GGUF files written front to back in a hidden folder, and renamed when complete."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from gguf import GGUFWriter
 
 from localmtp.engine.llama.ggml import Bytes
 from localmtp.errors import LocalmtpError
+from localmtp.portability import remove_locked_folder, try_lock
+
+_LOCK = "lock"
+_ATTEMPTS = 100
+"""Attempts to lock a folder that other runs remove at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +35,78 @@ class WrittenFile:
     sha256: str
 
 
+class WorkFolder:
+    """The hidden folder in which one run writes a model, next to the model's file.
+
+    The run holds a lock in the folder, which the operating system releases when the process ends,
+    however it ends: a folder without a locked file is the rest of a killed run and is emptied.
+    Leaving the context removes the folder.
+
+    Args:
+        destination: path of the model's file.
+
+    Raises:
+        LocalmtpError: on entering, if another run is writing the same file.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        self.destination = destination
+        self.path = destination.with_name(f".{destination.name}.partial")
+        self._lock: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        self._lock = self._take_lock()
+        for rest in self.path.iterdir():
+            if rest.name != _LOCK:
+                rest.unlink()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._lock is not None
+        remove_locked_folder(self.path, self._lock)
+
+    def _take_lock(self) -> BinaryIO:
+        for _ in range(_ATTEMPTS):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = (self.path / _LOCK).open("ab")
+            except FileNotFoundError:  # another run has just removed the folder
+                continue
+            if not try_lock(lock):
+                lock.close()
+                break
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), (self.path / _LOCK).stat()):
+                    return lock
+            lock.close()
+        raise LocalmtpError(
+            f"{self.destination.absolute()} is being written by another run",
+            hint="wait until it ends, or choose another --out or --name",
+        )
+
+
 class GgufFile:
     """One GGUF model that is being written, as one file or as several parts.
 
-    The parts are written in a hidden folder next to their destination, and `commit` renames them.
-    Leaving the context without `commit` removes them.
+    The parts are written in a work folder, and `commit` renames them. Leaving the context closes
+    them.
 
     Args:
-        destination: path of the model's file; the names of parts are derived from it.
+        folder: entered work folder of the model.
         writer: has all metadata and tensor descriptions, and has not opened a file.
 
     Raises:
         LocalmtpError: on entering, if a metadata value does not fit its type.
     """
 
-    def __init__(self, destination: Path, writer: GGUFWriter) -> None:
-        self._destination = destination
-        self._folder = _folder(destination)
+    def __init__(self, folder: WorkFolder, writer: GGUFWriter) -> None:
+        self._destination = folder.destination
+        self._folder = folder.path
         self._writer = writer
         self._tensors = [
             (part, name) for part, names in enumerate(writer.tensors) for name in names
@@ -56,12 +116,10 @@ class GgufFile:
         self._hashes: list[hashlib._Hash] = []
 
     def __enter__(self) -> Self:
-        remove_unfinished(self._destination)
-        self._folder.mkdir(parents=True)
         try:
             self._write_header()
         except BaseException:
-            self._remove()
+            self._close()
             raise
         return self
 
@@ -84,13 +142,12 @@ class GgufFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._remove()
+        self._close()
 
-    def _remove(self) -> None:
+    def _close(self) -> None:
         for file in self._writer.fout or ():
             with suppress(OSError):  # closing writes the buffer again, which a full disk refuses
                 file.close()
-        remove_unfinished(self._destination)
 
     @property
     def parts(self) -> list[Path]:
@@ -117,16 +174,21 @@ class GgufFile:
             file.close()
 
     def commit(self) -> list[WrittenFile]:
-        """Rename the parts to their final names and remove the files that they replace."""
-        replaced = set(existing_files(self._destination))
+        """Rename the parts to their final names and remove the files that they replace.
+
+        The first part is renamed last: until then, nothing loads the model.
+        """
+        replaced = existing_files(self._destination)
+        if len(replaced) > 1:
+            replaced.pop(0).unlink()
         files = []
-        for part, digest in zip(self.parts, self._hashes, strict=True):
+        for part, digest in reversed(list(zip(self.parts, self._hashes, strict=True))):
             final = self._destination.with_name(part.name)
             part.replace(final)
             files.append(WrittenFile(final, final.stat().st_size, digest.hexdigest()))
-        for path in replaced.difference(file.path for file in files):
+        for path in set(replaced).difference(file.path for file in files):
             path.unlink()
-        return files
+        return files[::-1]
 
     def _append(self, part: int, data: memoryview) -> None:
         assert self._writer.fout is not None
@@ -134,20 +196,20 @@ class GgufFile:
         self._hashes[part].update(data)
 
 
-def _folder(destination: Path) -> Path:
-    """Hidden folder of a model's unfinished files."""
-    return destination.with_name(f".{destination.name}.partial")
-
-
-def remove_unfinished(destination: Path) -> None:
-    """Remove the unfinished files that a killed run left of a model."""
-    shutil.rmtree(_folder(destination), ignore_errors=True)
-
-
 def existing_files(destination: Path) -> list[Path]:
     """List a model's existing files: the single file, and the parts of a split model."""
     parts = sorted(destination.parent.glob(f"{escape(destination.stem)}-?????-of-?????.gguf"))
     return [*([destination] if destination.exists() else []), *parts]
+
+
+def refuse_existing(files: Sequence[Path]) -> None:
+    """Refuse to replace files.
+
+    Raises:
+        LocalmtpError: there is a file; the message has its absolute path.
+    """
+    if files:
+        raise LocalmtpError(f"{files[0].absolute()} exists", hint="replace it with --force")
 
 
 def require_disk_space(folder: Path, sizes: Sequence[int]) -> None:

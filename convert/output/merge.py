@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +20,12 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from localmtp.atomic import atomic_write
-from localmtp.convert.output.gguf_file import WrittenFile, require_disk_space
+from localmtp.convert.output.gguf_file import (
+    WorkFolder,
+    WrittenFile,
+    refuse_existing,
+    require_disk_space,
+)
 from localmtp.convert.output.load_check import check_runs
 from localmtp.errors import LocalmtpError
 
@@ -81,22 +86,27 @@ def merge(
     parts = [_read_part(path) for path in _part_paths(first)]
     _require_one_model(parts)
     destination = out / f"{first.name[: -len('-00001-of-00001.gguf')]}.gguf"
-    if destination.exists() and not force:
-        raise LocalmtpError(f"{destination} exists", hint="replace it with --force")
+    if not force and destination.exists():
+        refuse_existing([destination])
     try:
-        out.mkdir(parents=True, exist_ok=True)
         require_disk_space(out, [part.path.stat().st_size for part in parts])
         digest = hashlib.sha256()
         total = sum(size for part in parts for _, _, size in part.tensors)
         done = 0
-        with atomic_write(destination) as file:
-            for block in _merged(parts):
-                file.write(block)
-                digest.update(block)
-                done += len(block)
-                progress(destination, min(done, total), total)
-            file.flush()
-            check_runs(Path(file.name), threads)
+        with WorkFolder(destination) as folder:
+            partial = folder.path / destination.name
+            with partial.open("wb") as file:
+                for block in _merged(parts):
+                    file.write(block)
+                    digest.update(block)
+                    done += len(block)
+                    progress(destination, min(done, total), total)
+                file.flush()
+                os.fsync(file.fileno())
+            check_runs(partial, threads)
+            if not force and destination.exists():
+                refuse_existing([destination])
+            partial.replace(destination)
     except OSError as error:
         raise LocalmtpError(
             f"cannot write {destination}: {error.strerror}", hint="choose another --out"
