@@ -43,7 +43,7 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport
         options = placement.options
     threads = Threads(options.threads or cpu.cores(), None if options.threads else cpu.usage)
     pair = Pair.load(files.target, files.drafter, options, threads, no_drafter=files.why_no_drafter)
-    threads.look()  # loading large files takes long enough to measure the load of the machine
+    threads.settle()
     return pair, LoadReport(
         placement=placement.summary if placement else "",
         device=_device(options.gpu_layers, threads.most),

@@ -1,4 +1,4 @@
-"""How many threads compute, on simulated processors and on this one."""
+"""Number of compute threads, on simulated processors and on this one."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from tests.engine.rounds import SingleAnswer
 
 @dataclass
 class Processor:
-    """Cores shared fairly between this program's threads and others that want so many of them."""
+    """Cores that this program's threads share fairly with other programs."""
 
     cores: int
     others: float = 0.0
@@ -31,17 +31,19 @@ class Processor:
     threads: Threads = field(init=False)
 
     def __post_init__(self) -> None:
-        self.threads = Threads(self.cores, lambda: (self.own, self.idle), lambda: self.now)
+        self.threads = Threads(
+            self.cores, lambda: (self.own, self.idle), lambda: self.now, self.rest
+        )
 
     def compute(self, seconds: float, pass_s: float = 0.05) -> int:
-        """Passes for so long; the number of threads after them."""
+        """Runs passes for some seconds and returns the number of threads after them."""
         end = self.now + seconds
         while self.now < end:
             count = self.threads.count
-            wanted = count + self.others
+            runnable = count + self.others
             self.now += pass_s
-            self.own += pass_s * count * min(1.0, self.cores / wanted)
-            self.idle += pass_s * max(0.0, self.cores - wanted)
+            self.own += pass_s * count * min(1.0, self.cores / runnable)
+            self.idle += pass_s * max(0.0, self.cores - runnable)
             self.threads.look()
         return self.threads.count
 
@@ -56,14 +58,12 @@ def test_an_idle_machine_computes_with_all_cores(count: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "others"), [(2, 1), (2, 2), (2, 8), (8, 1), (8, 4), (8, 16)])
-def test_where_others_compute_it_is_with_no_more_threads_than_cores_left(
-    count: int, others: int
-) -> None:
+def test_there_are_no_more_threads_than_cores_that_others_leave(count: int, others: int) -> None:
     threads = Processor(count, others).compute(10.0)
     assert 1 <= threads <= max(1, count - others)
 
 
-def test_a_program_that_computes_now_and_then_takes_no_core() -> None:
+def test_a_program_that_computes_occasionally_takes_no_core() -> None:
     assert Processor(8, others=0.2).compute(10.0) == 8
 
 
@@ -72,24 +72,51 @@ def test_the_first_slow_pass_is_enough() -> None:
     assert processor.compute(0.9, pass_s=0.9) == 1
 
 
-def test_cores_come_back_when_others_are_done() -> None:
+def test_cores_are_taken_back_when_others_are_done() -> None:
     processor = Processor(8, others=8)
     assert processor.compute(5.0) < 8
     processor.others = 0
     assert processor.compute(5.0) == 8
 
 
-def test_what_others_did_between_answers_says_nothing() -> None:
+@pytest.mark.parametrize("others", [0, 2])
+@pytest.mark.parametrize("load_s", [0.01, 10.0])
+def test_the_first_pass_follows_a_measurement(others: int, load_s: float) -> None:
+    processor = Processor(2, others)
+    processor.rest(load_s)
+    processor.threads.settle()
+    assert processor.threads.count == (1 if others else 2)
+
+
+def test_a_program_that_started_between_answers_takes_cores_from_the_first_pass() -> None:
+    processor = Processor(2)
+    assert processor.compute(5.0) == 2
+    processor.others = 2
+    processor.rest(10.0)
+    processor.threads.restart()
+    assert processor.threads.count == 1
+
+
+def test_cores_that_were_taken_between_answers_are_taken_back_soon() -> None:
     processor = Processor(2)
     assert processor.compute(5.0) == 2
     processor.others = 2
     processor.rest(60.0)
     processor.others = 0
     processor.threads.restart()
-    assert processor.compute(0.5) == 2
+    assert processor.compute(0.6) == 2
 
 
-def test_a_number_that_was_asked_for_stays() -> None:
+def test_a_short_pause_changes_nothing() -> None:
+    processor = Processor(2)
+    for _ in range(50):
+        processor.compute(0.05)
+        processor.rest(0.2)
+        processor.threads.restart()
+        assert processor.threads.count == 2
+
+
+def test_a_requested_number_is_constant() -> None:
     threads = Threads(3)
     counts: list[int] = []
     threads.follow(counts.append)
@@ -118,7 +145,7 @@ def test_costs_are_measured_for_each_number_of_threads() -> None:
 
 
 @pytest.mark.skipif(cores() < 2, reason="one core has one thread")
-def test_beside_programs_that_take_all_cores_answers_take_fewer_threads() -> None:
+def test_answers_use_fewer_threads_on_a_loaded_machine() -> None:
     burn = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(burn) for _ in range(cores())]
     try:
@@ -132,7 +159,7 @@ def test_beside_programs_that_take_all_cores_answers_take_fewer_threads() -> Non
 
 
 def _answers() -> Iterator[Finished]:
-    """For a minute at most: a look needs a quarter of a second, and an answer may take less."""
+    """Answers for at most a minute."""
     until = monotonic() + 60
     with closing(open_session(resolve("nano"), Choices(n_draft=0, temperature=0.0))) as session:
         while monotonic() < until:
