@@ -36,6 +36,12 @@ class Counters:
     first_token: float = 0.0
     last_token: float = 0.0
 
+    def add_times(self, draft_s: float, verify_s: float, sample_s: float) -> None:
+        """Adds the times of a round."""
+        self.draft_s += draft_s
+        self.verify_s += verify_s
+        self.sample_s += sample_s
+
     def count_round(self, steps: int, drafted: int, accepted: int) -> None:
         """Add one target pass: draft steps taken, tokens verified, tokens accepted."""
         self.target_passes += 1

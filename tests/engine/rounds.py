@@ -25,7 +25,7 @@ class SingleAnswer:
         return self.policy.state
 
     def begin(self, limit: int = 8) -> None:
-        self._plan = self.costs.begin_round([self.policy])
+        self._plan = self.costs.begin_round(1)
         self.policy.begin_round(limit, self._plan)
         self._drafted = self._steps = 0
 

@@ -36,7 +36,7 @@ def one_round(
     random: np.random.Generator,
 ) -> tuple[list[Outcome], float]:
     """Outcomes of a round of all answers together, and its seconds."""
-    plan = costs.begin_round(answers)
+    plan = costs.begin_round(len(answers))
     lengths, steps = [], []
     for answer in answers:
         answer.begin_round(8, plan)

@@ -61,9 +61,12 @@ def test_nothing_is_copied_where_nothing_repeats(pair: Pair) -> None:
     vocab = pair.target.vocab
     *unlike, last = [token for token in range(300, 340) if vocab.piece(token)]
     prefill(sequence, unlike)
+    lookup = PromptLookup(sequence)
+    lookup.restart(0)
     slot = DraftSlot(sequence, make_sampler(GREEDY), policy, last)
-    assert not PromptLookup(sequence).propose(slot)
-    assert slot.draft.tokens == policy.matches == []
+    assert not lookup.propose(slot)
+    assert not slot.draft.tokens
+    assert policy.matches == []
 
 
 def test_another_conversation_is_not_copied_from(pair: Pair) -> None:
@@ -75,6 +78,7 @@ def test_another_conversation_is_not_copied_from(pair: Pair) -> None:
         # The line itself has no three tokens twice; only the conversation before had them.
         *tokens, last = [vocab.bos, *vocab.tokenize(text, special=True)]
         prefill(sequence, tokens)
+        lookup.restart(1)
         slot = DraftSlot(sequence, make_sampler(GREEDY), Copying(), last)
         assert lookup.propose(slot) == (text == repeated)
 
@@ -86,9 +90,12 @@ def test_media_are_never_copied(pair: Pair) -> None:
     sequence.tokens.extend([5, 6, 7, -3, -4, 8, 9, 5, 6])
     policy = Copying()
     slot = DraftSlot(sequence, make_sampler(GREEDY), policy, 7)
-    assert not PromptLookup(sequence).propose(slot)
+    lookup = PromptLookup(sequence)
+    lookup.restart(0)
+    assert not lookup.propose(slot)
     sequence.tokens.clear()
-    assert slot.draft.tokens == policy.matches == []
+    assert not slot.draft.tokens
+    assert policy.matches == []
 
 
 @pytest.mark.parametrize(("match", "least"), [(3, 0), (25, 4)])

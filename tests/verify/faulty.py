@@ -40,7 +40,8 @@ class NoisyTwin:
 
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         for slot in slots:
-            draft, tokens = slot.draft, slot.sequence.tokens
+            draft = slot.draft = Draft()
+            tokens = slot.sequence.tokens
             self.misled |= self.reported != tokens
             while slot.policy.should_draft():
                 draft.steps += 1

@@ -28,7 +28,7 @@ from llama_cpp import llama_cpp as capi
 from localmtp.bench.lab.checkout import imports_from_tests
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.events import Generated
-from localmtp.engine.llama import Floats
+from localmtp.engine.llama import Floats, context
 from localmtp.engine.pacing import AutoPolicy, Calibration, RoundPlan
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.params import SamplingParams
@@ -165,8 +165,8 @@ def main() -> None:
     parser.add_argument("--model", help="instead of the tiny pair")
     asked = parser.parse_args()
     inside = Inside()
-    for name in ("llama_decode", "llama_get_logits"):
-        setattr(capi, name, inside.timed(getattr(capi, name)))
+    for module, name in ((capi, "llama_decode"), (context, "_get_logits")):
+        setattr(module, name, inside.timed(getattr(module, name)))
     with TemporaryDirectory(prefix="localmtp-") as folder:
         if asked.model:
             found = resolve(asked.model)

@@ -83,7 +83,7 @@ def _paced(costs: RoundCosts, workload: str, chances: Sequence[float]) -> Foreca
     policy = model.policy(Calibration())
     seconds = tokens = accepted_in_all = drafted = 0.0
     for _ in range(_ROUNDS):
-        plan = model.begin_round([policy])
+        plan = model.begin_round(1)
         policy.begin_round(len(chances), plan)
         confidences: list[float] = []
         steps = 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Batch, Context, Model
 from localmtp.engine.pacing import DraftPolicy
-from localmtp.engine.sampling.sampler import Draft, Sampler
+from localmtp.engine.sampling.sampler import NO_DRAFT, Draft, Sampler
 
 
 @dataclass(slots=True, eq=False)
@@ -22,8 +22,8 @@ class DraftSlot:
     policy: DraftPolicy
     pending: int = -1
     """The token chosen last, not in the cache yet."""
-    draft: Draft = field(default_factory=Draft)
-    """Empty when a round begins; the drafter appends to it."""
+    draft: Draft = NO_DRAFT
+    """`NO_DRAFT` when a round begins; a drafter that takes a step replaces it."""
 
 
 class Drafter(Protocol):
@@ -38,8 +38,8 @@ class Drafter(Protocol):
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         """Drafts for all slots, one step of all of them at a time.
 
-        Each slot's policy decides on every step and every token. A draft that stays empty makes
-        this a round without drafting for that sequence.
+        Each slot's policy decides on every step and every token. A slot whose draft stays empty
+        has a round without drafting.
 
         Raises:
             LocalmtpError: a decode failed.
@@ -102,38 +102,39 @@ class MTPDrafter:
 
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         """Drafts until the policy of every slot stops; see `Drafter.propose`."""
-        batch, context, suppressed = self._batch, self._context, self._suppressed
         active = [
-            slot for slot in slots if slot.pending < self._n_vocab and slot.policy.should_draft()
+            slot for slot in slots if slot.policy.should_draft() and slot.pending < self._n_vocab
         ]
-        tokens = [slot.pending for slot in active]
-        rows = [slot.sequence.hidden for slot in active]
-        begun = 0
-        while active:
-            if len(active) != begun:
-                self._fill(active)
-                begun = len(active)
-            for row, token in enumerate(tokens):
-                batch.tokens[row] = token
-                batch.hidden[row] = rows[row]
+        if not active:
+            return
+        batch, context, suppressed = self._batch, self._context, self._suppressed
+        self._lay_out(active, [slot.pending for slot in active])
+        for row, slot in enumerate(active):
+            slot.draft = Draft()
+            batch.hidden[row] = slot.sequence.hidden
+        while True:
             context.decode(batch)
             logits = context.logits()
             if suppressed.size:
                 logits[:, suppressed] = float("-inf")
-            stepped, active, tokens, kept = active, [], [], []
-            for row, slot in enumerate(stepped):
+            hidden, going = context.hidden(), 0
+            for row, slot in enumerate(active):
                 draft, policy = slot.draft, slot.policy
                 draft.steps += 1
                 proposal = slot.sampler.propose(logits[row])
                 if policy.should_verify(proposal.confidence):
                     token = slot.sampler.draw(proposal, draft)
                     if policy.should_draft():
-                        active.append(slot)
-                        tokens.append(token)
-                        kept.append(row)
-            if active:
-                hidden = context.hidden()
-                rows = [hidden[row] for row in kept]
+                        # Rows move up over those of slots that have stopped.
+                        batch.tokens[going] = token
+                        batch.hidden[going] = hidden[row]
+                        active[going] = slot
+                        going += 1
+            if not going:
+                return
+            if going < len(active):
+                del active[going:]
+                self._lay_out(active, [batch.tokens[row] for row in range(going)])
 
     def prefilled(self, sequence: TargetSequence, begin: int) -> None:
         """Nothing to update: the target's cache is all that it reads."""
@@ -146,10 +147,10 @@ class MTPDrafter:
         self._batch.close()
         self._context.close()
 
-    def _fill(self, slots: Sequence[DraftSlot]) -> None:
-        """Lays out a row for every slot, at the position of its pending token."""
+    def _lay_out(self, slots: Sequence[DraftSlot], tokens: Sequence[int]) -> None:
+        """Makes a row for every slot, at the position of its pending token."""
         batch = self._batch
         batch.clear()
-        for slot in slots:
+        for slot, token in zip(slots, tokens, strict=True):
             sequence = slot.sequence
-            batch.add((0,), len(sequence.tokens), all_logits=True, sequence=sequence.index)
+            batch.add((token,), len(sequence.tokens), all_logits=True, sequence=sequence.index)

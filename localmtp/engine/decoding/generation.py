@@ -21,9 +21,10 @@ from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import DraftPolicy, RoundPlan
 from localmtp.engine.sampling.near_ties import first_near_tie
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import NO_DRAFT, Draft, Sampler
+from localmtp.engine.sampling.sampler import NO_DRAFT, Sampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.errors import LocalmtpError
 
 
 def _never() -> bool:
@@ -82,14 +83,22 @@ class Generation:
         self.counters = counters
         self.reason: FinishReason | None = None
         """Why the answer ended; None before that."""
+        self.accepted = 0
+        """Accepted draft tokens of the round."""
+        self.error: LocalmtpError | None = None
+        """Why the sampler could not choose a token."""
+        self._follower = -1  # the token after the accepted ones
+        self._tied = False  # the follower is a near-tie
+        self._threads = self.sequence.context.threads
         self._detokenizer = detokenizer
-        self._max_tokens = request.max_tokens or self.sequence.context.n_ctx
+        self._n_ctx = self.sequence.context.n_ctx
+        self._max_tokens = request.max_tokens or self._n_ctx
+        self._ends_generation = self.sequence.context.vocab.ends_generation
         self._cancelled = request.cancelled
         self._near_tie = 0.0 if request.sampler else request.near_tie
 
-    @property
-    def ended(self) -> bool:
-        """Whether the answer is complete, cut or cancelled."""
+    def check_cancelled(self) -> bool:
+        """Ends the answer if it was cancelled; returns whether it has ended, for any reason."""
         if self.reason is None and self._cancelled():
             self.reason = FinishReason.CANCELLED
         return self.reason is not None
@@ -122,67 +131,65 @@ class Generation:
     def begin_round(self, max_draft: int, plan: RoundPlan) -> DraftSlot:
         """Clears the draft and gives the policy its limit, at most `max_draft` tokens."""
         slot = self.slot
-        slot.draft = Draft()
-        context_left = self.sequence.context.n_ctx - len(self.sequence.tokens) - 1
+        slot.draft = NO_DRAFT
+        context_left = self._n_ctx - len(self.sequence.tokens) - 1
         tokens_left = self._max_tokens - self.counters.completion_tokens - 1
-        slot.policy.begin_round(max(0, min(max_draft, context_left, tokens_left)), plan)
+        slot.policy.begin_round(min(max_draft, context_left, tokens_left), plan)
         return slot
 
-    def judge(self, logits: Floats) -> tuple[int, int, bool]:
-        """Verifies the draft of the round.
+    def judge(self, logits: Floats, row: int) -> int:
+        """Verifies the draft of the round; `accepted` or `error` is the result.
 
         Args:
-            logits: [drafted + 1, n_vocab].
+            logits: [rows, n_vocab] of the pass.
+            row: row of the pending token.
 
         Returns:
-            Number of accepted tokens, the token after them, and whether that one is a near-tie, to
-            be chosen again by `settle_near_tie`.
-
-        Raises:
-            LocalmtpError: the sampler cannot choose.
+            Row after those of this answer.
         """
-        draft = self.slot.draft
-        accepted, follower = self.slot.sampler.judge(logits, draft)
-        if self._near_tie and draft.tokens:
-            tie = first_near_tie(logits[: accepted + 1], self._near_tie)
-            if tie is not None:
-                return tie, follower, True
-        return accepted, follower, False
+        slot = self.slot
+        tokens = slot.draft.tokens
+        after = row + len(tokens) + 1
+        try:
+            self.accepted, self._follower = slot.sampler.judge(logits[row:after], slot.draft)
+        except LocalmtpError as error:
+            self.error = error
+            return after
+        if self._near_tie and tokens:
+            tie = first_near_tie(logits[row : row + self.accepted + 1], self._near_tie)
+            self._tied = tie is not None
+            self.accepted = self.accepted if tie is None else tie
+        return after
 
-    def commit(self, accepted: int, row: int) -> None:
+    def commit(self, row: int) -> None:
         """Keeps the accepted drafts in the cache and counts the round.
 
         Args:
-            accepted: number of accepted draft tokens.
-            row: see `TargetSequence.commit`.
+            row: row of the pending token in the pass.
         """
-        slot, sequence, counters = self.slot, self.sequence, self.counters
+        slot, sequence, counters, accepted = self.slot, self.sequence, self.counters, self.accepted
         draft = slot.draft
-        sequence.commit(slot.pending, draft.tokens[:accepted], len(draft.tokens), row)
-        counters.count_round(draft.steps, len(draft.tokens), accepted)
+        drafted = len(draft.tokens)
+        sequence.commit(slot.pending, draft.tokens[:accepted], drafted, row)
+        counters.count_round(draft.steps, drafted, accepted)
         counters.context_used = len(sequence.tokens)
-        counters.threads = sequence.context.threads.count
+        counters.threads = self._threads.count
 
-    def settle_near_tie(self) -> int:
-        """Chooses the pending token again, from a pass of one row."""
-        began = perf_counter()
-        logits = self.sequence.redecode_last()
-        self.counters.verify_s += perf_counter() - began
-        self.counters.count_round(0, 0, 0)
-        return self.slot.sampler.judge(logits, NO_DRAFT)[1]
+    def emit(self) -> Generated:
+        """Reads the tokens of the round: the accepted drafts and the target's own after them.
 
-    def emit(self, accepted: int, follower: int) -> Generated:
-        """Reads the tokens of a round.
+        A near-tie is settled first, in a pass of its own.
 
-        Args:
-            accepted: number of accepted draft tokens.
-            follower: the target's token after them, pending from now on.
+        Raises:
+            LocalmtpError: that pass failed.
         """
-        slot = self.slot
-        slot.pending = follower
+        slot, accepted = self.slot, self.accepted
+        if self._tied:
+            self._settle()
+        slot.pending = self._follower
         drafted = slot.draft.tokens
         origins = (Origin.DRAFT,) * accepted + (Origin.TARGET,)
-        event = self._read([*drafted[:accepted], follower], origins, drafted)
+        event = self._read([*drafted[:accepted], self._follower], origins, drafted)
         self.counters.last_token = perf_counter()
         return event
 
@@ -191,19 +198,28 @@ class Generation:
         self.counters.drafting = self.slot.policy.state
         return Finished(self.reason or FinishReason.STOP, self.counters.snapshot())
 
+    def _settle(self) -> None:
+        """Chooses the token after the accepted drafts again, from a pass of one row."""
+        began = perf_counter()
+        logits = self.sequence.redecode_last()
+        self.counters.verify_s += perf_counter() - began
+        self.counters.count_round(0, 0, 0)
+        self._follower = self.slot.sampler.judge(logits, NO_DRAFT)[1]
+        self._tied = False
+
     def _read(
         self, tokens: Sequence[int], origins: Sequence[Origin], drafted: Sequence[int]
     ) -> Generated:
         """Detokenizes up to the token that ends the turn, if there is one."""
         pieces: list[Piece] = []
-        context, counters = self.sequence.context, self.counters
+        counters = self.counters
         for token, origin in zip(tokens, origins, strict=True):
-            if context.vocab.ends_generation(token):
+            if self._ends_generation(token):
                 self.reason = FinishReason.STOP
                 break
             pieces.append(self._detokenizer.read(token, origin))
         counters.completion_tokens += len(pieces)
-        full = len(self.sequence.tokens) >= context.n_ctx
+        full = len(self.sequence.tokens) >= self._n_ctx
         if self.reason is None and (full or counters.completion_tokens >= self._max_tokens):
             self.reason = FinishReason.LENGTH
         return Generated(tuple(pieces), tuple(drafted))

@@ -15,7 +15,7 @@ from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
 from localmtp.engine.decoding.sequence import TargetSequence
-from localmtp.engine.events import Event
+from localmtp.engine.events import Event, Finished
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import Calibration, CostModel, DraftPolicy, FixedPolicy, Outcome
 from localmtp.engine.sampling.sampler import make_sampler
@@ -30,9 +30,6 @@ as long: many short waits are better than a batch that fills up slowly."""
 
 StepOutput = tuple[Generation, Event | LocalmtpError]
 """An answer, and an event of it or the error that ended it."""
-
-Verdict = tuple[int, int, bool]
-"""See `Generation.judge`."""
 
 
 class DecodeLoop:
@@ -72,6 +69,7 @@ class DecodeLoop:
         self._prefilling: dict[Generation, Prefill] = {}
         self._running: list[Generation] = []
         self._started: list[StepOutput] = []
+        self._automatic = 0  # running answers with automatic pacing
         self._round_s = 0.0  # of the last round
 
     @property
@@ -119,7 +117,8 @@ class DecodeLoop:
         """
         generation = self.start(request)
         try:
-            while self.active:
+            output: Event | LocalmtpError | None = None
+            while not isinstance(output, Finished):
                 for _, output in self.step():
                     if isinstance(output, LocalmtpError):
                         raise output
@@ -161,16 +160,21 @@ class DecodeLoop:
         Raises:
             LocalmtpError: a decode failed; call `cancel_all`.
         """
-        if self._started:
-            outputs, self._started = self._started, []
-            return outputs + self._retire()
-        outputs = self._retire()
-        if self._prefilling:
-            outputs += self._prefill()
+        outputs, self._started = self._started, []
+        ended = False
+        for one in (*self._running, *self._prefilling):
+            ended |= one.check_cancelled()
+        if ended:
             outputs += self._retire()
+        if outputs:
+            return outputs
+        if self._prefilling:
+            outputs = self._prefill()
         if self._running:
             outputs += self._round()
-            outputs += self._retire()
+        for one in self._running:
+            if one.reason is not None:
+                return outputs + self._retire()
         return outputs
 
     def cancel_all(self) -> list[Generation]:
@@ -180,7 +184,7 @@ class DecodeLoop:
             The answers that had not finished.
         """
         dropped = [*self._running, *self._prefilling]
-        self._running.clear()
+        self._set_running([])
         self._prefilling.clear()
         self._started.clear()
         self._free.extend(generation.sequence for generation in dropped)
@@ -212,81 +216,68 @@ class DecodeLoop:
             outputs.append((generation, generation.prefilled(prefill.done)))
             if not prefill.remaining:
                 del self._prefilling[generation]
-                outputs.append(self._choose_first(generation, logits))
+                outputs += self._choose_first(generation, logits)
         return outputs
 
-    def _choose_first(self, generation: Generation, logits: Floats) -> StepOutput:
-        if generation.ended:
-            return self._leave(generation, generation.finish())
+    def _choose_first(self, generation: Generation, logits: Floats) -> list[StepOutput]:
         try:
             first = generation.choose_first(logits)
         except LocalmtpError as error:
-            return self._leave(generation, error)
-        self._running.append(generation)
-        return generation, first
+            return [self._leave(generation, error)]
+        if generation.reason is not None:
+            return [(generation, first), self._leave(generation, generation.finish())]
+        self._set_running([*self._running, generation])
+        return [(generation, first)]
 
     def _round(self) -> list[StepOutput]:
         """Drafts for all answers, verifies in one pass, keeps what is accepted of each."""
-        running, costs = self._running, self._costs
+        running, drafter = self._running, self._drafter
         began = perf_counter()
-        plan = costs.begin_round([generation.slot.policy for generation in running])
+        plan = self._costs.begin_round(len(running), automatic=self._automatic > 0)
         most = min(MAX_DRAFT, self.context.max_verify_rows // len(running) - 1)
-        slots = [generation.begin_round(most, plan) for generation in running]
-        if self._drafter:
-            self._drafter.propose(slots)
+        slots = [one.begin_round(most, plan) for one in running]
+        if drafter:
+            drafter.propose(slots)
         proposed = perf_counter()
-        logits = self.context.verify([_part(slot) for slot in slots])
+        parts: list[Part] = []
+        for slot in slots:
+            sequence = slot.sequence
+            tokens = (slot.pending, *slot.draft.tokens)
+            parts.append((sequence.index, len(sequence.tokens), tokens))
+        logits = self.context.verify(parts)
         verified = perf_counter()
-        verdicts = self._judge(logits)
+        row = 0
+        for one in running:
+            row = one.judge(logits, row)
         judged = perf_counter()
         self._round_s = judged - began
         # A row costs its judgement too.
-        draft_s, verify_s = proposed - began, judged - proposed
-        outcomes: list[Outcome] = []
-        committed: list[tuple[Generation, Verdict]] = []
-        failed: list[StepOutput] = []
+        draft_s, verify_s, sample_s = proposed - began, verified - proposed, judged - verified
         row = 0
-        for generation, verdict in zip(running, verdicts, strict=True):
-            slot, drafted = generation.slot, len(generation.slot.draft.tokens)
-            if isinstance(verdict, LocalmtpError):
-                failed.append(self._leave(generation, verdict))
-            else:
-                accepted = verdict[0]
-                counters = generation.counters
-                counters.draft_s += draft_s
-                counters.verify_s += verified - proposed
-                counters.sample_s += judged - verified
-                slot.policy.end_round(accepted, draft_s, verify_s)
-                outcomes.append(Outcome(slot.policy, drafted, slot.draft.steps, accepted + 1))
-                generation.commit(accepted, row)
-                if self._drafter:
-                    self._drafter.committed(slot, accepted)
-                committed.append((generation, verdict))
-            row += drafted + 1
-        costs.end_round(plan, outcomes, draft_s, verify_s)
-        self._running = [generation for generation, _ in committed]
-        # Settling a near-tie is a pass of its own, so it follows the commits.
-        return [(one, one.emit(*_settled(one, verdict))) for one, verdict in committed] + failed
+        for one, slot in zip(running, slots, strict=True):
+            if one.error is None:
+                one.counters.add_times(draft_s, verify_s, sample_s)
+                slot.policy.end_round(one.accepted, draft_s, verify_s + sample_s)
+                one.commit(row)
+                if drafter:
+                    drafter.committed(slot, one.accepted)
+            row += len(slot.draft.tokens) + 1
+        if self._automatic:
+            self._costs.end_round(plan, map(_outcome, running), draft_s, verify_s + sample_s)
+        return self._emit()
 
-    def _judge(self, logits: Floats) -> list[Verdict | LocalmtpError]:
-        """Judges every draft; an answer that cannot go on does not end the others."""
-        verdicts: list[Verdict | LocalmtpError] = []
-        row = 0
-        for generation in self._running:
-            rows = len(generation.slot.draft.tokens) + 1
-            try:
-                verdicts.append(generation.judge(logits[row : row + rows]))
-            except LocalmtpError as error:
-                verdicts.append(error)
-            row += rows
-        return verdicts
+    def _emit(self) -> list[StepOutput]:
+        """Events of a round; answers whose sampler failed leave the loop."""
+        failed = [one for one in self._running if one.error is not None]
+        if failed:
+            self._set_running([one for one in self._running if one.error is None])
+        outputs: list[StepOutput] = [(one, one.emit()) for one in self._running]
+        return outputs + [self._leave(one, one.error) for one in failed if one.error]
 
     def _retire(self) -> list[StepOutput]:
         """Removes the answers that have ended."""
-        ended = [one for one in (*self._running, *self._prefilling) if one.ended]
-        if not ended:
-            return []
-        self._running = [one for one in self._running if one not in ended]
+        ended = [one for one in (*self._running, *self._prefilling) if one.reason is not None]
+        self._set_running([one for one in self._running if one.reason is None])
         for one in ended:
             self._prefilling.pop(one, None)
         return [self._leave(one, one.finish()) for one in ended]
@@ -296,12 +287,12 @@ class DecodeLoop:
         self._free.append(generation.sequence)
         return generation, output
 
+    def _set_running(self, running: list[Generation]) -> None:
+        self._running = running
+        self._automatic = sum(one.slot.policy.automatic for one in running)
 
-def _part(slot: DraftSlot) -> Part:
-    sequence = slot.sequence
-    return sequence.index, len(sequence.tokens), (slot.pending, *slot.draft.tokens)
 
-
-def _settled(generation: Generation, verdict: Verdict) -> tuple[int, int]:
-    accepted, follower, near_tie = verdict
-    return accepted, generation.settle_near_tie() if near_tie else follower
+def _outcome(generation: Generation) -> Outcome:
+    slot = generation.slot
+    tokens = 0 if generation.error else generation.accepted + 1
+    return Outcome(slot.policy, len(slot.draft.tokens), slot.draft.steps, tokens)

@@ -9,17 +9,11 @@ from collections.abc import Sequence
 
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.sequence import TargetSequence
-from localmtp.engine.sampling.sampler import Distribution, Proposal
+from localmtp.engine.sampling.sampler import Distribution, Draft, Proposal
 from localmtp.limits import MAX_DRAFT
-
-_GRAM = 3
-"""Tokens that must match before a place is considered: two match by chance too often."""
 
 _MAX_MATCH = 32
 """Tokens compared backwards: longer matches add no information."""
-
-_TAIL = 16
-"""Tokens that identify the indexed context."""
 
 
 class PromptLookup:
@@ -31,10 +25,9 @@ class PromptLookup:
 
     def __init__(self, sequence: TargetSequence) -> None:
         self._sequence = sequence
-        self._after: dict[tuple[int, ...], int] = {}
-        """Position that follows the latest occurrence of each n-gram."""
+        self._after: dict[tuple[int, int, int], int] = {}
+        """Position that follows the latest occurrence of three tokens: two match by chance."""
         self._indexed = 0
-        self._tail: list[int] = []
 
     def propose(self, slot: DraftSlot) -> bool:
         """Copies a draft into the slot, where one is found and pacing expects it to pay.
@@ -45,8 +38,9 @@ class PromptLookup:
             Whether tokens were copied.
         """
         tokens, pending = self._sequence.tokens, slot.pending
-        self._index(tokens)
-        at = self._after.get((*tokens[1 - _GRAM :], pending))
+        if len(tokens) < 2:
+            return False
+        at = self._after.get((tokens[-2], tokens[-1], pending))
         if at is None:
             return False
         match = self._match(tokens, pending, at)
@@ -54,21 +48,26 @@ class PromptLookup:
         if not match or min(following) < 0:  # media are never drafted
             return False
         length = slot.policy.copy_length(match, len(following))
+        if length:
+            slot.draft = Draft()
         for token in following[:length]:
             certain = Distribution([token], [1.0])
             slot.sampler.draw(Proposal(1.0, token, certain), slot.draft)
         return bool(length)
 
-    def _index(self, tokens: list[int]) -> None:
-        """Indexes new tokens, or all of them when the context has changed."""
-        done, after = self._indexed, self._after
-        if tokens[max(0, done - _TAIL) : done] != self._tail:
-            done = 0
-            after.clear()
-        for end in range(max(done, _GRAM - 1), len(tokens)):
-            after[tuple(tokens[end - _GRAM + 1 : end + 1])] = end + 1
+    def index(self) -> None:
+        """Indexes the tokens that the sequence has gained."""
+        tokens, after = self._sequence.tokens, self._after
+        for end in range(max(self._indexed, 2), len(tokens)):
+            after[tokens[end - 2], tokens[end - 1], tokens[end]] = end + 1
         self._indexed = len(tokens)
-        self._tail = tokens[-_TAIL:]
+
+    def restart(self, begin: int) -> None:
+        """Indexes a sequence whose tokens changed from position `begin` on."""
+        if begin < self._indexed:
+            self._after.clear()
+            self._indexed = 0
+        self.index()
 
     @staticmethod
     def _match(tokens: list[int], pending: int, at: int) -> int:
@@ -102,11 +101,13 @@ class PromptLookupDrafter:
             self.drafter.propose(rest)
 
     def prefilled(self, sequence: TargetSequence, begin: int) -> None:
-        """See `Drafter.prefilled`; the index follows the sequence by itself."""
+        """See `Drafter.prefilled`."""
+        self._lookups[sequence.index].restart(begin)
         self.drafter.prefilled(sequence, begin)
 
     def committed(self, slot: DraftSlot, accepted: int) -> None:
         """See `Drafter.committed`."""
+        self._lookups[slot.sequence.index].index()
         self.drafter.committed(slot, accepted)
 
     def close(self) -> None:

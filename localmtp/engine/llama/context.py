@@ -17,6 +17,21 @@ from localmtp.engine.llama.library import Owned, log_lines, reason
 from localmtp.engine.llama.model import Model
 from localmtp.errors import LocalmtpError
 
+_AddressOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+
+
+def _returning_address(function: Any) -> Any:
+    """The same function of libllama, returning its pointer as a plain integer.
+
+    It is called several times a round, where llama-cpp-python's pointer objects cost more than the
+    call itself.
+    """
+    return _AddressOf(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+_get_logits = _returning_address(capi.llama_get_logits)
+_get_hidden = _returning_address(capi_ext.llama_get_embeddings_nextn)
+
 Floats = NDArray[np.float32]
 StateBytes = NDArray[np.uint8]
 
@@ -106,7 +121,7 @@ class Context(Owned):
 
     def logits(self) -> Floats:
         """[rows that asked for logits, n_vocab]: a view, valid until the next decode."""
-        return self._logits.at(capi.llama_get_logits(self.handle))[: self._n_outputs]
+        return self._logits.at(_get_logits(self.handle))[: self._n_outputs]
 
     def hidden(self) -> Floats:
         """[rows that asked for logits, n_embd of the target]: what a drafter reads.
@@ -114,7 +129,7 @@ class Context(Owned):
         Of a target the hidden state after its final norm, of a drafter its projection back to the
         target's width. A view, valid until the next decode.
         """
-        return self._hidden.at(capi_ext.llama_get_embeddings_nextn(self.handle))[: self._n_outputs]
+        return self._hidden.at(_get_hidden(self.handle))[: self._n_outputs]
 
     def remove_from(self, position: int, sequence: int = 0) -> None:
         """Removes the cells of a sequence from `position` on.
@@ -178,9 +193,8 @@ class _RowView:
         self._address = 0
         self._view: Floats = np.empty((0, width), np.float32)
 
-    def at(self, pointer: Any) -> Floats:
-        """[rows, width] at `pointer`."""
-        address = ctypes.addressof(pointer.contents)
+    def at(self, address: int) -> Floats:
+        """[rows, width] at an address of libllama's."""
         if address != self._address:
             size = self._rows * self._width
             buffer = memoryview((ctypes.c_float * size).from_address(address)).cast("B")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from localmtp.engine.pacing.auto import AutoPolicy
 from localmtp.engine.pacing.calibration import Calibration
@@ -16,8 +16,7 @@ _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64)
 """Batch sizes that are measured separately; a pass of 13 answers is much like one of 16."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One answer's part of a round."""
 
     policy: DraftPolicy
@@ -41,7 +40,7 @@ class CostModel:
         self._threads = 1
         self._rows = RowCosts()
         self._plans: dict[int, RoundPlan] = {}
-        """By batch size, for the current number of threads."""
+        """By number of answers, for the current number of threads."""
         self._of_threads = {1: (self._rows, self._plans)}
         self._latest_rows = 0  # of the last pass; 0 if it was not a round
 
@@ -56,7 +55,7 @@ class CostModel:
             return
         self._threads = threads
         self._rows, self._plans = self._of_threads.setdefault(threads, (RowCosts(), {}))
-        for plan in self._plans.values():
+        for plan in set(self._plans.values()):
             plan.expire()
 
     def policy(self, calibration: Calibration) -> AutoPolicy:
@@ -65,22 +64,28 @@ class CostModel:
 
     def plan(self, answers: int) -> RoundPlan:
         """The plan of rounds with this number of answers."""
-        size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
-        plan = self._plans.get(size)
+        plan = self._plans.get(answers)
         if plan is None:
-            nearest = min(self._plans, key=lambda other: abs(other - size), default=size)
-            near = self._plans.get(nearest)
-            plan = RoundPlan(size, self._rows, near.costs if near else None)
-            self._plans[size] = plan
+            size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
+            plan = self._plans.get(size)
+            if plan is None:
+                nearest = min(self._plans, key=lambda other: abs(other - size), default=size)
+                near = self._plans.get(nearest)
+                plan = RoundPlan(size, self._rows, near.costs if near else None)
+                self._plans[size] = plan
+            self._plans[answers] = plan
         return plan
 
-    def begin_round(self, policies: Sequence[DraftPolicy]) -> RoundPlan:
-        """Begins a round of all answers, some of which may have fixed lengths."""
-        plan = self.plan(len(policies))
-        for policy in policies:
-            if policy.automatic:
-                plan.begin()
-                break
+    def begin_round(self, answers: int, *, automatic: bool = True) -> RoundPlan:
+        """Begins a round.
+
+        Args:
+            answers: number of answers.
+            automatic: whether any of them has automatic pacing; others have fixed lengths.
+        """
+        plan = self.plan(answers)
+        if automatic:
+            plan.begin()
         return plan
 
     def interrupt(self) -> None:
@@ -88,7 +93,7 @@ class CostModel:
         self._latest_rows = 0
 
     def end_round(
-        self, plan: RoundPlan, outcomes: Sequence[Outcome], draft_s: float, verify_s: float
+        self, plan: RoundPlan, outcomes: Iterable[Outcome], draft_s: float, verify_s: float
     ) -> None:
         """Learns what the round cost.
 
@@ -99,15 +104,15 @@ class CostModel:
             draft_s: seconds of drafting.
             verify_s: seconds of the pass and its judgement.
         """
-        count = len(outcomes)
-        drafted = steps = tokens = automatic = rows = 0
-        for one in outcomes:
-            rows += one.drafted
-            if one.policy.automatic:
+        count = drafted = steps = tokens = automatic = rows = 0
+        for policy, verified, taken, gained in outcomes:
+            count += 1
+            rows += verified
+            if policy.automatic:
                 automatic += 1
-                drafted += one.drafted
-                tokens += one.tokens
-                steps = max(steps, one.steps)
+                drafted += verified
+                tokens += gained
+                steps = max(steps, taken)
         rows += count
         same, self._latest_rows = rows == self._latest_rows, rows
         if not automatic:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import exp
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +101,7 @@ class Proposal:
     distribution: Distribution | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Draft:
     """The tokens to verify in one pass, and how they were drawn."""
 
@@ -114,7 +114,8 @@ class Draft:
     """Drafter decodes it took, a last one that was not worth verifying included."""
 
 
-NO_DRAFT = Draft()
+NO_DRAFT = Draft(cast("list[int]", ()), cast("list[Distribution]", ()))
+"""An empty draft that all rounds share: tuples, so that appending to it raises."""
 
 
 class Sampler(Protocol):

@@ -64,7 +64,7 @@ def replay(
     for answer in answers:
         at = 0
         while at < len(answer.rounds):
-            plan = costs.begin_round([policy])
+            plan = costs.begin_round(1)
             policy.begin_round(min(len(answer.rounds) - at - 1, answer.rounds[at].drafted), plan)
             length, steps = _draft(answer.rounds[at], policy)
             accepted = min(length, answer.rounds[at].accepted)
