@@ -91,8 +91,7 @@ class Child:
                 self._cancelled = request.number
                 if self._session:
                     self._session.cancel()
-        except (EOFError, OSError):
-            # The parent is gone.
+        except Exception:  # noqa: BLE001 - the parent is gone, or sends what cannot be read
             os._exit(0)
 
     def _open(self, request: OpenRequest) -> LocalSession:
@@ -187,7 +186,8 @@ def _failure(number: int, error: Exception) -> RequestFailed:
     if isinstance(error, MemoryError):
         hint = "use a smaller model, quantization or context"
         return RequestFailed(number, "not enough memory", hint)
-    return RequestFailed(number, f"{type(error).__name__}: {error}", "please report this")
+    reason = " ".join(str(error).split())
+    return RequestFailed(number, f"{type(error).__name__}: {reason}", "please report this")
 
 
 def main(channel: int) -> None:

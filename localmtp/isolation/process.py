@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from multiprocessing.connection import Pipe
 from queue import Empty, SimpleQueue
@@ -30,7 +30,12 @@ CLOSING_S = 3.0
 """Time to finish the current pass and save the pacing data; then the process is killed."""
 
 _STDERR_TAIL = 4096
-"""Bytes at the end of standard error that are searched for the cause of a crash."""
+"""Bytes at the end of standard error that are retained, and searched for the cause of a crash."""
+
+_CAUSE = re.compile(r"GGML_ASSERT|\w*Error\b|error:|what\(\)|failed", re.IGNORECASE)
+"""Pattern of lines of standard error that name a cause."""
+
+_RELOAD = "/model NAME loads it again, or another model"
 
 
 class ProcessLostError(LocalmtpError):
@@ -44,17 +49,23 @@ class ModelProcess:
     """
 
     def __init__(self) -> None:
-        self._connection, other = Pipe()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         try:
-            self._process = _spawn(other, self._stderr.fileno())
-        finally:
-            other.close()
+            self._connection, self._process, stderr = _started()
+        except OSError as error:
+            raise LocalmtpError(
+                f"cannot start a process for the model: {error.strerror}",
+                hint="close other programs, or raise the limits of the system",
+            ) from error
         self.status: SessionStatus | None = None
         """The last one received."""
         self.is_over = False
+        self._unresponsive = False
         self._responses: SimpleQueue[Response | None] = SimpleQueue()
         self._sending = Lock()
+        self._stderr = b""
+        """The end of it."""
+        self._reader = Thread(target=self._read_stderr, args=(stderr,), daemon=True)
+        self._reader.start()
         Thread(target=self._listen, daemon=True).start()
 
     def send(self, request: OpenRequest | Request) -> None:
@@ -90,8 +101,13 @@ class ModelProcess:
         self._process.kill()
         self._process.wait()
 
+    def kill_unresponsive(self) -> None:
+        """Kills a process that no longer handles requests."""
+        self._unresponsive = True
+        self._process.kill()
+
     def _listen(self) -> None:
-        with suppress(EOFError, OSError):
+        try:
             while True:
                 response: Response = self._connection.recv()
                 if isinstance(response, SessionStatus):
@@ -100,24 +116,67 @@ class ModelProcess:
                 if isinstance(response, AnswerEvents):
                     self.status = response.status
                 self._responses.put(response)
+        except (EOFError, OSError):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSING_S)
+        except Exception:  # noqa: BLE001 - of unpickling: it sent what cannot be read
+            pass
+        if self._process.poll() is None:
+            self.kill_unresponsive()
         self._process.wait()
+        self._reader.join(CLOSING_S)
         self.is_over = True
         self._responses.put(None)
 
+    def _read_stderr(self, stderr: int) -> None:
+        """Retains the end of standard error; a child that floods it needs no memory or disk."""
+        with open(stderr, "rb", buffering=0) as file, suppress(OSError):
+            while data := file.read(1 << 16):
+                self._stderr = (self._stderr + data)[-_STDERR_TAIL:]
+
     def _lost(self) -> ProcessLostError:
+        if self._unresponsive:
+            return ProcessLostError(
+                "the model's process did not respond and was ended", hint=_RELOAD
+            )
         code = self._process.returncode
-        reload = "/model NAME loads it again, or another model"
         if was_killed(code):
             return ProcessLostError(
                 "the system killed the model's process, probably because memory ran out",
-                hint=f"{reload}; a smaller --ctx needs less memory",
+                hint=f"{_RELOAD}; a smaller --ctx needs less memory",
             )
-        self._stderr.seek(max(0, os.fstat(self._stderr.fileno()).st_size - _STDERR_TAIL))
-        lines = self._stderr.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        reason = f": {last}" if last else ""
+        lines = self._stderr.decode(errors="replace").splitlines()
+        written = [line.strip() for line in reversed(lines) if line.strip()]
+        cause = next(filter(_CAUSE.search, written), written[0] if written else "")
+        reason = f": {cause}" if cause else ""
         how = how_it_ended(code)
-        return ProcessLostError(f"the model's process ended ({how}){reason}", hint=reload)
+        return ProcessLostError(f"the model's process ended ({how}){reason}", hint=_RELOAD)
+
+
+def _started() -> tuple[Channel, subprocess.Popen[bytes], int]:
+    """Starts a child.
+
+    Returns:
+        The connection to it, the process, and a file descriptor to read its standard error from.
+
+    Raises:
+        OSError: there are too many processes or open files, or too little memory.
+    """
+    connection, other = Pipe()
+    try:
+        stderr, child_stderr = os.pipe()
+        try:
+            return connection, _spawn(other, child_stderr), stderr
+        except BaseException:
+            os.close(stderr)
+            raise
+        finally:
+            os.close(child_stderr)
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        other.close()
 
 
 def _spawn(connection: Channel, stderr: int) -> subprocess.Popen[bytes]:
@@ -133,5 +192,6 @@ def _spawn(connection: Channel, stderr: int) -> subprocess.Popen[bytes]:
         ["-P", "-c", code],
         connection,
         stderr=stderr,
-        environment=os.environ | {"PYTHONPATH": path},
+        # A backtrace takes seconds, and hides the assertion that failed.
+        environment=os.environ | {"PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"},
     )

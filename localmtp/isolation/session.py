@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
+from time import monotonic
 
 from localmtp.engine.events import Event, Finished, FinishReason, Generated
 from localmtp.engine.stats import Stats
@@ -27,6 +28,9 @@ from localmtp.isolation.messages import (
 from localmtp.isolation.process import ModelProcess, ProcessLostError
 from localmtp.session import Message, Session, Settings, render
 
+UNRESPONSIVE_S = 10.0
+"""Seconds after `cancel` during which an answer is given time to end; a pass may take that long."""
+
 POLL_INTERVAL_S = 0.1
 """Seconds between calls of `on_step` while a model loads; the callback may raise to abort."""
 
@@ -46,6 +50,8 @@ class IsolatedSession(Session):
         self._process = process
         self._number = 0
         """Of the last answer."""
+        self._answering = False
+        self._cancelled_at = 0.0
         process.status = self._status = opened.status
         self.device, self.memory = opened.device, opened.memory
         self.placement = opened.placement
@@ -81,9 +87,18 @@ class IsolatedSession(Session):
         return self._start(lambda number: CompleteRequest(number, text, self.settings))
 
     def cancel(self) -> None:
-        """Ends the last requested answer after its current pass; its text is retained."""
+        """Ends the last requested answer after its current pass; its text is retained.
+
+        If the child has not reacted for `UNRESPONSIVE_S` seconds, another call kills it.
+        """
+        now = monotonic()
+        if not self._cancelled.is_set():
+            self._cancelled_at = now
         super().cancel()
-        self._process.send(Cancel(self._number))
+        if self._answering and now - self._cancelled_at > UNRESPONSIVE_S:
+            self._process.kill_unresponsive()
+        else:
+            self._process.send(Cancel(self._number))
 
     def abandon(self) -> None:
         """Ends the answer and the child without waiting for them."""
@@ -127,8 +142,13 @@ class IsolatedSession(Session):
     ) -> Iterator[Event]:
         self._cancelled.clear()
         self._number += 1
+        self._answering = True
         self._process.send(request(self._number))
-        started = self._receive(self._number)
+        try:
+            started = self._receive(self._number)
+        except LocalmtpError:
+            self._answering = False
+            raise
         assert isinstance(started, AnswerStarted)
         self._process.status = started.status
         for index in started.dropped:
@@ -151,6 +171,8 @@ class IsolatedSession(Session):
                 yield Finished(FinishReason.LOST, self.stats())
             raise
         finally:
+            if number == self._number:
+                self._answering = False
             if not ended:
                 self._process.send(Cancel(number))
 

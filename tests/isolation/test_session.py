@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -261,6 +263,95 @@ def test_an_interrupt_does_not_reach_the_child(session: IsolatedSession) -> None
     assert os.getpgid(process.pid) != os.getpgid(0)
     process.send_signal(signal.SIGINT)
     assert finish(session.ask("Hi")).completion_tokens > 0
+
+
+def aborting() -> tuple[Choices, LoadOptions]:
+    os.write(2, b"GGML_ASSERT(n > 0) failed\nmore lines\n")
+    os.abort()
+
+
+def exiting() -> tuple[Choices, LoadOptions]:
+    os._exit(3)
+
+
+def leaving() -> tuple[Choices, LoadOptions]:
+    sys.exit("a reason")
+
+
+def out_of_memory() -> tuple[Choices, LoadOptions]:
+    raise MemoryError
+
+
+def failing() -> tuple[Choices, LoadOptions]:
+    raise ValueError("several\nlines")
+
+
+def flooding() -> tuple[Choices, LoadOptions]:
+    for _ in range(1000):
+        os.write(2, b"noise " * 10_000)
+    os.write(2, b"\nerror: the end\n")
+    os._exit(4)
+
+
+def sending_garbage() -> tuple[Choices, LoadOptions]:
+    for descriptor in range(3, 100):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, b"\0\0\0\4oops")
+    time.sleep(PATIENCE_S)
+    return prepared(256)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and descriptors of POSIX")
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (aborting, r"signal SIGABRT\): GGML_ASSERT\(n > 0\) failed$"),
+        (exiting, r"exit code 3\)$"),
+        (leaving, r"exit code 1\): a reason$"),
+        (out_of_memory, "not enough memory"),
+        (failing, "ValueError: several lines"),
+        (flooding, r"exit code 4\): error: the end$"),
+        (sending_garbage, "did not respond"),
+    ],
+)
+def test_whatever_ends_a_child_while_it_loads_is_one_line(
+    prepare: Callable[[], tuple[Choices, LoadOptions]], said: str
+) -> None:
+    with pytest.raises(LocalmtpError, match=said) as caught:
+        open_isolated(OpenRequest("nano", None, True, prepare), lambda step: None)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+    assert not children()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process")
+def test_a_child_that_hangs_is_ended_by_a_second_cancellation(
+    session: IsolatedSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localmtp.isolation.session.UNRESPONSIVE_S", 0.0)
+    make_endless(session)
+    (process,) = children()
+    events = session.ask(LONG)
+    while not isinstance(next(events), Generated):
+        pass
+    process.suspend()
+    session.cancel()
+    session.cancel()
+    with pytest.raises(ProcessLostError, match="did not respond"):
+        list(events)
+    assert session.messages[-1].finish is FinishReason.LOST
+    assert not children()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process")
+def test_closing_ends_a_child_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localmtp.isolation.process.CLOSING_S", 0.1)
+    session = opened()
+    (process,) = children()
+    process.suspend()
+    session.close()
+    assert not children()
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "answering"])
