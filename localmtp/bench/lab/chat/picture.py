@@ -1,12 +1,20 @@
-"""Draws the README's pictures of the chat: `python -m localmtp.bench.lab.chat.picture`."""
+"""Draws the README's pictures of the chat: `python -m localmtp.bench.lab.chat.picture`.
+
+The pair is nano widened to 120 MB, so that passes are bound by memory as a larger model's are, with
+noise in the drafter, so that some drafts are rejected (`localmtp.bench.lab.pacing.variants`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 
 from localmtp.bench.lab.checkout import ROOT
+from localmtp.bench.lab.pacing import variants
 from localmtp.engine.pair import LoadOptions
-from localmtp.models import resolve
+from localmtp.models import ModelFiles, resolve
 from localmtp.session import Choices
 from localmtp.session.local import open_session
 from localmtp.tui.app import ChatApp
@@ -18,15 +26,15 @@ QUESTIONS = (
     "Write a Python function that computes the greatest common divisor.",
     "What can you do?",
 )
+VARIANT = ("--megabytes", "120", "--noise", "0.3")
 IMAGES = ROOT / "docs" / "images"
 
 
-async def picture(theme: str) -> None:
-    """One conversation with nano, the tokens of its first answer coloured."""
-    choices, options = Choices(temperature=0.0, max_tokens=400), LoadOptions(threads=1)
-    files = resolve("nano", offline=True)
-    app = ChatApp("nano", lambda name, tell: open_session(files, choices, options))
-    async with app.run_test(size=(120, 46)) as pilot:
+async def draw(theme: str, files: ModelFiles) -> None:
+    """Draws one conversation in a theme, with the tokens of its first answer coloured."""
+    choices, options = Choices(temperature=0.0, max_tokens=400), LoadOptions(threads=2)
+    app = ChatApp(files.name, lambda name, tell: open_session(files, choices, options))
+    async with app.run_test(size=(120, 47)) as pilot:
         app.theme = theme
         conversation = app.chat.conversation
         for number, question in enumerate(QUESTIONS, 1):
@@ -42,7 +50,8 @@ async def picture(theme: str) -> None:
         await pilot.pause(0.5)
         svg = app.export_screenshot(title="localmtp chat")
     app.close()
-    IMAGES.mkdir(exist_ok=True)
+    # Fonts of the system: a picture loads nothing from other hosts.
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     (IMAGES / f"chat-{theme.removeprefix('localmtp-')}.svg").write_text(svg, encoding="utf-8")
 
 
@@ -55,6 +64,14 @@ def _answered(app: ChatApp, messages: int) -> bool:
     )
 
 
+def main() -> None:
+    """Makes the pair and draws every theme."""
+    with TemporaryDirectory() as folder:
+        variants.main([folder, *VARIANT])
+        files = resolve(f"{folder}/nano-Q8_0.gguf", offline=True)
+        for theme in PALETTES:
+            asyncio.run(draw(theme, replace(files, name="nano-120mb")))
+
+
 if __name__ == "__main__":
-    for name in PALETTES:
-        asyncio.run(picture(name))
+    main()
