@@ -18,6 +18,8 @@ class Dialect:
     """Can continue an assistant message at the end of the conversation."""
     takes_n_draft: bool = False
     """Accepts `n_draft`."""
+    no_limit: Mapping[str, object] = field(default_factory=dict)
+    """Fields of a completion without a limit, where the default is a few tokens."""
     has_draft_metrics: bool = False
     """Reports drafting on its Prometheus page."""
 
@@ -26,11 +28,12 @@ _BY_OWNER = {
     "llamacpp": Dialect(
         {"timings_per_token": True, "return_progress": True}, all_sampling=True, continues=True
     ),
-    "localmtp": Dialect(all_sampling=True, takes_n_draft=True),
+    "localmtp": Dialect(all_sampling=True, takes_n_draft=True, no_limit={"max_tokens": -1}),
     "vllm": Dialect(
         {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
         all_sampling=True,
         continues=True,
+        no_limit={"max_tokens": None},
         has_draft_metrics=True,
     ),
 }

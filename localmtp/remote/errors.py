@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from localmtp.errors import LocalmtpError
+from localmtp.remote import json_input
 
 KEY_HINT = "pass a key with `--api-key` or in LOCALMTP_API_KEY"
 
@@ -35,11 +36,11 @@ def connection_error(error: httpx.RequestError, url: str) -> LocalmtpError:
 def _message(response: httpx.Response) -> str:
     """OpenAI's `error.message`, or the equivalent of other servers."""
     try:
-        body = response.json()
+        body = json_input.parsed(response.content)
     except ValueError:
         return ""
     if not isinstance(body, dict):
         return ""
     error = body.get("error", body.get("detail", body))
     message = error.get("message", "") if isinstance(error, dict) else error
-    return str(message)
+    return str(message)[:1000]

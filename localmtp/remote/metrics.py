@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SAMPLE = re.compile(r"^(\w+):(\w+?)(?:\{(.*)\})? ([\d.eE+-]+)", re.MULTILINE)
-_POSITION = re.compile(r'position="(\d+)"')
+_SAMPLE = re.compile(
+    r"^(\w+):(\w+?)(?:\{(.*)\})? (\d+(?:\.\d*)?(?:[eE][+-]?\d{1,2})?)(?:\s|$)", re.MULTILINE
+)
+_POSITION = re.compile(r'position="(\d{1,2})"')
 _GENERATED = ("generation_tokens_total", "tokens_predicted_total")
 """Names used by vLLM and llama.cpp."""
 

@@ -6,19 +6,21 @@ Fields beyond OpenAI's depend on the server:
   `draft_n_accepted`), from which passes can be reconstructed, and `prompt_progress`
   (tools/server/README.md);
 - vLLM: `usage` in every chunk, and, started with `--per-request-spec-decode-metrics`,
-  `metrics.speculative_decoding` in the last (docs/features/speculative_decoding);
+  `metrics.speculative_decoding` in the last (docs/features/speculative_decoding), in one format
+  up to 0.31 and another from 0.32;
 - localmtp: `stats` next to the finish reason, as in `localmtp run --json`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
 from localmtp.engine.events import Channel, Generated, Origin, Piece, Prefilled
 from localmtp.engine.stats import Counters, TimeSpent
-from localmtp.unicode import replace_surrogates
+from localmtp.remote.json_input import count, mapping, number, text
 
 LONGEST_DRAFT = 64
 """Maximum draft length of other engines (llama.cpp's n-gram drafts)."""
@@ -56,7 +58,7 @@ class ChunkReader:
     def read(self, chunk: Mapping[str, Any]) -> Iterator[Prefilled | Generated]:
         """Count a chunk and convert it to events."""
         if progress := chunk.get("prompt_progress"):
-            yield Prefilled(progress["processed"], progress["total"], progress["cache"])
+            yield Prefilled(*(count(progress[name]) for name in ("processed", "total", "cache")))
         choices = chunk.get("choices") or [{}]
         self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
         spans = list(_spans_of(choices[0]))
@@ -64,11 +66,11 @@ class ChunkReader:
             self._clock()
         if stats := choices[0].get("stats"):
             self.reported = _measured(stats)
-            self._at_least(stats["decode_s"])
+            self._at_least(number(stats["decode_s"]))
         if timings := chunk.get("timings"):
             self.reports_drafts = True
             self._count_prompt(timings)
-            self._at_least(timings.get("predicted_ms", 0.0) / 1e3)
+            self._at_least(number(timings.get("predicted_ms", 0.0)) / 1e3)
             yield from self._passes.add(spans, timings)
         elif spans:
             self._counters.completion_tokens += 1  # a lower bound until the usage arrives
@@ -94,26 +96,61 @@ class ChunkReader:
 
     def _count_prompt(self, timings: Mapping[str, Any]) -> None:
         counters = self._counters
-        counters.reused_tokens = timings["cache_n"]
-        counters.prompt_tokens = timings["cache_n"] + timings["prompt_n"]
-        counters.prefilled = counters.started + timings["prompt_ms"] / 1e3
+        counters.reused_tokens = count(timings["cache_n"])
+        counters.prompt_tokens = counters.reused_tokens + count(timings["prompt_n"])
+        counters.prefilled = counters.started + number(timings["prompt_ms"]) / 1e3
 
     def _count(self, chunk: Mapping[str, Any]) -> None:
         counters = self._counters
-        if usage := chunk.get("usage"):
-            counters.prompt_tokens = usage["prompt_tokens"]
-            counters.completion_tokens = usage.get("completion_tokens", 0)
-        drafting = (chunk.get("metrics") or {}).get("speculative_decoding")
+        usage = chunk.get("usage")
+        if isinstance(usage, Mapping):
+            # Some servers send null or text: then the chunks are counted.
+            with suppress(ValueError):
+                counters.prompt_tokens = count(usage.get("prompt_tokens"))
+            with suppress(ValueError):
+                counters.completion_tokens = count(usage.get("completion_tokens"))
+        drafting = mapping(mapping(chunk.get("metrics")).get("speculative_decoding"))
         if drafting:
-            self.reports_drafts = True
-            for length, steps in drafting["acceptance_histogram_by_draft_length"].items():
-                for accepted, times in enumerate(steps):
-                    for _ in range(times):
-                        counters.count_round(int(length), int(length), accepted)
-            # Passes without a draft are not in the histogram.
-            alone = counters.completion_tokens - 1 - sum(counters.accepted_at)
-            counters.target_passes = max(counters.target_passes, alone)
+            with suppress(ValueError, TypeError, AttributeError):
+                # What is not understood is left to the metrics page.
+                self._count_histograms(_histograms(drafting))
+                self.reports_drafts = True
         counters.context_used = counters.prompt_tokens + counters.completion_tokens
+
+    def _count_histograms(self, histograms: Mapping[int, Sequence[int]]) -> None:
+        """Add passes by draft length and number of accepted tokens."""
+        counters = self._counters
+        for length, steps in histograms.items():
+            for accepted, passes in enumerate(steps):
+                counters.target_passes += passes
+                counters.draft_steps += passes * length
+                for i in range(length):
+                    counters.drafted_at[i] += passes
+                    counters.accepted_at[i] += passes if i < accepted else 0
+        # Passes without a draft are not in the histogram.
+        alone = counters.completion_tokens - 1 - sum(counters.accepted_at)
+        counters.target_passes = max(counters.target_passes, alone)
+
+
+def _histograms(drafting: Mapping[str, Any]) -> Mapping[int, Sequence[int]]:
+    """Numbers of passes by accepted tokens, by draft length.
+
+    Raises:
+        ValueError: the format is unknown.
+    """
+    by_length = drafting.get("acceptance_histogram_by_draft_length")
+    if by_length is None:
+        steps = [count(passes) for passes in drafting.get("acceptance_histogram") or ()]
+        passes, drafted = sum(steps), count(drafting.get("num_draft_tokens"))
+        if not passes or drafted % passes:
+            raise ValueError("drafts of different lengths")
+        histograms = {drafted // passes: steps}
+    else:
+        histograms = {int(n): [count(passes) for passes in steps] for n, steps in by_length.items()}
+    for length, steps in histograms.items():
+        if not 0 <= length <= LONGEST_DRAFT or len(steps) > length + 1:
+            raise ValueError("not a histogram")
+    return histograms
 
 
 class _Passes:
@@ -133,15 +170,15 @@ class _Passes:
     def add(self, spans: _Spans, timings: Mapping[str, Any]) -> Iterator[Generated]:
         """Add a chunk; usually one token, possibly without text."""
         counters = self._counters
-        new = timings["predicted_n"] - counters.completion_tokens
-        drafted = timings.get("draft_n", 0) - self._drafted
+        new = count(timings["predicted_n"]) - counters.completion_tokens
+        drafted = max(0, count(timings.get("draft_n", 0)) - self._drafted)
         if new <= 0 and not spans:
             return
         first = not counters.completion_tokens
         counters.completion_tokens += max(0, new)
         if drafted:
             yield from self.flush()
-            accepted = timings["draft_n_accepted"] - self._accepted
+            accepted = max(0, count(timings["draft_n_accepted"]) - self._accepted)
             self._drafted += drafted
             self._accepted += accepted
             self._proposed = min(drafted, LONGEST_DRAFT)
@@ -164,20 +201,25 @@ class _Passes:
 
 
 def _measured(stats: Mapping[str, Any]) -> dict[str, Any]:
-    reported = {name: stats[name] for name in _SERVER_FIELDS}
-    reported["acceptance_by_position"] = tuple(stats["acceptance_by_position"])
-    return reported | {"time": TimeSpent(**stats["time"])}
+    reported: dict[str, Any] = {name: stats[name] for name in _SERVER_FIELDS}
+    for name, value in reported.items():
+        checked = text if name == "drafting" else number
+        if not (value is None and name == "acceptance_rate"):
+            checked(value)
+    by_position = tuple(number(rate) for rate in stats["acceptance_by_position"])
+    time = {name: number(seconds) for name, seconds in stats["time"].items()}
+    return reported | {"acceptance_by_position": by_position, "time": TimeSpent(**time)}
 
 
 def _pieces(spans: _Spans, origin: Origin) -> tuple[Piece, ...]:
-    return tuple(Piece(UNKNOWN_TOKEN, text, origin, channel) for channel, text in spans)
+    return tuple(Piece(UNKNOWN_TOKEN, words, origin, channel) for channel, words in spans)
 
 
 def _spans_of(choice: Mapping[str, Any]) -> Iterator[tuple[Channel, str]]:
     """Texts of a choice with their channels; completions have neither role nor thought."""
     delta = choice.get("delta") or {}
     # vLLM renamed the field; llama.cpp and others use the old name.
-    if thought := delta.get("reasoning") or delta.get("reasoning_content"):
-        yield Channel.THOUGHT, replace_surrogates(thought)
-    if text := delta.get("content") or choice.get("text"):
-        yield Channel.ANSWER, replace_surrogates(text)
+    if thought := text(delta.get("reasoning") or delta.get("reasoning_content")):
+        yield Channel.THOUGHT, thought
+    if answer := text(delta.get("content") or choice.get("text")):
+        yield Channel.ANSWER, answer

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import httpx
 
 from localmtp.errors import LocalmtpError
+from localmtp.remote import json_input
 from localmtp.remote.errors import KEY_HINT, LostError, connection_error, response_error
 
 _CONNECT_S = 10.0
 _READ_S = 600.0
 """Read timeout: the prefill of a long prompt on a slow machine."""
+
+_MAX_BODY = 16 << 20
+"""Maximum size in bytes of a response that is not streamed, and of a line of a stream."""
+
+_MAX_ERROR = 64 << 10
+"""Bytes of an error response that are read."""
 
 _METRICS_S = 5.0
 """Timeout for the metrics page; statistics are not worth a longer wait."""
@@ -77,7 +84,7 @@ class RemoteServer:
         if response.is_error:
             raise response_error(response)
         try:
-            return [_model(model) for model in response.json()["data"]]
+            return [_model(model) for model in json_input.parsed(response.content)["data"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LocalmtpError(
                 f"{self.url} is not an OpenAI-compatible server: /v1/models lists no models"
@@ -98,8 +105,7 @@ class RemoteServer:
         try:
             with self._client.stream("POST", url, json=body, extensions=watch) as response:
                 if response.is_error:
-                    response.read()
-                    raise response_error(response)
+                    raise response_error(_read_start(response))
                 if "text/event-stream" not in response.headers.get("content-type", ""):
                     raise LocalmtpError(f"{url} does not stream the answer")
                 yield from _events(response.iter_bytes(), url)
@@ -129,13 +135,26 @@ class RemoteServer:
         self._client.close()
 
     def _get(self, path: str, timeout_s: float) -> httpx.Response:
-        timeout = httpx.Timeout(_CONNECT_S, read=timeout_s)
+        """Get a page of limited size; the timeout covers all of it, however slowly it arrives."""
+        url, deadline = self.url + path, monotonic() + timeout_s
+        timeout, watch = httpx.Timeout(_CONNECT_S, read=timeout_s), {"trace": self._watch}
+        body = bytearray()
         try:
-            return self._client.get(
-                self.url + path, timeout=timeout, extensions={"trace": self._watch}
-            )
+            with self._client.stream("GET", url, timeout=timeout, extensions=watch) as response:
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > _MAX_BODY:
+                        raise LocalmtpError(f"{url} sent more than {_MAX_BODY >> 20} MiB")
+                    if monotonic() > deadline:
+                        raise LocalmtpError(f"timeout: {url} took longer than {timeout_s:.0f} s")
         except httpx.RequestError as error:
             raise connection_error(error, self.url) from error
+        return httpx.Response(
+            response.status_code,
+            headers={"content-type": response.headers.get("content-type", "")},
+            content=bytes(body),
+            request=response.request,
+        )
 
     def _watch(self, event: str, info: Mapping[str, Any]) -> None:
         """Remember the socket, from httpx's trace extension."""
@@ -146,7 +165,24 @@ class RemoteServer:
 def _model(model: Mapping[str, Any]) -> RemoteModel:
     meta = model.get("meta") or {}
     context = model.get("max_model_len") or model.get("context_length") or meta.get("n_ctx") or 0
-    return RemoteModel(str(model["id"]), str(model.get("owned_by", "")), int(context))
+    name = json_input.text(model["id"])
+    owner = json_input.text(model.get("owned_by"))
+    return RemoteModel(name, owner, json_input.count(context))
+
+
+def _read_start(response: httpx.Response) -> httpx.Response:
+    """Read the body of an error response, up to a limit."""
+    body = bytearray()
+    for part in response.iter_bytes():
+        body += part
+        if len(body) > _MAX_ERROR:
+            break
+    return httpx.Response(
+        response.status_code,
+        headers={"content-type": response.headers.get("content-type", "")},
+        content=bytes(body[:_MAX_ERROR]),
+        request=response.request,
+    )
 
 
 def _events(received: Iterable[bytes], url: str) -> Iterator[dict[str, Any]]:
@@ -155,27 +191,42 @@ def _events(received: Iterable[bytes], url: str) -> Iterator[dict[str, Any]]:
     Splits lines at newlines only: httpx also splits at U+2028 and similar characters, which JSON
     strings may contain unescaped.
     """
-    rest = b""
-    for chunk in received:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            field, _, value = line.partition(b":")
-            if field != b"data":
-                continue
-            if value.strip() == b"[DONE]":
-                return
-            yield _parsed(value, url)
+    for line in _lines(received, url):
+        field, _, value = line.partition(b":")
+        if field == b"error":  # llama.cpp in 2025
+            yield _parsed(b'{"error":%b}' % value, url)
+        if field != b"data":
+            continue
+        if value.strip() == b"[DONE]":
+            return
+        yield _parsed(value, url)
     raise LostError(f"{url} closed the connection during the answer")
+
+
+def _lines(received: Iterable[bytes], url: str) -> Iterator[bytes]:
+    """Complete lines; time and memory are linear in their length."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in received:
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            yield b"".join([*parts, lines[0]])
+            yield from lines[1:]
+            parts, size = [], 0
+        parts.append(rest)
+        size += len(rest)
+        if size > _MAX_BODY:
+            raise LostError(f"{url} sent a line of more than {_MAX_BODY >> 20} MiB")
 
 
 def _parsed(value: bytes, url: str) -> dict[str, Any]:
     try:
-        chunk = json.loads(value)
+        chunk = json_input.parsed(value)
     except ValueError as error:
         raise LostError(f"{url} streams invalid JSON: {value[:60]!r}") from error
     if not isinstance(chunk, dict):
         raise LostError(f"{url} streams JSON that is not an object: {value[:60]!r}")
     if failure := chunk.get("error"):
         message = failure.get("message", failure) if isinstance(failure, dict) else failure
-        raise LostError(f"{url} failed: {message}")
+        raise LostError(f"{url} failed: {str(message)[:1000]}")
     return chunk

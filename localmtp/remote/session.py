@@ -59,7 +59,10 @@ class RemoteSession(Session):
         """
         if not text:
             raise LocalmtpError("the prompt is empty", hint="pass some text to continue")
-        return self._generate("/v1/completions", {"prompt": replace_surrogates(text)})
+        body: dict[str, object] = {"prompt": replace_surrogates(text)}
+        if not self.settings.max_tokens:
+            body |= self._dialect.no_limit
+        return self._generate("/v1/completions", body)
 
     def cancel(self) -> None:
         """Abort the running answer immediately; the partial answer is retained."""
@@ -126,7 +129,7 @@ class RemoteSession(Session):
         return request | dict(self._dialect.extensions)
 
     def _answer(self, path: str, body: dict[str, object]) -> Iterator[Event]:
-        before = draft_counts(self._server.metrics()) if self._dialect.has_draft_metrics else None
+        page = self._server.metrics() if self._dialect.has_draft_metrics else ""
         self._reported = {}
         counters = self._counters = self._new_counters()
         reader = ChunkReader(counters)
@@ -143,7 +146,7 @@ class RemoteSession(Session):
                 raise
         yield from reader.rest()
         self._reported = reader.reported
-        counters.drafting = reader.reported.get("drafting") or self._count_drafts(reader, before)
+        counters.drafting = reader.reported.get("drafting") or self._count_drafts(reader, page)
         yield Finished(self._reason(reader, lost), self.stats())
         if lost:
             raise lost
@@ -165,20 +168,29 @@ class RemoteSession(Session):
             return FinishReason.CANCELLED
         return FinishReason.LENGTH if reader.finish_reason == "length" else FinishReason.STOP
 
-    def _count_drafts(self, reader: ChunkReader, before: DraftCounts | None) -> str:
-        """Complete the counters; returns the human-readable drafting state."""
+    def _count_drafts(self, reader: ChunkReader, page: str) -> str:
+        """Complete the counters; returns the human-readable drafting state.
+
+        Args:
+            reader: of the answer.
+            page: Prometheus metrics before the answer; empty for a server without them.
+        """
         counters = self._counters
         if not reader.reports_drafts:
-            if before is None or not reader.finish_reason:
+            if not page or not reader.finish_reason:
                 return _UNKNOWN
+            before = draft_counts(page)
+            if before is None:
+                return "off: the server has no drafter"
             difference = self._difference(before)
             if difference is None:
                 return "unknown: other clients used the server meanwhile"
             counters.drafted_at = [*difference.drafted_at]
             counters.accepted_at = [*difference.accepted_at]
-            # Every pass adds one token of the target to the accepted ones.
-            accepted = sum(difference.accepted_at)
-            counters.target_passes = max(0, counters.completion_tokens - 1 - accepted)
+            # Every pass adds one token of the target to the accepted ones; the last draft may
+            # overshoot the end of the answer.
+            alone = counters.completion_tokens - 1 - sum(difference.accepted_at)
+            counters.target_passes = max(difference.drafts, alone)
         return "on" if any(counters.drafted_at) else "off: the server drafted nothing"
 
     def _difference(self, before: DraftCounts) -> DraftCounts | None:
@@ -199,7 +211,7 @@ def _events_of(reader: ChunkReader, chunk: Mapping[str, Any]) -> list[Event]:
     """
     try:
         return list(reader.read(chunk))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise LostError(f"the server sent a malformed chunk: {str(chunk)[:80]}") from error
 
 

@@ -83,7 +83,8 @@ class Service:
         """
         self._check(body)
         prompts = [await self._prompt(prompt) for prompt in _prompts(body)]
-        params = self._params(body, prompts, body.limit() or _COMPLETION_TOKENS, body.logprobs)
+        limit = _COMPLETION_TOKENS if body.max_tokens is None else body.limit()
+        params = self._params(body, prompts, limit, body.logprobs)
         writer = CompletionWriter(
             self.model.name, with_usage=_with_usage(body), logprobs=body.logprobs is not None
         )

@@ -243,7 +243,50 @@ class TestVllm:
     def test_page_without_draft_counters(self) -> None:
         page = "\n".join(line for line in VLLM_PAGE.splitlines() if "spec_decode" not in line)
         with conversing(Script(self.CHUNKS, owner="vllm", pages=[page])) as session:
-            assert last(list(session.ask("Hi"))).stats.drafting.startswith("unknown: ")
+            stats = last(list(session.ask("Hi"))).stats
+        assert stats.drafting == "off: the server has no drafter"
+
+    def test_draft_that_overshoots_the_end_counts_as_a_pass(self) -> None:
+        # Six passes with one accepted draft token each: 12 tokens after the first, 9 of them sent.
+        after = later(VLLM_PAGE, generated=10, drafts=6, accepted=(6, 0))
+        with conversing(Script(self.CHUNKS, owner="vllm", pages=[VLLM_PAGE, after])) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert stats.target_passes == 6
+        assert stats.tokens_per_pass <= 2
+
+    def test_metrics_of_version_0_32(self) -> None:
+        drafting = {"mean_acceptance_length": 2.93, "draft_acceptance_rate": 0.643}
+        drafting |= {"acceptance_histogram": [2, 3, 3, 6], "num_spec_steps": 14}  # type: ignore[dict-item]
+        drafting |= {"num_accepted_draft_tokens": 27, "num_draft_tokens": 42, "num_spec_tokens": 3}
+        last_chunk = usage(5, 42, metrics={"speculative_decoding": drafting})
+        with conversing(Script([*self.CHUNKS[:-1], last_chunk], owner="vllm")) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert (stats.drafted, stats.accepted, stats.target_passes) == (42, 27, 14)
+        assert stats.acceptance_by_position == (12 / 14, 9 / 14, 6 / 14)
+        assert stats.drafting == "on"
+
+    @pytest.mark.parametrize(
+        "drafting",
+        [
+            {"some_later_format": 1},
+            {"acceptance_histogram_by_draft_length": {"3": [10**12, "x"]}},
+            {"acceptance_histogram_by_draft_length": {"9999": [1]}},
+            {"acceptance_histogram": [1, 2], "num_draft_tokens": 4},
+        ],
+    )
+    def test_unknown_metrics_fall_back_to_the_page(self, drafting: object) -> None:
+        chunks = [*self.CHUNKS[:-1], usage(5, 10, metrics={"speculative_decoding": drafting})]
+        after = later(VLLM_PAGE, generated=10, drafts=4, accepted=(3, 2))
+        with conversing(Script(chunks, owner="vllm", pages=[VLLM_PAGE, after])) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert (stats.drafted, stats.accepted) == (8, 5)
+
+    def test_completion_without_a_limit(self) -> None:
+        chunk: Chunk = {"choices": [{"index": 0, "text": " 4", "finish_reason": "stop"}]}
+        script = Script([chunk, usage(3, 1)], owner="vllm")
+        with conversing(script) as session:
+            list(session.complete("1, 2, 3,"))
+        assert script.asked[0]["max_tokens"] is None
 
     def test_metrics_of_one_request_are_exact(self) -> None:
         drafting = {"acceptance_histogram_by_draft_length": {"2": [1, 1, 2], "1": [0, 0]}}
@@ -309,14 +352,46 @@ class TestFaults:
             list(session.ask("Hi"))
         assert session.messages[-1].text == "Hel"
 
+    def test_error_line_is_reported(self) -> None:
+        line: Chunk = b'error: {"code": 400, "message": "the context is full"}\n\n'
+        with (
+            conversing(Script([line])) as session,
+            pytest.raises(LocalmtpError, match="the context is full"),
+        ):
+            list(session.ask("Hi"))
+
+    @pytest.mark.parametrize("tokens", [None, "5", -1, 10**30, [], True])
+    def test_implausible_usage_is_ignored(self, tokens: object) -> None:
+        counts = {"prompt_tokens": tokens, "completion_tokens": tokens}
+        script = Script([said("a"), said("b"), ended(), {"choices": [], "usage": counts}])
+        with conversing(script) as session:
+            stats = last(list(session.ask("Hi"))).stats
+        assert (stats.prompt_tokens, stats.completion_tokens) == (0, 2)
+
+    def test_lone_surrogates_are_replaced(self) -> None:
+        chunk: Chunk = b'data: {"choices": [{"delta": {"content": "a\\ud800b"}}]}\n\n'
+        with conversing(Script([chunk, ended()])) as session:
+            list(session.ask("Hi"))
+        assert session.messages[-1].text == "a\ufffdb"
+
+    def test_line_that_does_not_end(self) -> None:
+        endless: list[Chunk] = [b'data: {"x": "', *([b"A" * (1 << 20)] * 20)]
+        with (
+            conversing(Script(endless)) as session,
+            pytest.raises(LocalmtpError, match="line of more than 16 MiB"),
+        ):
+            list(session.ask("Hi"))
+
     @pytest.mark.parametrize(
         "chunk",
         [
             b"data: {oops\n\n",
             b"data: [1]\n\n",
+            b"data: " + b"[" * 100_000 + b"\n\n",
+            {"choices": [{"delta": {"content": ["x"]}}]},
+            {**said("x"), "prompt_progress": {"processed": "1", "total": 1, "cache": 0}},
             {"choices": "none"},
             {"choices": [{"delta": 5}]},
-            {"usage": [7]},
             {**said("x"), "timings": {"cache_n": 1}},
         ],
     )

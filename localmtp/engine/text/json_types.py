@@ -93,13 +93,6 @@ def coerce(value: Any, schema: Any, root: Json) -> Any:
     return value
 
 
-def without_surrogates(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 cannot encode."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def _from_string(text: str, types: frozenset[str], schema: Any, root: Json) -> Any:
     stripped = text.strip()
     number = _number(stripped)

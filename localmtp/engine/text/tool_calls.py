@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localmtp.engine.text.detokenizer import QUOTE
-from localmtp.engine.text.json_types import coerce, resolved, scalar, without_surrogates
+from localmtp.engine.text.json_types import coerce, resolved, scalar
+from localmtp.unicode import replace_surrogates
 
 Json = Mapping[str, Any]
 
@@ -53,7 +54,7 @@ def parse_calls(text: str, functions: Mapping[str, Json | None]) -> list[ToolCal
         Usually one call; models sometimes write several between two markers. Empty if the text
         cannot be parsed.
     """
-    text = without_surrogates(text)
+    text = replace_surrogates(text)
     calls: list[ToolCall] = []
     at = 0
     try:
@@ -293,4 +294,4 @@ def _unescaped(raw: str, quote: str) -> str:
         text = json.loads(f'"{raw}"', strict=False)
     except ValueError:
         return raw.replace(f"\\{quote}", quote)
-    return without_surrogates(text) if isinstance(text, str) else raw
+    return replace_surrogates(text) if isinstance(text, str) else raw
