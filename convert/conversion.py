@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from localmtp.convert.huggingface.source import locate
+from localmtp.convert.huggingface.source import LocatedCheckpoint, locate
 from localmtp.convert.job import ConversionJob, PlannedFile, plan_job
 from localmtp.convert.output.gguf_file import (
     existing_files,
@@ -24,6 +24,9 @@ from localmtp.convert.quality.report import SUFFIX
 from localmtp.convert.run import ConversionRun, ConvertedFile, ConvertProgress
 from localmtp.errors import LocalmtpError
 from localmtp.hardware.cpu import cores
+
+_MAX_NAME_BYTES = 200
+"""Longest model name; file systems limit a file name to 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,8 @@ def convert(
 def _plan_jobs(
     source: str | Path, out: Path, drafter_source: str | Path | None, options: Options
 ) -> list[ConversionJob]:
-    if (name := options.name) is not None and not (
-        name and name.isprintable() and name == Path(name).name and not name.startswith(".")
-    ):
-        raise LocalmtpError(f"{name!r} is not a valid file name")
+    if options.name is not None and not _is_file_name(options.name):
+        raise LocalmtpError(f"{options.name!r} is not a valid file name")
     imatrix = read_imatrix(options.imatrix) if options.imatrix else None
     quantizations = [
         QuantizationSpec(name, options.overrides, imatrix) for name in _quant_names(options.quants)
@@ -138,15 +139,42 @@ def _plan_jobs(
     ]
     located = locate(source, offline=options.offline)
     provenance = Provenance(
-        located.name, options.name, located.repo, options.quantized_by, options.license
+        _file_name_of(located, options.name),
+        options.name,
+        located.repo,
+        options.quantized_by,
+        options.license,
     )
     jobs = [plan_job(located.directory, provenance, quantizations, out)]
     if drafter_source is not None:
         name = f"{options.name}-assistant" if options.name else None
         located = locate(drafter_source, offline=options.offline)
-        provenance = replace(provenance, folder=located.name, name=name, repo=located.repo)
+        provenance = replace(
+            provenance, folder=_file_name_of(located, name), name=name, repo=located.repo
+        )
         jobs.append(plan_job(located.directory, provenance, drafter_quantizations, out, jobs[0]))
     return jobs
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether files can be named after a model: one visible, printable name of limited length."""
+    return (
+        0 < len(name.encode(errors="replace")) <= _MAX_NAME_BYTES
+        and name.isprintable()
+        and name == Path(name).name
+        and not name.startswith(".")
+    )
+
+
+def _file_name_of(located: LocatedCheckpoint, name: str | None) -> str:
+    """Name of a checkpoint; the given name if files cannot be named after its directory."""
+    if _is_file_name(located.name):
+        return located.name
+    if name is None:
+        raise LocalmtpError(
+            f"files cannot be named after {str(located.directory)!r}", hint="give a --name"
+        )
+    return name
 
 
 def _quant_names(quants: Sequence[str]) -> list[str]:

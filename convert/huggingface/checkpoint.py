@@ -13,6 +13,9 @@ from localmtp.errors import LocalmtpError
 
 Json = Mapping[str, Any]
 
+_MAX_JSON_BYTES = 96 << 20
+"""Largest JSON file that is read; Gemma 4's tokenizer.json has 32 MiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -61,7 +64,11 @@ def read_json(path: Path) -> dict[str, Any]:
         LocalmtpError: the file is missing, is not JSON, or contains something else.
     """
     try:
-        value = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(_MAX_JSON_BYTES + 1)
+        if len(text) > _MAX_JSON_BYTES:
+            raise LocalmtpError(f"{path} is larger than {_MAX_JSON_BYTES >> 20} MiB")
+        value = json.loads(text)
     except FileNotFoundError:
         raise LocalmtpError(
             f"{path.parent} has no {path.name}", hint="give a Hugging Face checkpoint directory"

@@ -23,8 +23,17 @@ TARGETS = (
 )
 DRAFTERS = ("Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM")
 
+_MAX_CLASS_NAME = 80
+"""Longest class name, which errors quote."""
+
+_MAX_DIGITS = 9
+"""Longest layer number in `per_layer_config`."""
+
 _MAX_LAYERS = 512
 """libllama's limit (LLAMA_MAX_LAYERS)."""
+
+_MAX_HEAD_DIM = 1 << 16
+"""Far beyond every model; limits the memory for rope frequency factors."""
 
 _MAX_EXPERTS = 1024
 """libllama's limit (LLAMA_MAX_EXPERTS)."""
@@ -133,7 +142,7 @@ def read_config(checkpoint: Checkpoint) -> Gemma4Config:
     if quantized := checkpoint.config.get("quantization_config"):
         method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
         raise LocalmtpError(
-            f"{checkpoint.directory} is already quantized ({method})",
+            f"{checkpoint.directory} is already quantized ({str(method)[:60]})",
             hint="convert the BF16, F16 or F32 checkpoint that it was quantized from",
         )
     text = top.section("text_config") if "text_config" in checkpoint.config else top
@@ -142,6 +151,8 @@ def read_config(checkpoint: Checkpoint) -> Gemma4Config:
     sliding = _layer_types(text)
     head_dim = text.count("head_dim", 256)
     global_head_dim, global_kv_heads = _full_attention(text, sliding, head_dim)
+    if max(head_dim, global_head_dim) > _MAX_HEAD_DIM:
+        raise text.invalid("global_head_dim" if global_head_dim > head_dim else "head_dim")
     stated = text.section("rope_parameters").raw if text.raw.get("rope_parameters") else {}
     rope = _ConfigSection(path, {**DEFAULT_ROPE, **stated})
     full, local = rope.section("full_attention"), rope.section("sliding_attention")
@@ -187,7 +198,7 @@ def read_config(checkpoint: Checkpoint) -> Gemma4Config:
 def _hf_class(checkpoint: Checkpoint) -> str:
     match checkpoint.config.get("architectures"):
         case [str(name), *_]:
-            return name
+            return name[:_MAX_CLASS_NAME]
     raise LocalmtpError(f"{checkpoint.directory / 'config.json'} has no architectures")
 
 
@@ -288,7 +299,7 @@ def _full_attention(
         )
     layers = text.section("per_layer_config")
     for key in layers.raw:
-        if not key.isdecimal() or int(key) >= len(sliding):
+        if not key.isdecimal() or len(key) > _MAX_DIGITS or int(key) >= len(sliding):
             raise text.invalid("per_layer_config")
         if not sliding[int(key)]:
             layer = layers.section(key)

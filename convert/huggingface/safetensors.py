@@ -22,6 +22,8 @@ from localmtp.errors import LocalmtpError
 _HEADER_LIMIT = 100 << 20
 """Longest header in bytes; the limit of the safetensors library."""
 
+_MAX_NAME = 1024
+"""Longest name of a tensor, which errors quote."""
 _MAX_DIMENSIONS = 8
 _MAX_DIMENSION = 1 << 48
 
@@ -117,6 +119,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _stored(path: Path, name: str, entry: object, base: int) -> StoredTensor:
+    if len(name) > _MAX_NAME:
+        raise damaged(path, f"a tensor's name has {len(name)} characters")
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]}:
             pass
@@ -124,13 +128,13 @@ def _stored(path: Path, name: str, entry: object, base: int) -> StoredTensor:
             raise damaged(path, f"the header's entry for {name} is malformed")
     if dtype not in _ITEM_SIZES:
         raise LocalmtpError(
-            f"{path}: {name} has the unknown data type {dtype}",
+            f"{path}: {name} has the unknown data type {dtype[:60]}",
             hint=f"supported data types: {', '.join(GGML_TYPES)}",
         )
     if len(shape) > _MAX_DIMENSIONS or not all(
         type(n) is int and 0 <= n < _MAX_DIMENSION for n in shape
     ):
-        raise damaged(path, f"{name} has the shape {shape}")
+        raise damaged(path, f"{name} has the shape {str(shape)[:200]}")
     tensor = StoredTensor(name, dtype, tuple(shape), path, base + start)
     if start < 0 or end - start != tensor.size:
         raise damaged(path, f"{name} has offsets that do not match its shape")

@@ -37,14 +37,17 @@ def locate(source: str | Path, *, offline: bool = False) -> LocatedCheckpoint:
         LocalmtpError: no such repository exists, or it cannot be downloaded.
     """
     path = Path(source)
-    if isinstance(source, str) and not path.exists() and _REPOSITORY.fullmatch(source):
+    try:
+        exists = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise LocalmtpError(f"cannot read {str(source)[:80]}: {error.strerror}") from error
+    if isinstance(source, str) and not exists and _REPOSITORY.fullmatch(source):
         directory = _download(source, offline=offline)
         return LocatedCheckpoint(directory, source.partition("/")[2], source)
     return LocatedCheckpoint(path, path.resolve().name, None)
 
 
 def _download(repo: str, *, offline: bool) -> Path:
-    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -77,8 +80,15 @@ def _download(repo: str, *, offline: bool) -> Path:
             f"{repo} is not cached on this machine and the hub cannot be reached",
             hint="connect and try again, or give a directory",
         ) from None
-    except (HfHubHTTPError, httpx.HTTPError) as error:
-        raise LocalmtpError(f"cannot download {repo}: {error}") from error
+    except OSError as error:
+        if isinstance(error, HfHubHTTPError):
+            raise LocalmtpError(f"cannot download {repo}: {error}") from error
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise LocalmtpError(
+            f"cannot download {repo}: {reason}", hint="check the connection and the proxy settings"
+        ) from error
     if not any(Path(found).glob("model*.safetensors")):
         raise LocalmtpError(
             f"{repo} has no model*.safetensors" + (" in the local cache" if offline else ""),

@@ -20,6 +20,9 @@ from localmtp.errors import LocalmtpError
 _UNROTATED = 1e30
 """Rope frequency factor so large that the dimension is not rotated."""
 
+_MAX_WIDTH = 1 << 20
+"""Widest row, of which two are in memory when types are chosen; Gemma 4 has 43,008 at most."""
+
 _Table = tuple[tuple[str, str, str], ...]
 """Rows of Hugging Face name, GGUF name, and shape in the symbols of `_slots`."""
 
@@ -208,6 +211,11 @@ def _fill(
 ) -> Iterator[_TensorSlot]:
     for hf_name, name, shape in table:
         dimensions = tuple(sizes[symbol] for symbol in shape.split())
+        if dimensions[-1] > _MAX_WIDTH:
+            raise LocalmtpError(
+                f"config.json requires a width of {dimensions[-1]} for {hf_prefix}{hf_name}",
+                hint=f"widths of up to {_MAX_WIDTH} are supported",
+            )
         yield _TensorSlot(hf_prefix + hf_name, prefix + name, dimensions, required)
 
 

@@ -82,7 +82,7 @@ class Tokenizer:
         writer.add_token_types(self._types())
         try:
             SpecialVocab(self._directory, load_merges=True).add_to_gguf(writer, quiet=True)
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             raise LocalmtpError(
                 f"the tokenizer files in {self._directory} are malformed: {error}"
             ) from error

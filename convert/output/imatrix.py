@@ -68,16 +68,17 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
         tensors = {t.name: t.data for t in reader.tensors}
         fields = {key: reader.get_field(f"imatrix.{key}") for key in ("datasets", "chunk_count")}
         datasets, chunks = (field.contents() if field else None for field in fields.values())
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise LocalmtpError(
             f"{path} is not an importance matrix in GGUF: {error}",
             hint="make one with llama-imatrix, which also converts the old format (--in-file)",
         ) from error
-    if chunks is None or not tensors:
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+    if type(chunks) is not int or not tensors:
         raise LocalmtpError(f"{path} is a GGUF file, not an importance matrix")
-    return ImportanceMatrix(
-        path.name, datasets[0] if datasets else "", int(chunks), dict(_means(path, tensors))
-    )
+    dataset = datasets[0] if isinstance(datasets, list) and datasets else ""
+    return ImportanceMatrix(path.name, str(dataset), chunks, dict(_means(path, tensors)))
 
 
 def _means(path: Path, tensors: Mapping[str, Floats]) -> Iterator[tuple[str, Floats]]:
@@ -85,7 +86,13 @@ def _means(path: Path, tensors: Mapping[str, Floats]) -> Iterator[tuple[str, Flo
         if not name.endswith(_SUMS):
             continue
         counts = tensors.get(name.removesuffix(_SUMS) + _COUNTS)
-        if counts is None or sums.dtype != np.float32 or sums.size % max(1, counts.size):
+        if (
+            counts is None
+            or sums.dtype != np.float32
+            or not counts.size
+            or not sums.size
+            or sums.size % counts.size
+        ):
             raise LocalmtpError(f"{path} is damaged: {name} has no matching counts")
         per_expert = np.rint(counts.astype(np.float32)).reshape(-1, 1)
         rows = sums.reshape(per_expert.size, -1)

@@ -35,6 +35,10 @@ _ALIGNMENT = "general.alignment"
 _BLOCK = 16 << 20
 """Bytes copied at a time."""
 _MAX_ALIGNMENT = 1 << 16
+_MAX_METADATA = 256 << 20
+"""Bytes of metadata that are held in memory; a vocabulary of 262,144 tokens takes 16 MiB."""
+_MAX_DIMENSIONS = 4
+"""GGML_MAX_DIMS."""
 
 _STRING, _ARRAY = 8, 9
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -169,7 +173,7 @@ def _read_part(path: Path) -> _GgufPart:
             return _HeaderReader(data).part(path)
     except OSError as error:
         raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, struct.error) as error:
+    except (ValueError, KeyError, struct.error) as error:
         raise LocalmtpError(
             f"{path} is not a complete GGUF file: {error}", hint="download or copy it again"
         ) from error
@@ -180,6 +184,7 @@ class _HeaderReader:
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data, self._at = data, 0
+        self._held = 0
 
     def part(self, path: Path) -> _GgufPart:
         if self._take(4) != b"GGUF":
@@ -202,6 +207,9 @@ class _HeaderReader:
         start = self._at
         key = self._take(self._number("Q")).decode()
         self._skip_value(self._number("I"))
+        self._held += self._at - start
+        if self._held > _MAX_METADATA:
+            raise ValueError("its metadata is too large")
         return key, self._data[start : self._at]
 
     def _skip_value(self, kind: int) -> None:
@@ -221,7 +229,10 @@ class _HeaderReader:
         """Entry of the tensor table without its offset, the offset, and the size of the data."""
         start = self._at
         self._skip(self._number("Q"))
-        shape = [self._number("Q") for _ in range(self._number("I"))]
+        dimensions = self._number("I")
+        if dimensions > _MAX_DIMENSIONS:
+            raise ValueError(f"a tensor has {dimensions} dimensions")
+        shape = [self._number("Q") for _ in range(dimensions)]
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(self._number("I"))]
         described = self._data[start : self._at]
         return described, self._number("Q"), prod(shape) // block * size

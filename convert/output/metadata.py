@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from gguf import GGML_QUANT_VERSION, GGUFType, GGUFWriter, Metadata, size_label
 
 from localmtp.convert.huggingface.checkpoint import Checkpoint
 from localmtp.convert.huggingface.config import Gemma4Config
+from localmtp.convert.huggingface.model_card import read_model_card
 from localmtp.errors import LocalmtpError
 
 logging.getLogger("metadata").addHandler(logging.NullHandler())
@@ -27,6 +27,9 @@ _SAMPLING = {
     "repetition_penalty": "sampling_penalty_repeat",
 }
 """Key of generation_config.json → attribute of gguf's Metadata (`general.sampling.*`)."""
+
+_MAX_SAMPLING_VALUE = 1e6
+"""Far beyond every useful temperature, probability or penalty."""
 
 _HUB = "https://huggingface.co"
 
@@ -78,19 +81,20 @@ def write_provenance(
         LocalmtpError: the model card's front matter or a sampling value is malformed.
     """
     total, shared, expert, experts = writer.get_total_parameter_count()
-    card = _model_card(checkpoint.directory)
+    card = read_model_card(checkpoint.directory)
+    path = checkpoint.config.get("_name_or_path")
+    names = {"_name_or_path": path} if isinstance(path, str) else {}
     try:
         metadata = Metadata.apply_metadata_heuristic(
-            Metadata(), card, dict(checkpoint.config), Path(provenance.folder), total
+            Metadata(), card, names, Path(provenance.folder), total
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise LocalmtpError(
-            f"the front matter of {checkpoint.directory / 'README.md'} is malformed: {error}"
+            f"cannot derive the model's name from {checkpoint.directory}: {error}",
+            hint="fix README.md and config.json, or remove README.md",
         ) from error
     for key, attribute in _SAMPLING.items():
-        value = checkpoint.generation_config.get(key)
-        if isinstance(value, int | float):
-            setattr(metadata, attribute, value)
+        setattr(metadata, attribute, _sampling_value(checkpoint, key))
     metadata.name = provenance.name or metadata.name or provenance.folder
     metadata.size_label = metadata.size_label or size_label(total, shared, expert, experts)
     metadata.quantized_by = provenance.quantized_by
@@ -160,14 +164,21 @@ def write_suppressed_tokens(
             writer.add_array("tokenizer.ggml.suppress_tokens", ids)
 
 
-def _model_card(directory: Path) -> dict[str, Any]:
-    try:
-        return Metadata.load_model_card(directory)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+def _sampling_value(checkpoint: Checkpoint, key: str) -> float | None:
+    """Return a sampling default; None if there is none, or of a type that transformers ignores."""
+    value = checkpoint.generation_config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if key == "top_k":
+        valid = isinstance(value, int) and 0 <= value < 1 << 31
+    else:
+        valid = 0 <= value <= _MAX_SAMPLING_VALUE
+    if not valid:
+        path = checkpoint.directory / "generation_config.json"
         raise LocalmtpError(
-            f"the front matter of {directory / 'README.md'} is not valid YAML",
-            hint="fix it, or remove the file",
-        ) from error
+            f"{path}: invalid {key}: {str(value)[:60]}", hint="fix it, or remove the key"
+        )
+    return value
 
 
 def _from_qat(provenance: Provenance, card: dict[str, Any]) -> bool:

@@ -14,6 +14,8 @@ from localmtp.errors import LocalmtpError
 from localmtp.hardware.memory import main_memory
 
 _DEFAULT = "default"
+_MAX_CHARACTERS = 1 << 20
+"""Characters that are read of a text, of which the first 8,192 tokens count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ def read_text(path: Path | None) -> ReportText:
         default = resources.files("localmtp.convert.quality") / "default_text.txt"
         return ReportText(_DEFAULT, default.read_text("utf-8"))
     try:
-        return ReportText(path.name, path.read_text("utf-8"))
+        with path.open(encoding="utf-8") as file:
+            return ReportText(path.name, file.read(_MAX_CHARACTERS))
     except (OSError, UnicodeDecodeError) as error:
         raise LocalmtpError(
             f"cannot read {path}: {error}", hint="give a text file in UTF-8"

@@ -13,6 +13,9 @@ from localmtp.errors import LocalmtpError
 SUFFIX = ".report.json"
 """A report is named after the model: NAME.report.json."""
 
+_MAX_BYTES = 1 << 20
+"""Longest report that is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class TargetScore:
@@ -92,11 +95,17 @@ def read_report(path: Path) -> Report:
         LocalmtpError: the file is not a report.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            raw = json.loads(file.read(_MAX_BYTES))
         targets = [TargetScore(**score) for score in raw.pop("targets")]
         drafters = [DrafterScore(**score) for score in raw.pop("drafters")]
-        return Report(targets=targets, drafters=drafters, **raw)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        report = Report(targets=targets, drafters=drafters, **raw)
+        for row in (*map(TargetScore.row, targets), *map(DrafterScore.row, drafters)):
+            " ".join(row)  # fails for values of another type
+        return report
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise LocalmtpError(
             f"{path} is not a report of `localmtp convert`",
             hint="remove it, or run `localmtp convert --report` again",

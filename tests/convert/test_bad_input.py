@@ -137,7 +137,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no rope": (lambda d: edit_text(d, rope_parameters=1), "invalid rope_parameters"),
     "temperature": (
         lambda d: edit_json(d / "generation_config.json", temperature=1e300),
-        "cannot write the model's metadata",
+        "invalid temperature: 1e\\+300",
     ),
     "bidirectional": (lambda d: edit_text(d, use_bidirectional_attention="all"), "bidirectional"),
     "NaN": (with_weight("model.norm.weight", np.nan), "NaN or infinity"),
@@ -152,11 +152,45 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: write_json(d / "tokenizer.json", {"model": {"byte_fallback": True}}),
         "no usable vocabulary",
     ),
+    "model card with deep YAML": (lambda d: write_card(d, "a: " + "[" * 5000), "32 levels deep"),
+    "model card with aliases": (lambda d: write_card(d, "tags: &a [x]\nlanguage: *a"), "alias"),
+    "model card with a list of lists": (lambda d: write_card(d, "license: [[x]]"), "license has"),
+    "model card with a lone surrogate": (lambda d: write_card(d, 'name: "\\ud800"'), "surrogates"),
+    "model card too large": (lambda d: write_card(d, "a: b\n" * 99_999), "larger than 256 KiB"),
+    "model card with a huge number": (lambda d: write_card(d, "tags: " + "9" * 5000), "digits"),
+    "configuration with deep JSON": (
+        lambda d: (d / "config.json").write_text('{"a":' * 99_999),
+        "not valid JSON",
+    ),
+    "layer number of many digits": (
+        lambda d: edit_text(d, per_layer_config={"9" * 5000: {}}),
+        "invalid per_layer_config",
+    ),
+    "head too large": (
+        lambda d: edit_text(d, global_head_dim=2**31 - 1),
+        "invalid global_head_dim: 2147483647",
+    ),
+    "top_k of another type": (
+        lambda d: edit_json(d / "generation_config.json", top_k=0.5),
+        "invalid top_k: 0.5",
+    ),
+    "class name of a megabyte": (
+        lambda d: edit_json(d / "config.json", architectures=["x" * 1_000_000]),
+        "is a x{80}, not a Gemma 4",
+    ),
+    "tensor name of a megabyte": (
+        lambda d: edit_header(d, lambda header: header.update({"x" * 1_000_000: EMPTY})),
+        "name has 1000000 characters",
+    ),
     "model card malformed": (
         lambda d: (d / "README.md").write_text("---\na: [\n---\n"),
-        "not valid YAML",
+        "front matter of .* is not valid",
     ),
 }
+
+
+def write_card(directory: Path, front_matter: str) -> None:
+    (directory / "README.md").write_text(f"---\n{front_matter}\n---\n")
 
 
 def truncate_text(path: Path) -> None:

@@ -130,7 +130,10 @@ def test_a_report_that_cannot_be_made_is_refused_before_writing(tmp_path: Path, 
 
 
 def test_a_malformed_report_is_refused(tmp_path: Path) -> None:
-    for content in ("[]", "{}", '{"targets": 1, "drafters": []}', "no"):
+    deep = "[" * 100_000
+    typed = '{"text": "", "positions": 1, "reference": "", "drafters": [], "targets": [%s]}'
+    score = '{"file": "", "quant": "", "perplexity": "x", "kl_divergence": 0, "top1_agreement": 0}'
+    for content in ("[]", "{}", '{"targets": 1, "drafters": []}', "no", deep, typed % score):
         (tmp_path / "x.report.json").write_text(content)
         with pytest.raises(LocalmtpError, match="is not a report"):
             read_report(tmp_path / "x.report.json")
