@@ -75,9 +75,11 @@ class Threads:
         self._followers.append(follower)
         follower(self.count)
 
-    def now(self) -> int:
-        """Returns the current number."""
-        return self.count
+    def set(self, count: int) -> None:
+        """Changes the number and calls the followers."""
+        self.count = count
+        for follower in self._followers:
+            follower(count)
 
     def settle(self) -> None:
         """Chooses before the first pass; waits if loading was too short to measure."""
@@ -127,9 +129,7 @@ class Threads:
                 return
         self._confirmed = 0
         if count != self.count:
-            self.count = count
-            for follower in self._followers:
-                follower(count)
+            self.set(count)
 
 
 def _tolerated(count: int) -> float:

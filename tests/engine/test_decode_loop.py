@@ -229,3 +229,27 @@ def test_prompts_longer_than_a_batch_are_read_in_parts() -> None:
             part_at_near_ties_only(
                 pair.sequences[0], prompt, expected[:20], batch.tokens[generation]
             )
+
+
+def test_every_loop_measures_each_number_of_threads(pair: Pair) -> None:
+    """Loops of `verify` and `bench` too: all are made by the pair."""
+    batch = Batch(pair)
+    batch.start(prompt_of(pair, QUESTIONS[0]), None)
+    batch.finish()
+    assert batch.loop.plain_tokens_per_s > 0
+    threads = pair.target.threads
+    threads.set(2)
+    assert batch.loop.plain_tokens_per_s == 0
+    threads.set(1)
+    assert batch.loop.plain_tokens_per_s > 0
+
+
+def test_the_reason_for_no_drafter_belongs_to_the_pair() -> None:
+    files = resolve("nano")
+    options = LoadOptions(threads=1, context=512)
+    with Pair.load(files.target, None, options, no_drafter="--drafter none") as pair:
+        loop = pair.decode_loop()
+        for n_draft in (None, 0, 3):
+            assert loop.drafting_state(n_draft, greedy=True) == "off: --drafter none"
+    with Pair.load(files.target, files.drafter, options) as pair:
+        assert pair.decode_loop().drafting_state(0, greedy=True) == "off: --n-draft 0"

@@ -11,6 +11,7 @@ from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
     collected,
+    exact_option,
     generation_options,
     pair_options,
 )
@@ -39,6 +40,7 @@ class _HttpFlags:
 @click.argument("model", required=False)
 @pair_options
 @generation_options
+@exact_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free."

@@ -1,0 +1,40 @@
+"""Requests are decoded, paced and counted like answers of `localmtp run`."""
+
+from tests.serve.servers import Server, serving
+
+COUNT = {"role": "user", "content": "Count from 1 to 20."}
+
+
+def answer(server: Server, **fields: object) -> dict[str, object]:
+    body = {"model": "nano", "messages": [COUNT], "max_tokens": 40, "temperature": 0, **fields}
+    with server.http() as http:
+        reply = http.post("/v1/chat/completions", json=body).json()
+    stats: dict[str, object] = reply["choices"][0]["stats"]
+    return stats
+
+
+def test_without_a_drafter_the_reason_is_reported() -> None:
+    with serving("--drafter", "none") as server, server.http() as http:
+        assert answer(server)["drafting"] == "off: --drafter none"
+        assert answer(server, n_draft=3)["drafting"] == "off: --drafter none"
+        assert http.get("/health").json()["drafting"] == "off: --drafter none"
+
+
+def test_the_most_threads_are_reported() -> None:
+    with serving() as server:
+        assert answer(server)["most_threads"] == 1
+        assert answer(server)["threads"] == 1
+
+
+def test_exact_settles_near_ties() -> None:
+    """Near-ties cost a pass each: on nano's stories there are some in every answer."""
+    story = {"role": "user", "content": "Tell me a long story about a fox and a sad king."}
+    fields = {"messages": [story], "n_draft": 4, "max_tokens": 200}
+    with serving() as server:
+        plain = answer(server, **fields)
+    with serving("--exact") as server:
+        exact = answer(server, **fields)
+        sampled = answer(server, **{**fields, "temperature": 1.0, "seed": 1})
+    assert exact["completion_tokens"] == plain["completion_tokens"]
+    assert exact["target_passes"] > plain["target_passes"]  # type: ignore[operator]
+    assert sampled["target_passes"]
