@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from textual import events
 from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.screen import Screen
 
@@ -62,6 +63,8 @@ class ChatApp(App[None]):
         self.theme = saved_theme if saved_theme in PALETTES else "localmtp-dark"
         self.history: History | None = None
         self._collector = IdleCollector()
+        self._early_input: list[events.Key | events.Paste] | None = []
+        """Input before the prompt has the focus; None afterwards."""
         open_history = partial(self._open_history, history) if history else None
         self.chat = ChatScreen(model, open_session, open_history, self._brush())
 
@@ -79,6 +82,19 @@ class ChatApp(App[None]):
             is_gone = hang_up_check(sys.__stdin__)
             if is_gone:
                 self.set_interval(CHECK_TERMINAL_EVERY_S, partial(self._check_terminal, is_gone))
+
+    async def on_event(self, event: events.Event) -> None:
+        """Holds input back until the prompt has the focus."""
+        if self._early_input is not None and isinstance(event, events.Key | events.Paste):
+            self._early_input.append(event)
+        else:
+            await super().on_event(event)
+
+    def on_descendant_focus(self) -> None:
+        """Passes the input on that was typed before."""
+        early, self._early_input = self._early_input, None
+        for event in early or ():
+            self.post_message(event)
 
     def on_unmount(self) -> None:
         """Restores garbage collection: the process may continue without the chat."""
@@ -98,15 +114,22 @@ class ChatApp(App[None]):
     def action_edit(self) -> None:
         """Opens the prompt in the user's editor; the answer continues meanwhile."""
         prompt = self.chat.conversation.prompt
+        text, problem = prompt.text, ""
         try:
             with self.suspend():
-                text = click.edit(prompt.text, extension=".md", require_save=False)
+                # An exception inside `suspend` would leave the terminal suspended.
+                try:
+                    text = click.edit(text, extension=".md", require_save=False) or ""
+                except (click.ClickException, OSError, ValueError) as error:
+                    problem = str(error)
         except SuspendNotSupported:
             self.chat.note("the editor needs a terminal of its own")
-        except click.ClickException as error:
-            self.chat.conversation.notice(error.message, "set $EDITOR to an editor", error=True)
+            return
+        if problem:
+            hint = "set $VISUAL or $EDITOR to an installed editor"
+            self.chat.conversation.notice(f"cannot open the editor: {problem}", hint, error=True)
         else:
-            prompt.put((text or "").rstrip("\n"))
+            prompt.put(text.rstrip("\n"))
 
     async def action_quit(self) -> None:
         """Leaves the chat."""

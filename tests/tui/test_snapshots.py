@@ -113,7 +113,7 @@ def test_error(snap_compare: Compare) -> None:
 
 
 def test_help_screen(snap_compare: Compare) -> None:
-    assert snap_compare(Host([], over="help"), terminal_size=(100, 70))
+    assert snap_compare(Host([], over="help"), terminal_size=(100, 72))
 
 
 def test_rounds_screen(snap_compare: Compare) -> None:

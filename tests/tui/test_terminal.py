@@ -27,6 +27,7 @@ import pty
 import termios
 
 PATIENCE_S = 90.0
+ENTER_ALTERNATE_SCREEN = b"\x1b[?1049h"
 LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 
 
@@ -172,6 +173,27 @@ def test_writing_a_message_in_an_editor(tmp_path: Path) -> None:
         chat.type(b"from the prompt\x07")
         chat.until(b"and from the editor")
         chat.until(b"from the prompt")
+        chat.type(b"\x11")
+        assert chat.ended() == 0
+
+
+def test_a_missing_editor_is_reported_and_the_chat_continues(tmp_path: Path) -> None:
+    with terminal(tmp_path, *CHAT, VISUAL="no-such-editor") as chat:
+        chat.until(b"drafting on")
+        chat.type(b"unsent\x07")
+        chat.until(b"cannot open the editor")
+        chat.type(b" text")
+        chat.until(b"text")
+        chat.type(b"\x11")
+        assert chat.ended() == 0
+
+
+def test_text_typed_before_the_screen_opens_is_in_the_prompt(tmp_path: Path) -> None:
+    with terminal(tmp_path, *CHAT) as chat:
+        chat.type(b"typed early")
+        chat.until(ENTER_ALTERNATE_SCREEN)
+        chat.output = chat.output.partition(ENTER_ALTERNATE_SCREEN)[2]
+        chat.until(b"typed early")
         chat.type(b"\x11")
         assert chat.ended() == 0
 

@@ -81,6 +81,15 @@ def test_no_text_of_an_answer_is_lost() -> None:
     assert drawn.replace(" ", "").endswith(long_line.replace(" ", ""))
 
 
+def test_line_breaks_of_an_answer_are_shown() -> None:
+    assert plain(MarkdownDocument("1\n2\n3")) == ["1", "2", "3"]
+    grown = MarkdownDocument()
+    for piece in ("- a\n", "  b\n", "\nSome *Street\n", "Town*"):
+        grown.append(piece)
+    grown.finish()
+    assert plain(grown) == [" • a", "   b", "", "Some Street", "Town"]
+
+
 def test_code_blocks_are_numbered_for_copying() -> None:
     document = MarkdownDocument("```python\na\n```\n\ntext\n\n~~~\nb\n~~~\n")
     assert [code.strip() for code in document.code_blocks()] == ["a", "b"]

@@ -41,6 +41,10 @@ POLL_EVERY_S = 1 / 4
 """Between updates of the statistics while an answer is written or a model is loading."""
 
 
+QUIT_WORDS = ("exit", "quit")
+"""Messages that leave the chat, as in a shell."""
+
+
 class ChatScreen(ScreenActions):
     """The main screen; implements `ChatControls` for the slash commands.
 
@@ -53,7 +57,7 @@ class ChatScreen(ScreenActions):
     """
 
     BINDINGS = bindings(CHAT_ACTIONS)
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own type
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (76, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own type
     AUTO_FOCUS = "#prompt"
 
     def __init__(
@@ -118,7 +122,7 @@ class ChatScreen(ScreenActions):
         conversation, stats = self.conversation, self._stats()
         answer = conversation.answer
         state = state_text(answer, stats, conversation.queued, self.loader.progress)
-        narrow = answer and self.has_class("-narrow")
+        narrow = answer and not self.has_class("-wide")
         self.query_one(StatusLine).show(state, summary_parts(stats) if stats and narrow else ())
 
     def _stats(self) -> Stats | None:
@@ -205,6 +209,8 @@ class ChatScreen(ScreenActions):
                 self.note(slash.run(self, *command))
             except LocalmtpError as error:
                 self.show_error(error)
+        elif event.text in QUIT_WORDS:
+            self.run_app_action("quit")
         elif self.error:
             self.conversation.prompt.restore(event.text)
             self.note("no model is loaded")

@@ -20,6 +20,7 @@ _PROMPT_KEYS = (
     ("shift+enter, ctrl+j", "Start a new line"),
     ("up, down", "Recall sent messages; take back queued ones"),
     ("tab", "Complete a command"),
+    ("ctrl+d", "Leave the chat, if the prompt is empty"),
 )
 
 KEY_WIDTH = 20

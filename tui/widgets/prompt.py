@@ -9,7 +9,10 @@ from localmtp.tui.messages import CompleteCommand, RecallQueued, Submitted
 
 
 class Prompt(TextArea):
-    """Sends on Enter, breaks the line on Shift+Enter or Ctrl+J, recalls sent messages on Up."""
+    """Sends on Enter, breaks the line on Shift+Enter or Ctrl+J, recalls sent messages on Up.
+
+    Ctrl+D in an empty prompt leaves the chat.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(
@@ -53,6 +56,10 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             self.post_message(CompleteCommand())
+        elif event.key == "ctrl+d" and not self.text:
+            event.stop()
+            event.prevent_default()
+            await self.run_action("app.quit")
 
     async def _on_paste(self, event: events.Paste) -> None:
         # Terminals send pasted line ends as carriage returns.
