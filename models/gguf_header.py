@@ -89,11 +89,11 @@ class Header:
         return self.values.get(f"{self.architecture}.{key}")
 
     def number(self, key: str, default: int = 0) -> int:
-        """Returns an integer setting; of one with a value per layer, the largest."""
+        """Returns an integer setting, of one with a value per layer the largest; else `default`."""
         value = self.setting(key)
         if isinstance(value, tuple):
             value = max((v for v in value if isinstance(v, int)), default=default)
-        return int(value) if isinstance(value, int | float) else default
+        return int(value) if isinstance(value, int) else default
 
 
 def read_header(path: Path, *, settings_only: bool = False) -> Header:
@@ -140,7 +140,7 @@ def parse_header(data: bytes | mmap.mmap, size: int, *, settings_only: bool = Fa
         n_tensors, n_values = _counts(reader)
         header = _metadata(reader, n_values, settings_only=settings_only)
         return header if settings_only else _with_tensors(reader, header, n_tensors, size)
-    except struct.error as fault:
+    except (struct.error, OverflowError) as fault:
         raise CutOffError("ends inside its GGUF header") from fault
     except UnicodeDecodeError as fault:
         raise BadHeaderError("has a damaged GGUF header: a text is not UTF-8") from fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
 
@@ -174,13 +175,24 @@ class LocalSession(Session):
 
 
 def default_sampling(pair: Pair) -> SamplingParams:
-    """Returns the GGUF's recommended sampling (`general.sampling.*`), else Gemma 4's defaults."""
+    """Returns the GGUF's recommended sampling (`general.sampling.*`), else Gemma 4's defaults.
+
+    A recommendation that is not a number, or out of range, is ignored.
+    """
     metadata, default = pair.target.model.metadata, SamplingParams()
+
+    def recommended(name: str, otherwise: float, most: float) -> float:
+        with suppress(ValueError):
+            value = float(metadata.get(f"general.sampling.{name}", otherwise))
+            if 0 <= value <= most:
+                return value
+        return otherwise
+
     return SamplingParams(
-        temperature=float(metadata.get("general.sampling.temp", default.temperature)),
-        top_k=int(metadata.get("general.sampling.top_k", default.top_k)),
-        top_p=float(metadata.get("general.sampling.top_p", default.top_p)),
-        min_p=float(metadata.get("general.sampling.min_p", default.min_p)),
+        temperature=recommended("temp", default.temperature, 100.0),
+        top_k=int(recommended("top_k", default.top_k, 1e6)),
+        top_p=recommended("top_p", default.top_p, 1.0),
+        min_p=recommended("min_p", default.min_p, 1.0),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from localmtp.engine.compatibility import Traits, check_pair
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header
+from localmtp.models.gguf_settings import check_lengths
 
 File = TypeVar("File")
 
@@ -67,6 +68,16 @@ class DescribedFile:
         )
 
 
+def require_match(target: DescribedFile, drafter: DescribedFile) -> None:
+    """Checks that a drafter can draft for a target.
+
+    Raises:
+        LocalmtpError: it cannot.
+    """
+    check_pair(target.traits, drafter.traits)
+    check_lengths(target.header, drafter.header, drafter.name)
+
+
 def agreement(target: DescribedFile, drafter: DescribedFile) -> str:
     """Returns the reasons why two files are a pair, human-readable."""
     lineage = {(True, True): "both QAT", (False, False): "neither is QAT"}
@@ -116,7 +127,7 @@ def best_drafter(
     for file, describe in candidates:
         try:
             drafter = describe()
-            check_pair(target.traits, drafter.traits)
+            require_match(target, drafter)
         except LocalmtpError as fault:
             why_not = fault.message
             continue

@@ -17,6 +17,7 @@ from localmtp.models.naming.quant import parts_of, quant_label, target_names
 from localmtp.models.naming.reference import ModelReference
 from localmtp.models.naming.registry import HubFile, drafter_for, entries
 from localmtp.models.store.cache import cached_files, cached_repositories
+from localmtp.models.store.local import describe
 from localmtp.models.store.on_disk import drafter_on_disk
 
 
@@ -114,7 +115,7 @@ def _in_repository(repo: str) -> Iterator[InstalledModel]:
     files = dict(cached_files(repo))
     for name in target_names(files):
         try:
-            header = read_header(files[name], settings_only=True)
+            header = describe(files[name]).header
         except LocalmtpError:
             continue
         if header.architecture == TARGET:

@@ -6,10 +6,11 @@ from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 
-from localmtp.engine.compatibility import check_pair, check_target
+from localmtp.engine.compatibility import check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER, ModelFiles
 from localmtp.models.gguf_header import read_header
+from localmtp.models.gguf_settings import check_settings
 from localmtp.models.naming.pairing import (
     DescribedFile,
     DrafterChoice,
@@ -17,6 +18,7 @@ from localmtp.models.naming.pairing import (
     best_drafter,
     lineage_warnings,
     names_a_drafter,
+    require_match,
 )
 
 
@@ -52,7 +54,7 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
     """
     of_target, of_drafter = describe(target), describe(drafter)
     check_target(of_target.traits)
-    check_pair(of_target.traits, of_drafter.traits)
+    require_match(of_target, of_drafter)
     why, warnings = agreement(of_target, of_drafter), lineage_warnings(of_target, of_drafter)
     return model_files(name, target, DrafterChoice(drafter, "", why, warnings))
 
@@ -69,14 +71,16 @@ def describe(path: Path) -> DescribedFile:
     """Reads the header of a file; in the hub's cache its repository is known too.
 
     Raises:
-        LocalmtpError: it is missing, a directory, or not GGUF.
+        LocalmtpError: it is missing, a directory, not GGUF, or libllama would abort on a setting.
     """
     if path.is_dir():
         files = sorted(p.name for p in path.glob("*.gguf") if not names_a_drafter(p.name))
         hint = f"name a file in it: {path / files[0]}" if files else "it holds no GGUF file"
         raise LocalmtpError(f"{path} is a directory, not a GGUF file", hint=hint)
     repository = next((part for part in path.parts if part.startswith("models--")), "")
-    return DescribedFile(path.name, read_header(path, settings_only=True), repository)
+    header = read_header(path, settings_only=True)
+    check_settings(header, str(path))
+    return DescribedFile(path.name, header, repository)
 
 
 def _nearby_drafter(target: Path, described: DescribedFile) -> DrafterChoice[Path]:

@@ -9,6 +9,7 @@ from localmtp.engine.compatibility import check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER, ModelFiles
 from localmtp.models.gguf_header import Header
+from localmtp.models.gguf_settings import check_settings
 from localmtp.models.memory.available import available_memory, shortage
 from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.placement import largest_context
@@ -107,7 +108,9 @@ def pull(plan: PullPlan, progress: ProgressCallback | None = None) -> ModelFiles
 
 
 def _described(file: RemoteFile) -> DescribedFile:
-    return DescribedFile(str(file), remote_header(file))
+    header = remote_header(file)
+    check_settings(header, str(file))
+    return DescribedFile(str(file), header)
 
 
 def _not_there(repo: str, label: str, names: list[str]) -> LocalmtpError:
