@@ -2,11 +2,11 @@
 
 import pytest
 
-from localmtp.bench.lab.servers.against_server import Timed, markdown, summary
+from localmtp.bench.lab.servers.against_server import TimedAnswer, markdown, summary
 
 
-def answers(way: str, rates: list[float], drafted: int = 0, accepted: int = 0) -> list[Timed]:
-    return [Timed(way, 1.0, "p", 100, 100 / rate, drafted, accepted) for rate in rates]
+def answers(way: str, rates: list[float], drafted: int = 0, accepted: int = 0) -> list[TimedAnswer]:
+    return [TimedAnswer(way, 1.0, "p", 100, 100 / rate, drafted, accepted) for rate in rates]
 
 
 def test_speeds_are_all_tokens_by_all_seconds_and_auto_is_held_against_the_others() -> None:
@@ -17,7 +17,7 @@ def test_speeds_are_all_tokens_by_all_seconds_and_auto_is_held_against_the_other
         *answers("server 0", [10, 10]),
         *answers("server 3", [20, 20], 40, 20),
     ]
-    rows = {row.way: row for row in summary(made)}
+    rows = {row.name: row for row in summary(made)}
     assert rows["localmtp 0"].tokens_per_s == pytest.approx(15.0)
     assert rows["localmtp 0"].acceptance is None
     assert rows["localmtp 3"].acceptance == pytest.approx(0.75)

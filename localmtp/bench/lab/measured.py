@@ -24,21 +24,21 @@ runs: medians of nine repeats say more than the spread.
 
 
 def main() -> None:
-    """Print the page."""
+    """Print the page for the given results."""
     print(_HEAD)
     for path in map(Path, sys.argv[1:]):
         report = json.loads(path.read_text("utf-8"))
-        section = _together(report) if "concurrency" in report else _section(read_result(path))
+        section = _concurrency(report) if "concurrency" in report else _section(read_result(path))
         print("\n".join(section))
 
 
-def _together(report: Mapping[str, Any]) -> Iterator[str]:
-    """Several answers at once."""
-    yield f"## {report['model']}, several answers at once\n"
+def _concurrency(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the section of a `bench concurrency` result."""
+    yield f"## {report['model']}, concurrent answers\n"
     yield f"{_machine(report)}; tokens per second of all answers together.\n"
     runs = {(run["at_once"], run["n_draft"]): run for run in report["concurrency"]}
     lengths = list(dict.fromkeys(n for _, n in runs))
-    yield _row("at once", *("none" if n == "0" else n for n in lengths), "spread")
+    yield _row("answers", *("none" if n == "0" else n for n in lengths), "spread")
     yield _row("---", *("---:" for _ in lengths), "---:")
     for size in dict.fromkeys(size for size, _ in runs):
         of_size = [runs[size, n] for n in lengths]
@@ -52,17 +52,17 @@ def _machine(report: Mapping[str, Any]) -> str:
 
 
 def _spread(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Half the range over repeats, relative to the median, where it is largest."""
+    """Return half the range over repeats, relative to the median, where it is largest."""
     ranges = ((run["decode_tokens_per_s_range"], run["decode_tokens_per_s"]) for run in runs)
     return f"±{max((most - least) / 2 / rate for (least, most), rate in ranges):.0%}"
 
 
 def _section(result: StoredResult) -> Iterator[str]:
-    """One model on one machine."""
+    """Yield the section of a `bench run` or `bench synthetic` result."""
     report = result.report
     yield f"## {report['model']}\n"
     if report.get("synthetic"):
-        yield "Expected, not measured: computed from what rounds of drafting cost.\n"
+        yield "Expected, not measured: computed from the cost of rounds.\n"
     yield f"{_machine(report)}; localmtp {result.name}.\n"
     for temperature in dict.fromkeys(run["temp"] for run in report["runs"]):
         if temperature:
@@ -74,7 +74,7 @@ def _section(result: StoredResult) -> Iterator[str]:
 def _by_workload(found: Sequence[Mapping[str, Any]], *, measured: bool) -> Iterator[str]:
     lengths = list(dict.fromkeys(run["n_draft"] for run in found))
     head = ["none" if n == "0" else n for n in lengths]
-    yield _row("workload", *head, "accepted of 3", "spread")
+    yield _row("workload", *head, "acceptance of 3", "spread")
     yield _row("---", *("---:" for _ in lengths), "---:", "---:")
     for workload in dict.fromkeys(run["workload"] for run in found):
         runs = {run["n_draft"]: run for run in found if run["workload"] == workload}

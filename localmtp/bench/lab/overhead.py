@@ -35,21 +35,21 @@ from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, make_sampler
 from localmtp.models import resolve
 
-LIFTED = np.arange(1000, 4000, 50)
-HEIGHTS = (60.0 - 1.2 * np.log1p(np.arange(LIFTED.size))).astype(np.float32)
-"""The tail of a rank-frequency law, as the logits of text have: some 40 tokens within top-p."""
+RAISED = np.arange(1000, 4000, 50)
+HEIGHTS = (60.0 - 1.2 * np.log1p(np.arange(RAISED.size))).astype(np.float32)
+"""Raised logits with the tail of a rank-frequency law, as in text: about 40 tokens within top-p."""
 
 CONTEXT, PROMPT = 2048, 64
 
 
-class Inside:
-    """Seconds spent where they do not count."""
+class ExcludedTime:
+    """Seconds that are excluded from the measurement."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its time noted."""
+        """Return the function, with its time added to `seconds`."""
 
         def call(*arguments: Any) -> Any:
             began = perf_counter()
@@ -60,63 +60,63 @@ class Inside:
         return call
 
 
-class Lifted:
-    """Samples from logits in which the same tokens stand out."""
+class RaisedLogitsSampler:
+    """Raises the same tokens in all logits before another sampler sees them."""
 
-    def __init__(self, sampler: Sampler, inside: Inside) -> None:
+    def __init__(self, sampler: Sampler, excluded: ExcludedTime) -> None:
         self._sampler = sampler
-        self._lift = inside.timed(self._lift_all)
+        self._raise = excluded.timed(self._raise_all)
 
     def propose(self, logits: Floats) -> Proposal:
-        """As the other, on lifted logits."""
-        self._lift(logits)
+        """See `Sampler.propose`."""
+        self._raise(logits)
         return self._sampler.propose(logits)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
-        """As the other."""
+        """See `Sampler.draw`."""
         return self._sampler.draw(proposal, draft)
 
     def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        """As the other, on lifted logits."""
-        self._lift(logits)
+        """See `Sampler.judge`."""
+        self._raise(logits)
         return self._sampler.judge(logits, draft)
 
     @staticmethod
-    def _lift_all(logits: Floats) -> None:
-        logits[..., LIFTED] = HEIGHTS
+    def _raise_all(logits: Floats) -> None:
+        logits[..., RAISED] = HEIGHTS
 
 
-class AtLength(AutoPolicy):
+class FixedLengthPolicy(AutoPolicy):
     """Does the arithmetic of automatic pacing, then drafts a fixed length."""
 
     def __init__(self, length: int) -> None:
         super().__init__(Calibration(), RoundPlan())
-        self._wanted, self._made = length, 0
+        self._fixed_length, self._drafted_now = length, 0
 
     def begin_round(self, limit: int, plan: RoundPlan) -> None:
-        """Begins a round."""
-        self._made = 0
+        """Begin a round."""
+        self._drafted_now = 0
         super().begin_round(limit, plan)
 
     def copy_length(self, match: int, available: int) -> int:
-        """Returns 0."""
+        """Return 0: nothing is copied."""
         super().copy_length(match, available)
         return 0
 
     def should_draft(self) -> bool:
-        """Whether the length is not reached."""
+        """Return whether the length is not reached."""
         super().should_draft()
-        return self._made < self._wanted
+        return self._drafted_now < self._fixed_length
 
     def should_verify(self, confidence: float) -> bool:
-        """Returns True."""
+        """Return True."""
         super().should_verify(confidence)
-        self._made += 1
+        self._drafted_now += 1
         return True
 
 
-def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, inside: Inside) -> None:
-    """Print medians of the rounds of one answer after the other."""
+def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, excluded: ExcludedTime) -> None:
+    """Print the median time of a round outside libllama, over successive answers."""
     outside: list[float] = []
     whole: list[float] = []
     tokens = 0
@@ -128,16 +128,16 @@ def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, inside: Insi
             max_tokens=CONTEXT - 2 * PROMPT,
             cancelled=lambda: len(outside) >= rounds,
             sampler=sampler,
-            policy=AtLength(drafts),
+            policy=FixedLengthPolicy(drafts),
         )
         began = perf_counter()
         for event in loop.run(request):
             now = perf_counter()
             if isinstance(event, Generated) and len(event.drafted) == drafts:
                 whole.append(now - began)
-                outside.append(whole[-1] - inside.seconds)
+                outside.append(whole[-1] - excluded.seconds)
                 tokens += len(event.pieces)
-            inside.seconds, began = 0.0, perf_counter()
+            excluded.seconds, began = 0.0, perf_counter()
     low, _, high = quantiles(outside, n=4)
     print(
         f"{1e6 * median(outside):6.0f} us outside libllama (quartiles {1e6 * low:.0f} to"
@@ -162,25 +162,25 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=262_144)
     parser.add_argument("--drafts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--model", help="instead of the tiny pair")
-    asked = parser.parse_args()
-    inside = Inside()
+    parser.add_argument("--model", help="a model instead of the tiny pair")
+    arguments = parser.parse_args()
+    excluded = ExcludedTime()
     for module, name in ((capi, "llama_decode"), (context, "_get_logits")):
-        setattr(module, name, inside.timed(getattr(module, name)))
+        setattr(module, name, excluded.timed(getattr(module, name)))
     with TemporaryDirectory(prefix="localmtp-") as folder:
-        if asked.model:
-            found = resolve(asked.model)
+        if arguments.model:
+            found = resolve(arguments.model)
             paths = found.target, found.drafter
         else:
-            paths = _write_tiny_pair(Path(folder), asked.vocabulary)
+            paths = _write_tiny_pair(Path(folder), arguments.vocabulary)
         with Pair.load(*paths, LoadOptions(threads=1, context=CONTEXT)) as pair:
-            print(f"vocabulary of {pair.target.vocab.size}, {asked.drafts} drafts")
+            print(f"vocabulary of {pair.target.vocab.size}, {arguments.drafts} drafts")
             for temperature in (0.0, 1.0):
                 sampler = make_sampler(SamplingParams(temperature=temperature, seed=1))
-                if not asked.model:
-                    sampler = Lifted(sampler, inside)
+                if not arguments.model:
+                    sampler = RaisedLogitsSampler(sampler, excluded)
                 print(f"temperature {temperature:g}:", end=" ")
-                measure(pair, sampler, asked.drafts, asked.rounds, inside)
+                measure(pair, sampler, arguments.drafts, arguments.rounds, excluded)
     print(f"load average {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 

@@ -1,7 +1,8 @@
-"""What a round of drafting costs on this machine, by the length of the draft.
+"""Measures the cost of a round by draft length.
 
-The engine's own loop is timed, with a pacing that goes through all lengths in changing order, and
-a sampler that does the work of judging and then accepts by chance: random weights agree on nothing.
+The engine's decode loop is timed with a policy that rotates through all draft lengths, and a
+sampler that does the work of verification but accepts at random: a drafter with random weights is
+never right.
 """
 
 from __future__ import annotations
@@ -20,41 +21,41 @@ from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
 
 _PROMPT = 128
-"""Tokens: about as many as a question with its template."""
+"""Tokens of the prompt: about those of a question with its template."""
 
 _ANSWER = 256
-"""Tokens, as `bench` measures them: a pass costs more as the context fills."""
+"""Tokens of an answer, as in `bench run`: passes get slower as the context fills."""
 
 _ACCEPTED = 0.7
-"""Of drafts, while measuring. It decides how often something is rolled back, which is cheap."""
+"""Acceptance rate while measuring; it determines how often the cache is rolled back."""
 
 _BLOCK, _BLOCK_S = 2, 0.05
-"""A length is kept for so many rounds and seconds. A round counts after another of its length:
-libllama builds its graph anew when the number of rows changes, and small models find their weights
-in the caches after that."""
+"""Rounds and seconds per draft length before the next one. Only rounds after one of the same length
+count: libllama rebuilds its graph when the number of rows changes, and small models then have their
+weights in the caches."""
 
 _MOST_CYCLES = 20
-"""Blocks of every length: more than that do not sharpen a mean. One is measured in any case."""
+"""Maximum number of blocks per draft length; more do not improve a mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundCosts:
-    """Seconds of a round by the length of its draft, 0 included; means."""
+    """Mean seconds of a round by draft length, starting with 0."""
 
     draft_s: tuple[float, ...]
     verify_s: tuple[float, ...]
     rest_s: tuple[float, ...]
-    """Judging, rolling back, reading the text."""
+    """Sampling, rolling back, detokenizing."""
     rounds: int
-    """How often every length was measured."""
+    """Number of measured rounds of each length, at least."""
 
     def round_s(self, length: int) -> float:
-        """All of it."""
+        """Return the total seconds of a round."""
         return self.draft_s[length] + self.verify_s[length] + self.rest_s[length]
 
 
-class _Rotation:
-    """Every length in turn, timed."""
+class _RotatingLengths:
+    """A draft policy that rotates through all lengths and times the rounds."""
 
     automatic = False
     state = "on"
@@ -66,22 +67,25 @@ class _Rotation:
         self._queue: list[int] = []
         self._cycles = 0
         self.rounds: list[tuple[int, float, float, float]] = []
-        """Length, then seconds of drafting, verifying, and in all."""
-        self._last = -1  # length of the round before
-        self._changed, self._counted = 0.0, 0  # when the length was, and rounds that counted since
-        # Of the running round:
+        """Draft length, then seconds of drafting, of verification, and in all."""
+        self._last = -1  # length of the previous round
+        self._changed, self._counted = (
+            0.0,
+            0,
+        )  # time of the last change of length, and rounds counted since
+        # The current round:
         self._left = self._steps = 0
         self._began = 0.0
         self._settled: tuple[int, float, float] | None = None
 
     @property
     def done(self) -> bool:
-        """Whether enough was measured."""
+        """Whether enough rounds were measured."""
         late = self._cycles > 1 and perf_counter() > self._ends
         return late or self._cycles > _MOST_CYCLES
 
     def begin_round(self, limit: int, plan: RoundPlan) -> None:
-        """Close the last round and open the next."""
+        """End the last round and begin the next."""
         now = perf_counter()
         if self._settled is not None and self._steps == self._last == self._queue[-1]:
             self.rounds.append((*self._settled, now - self._began))
@@ -98,42 +102,42 @@ class _Rotation:
         self._steps, self._settled, self._began = 0, None, now
 
     def copy_length(self, match: int, available: int) -> int:
-        """Never."""
+        """Return 0: nothing is copied."""
         return 0
 
     def should_draft(self) -> bool:
-        """Until the length is reached."""
+        """Return whether the length is not reached."""
         return self._steps < self._left
 
     def should_verify(self, confidence: float) -> bool:
-        """Always."""
+        """Return True."""
         self._steps += 1
         return True
 
     def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
-        """Note the seconds."""
+        """Record the seconds."""
         self._settled = (self._steps, draft_s, verify_s)
 
     def pause(self) -> None:
-        """What follows is no part of the last round, which is not counted."""
+        """Discard the last round: the time until the next one does not belong to it."""
         self._settled = None
 
 
-class _Chance(Greedy):
-    """Does the work of greedy decoding, and then accepts and chooses by chance."""
+class _RandomSampler(Greedy):
+    """Does the work of greedy decoding, but accepts and chooses at random."""
 
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
         self._random = np.random.default_rng(0)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
-        """Any token."""
+        """Draft a random token."""
         token = self.token()
         draft.tokens.append(token)
         return token
 
     def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        """Accept a part; as many rows are looked at as a verdict takes."""
+        """Accept a random part; as many rows are read as verification needs."""
         accepted = 0
         while accepted < len(draft.tokens) and self._random.random() < _ACCEPTED:
             logits[accepted].argmax()
@@ -142,7 +146,7 @@ class _Chance(Greedy):
         return accepted, self.token()
 
     def token(self) -> int:
-        """Any that does not end the answer."""
+        """Return a random token that does not end the answer."""
         while True:
             token = int(self._random.integers(self._vocab.size))
             if not self._vocab.ends_generation(token):
@@ -150,15 +154,15 @@ class _Chance(Greedy):
 
 
 def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> RoundCosts:
-    """Measure what rounds cost.
+    """Measure the cost of rounds.
 
     Args:
-        pair: loaded; its context has room for some hundred tokens.
-        lengths: of drafts, from 0 on without gaps.
-        budget_s: seconds after which it ends, once every length was measured a few times.
+        pair: loaded, with a context of at least 512 tokens.
+        lengths: draft lengths 0, 1, 2 ….
+        budget_s: time limit in seconds; every length is measured a few times in any case.
     """
     loop = pair.decode_loop()
-    rotation, sampler = _Rotation(lengths, budget_s), _Chance(pair.target.vocab)
+    rotation, sampler = _RotatingLengths(lengths, budget_s), _RandomSampler(pair.target.vocab)
     prompt = [pair.target.vocab.bos, *(sampler.token() for _ in range(_PROMPT))]
     while not rotation.done:
         request = GenerationRequest(
@@ -181,6 +185,6 @@ def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> RoundCosts:
 
 
 def _mean(seconds: Sequence[float]) -> float:
-    """Without the fastest and the slowest tenth: a stall is not what a round costs."""
+    """Return the mean without the fastest and the slowest tenth, which excludes stalls."""
     cut = len(seconds) // 10
     return fmean(sorted(seconds)[cut : len(seconds) - cut])

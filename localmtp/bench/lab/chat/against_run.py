@@ -51,23 +51,23 @@ while True:
         pass
     time.sleep(pause - burst)
 """
-"""Takes a share of a core, in so many bursts a second."""
+"""Program that uses a share of a core, in bursts."""
 
 
-class Answer(NamedTuple):
-    """One answer in the chat; all but the first are shares of the time that it took."""
+class ChatAnswer(NamedTuple):
+    """One answer in the chat; all fields but the first are shares of its duration."""
 
     tokens_per_s: float
     interface: float
-    """Of a core, by the interface: from the question on, until the answer is saved."""
+    """CPU time of the interface, from the prompt until the answer is saved."""
     model: float
-    """On a core: the thread that generates."""
+    """CPU time of the generating thread."""
     queued: float
-    """The same, waiting for a core that others have."""
+    """Time of the generating thread waiting for a core."""
 
 
 class Chat:
-    """The program on a terminal that nobody sees."""
+    """The chat in a pseudo-terminal."""
 
     def __init__(self, arguments: list[str], home: Path) -> None:
         self._terminal, slave = pty.openpty()
@@ -80,15 +80,15 @@ class Chat:
             stderr=slave,
             env=os.environ | {"XDG_DATA_HOME": str(home), "TERM": "xterm-256color"},
             start_new_session=True,
-            # Its terminal: it ends with this program, however that ends.
+            # As its controlling terminal: the chat ends with this program.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self._printed = b""
         self._wait(lambda: b"drafting on" in self._printed)
 
-    def ask(self, prompt: str) -> Answer:
-        """Ask, and measure until the answer is saved."""
+    def ask(self, prompt: str) -> ChatAnswer:
+        """Send a prompt, and measure until the answer is saved."""
         answered = len(self._answers())
         os.write(self._terminal, b"/new\r")
         before = self._spent()
@@ -97,10 +97,10 @@ class Chat:
         spent = [now - then for now, then in zip(self._spent(), before, strict=True)]
         stats = self._answers()[-1]
         seconds = stats.ttft_s + stats.decode_s
-        return Answer(stats.decode_tokens_per_s, *(part / seconds for part in spent))
+        return ChatAnswer(stats.decode_tokens_per_s, *(part / seconds for part in spent))
 
     def quit(self) -> None:
-        """Leave as a user does."""
+        """Quit with Ctrl+Q."""
         os.write(self._terminal, QUIT)
         self._wait(lambda: self._process.poll() is not None)
 
@@ -116,7 +116,7 @@ class Chat:
         return [m.stats for m in answers if m.finish and m.stats]
 
     def _spent(self) -> tuple[float, float, float]:
-        """Seconds: of the interface, of the thread that generates, of it waiting for a core."""
+        """Return seconds of the interface, of the generating thread, and of its waiting time."""
         model = self._process.children()[0].pid
         times = self._process.cpu_times()
         on_core, queued, _ = (
@@ -125,9 +125,9 @@ class Chat:
         return times.user + times.system, int(on_core) / 1e9, int(queued) / 1e9
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        give_up = monotonic() + PATIENCE_S
+        deadline = monotonic() + PATIENCE_S
         while not done():
-            if monotonic() > give_up:
+            if monotonic() > deadline:
                 raise SystemExit("the chat hangs")
             until = monotonic() + 0.2
             while (left := until - monotonic()) > 0:
@@ -138,20 +138,20 @@ class Chat:
         try:
             return os.read(self._terminal, 65536)
         except OSError:
-            # Linux reports the other end's closing so.
+            # The other end was closed.
             return b""
 
 
 def run(arguments: list[str], prompt: str) -> float:
-    """Tokens per second of `localmtp run`, streaming into a pipe."""
+    """Return tokens per second of `localmtp run`."""
     command = [sys.executable, "-m", "localmtp", "run", *arguments, prompt, "--json"]
     done = subprocess.run(command, capture_output=True, check=True)
     return float(json.loads(done.stdout)["stats"]["decode_tokens_per_s"])
 
 
 @contextmanager
-def beside(share: float) -> Iterator[None]:
-    """Another program takes a share of a core meanwhile."""
+def burning(share: float) -> Iterator[None]:
+    """Run a program that uses a share of a core during the block."""
     command = [sys.executable, "-c", BURN, str(BURSTS_PER_S), str(share)]
     with subprocess.Popen(command) as process:
         try:
@@ -161,7 +161,7 @@ def beside(share: float) -> Iterator[None]:
 
 
 def main() -> None:
-    """Measure, and print what came out."""
+    """Measure as the command line says, and print a report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--threads", default="1")
@@ -171,32 +171,32 @@ def main() -> None:
     flags = [asked.model, "--threads", asked.threads, "--temp", "0", "--n-draft", "3", "--offline"]
     alone: list[float] = []
     burdened: list[float] = []
-    answers: list[Answer] = []
+    answers: list[ChatAnswer] = []
     with tempfile.TemporaryDirectory() as home:
         chat = Chat(flags, Path(home))
-        # The first of each finds the files and the code cold.
+        # Warm up: files and code are not in memory yet.
         run(flags, asked.prompt)
         chat.ask(asked.prompt)
         for _ in range(asked.turns):
             alone.append(run(flags, asked.prompt))
             answers.append(chat.ask(asked.prompt))
-            with beside(min(0.9, answers[-1].interface)):
+            with burning(min(0.9, answers[-1].interface)):
                 burdened.append(run(flags, asked.prompt))
         chat.quit()
     report(alone, burdened, answers)
 
 
-def report(alone: list[float], burdened: list[float], answers: list[Answer]) -> None:
-    """Print medians, and ratios of the pairs."""
+def report(alone: list[float], burdened: list[float], answers: list[ChatAnswer]) -> None:
+    """Print medians and ratios."""
     speeds = [answer.tokens_per_s for answer in answers]
-    rows = {"run": alone, "chat": speeds, "run beside": burdened}
+    rows = {"run": alone, "chat": speeds, "burdened run": burdened}
     for name, values in rows.items():
         spread = f"{min(values):.1f} to {max(values):.1f}"
         print(f"{name:<10} {median(values):8.1f} tokens/s (median of {len(values)}, {spread})")
-    for name in ("chat", "run beside"):
+    for name in ("chat", "burdened run"):
         ratios = sorted(ours / theirs for ours, theirs in zip(rows[name], alone, strict=True))
         spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
-        # Where neighbours on the same machine come and go, only the fastest answers compare.
+        # On a machine with varying load, only the fastest answers are comparable.
         fastest = max(rows[name]) / max(alone)
         print(
             f"{name} / run: {median(ratios):.3f} (median of pairs, {spread}); "
@@ -205,7 +205,7 @@ def report(alone: list[float], burdened: list[float], answers: list[Answer]) -> 
     _, interface, model, queued = (median(column) for column in zip(*answers, strict=True))
     print(
         f"while answering: interface {interface:.0%} of a core; "
-        f"the thread that generates {model:.0%} on a core, {queued:.0%} waiting for one"
+        f"generating thread {model:.0%} on a core, {queued:.0%} waiting for one"
     )
     print(f"load average {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 

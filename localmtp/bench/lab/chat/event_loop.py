@@ -4,9 +4,9 @@ python -m localmtp.bench.lab.chat.event_loop
 
 Downloads come from the tests' hub on loopback.
 
-Each step of the loop is measured in CPU time of its thread, so that other programs do not count;
-waiting for a disk or a lock would not be seen, and tests/tui/test_loop.py looks for that. Nobody
-watches the terminal: what a terminal takes to show what it is sent is not in it.
+Steps are measured in CPU time of the loop's thread, so that other programs do not count. Waiting
+for a disk or a lock is not included (tests/tui/test_loop.py checks that), nor is the time that a
+terminal takes to draw.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ DOWNLOADED = "someone/tiny"
 BYTES_PER_S = 4e6
 
 
-class Watch:
-    """Times every step of the loop."""
+class LoopTimer:
+    """Times every step of the event loop."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -62,7 +62,7 @@ class Watch:
         Handle._run = timed  # type: ignore[method-assign, assignment]
 
     async def over(self, name: str, work: Awaitable[object]) -> None:
-        """Print the longest step while some work goes on."""
+        """Print the longest step during some work."""
         self.longest, self.steps = 0.0, 0
         await work
         await asyncio.sleep(0.3)
@@ -70,16 +70,16 @@ class Watch:
 
 
 async def until(done: Callable[[], object]) -> None:
-    """Wait for something to happen on the screen."""
-    give_up = monotonic() + PATIENCE_S
+    """Wait for a condition, or exit."""
+    deadline = monotonic() + PATIENCE_S
     while not done():
-        if monotonic() > give_up:
-            raise SystemExit("it never came")
+        if monotonic() > deadline:
+            raise SystemExit("timed out")
         await asyncio.sleep(0.05)
 
 
-def remember(path: Path) -> None:
-    """A history of many conversations, one of them of 200 messages."""
+def write_history(path: Path) -> None:
+    """Write a history of many conversations, one of them with 200 messages."""
     history = History(path)
     settings = Settings(SamplingParams(temperature=0.0), max_tokens=400, on_full=OnFull.DROP)
     turns = [Message(Role.USER, "Tell me"), Message(Role.MODEL, PROSE + CODE)]
@@ -93,8 +93,8 @@ def _answered_since(chat: ChatScreen, before: object) -> bool:
     return chat.conversation.last_answer() is not before
 
 
-async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
-    """One kind of work after the other."""
+async def walk(app: ChatApp, pilot: Pilot[None], watch: LoopTimer) -> None:
+    """Do all kinds of work, one after the other."""
     chat = app.chat
 
     async def answer(text: str, times: int = 1) -> None:
@@ -147,7 +147,7 @@ async def walk(app: ChatApp, pilot: Pilot[None], watch: Watch) -> None:
 
 
 async def race(app: ChatApp, pilot: Pilot[None]) -> None:
-    """A race to its end."""
+    """Run a race to its end."""
     app.chat.conversation.prompt.put("/race Count from 1 to 100.")
     await pilot.press("enter")
     await until(lambda: getattr(app.screen, "is_over", False))
@@ -155,7 +155,7 @@ async def race(app: ChatApp, pilot: Pilot[None]) -> None:
 
 
 def publish(folder: Path) -> Hub:
-    """A hub with a tiny pair, in a file that takes some seconds to download."""
+    """Return a hub with a tiny pair that takes some seconds to download."""
     with imports_from_tests():
         from tests.hub import Hub
         from tests.pairs import TINY, write_pair
@@ -168,12 +168,12 @@ def publish(folder: Path) -> Hub:
 
 
 async def main() -> None:
-    """Measure on `nano`."""
-    watch = Watch()
+    """Measure the chat on `nano`."""
+    watch = LoopTimer()
     with tempfile.TemporaryDirectory() as folder, publish(Path(folder)).running() as hub:
         os.environ |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": folder, "XDG_CACHE_HOME": folder}
         history = Path(folder) / "history.sqlite3"
-        remember(history)
+        write_history(history)
         app = ChatApp(
             "nano", local_opener("nano", None, False, partial(prepared, PAIR, GENERATION)), history
         )

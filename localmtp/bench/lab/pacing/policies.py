@@ -1,4 +1,4 @@
-"""Other ways to choose a draft length, to compare pacing with."""
+"""Other draft policies, to compare automatic pacing with."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from localmtp.engine.pacing import FixedPolicy, RoundPlan
 
 _LEARN = 0.05
-"""Weight of a new verdict in averages by position."""
+"""Weight of a new observation in the moving averages of acceptance by position."""
 
 _PROBE = 20
-"""Rounds without a draft until one is tried again."""
+"""Rounds without a draft before another attempt."""
 
 
 class Threshold:
@@ -18,7 +18,7 @@ class Threshold:
 
     Args:
         least: the threshold.
-        longest: at most so many tokens.
+        longest: maximum draft length.
     """
 
     automatic = False
@@ -31,32 +31,32 @@ class Threshold:
         self._reach = 1.0
 
     def begin_round(self, limit: int, plan: RoundPlan) -> None:
-        """Every round alike."""
+        """Begin a round."""
         self._left = min(self._longest, limit)
         self._reach = 1.0
 
     def copy_length(self, match: int, available: int) -> int:
-        """Never."""
+        """Return 0: nothing is copied."""
         return 0
 
     def should_draft(self) -> bool:
-        """Until the length is reached."""
+        """Return whether the draft may grow."""
         return self._left > 0
 
     def should_verify(self, confidence: float) -> bool:
-        """While the product is high enough."""
+        """Return whether the product of confidences is above the threshold."""
         self._reach *= confidence
         self._left = self._left - 1 if self._reach >= self._least else 0
         return self._reach >= self._least
 
     def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
-        """Nothing is learned."""
+        """Do nothing: the threshold is fixed."""
 
 
 class PerRound(FixedPolicy):
-    """One length for the whole round: the best by mean acceptance at each position.
+    """Chooses one length per round, the best for the mean acceptance at each position.
 
-    Is told the costs. This is the rule of Ollama's MLX runner, in a few lines.
+    The costs are known. This is the rule of Ollama's MLX runner.
 
     Args:
         pass_s: seconds of a verification pass, by draft length.
@@ -87,6 +87,6 @@ class PerRound(FixedPolicy):
         super().begin_round(limit, plan)
 
     def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
-        """Learn which positions were accepted."""
+        """Update the acceptance by position."""
         for i in range(min(accepted + 1, self._length)):
             self._accepted[i] += _LEARN * ((i < accepted) - self._accepted[i])

@@ -1,4 +1,4 @@
-"""Recording a full trace of a pair on its workloads."""
+"""Records a full trace of a pair on its workloads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from localmtp.limits import MAX_AUTO_DRAFT
 from localmtp.session.local import LocalSession
 
 _CURVE_TOKENS = 96
-"""Length of the answers that passes are timed on: enough rounds for a median at every length."""
+"""Length of the answers that measure costs: enough rounds for a median at every draft length."""
 
 
 def record(session: LocalSession, workloads: Workloads) -> Iterator[TracedAnswer]:
-    """TracedAnswer every prompt, drafting at full length at every position.
+    """Answer every prompt, drafting at full length at every position.
 
     Args:
-        session: with the sampling that is to be recorded.
-        workloads: what is asked.
+        session: its sampling settings apply.
+        workloads: prompts by workload.
+
+    Yields:
+        The rounds of each answer.
     """
     rounds: list[Round] = []
     session.trace = Trace(rounds.append, full=True)
@@ -34,7 +37,7 @@ def record(session: LocalSession, workloads: Workloads) -> Iterator[TracedAnswer
 
 
 def measured_curve(session: LocalSession, prompt: str) -> CostCurve:
-    """What passes cost here, by draft length: medians over the rounds of one answer each."""
+    """Measure the cost of passes by draft length: medians over the rounds of one answer each."""
     rounds: list[Round] = []
     session.trace = Trace(rounds.append)
     settings = session.settings

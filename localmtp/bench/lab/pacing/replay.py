@@ -1,9 +1,9 @@
-"""What a policy would have achieved on a full trace.
+"""Replays draft policies on a full trace.
 
-A full trace holds, for every position of every answer, a draft of full length with the drafter's
-confidence at each step, and how much of it the target accepts. A policy walks over it: at each
-position it decides step by step on what it would have seen, pays what the cost curve says, and
-goes on behind the tokens it would have got.
+For every position of every answer, a full trace has a draft of full length, the drafter's
+confidence at each step, and the number of tokens that the target accepts. At each position, a
+policy decides step by step on the confidences it would have seen; the cost curve gives the time,
+and the replay continues behind the accepted tokens.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from localmtp.engine.pacing import (
 from localmtp.limits import MAX_AUTO_DRAFT
 
 CURVES = (
-    # A pass over more rows is almost free where weights are fetched faster than they are used.
+    # More rows are almost free where memory bandwidth is the limit.
     CostCurve("GPU-like, flat", tuple(1 + 0.04 * n for n in range(9)), 0.06),
     CostCurve("medium", tuple(1 + 0.15 * n for n in range(9)), 0.08),
     # Gemma 4 E2B's shape at Q4_0 on two cores; seven rows are interpolated.
     CostCurve("E2B on two cores", (47, 88, 118, 118, 165, 196, 216, 236, 281), 1.6),
-    # Each row fetches experts of its own, later ones fewer new ones.
+    # Each row reads experts of its own; later rows read fewer new ones.
     CostCurve("mixture of experts", (1, 1.5, 1.85, 2.1, 2.35, 2.6, 2.8, 3, 3.2), 0.08),
 )
 
@@ -41,19 +41,19 @@ _LEASTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """A policy on a curve."""
+    """Result of a policy under one cost curve."""
 
     policy: str
     speed: float
-    """Tokens per time, relative to no drafting."""
+    """Speedup over no drafting."""
     draft_length: float | None
-    """Mean; the oracle's is not known."""
+    """Mean; None for the oracle."""
 
 
 def replay(
     answers: Iterable[TracedAnswer], policy: DraftPolicy, curve: CostCurve
 ) -> tuple[float, float]:
-    """Let a policy decide.
+    """Replay a policy.
 
     Returns:
         Tokens per second, and the mean draft length.
@@ -81,7 +81,7 @@ def replay(
 
 
 def _draft(seen: Round, policy: DraftPolicy) -> tuple[int, int]:
-    """Tokens to verify, and draft steps taken."""
+    """Return the draft length and the number of draft steps."""
     length = 0
     while policy.should_draft():
         if not policy.should_verify(seen.confidence[length]):
@@ -91,7 +91,7 @@ def _draft(seen: Round, policy: DraftPolicy) -> tuple[int, int]:
 
 
 def oracle(answers: Iterable[TracedAnswer], curve: CostCurve) -> float:
-    """Tokens per second of one who knows what will be accepted."""
+    """Return tokens per second with perfect knowledge of what is accepted."""
     tokens, seconds = 0, 0.0
     for answer in answers:
         left = [0.0] * (len(answer.rounds) + 1)  # seconds from a position to the end
@@ -108,7 +108,7 @@ def oracle(answers: Iterable[TracedAnswer], curve: CostCurve) -> float:
 
 
 def compare(answers: Sequence[TracedAnswer], curve: CostCurve) -> list[PolicyResult]:
-    """All policies on one curve; of the fixed and the hand-tuned ones the best in hindsight."""
+    """Replay all policies; of the fixed lengths and thresholds, return the best in hindsight."""
     plain, _ = replay(answers, FixedPolicy(0), curve)
 
     def best(named: Iterable[tuple[str, Callable[[], DraftPolicy]]]) -> PolicyResult:

@@ -1,4 +1,4 @@
-"""Traces on disk: JSON lines, one for each round, after one that says what a pass costs."""
+"""Traces as JSON lines: costs in the first line, then one line per round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from localmtp.errors import LocalmtpError
 
 @dataclass(frozen=True, slots=True)
 class CostCurve:
-    """What drafting and verifying cost; only ratios matter."""
+    """Costs of drafting and verification; only their ratios matter."""
 
     name: str
     pass_s: tuple[float, ...]
@@ -26,7 +26,7 @@ class CostCurve:
 
 @dataclass(frozen=True, slots=True)
 class TracedAnswer:
-    """The rounds of one answer; of a full trace, one for each of its tokens."""
+    """The rounds of one answer; in a full trace, one for each token."""
 
     workload: str
     rounds: tuple[Round, ...]
@@ -34,24 +34,24 @@ class TracedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FullTrace:
-    """A full trace."""
+    """A trace with full-length drafts at every position."""
 
     model: str
     curve: CostCurve
-    """Measured where it was recorded."""
+    """Measured on the machine that recorded the trace."""
     answers: tuple[TracedAnswer, ...]
 
 
-def write(path: Path, record: FullTrace) -> None:
+def write(path: Path, trace: FullTrace) -> None:
     """Write a full trace.
 
     Raises:
         LocalmtpError: it cannot be written.
     """
-    head = {"model": record.model, "full": True, **asdict(record.curve)}
+    head = {"model": trace.model, "full": True, **asdict(trace.curve)}
     rows = (
         {"answer": number, "workload": answer.workload, **asdict(made)}
-        for number, answer in enumerate(record.answers)
+        for number, answer in enumerate(trace.answers)
         for made in answer.rounds
     )
     _write_lines(path, chain([head], rows))
@@ -75,7 +75,7 @@ def read(path: Path) -> FullTrace:
     """Read a full trace.
 
     Raises:
-        LocalmtpError: it is missing, damaged, or not one to replay on.
+        LocalmtpError: it cannot be read, is damaged, or is not a full trace.
     """
     try:
         head, *rows = map(json.loads, path.read_text("utf-8").splitlines())
@@ -93,10 +93,12 @@ def read(path: Path) -> FullTrace:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LocalmtpError(
             f"{path} is not a trace to replay on",
-            hint=f"record one: localmtp bench MODEL --trace {path.name}",
+            hint=f"record one: localmtp bench trace MODEL {path.name}",
         ) from error
     if not full or not answers:
-        raise LocalmtpError(f"{path} holds no full trace", hint="record it with bench, not run")
+        raise LocalmtpError(
+            f"{path} is not a full trace", hint="record one with `localmtp bench trace`"
+        )
     return FullTrace(
         head["model"], curve, tuple(TracedAnswer(w, tuple(r)) for w, r in answers.values())
     )

@@ -1,17 +1,17 @@
-"""Other pairs made of nano or of another, without training: heavier, less sure, a weaker drafter.
+"""Derives pairs from nano or another pair, without training: larger, flatter, a weaker drafter.
 
-nano fits into a processor's caches and its drafter is mostly right. Most pairs are otherwise, and
-whether a change to pacing or sampling pays depends on both. These are judged on too:
+nano fits a processor's caches and its drafter is mostly right. Whether a change to pacing or
+sampling pays depends on both, so it is measured on derived pairs too:
 
     python -m localmtp.bench.lab.pacing.variants OUT --megabytes 400 --vague 1.5 --noise 0.3
 
-- heavy: the MLPs are widened with units whose way down is zero. Every result stays what it was, but
-  a pass reads so many megabytes, and takes its time from memory as a real model's does.
-- vague: logits divided by a number, so that temperature 1 is what this temperature was. The final
-  norms and the soft cap are scaled, and what reads the hidden rows makes up for it; greedy answers
-  and greedy drafts stay what they were.
-- noise: added to the drafter's matrices, relative to their spread. It is missed more often, and
-  text stays what it was.
+- megabytes: the MLPs are widened with units whose down projection is zero. Results are unchanged,
+  but a pass reads this much more memory and is bound by it, like that of a real model.
+- vague: logits are divided by this number, so that temperature 1 samples as this temperature did.
+  Final norms and soft cap are scaled, and the projection of hidden states compensates: greedy
+  answers and drafts are unchanged.
+- noise: added to the drafter's matrices, relative to their standard deviation. Fewer drafts are
+  accepted; the text is unchanged.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Floats = NDArray[np.float32]
 Data = NDArray[np.generic]
 
 _UNIT = 256
-"""MLPs are widened by multiples of this, for kernels that work on tiles."""
+"""MLPs are widened by multiples of this number of units, for tiled kernels."""
 
 _LENGTH, _CAP = "feed_forward_length", "final_logit_softcapping"
 
 
 class _File:
-    """A GGUF file in memory, to be changed and written again."""
+    """A GGUF file in memory that can be changed and written."""
 
     def __init__(self, path: Path) -> None:
         reader = GGUFReader(path)
@@ -53,19 +53,19 @@ class _File:
         self.data: dict[str, Data] = {t.name: t.data for t in reader.tensors}
 
     def change(self, key: str, make: Callable[[float], float]) -> None:
-        """Give an entry of the architecture another value, to each member if there are several."""
+        """Change an entry of the architecture; in an array, each element."""
         name = f"{self._architecture}.{key}"
         value, types = self._fields[name]
         self._fields[name] = ([*map(make, value)] if types[1:] else make(value), types)
 
     def scale(self, name: str, make: Callable[[Floats], Floats]) -> None:
-        """Compute a tensor anew, in its own type."""
+        """Replace a tensor, in its own type."""
         kind = self.tensors[name].tensor_type
         made = make(dequantize(self.data[name], kind))
         self.data[name] = quantize(made.astype(np.float32), kind)
 
     def write(self, path: Path) -> None:
-        """All of it."""
+        """Write the file."""
         writer = GGUFWriter(path, self._architecture)
         for name, (value, types) in self._fields.items():
             inner = types[-1] if types[0] == GGUFValueType.ARRAY else None
@@ -79,14 +79,14 @@ class _File:
 
 
 def widen(file: _File, megabytes: float) -> None:
-    """Add units to every MLP that cost so many megabytes in all, and change nothing."""
+    """Add units to every MLP, of this size in all, that do not change its output."""
     gates = [name for name in file.data if name.endswith("ffn_gate.weight")]
     per_unit = sum(3 * file.data[name][0].nbytes for name in gates)
     units = round(megabytes * 1e6 / per_unit / _UNIT) * _UNIT
     for gate in gates:
         for name in (gate, gate.replace("gate", "up")):
             rows, width = file.data[name].shape
-            # The same units over and over: memory is read at the same speed.
+            # Repeated units are read from memory at the same speed.
             file.data[name] = np.resize(file.data[name], (rows + units, width))
         name = gate.replace("gate", "down")
         rows, width = file.data[name].shape
@@ -110,7 +110,7 @@ def flatten(target: _File, drafter: _File, temperature: float) -> None:
 
 
 def disturb(drafter: _File, noise: float) -> None:
-    """Add noise to every matrix, of so many times its own spread."""
+    """Add noise to every matrix, relative to its standard deviation."""
     random = np.random.default_rng(0)
     for name, tensor in drafter.tensors.items():
         if tensor.tensor_type == GGMLQuantizationType.Q8_0:
@@ -118,29 +118,35 @@ def disturb(drafter: _File, noise: float) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and write a pair."""
-    parser = argparse.ArgumentParser(description="Make another pair of nano.")
+    """Write a pair as the command line says."""
+    parser = argparse.ArgumentParser(description="Derive a pair from nano.")
     parser.add_argument("out", type=Path, help="directory for the two files")
     parser.add_argument(
         "--pair", type=Path, nargs=2, metavar=("TARGET", "DRAFTER"), help="instead of nano's"
     )
-    parser.add_argument("--megabytes", type=float, default=0, help="more weights in the target")
-    parser.add_argument("--drafter-megabytes", type=float, default=0, help="and in the drafter")
-    parser.add_argument("--vague", type=float, default=1, help="what the logits are divided by")
-    parser.add_argument("--noise", type=float, default=0, help="in the drafter, about 0.1 to 1")
-    wanted = parser.parse_args(arguments)
+    parser.add_argument(
+        "--megabytes", type=float, default=0, help="additional weights of the target"
+    )
+    parser.add_argument(
+        "--drafter-megabytes", type=float, default=0, help="additional weights of the drafter"
+    )
+    parser.add_argument("--vague", type=float, default=1, help="divisor of the logits")
+    parser.add_argument(
+        "--noise", type=float, default=0, help="noise in the drafter, about 0.1 to 1"
+    )
+    options = parser.parse_args(arguments)
     with as_file(resources("localmtp.models") / NANO) as shipped:
-        paths = wanted.pair or (shipped / "nano-Q8_0.gguf", shipped / "mtp-nano-Q8_0.gguf")
+        paths = options.pair or (shipped / "nano-Q8_0.gguf", shipped / "mtp-nano-Q8_0.gguf")
         target, drafter = map(_File, paths)
-        widen(target, wanted.megabytes)
-        widen(drafter, wanted.drafter_megabytes)
-        if wanted.noise:
-            disturb(drafter, wanted.noise)
-        if wanted.vague != 1:
-            flatten(target, drafter, wanted.vague)
-        wanted.out.mkdir(parents=True, exist_ok=True)
+        widen(target, options.megabytes)
+        widen(drafter, options.drafter_megabytes)
+        if options.noise:
+            disturb(drafter, options.noise)
+        if options.vague != 1:
+            flatten(target, drafter, options.vague)
+        options.out.mkdir(parents=True, exist_ok=True)
         for file, path in zip((target, drafter), paths, strict=True):
-            file.write(wanted.out / path.name)
+            file.write(options.out / path.name)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""This runner and llama.cpp's own server on the same files, answer by answer in turns.
+"""Compares localmtp with llama.cpp's server on the same files, answer by answer.
 
     python -m localmtp.bench.lab.servers.against_server llama-server TARGET DRAFTER --json FILE
 
-The server runs twice, without drafting and with drafts of its default length; both get the same
-token ids as prompts, the same threads and the same sampling as this runner, which answers at
-several draft lengths. Every prompt is answered by all of them, one directly after the other, in an
-order that is rotated. Timed are the tokens after the first, by each side's own clock.
+The server runs twice, without drafting and with its default draft length; both get the same prompt
+token ids, threads and sampling as localmtp, which answers at several draft lengths. Every prompt is
+answered by all of them in succession, in an order that rotates. Each side times its own tokens
+after the first.
 """
 
 from __future__ import annotations
@@ -40,49 +40,49 @@ _SERVER_LENGTH = 3
 _DRAFTING = f"server {_SERVER_LENGTH}"
 
 _LENGTHS = (0, 1, 2, 3, 4, None)
-"""Of this runner; None is automatic pacing."""
+"""Draft lengths of localmtp; None is automatic pacing."""
 
 _START_S = 120.0
-"""For a server to load a model."""
+"""Seconds for a server to load a model."""
 
 _ANSWER_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """One answer."""
+class TimedAnswer:
+    """Tokens and time of one answer."""
 
-    way: str
+    name: str
     temperature: float
     prompt: str
     tokens: int
-    """After the first."""
+    """Number of tokens after the first."""
     seconds: float
     drafted: int
     accepted: int
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """All answers of one way at one temperature."""
+class Summary:
+    """All answers of one configuration at one temperature."""
 
-    way: str
+    name: str
     temperature: float
     tokens_per_s: float
-    """All tokens by all seconds."""
+    """Sum of tokens by sum of seconds."""
     quartiles: tuple[float, ...]
-    """Of the tokens per second of single answers."""
+    """Quartiles of the tokens per second of single answers."""
     acceptance: float | None
 
 
-Way = Callable[[str, float], Timed]
+Answerer = Callable[[str, float], TimedAnswer]
 """Answers a prompt at a temperature."""
 
 
-def own_way(name: str, length: int | None, session: LocalSession, longest: int) -> Way:
-    """This runner at a draft length; automatic pacing keeps what it learns."""
+def local_answerer(name: str, length: int | None, session: LocalSession, longest: int) -> Answerer:
+    """Return an answerer of localmtp at a draft length; automatic pacing keeps learning."""
 
-    def answer(prompt: str, temperature: float) -> Timed:
+    def answer(prompt: str, temperature: float) -> TimedAnswer:
         sampling = replace(session.settings.sampling, temperature=temperature)
         session.update_settings(
             replace(session.settings, sampling=sampling, n_draft=length, max_tokens=longest)
@@ -91,7 +91,7 @@ def own_way(name: str, length: int | None, session: LocalSession, longest: int) 
         for _ in session.ask(prompt):
             pass
         made = session.stats()
-        return Timed(
+        return TimedAnswer(
             name,
             temperature,
             prompt,
@@ -104,14 +104,16 @@ def own_way(name: str, length: int | None, session: LocalSession, longest: int) 
     return answer
 
 
-def server_way(name: str, url: str, session: LocalSession, pair: Pair, longest: int) -> Way:
-    """A server of llama.cpp."""
+def server_answerer(
+    name: str, url: str, session: LocalSession, pair: Pair, longest: int
+) -> Answerer:
+    """Return an answerer of a llama.cpp server."""
     client = httpx.Client(base_url=url, timeout=_ANSWER_S)
 
-    def answer(prompt: str, temperature: float) -> Timed:
+    def answer(prompt: str, temperature: float) -> TimedAnswer:
         session.messages[:] = [Message(Role.USER, prompt)]
         sampling = session.settings.sampling
-        wanted = {
+        body = {
             "prompt": prompt_tokens(pair, session.prompt()),
             "n_predict": longest,
             "temperature": temperature,
@@ -120,10 +122,10 @@ def server_way(name: str, url: str, session: LocalSession, pair: Pair, longest: 
             "min_p": sampling.min_p,
             "samplers": ["top_k", "top_p", "min_p", "temperature"],
         }
-        reply = client.post("/completion", json=wanted)
+        reply = client.post("/completion", json=body)
         reply.raise_for_status()
         timings = reply.json()["timings"]
-        return Timed(
+        return TimedAnswer(
             name,
             temperature,
             prompt,
@@ -138,10 +140,10 @@ def server_way(name: str, url: str, session: LocalSession, pair: Pair, longest: 
 
 @contextmanager
 def running(command: Sequence[str]) -> Iterator[str]:
-    """A server on a free port, stopped at the end; its URL.
+    """Run a server on a free port, and yield its URL.
 
     Raises:
-        LocalmtpError: it does not start.
+        LocalmtpError: the server does not start.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -171,26 +173,26 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def summary(answers: Sequence[Timed]) -> list[Row]:
-    """One row for each way and temperature."""
+def summary(answers: Sequence[TimedAnswer]) -> list[Summary]:
+    """Return a summary for each configuration and temperature."""
     rows = []
-    for temperature, way in dict.fromkeys((a.temperature, a.way) for a in answers):
-        part = [a for a in answers if (a.temperature, a.way) == (temperature, way) and a.tokens]
+    for temperature, name in dict.fromkeys((a.temperature, a.name) for a in answers):
+        part = [a for a in answers if (a.temperature, a.name) == (temperature, name) and a.tokens]
         drafted = sum(a.drafted for a in part)
         rows.append(
-            Row(
-                way,
+            Summary(
+                name,
                 temperature,
                 sum(a.tokens for a in part) / sum(a.seconds for a in part),
                 tuple(quantiles([a.tokens / a.seconds for a in part] * 2, n=4)),
                 sum(a.accepted for a in part) / drafted if drafted else None,
             )
         )
-    return sorted(rows, key=lambda row: (row.temperature, row.way))
+    return sorted(rows, key=lambda row: (row.temperature, row.name))
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """A table, and under it what is promised."""
+def markdown(rows: Sequence[Summary]) -> str:
+    """Return a Markdown table, and the ratios of automatic pacing to the others."""
     lines = [
         "| temperature | | tokens/s | median (quartiles) of answers | accepted |",
         "|---|---|---|---|---|",
@@ -199,10 +201,10 @@ def markdown(rows: Sequence[Row]) -> str:
         low, middle, high = row.quartiles
         accepted = "" if row.acceptance is None else f"{row.acceptance:.2f}"
         spread = f"{middle:.1f} ({low:.1f} to {high:.1f})"
-        cells = (f"{row.temperature:g}", row.way, f"{row.tokens_per_s:.1f}", spread, accepted)
+        cells = (f"{row.temperature:g}", row.name, f"{row.tokens_per_s:.1f}", spread, accepted)
         lines.append(f"| {' | '.join(cells)} |")
     for temperature in dict.fromkeys(row.temperature for row in rows):
-        speed = {r.way: r.tokens_per_s for r in rows if r.temperature == temperature}
+        speed = {r.name: r.tokens_per_s for r in rows if r.temperature == temperature}
         auto, none = speed["localmtp auto"], speed["localmtp 0"]
         fixed = max(s for w, s in speed.items() if w.startswith("localmtp") and w[-1].isdigit())
         lines.append(
@@ -212,34 +214,34 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def compare(wanted: argparse.Namespace) -> list[Timed]:
-    """Let all of them answer all prompts."""
-    files = ModelFiles("pair", wanted.target, wanted.drafter, wanted.drafter.name)
-    threads = str(wanted.threads)
-    plain = [str(wanted.server), "-m", str(wanted.target), "-t", threads, "-np", "1"]
-    plain += ["-c", str(wanted.ctx), "--no-webui"]
-    drafting = [*plain, "-md", str(wanted.drafter), "-td", threads]
+def compare(arguments: argparse.Namespace) -> list[TimedAnswer]:
+    """Answer all prompts in all configurations."""
+    files = ModelFiles("pair", arguments.target, arguments.drafter, arguments.drafter.name)
+    threads = str(arguments.threads)
+    plain = [str(arguments.server), "-m", str(arguments.target), "-t", threads, "-np", "1"]
+    plain += ["-c", str(arguments.ctx), "--no-webui"]
+    drafting = [*plain, "-md", str(arguments.drafter), "-td", threads]
     drafting += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(_SERVER_LENGTH)]
-    options = LoadOptions(context=wanted.ctx, threads=wanted.threads)
+    options = LoadOptions(context=arguments.ctx, threads=arguments.threads)
     with ExitStack() as resources:
         pair = resources.enter_context(Pair.load(files.target, files.drafter, options))
         session = LocalSession(pair, files, Choices(min_p=0.0))
-        ways: dict[str, Way] = {}
+        answerers: dict[str, Answerer] = {}
         for length in _LENGTHS:
             name = "localmtp auto" if length is None else f"localmtp {length}"
-            ways[name] = own_way(name, length, session, wanted.tokens)
+            answerers[name] = local_answerer(name, length, session, arguments.tokens)
         for name, command in (("server 0", plain), (_DRAFTING, drafting)):
             url = resources.enter_context(running(command))
-            ways[name] = server_way(name, url, session, pair, wanted.tokens)
+            answerers[name] = server_answerer(name, url, session, pair, arguments.tokens)
         known = pair.target.model.metadata.get("general.name", "")
         workloads = workloads_for(
-            known if known == NANO else files.name, wanted.prompts, wanted.prompts_file
+            known if known == NANO else files.name, arguments.prompts, arguments.prompts_file
         )
         prompts = [prompt for listed in workloads.values() for prompt in listed]
-        for answer in ways.values():  # warm up
-            answer(prompts[0], wanted.temperatures[0])
-        rounds = product(range(wanted.repeats), wanted.temperatures, prompts)
-        order, answers = list(ways.values()), []
+        for answer in answerers.values():  # warm up
+            answer(prompts[0], arguments.temperatures[0])
+        rounds = product(range(arguments.repeats), arguments.temperatures, prompts)
+        order, answers = list(answerers.values()), []
         for _, temperature, prompt in rounds:
             order.append(order.pop(0))
             answers += [answer(prompt, temperature) for answer in order]
@@ -247,25 +249,27 @@ def compare(wanted: argparse.Namespace) -> list[Timed]:
 
 
 def main() -> None:
-    """Read the command line, compare, and print a table."""
-    parser = argparse.ArgumentParser(description="Compare with llama.cpp's own server.")
+    """Compare as the command line says, and print a table."""
+    parser = argparse.ArgumentParser(description="Compare with llama.cpp's server.")
     parser.add_argument("server", type=Path, help="llama-server")
     parser.add_argument("target", type=Path)
     parser.add_argument("drafter", type=Path)
-    parser.add_argument("--prompts", type=int, default=2, help="of each workload [%(default)s]")
-    parser.add_argument("--prompts-file", type=workloads_in, help="as of `bench`")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts per workload [%(default)s]")
+    parser.add_argument("--prompts-file", type=workloads_in, help="see `bench run`")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=200, help="of an answer [%(default)s]")
+    parser.add_argument(
+        "--tokens", type=int, default=200, help="maximum length of an answer [%(default)s]"
+    )
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--ctx", type=int, default=2048)
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 1.0])
-    parser.add_argument("--json", type=Path, help="every answer and the table, as JSON")
-    wanted = parser.parse_args()
-    answers = compare(wanted)
+    parser.add_argument("--json", type=Path, help="write all answers and the table as JSON")
+    arguments = parser.parse_args()
+    answers = compare(arguments)
     rows = summary(answers)
-    if wanted.json:
+    if arguments.json:
         found = {"rows": [*map(asdict, rows)], "answers": [*map(asdict, answers)]}
-        wanted.json.write_text(json.dumps(found, indent=1), "utf-8")
+        arguments.json.write_text(json.dumps(found, indent=1), "utf-8")
     print(markdown(rows))
 
 

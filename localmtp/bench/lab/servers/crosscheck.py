@@ -1,10 +1,10 @@
-"""Hold `bench --synthetic` against llama.cpp's own server, whose acceptance is drawn by chance too.
+"""Compares `bench synthetic` with llama.cpp's server, with random acceptance on both sides.
 
 python -m localmtp.bench.lab.servers.crosscheck SERVER gemma4-e2b:Q4_0 [TURNS]
 
 SERVER is llama.cpp's llama-server, built from the commit that llama-cpp-python vendors. Both sides
-run the same files of random weights, on as many threads, with drafts accepted at the same shares;
-they take turns, and every turn of both is printed.
+run the same files of random weights with the same number of threads and acceptance rates. They
+alternate, and every turn is printed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from localmtp.bench.synthetic.survey import survey
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.hardware.cpu import cores
 
-_SHARES = (0.8, 0.6, 0.45)
-"""Accepted at each position; the server draws whole drafts, position by position."""
+_ACCEPTANCE = (0.8, 0.6, 0.45)
+"""Acceptance rate at each position; the server draws position by position."""
 
 _LENGTHS = (0, 3)
 _PORT, _CONTEXT, _PROMPT, _ANSWER, _SURVEY_S = 8971, 2048, 128, 128, 40.0
 
 
 def main() -> None:
-    """Print tokens per second of every turn, then medians and their ratio."""
+    """Print tokens per second of every turn, then medians and their relative difference."""
     server, model = sys.argv[1:3]
     turns = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     found: dict[tuple[str, int], list[float]] = {}
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _write(model: str, folder: Path) -> tuple[Path, Path]:
-    """Target and drafter of random weights."""
+    """Write a target and a drafter of random weights."""
     name, _, quant = model.partition(":")
     paths = folder / "target.gguf", folder / "drafter.gguf"
     for file, path in zip(synthetic_pair(name, quant or "Q4_0"), paths, strict=True):
@@ -64,20 +64,20 @@ def _write(model: str, folder: Path) -> tuple[Path, Path]:
 
 
 def _expected(files: tuple[Path, Path]) -> Mapping[int, float]:
-    """Tokens per second from measured rounds."""
+    """Return expected tokens per second by draft length."""
     options = LoadOptions(context=_CONTEXT, threads=cores())
     with Pair.load(*files, options) as pair:
         costs = survey(pair, range(max(_LENGTHS) + 1), _SURVEY_S)
-    return {n: forecast(costs, "given", _SHARES, n).tokens_per_s for n in _LENGTHS}
+    return {n: forecast(costs, "given", _ACCEPTANCE, n).tokens_per_s for n in _LENGTHS}
 
 
 @contextmanager
 def _serving(server: str, files: tuple[Path, Path], length: int) -> Iterator[httpx.Client]:
-    """The other side, on the same files."""
+    """Run the server on the same files."""
     command = [server, "-m", str(files[0]), "-c", str(_CONTEXT), "-t", str(cores())]
     command += ["--port", str(_PORT), "-np", "1", "--no-warmup"]
     if length:
-        rates = ",".join(str(share) for share in _SHARES)
+        rates = ",".join(str(rate) for rate in _ACCEPTANCE)
         command += ["-md", str(files[1]), "--spec-type", "draft-mtp"]
         command += ["--spec-draft-n-max", str(length), "--spec-synth-rates", rates]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -102,7 +102,7 @@ def _wait_for(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
 
 
 def _answer(client: httpx.Client) -> float:
-    """Tokens per second of decoding, as the server reports them."""
+    """Return decoded tokens per second, as the server reports them."""
     rates = []
     for first in (300, 1300):
         prompt: Sequence[int] = [2, *range(first, first + _PROMPT)]

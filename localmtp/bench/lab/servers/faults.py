@@ -1,10 +1,9 @@
-"""Do to a running `localmtp serve` what servers suffer, and count what came of it.
+"""Injects faults into a running `localmtp serve`, and counts the results.
 
 python -m localmtp.bench.lab.servers.faults [--model nano] [-- FLAGS OF SERVE] > faults.md
 
-While each fault is done, a witness asks one greedy question again and again: its answer must stay
-what it was, and after each fault the server must be healthy with nothing left running. The exit
-code is 1 if anything was not as it should be.
+During each fault, a witness repeats one greedy request: its answer must not change. After each
+fault the server must be healthy and idle. The exit code is 1 if anything went wrong.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ _WITNESS = {
     "prompt": "1, 2, 3,",
     "max_tokens": 24,
     "temperature": 0,
-    "n_draft": 0,  # passes of one shape: near-ties fall one way
+    "n_draft": 0,  # passes of one shape, so that near-ties do not matter
 }
 _SLOW = {"prompt": "1, 2, 3,", "max_tokens": 1500, "n": 8, "stream": True, "logprobs": 5}
-_CROWD = 200
+_CONNECTIONS = 200
 _BYTES_PER_S = 1
 _PATIENCE_S = 60
 
 
 @dataclass
-class Server:
-    """One process under test."""
+class ServerProcess:
+    """A server process under test."""
 
     flags: Sequence[str]
     model: str
@@ -50,7 +49,7 @@ class Server:
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """On the port of before, if there was one."""
+        """Start the process, on the previous port if there was one."""
         command = [sys.executable, "-m", "localmtp", "serve", self.model, "--port", str(self.port)]
         self.process = subprocess.Popen([*command, *self.flags], stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
@@ -60,12 +59,12 @@ class Server:
         self.port = int(line.split()[3].removesuffix("/v1").rpartition(":")[2])
 
     def http(self) -> httpx.Client:
-        """A client of its own."""
+        """Return a new client."""
         url = f"http://127.0.0.1:{self.port}"
         return httpx.Client(base_url=url, timeout=_PATIENCE_S, trust_env=False)
 
     def line(self, path: str, body: dict[str, Any]) -> socket.socket:
-        """A request on a bare connection, with nothing read yet."""
+        """Send a request on a plain socket, and return the socket with nothing read."""
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         line = socket.create_connection(("127.0.0.1", self.port), timeout=_PATIENCE_S)
@@ -73,7 +72,7 @@ class Server:
         return line
 
     def running(self) -> float:
-        """Requests that are generated or wait."""
+        """Return the number of running and waiting requests."""
         with self.http() as http:
             page = http.get("/metrics").text
         names = ("localmtp_requests_running ", "localmtp_requests_waiting ")
@@ -81,22 +80,22 @@ class Server:
 
 
 @dataclass
-class Outcome:
-    """What came of one fault."""
+class FaultResult:
+    """Counts of one fault."""
 
     sent: int = 0
-    came: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
-    def expect(self, came: str, allowed: Sequence[str]) -> None:
-        """Count one, and hold it against what is right."""
+    def expect(self, result: str, allowed: Sequence[str]) -> None:
+        """Count a result, and check that it is allowed."""
         self.sent += 1
-        self.came[came] += 1
-        if came not in allowed:
-            self.wrong.append(f"{came} instead of {' or '.join(allowed)}")
+        self.seen[result] += 1
+        if result not in allowed:
+            self.wrong.append(f"{result} instead of {' or '.join(allowed)}")
 
     def reply(self, response: httpx.Response, *allowed: int) -> None:
-        """Count a response; what is refused must be in OpenAI's form."""
+        """Count a response; errors must have OpenAI's form."""
         self.expect(str(response.status_code), [str(status) for status in allowed])
         if response.status_code >= 400:
             error = response.json().get("error", {})
@@ -104,10 +103,10 @@ class Outcome:
                 self.wrong.append(f"not an error of OpenAI's form: {response.text[:100]}")
 
 
-Fault = Callable[[Server, Outcome], None]
+Fault = Callable[[ServerProcess, FaultResult], None]
 
 
-def bodies(server: Server, outcome: Outcome) -> None:
+def bodies(server: ServerProcess, outcome: FaultResult) -> None:
     """Malformed JSON, other JSON, invalid UTF-8, deep nesting."""
     contents = [b"", b"{", b"null", b"[]", b'"text"', b'{"messages": ', b"\x00" * 100]
     contents += [b'{"prompt": "\xff\xfe"}', b'{"prompt": "\xed\xa0\x80"}', b"[" * 100_000]
@@ -119,7 +118,7 @@ def bodies(server: Server, outcome: Outcome) -> None:
                 outcome.reply(http.post(path, content=content, headers=headers), 400)
 
 
-def values(server: Server, outcome: Outcome) -> None:
+def values(server: ServerProcess, outcome: FaultResult) -> None:
     """Every field with a wrong type, a negative, a huge number, an unknown name."""
     fields: tuple[str, ...] = (
         "max_tokens",
@@ -145,7 +144,7 @@ def values(server: Server, outcome: Outcome) -> None:
                 outcome.reply(reply, 404 if unknown else 200 if right else 400)
 
 
-def models(server: Server, outcome: Outcome) -> None:
+def models(server: ServerProcess, outcome: FaultResult) -> None:
     """Models that are not served."""
     with server.http() as http:
         for name in ("gpt-4", "", "../etc/passwd", "nano:Q4_0", "x" * 10_000):
@@ -156,7 +155,7 @@ def models(server: Server, outcome: Outcome) -> None:
                 outcome.reply(http.get(f"/v1/models/{escaped}"), 404)
 
 
-def prompts(server: Server, outcome: Outcome) -> None:
+def prompts(server: ServerProcess, outcome: FaultResult) -> None:
     """Empty, beyond the context, and of 10 MB."""
     with server.http() as http:
         listed: list[Any] = ["", [], [[]], [""], None, [-1], [10**9], "hello " * 30_000]
@@ -173,7 +172,7 @@ def prompts(server: Server, outcome: Outcome) -> None:
         outcome.reply(http.post(TEXT, content=(b"x" * 100_000 for _ in range(100))), 413)
 
 
-def stops(server: Server, outcome: Outcome) -> None:
+def stops(server: ServerProcess, outcome: FaultResult) -> None:
     """A thousand stop strings, and four long ones."""
     with server.http() as http:
         many = [f"stop {i}" for i in range(1000)]
@@ -185,7 +184,7 @@ def stops(server: Server, outcome: Outcome) -> None:
         )
 
 
-def schemas(server: Server, outcome: Outcome) -> None:
+def schemas(server: ServerProcess, outcome: FaultResult) -> None:
     """Schemas that nothing satisfies, that refer to themselves or nowhere, that blow up."""
     deep: dict[str, Any] = {"type": "string"}
     for _ in range(200):
@@ -210,11 +209,11 @@ def schemas(server: Server, outcome: Outcome) -> None:
         for schema in listed:
             form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
             body = {**_HELLO, "response_format": form, "max_tokens": 16}
-            # The last one can be met.
+            # The last one can be satisfied.
             outcome.reply(http.post(CHAT, json=body), 200 if schema is deep else 400)
 
 
-def unread(server: Server, outcome: Outcome) -> None:
+def unread(server: ServerProcess, outcome: FaultResult) -> None:
     """Clients that stop reading, or reset the connection, in the middle of a stream."""
     lines = [server.line(TEXT, _SLOW) for _ in range(4)]
     for line in lines[:2]:
@@ -226,7 +225,7 @@ def unread(server: Server, outcome: Outcome) -> None:
         outcome.expect("cut by the client", ["cut by the client"])
 
 
-def slow(server: Server, outcome: Outcome) -> None:
+def slow(server: ServerProcess, outcome: FaultResult) -> None:
     """Clients that send one byte a second, their head or their body."""
     head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     starts = (b"", head[:60], head + b"Content-Length: 1000\r\n\r\n", b"\x16\x03\x01\x02")
@@ -242,53 +241,53 @@ def slow(server: Server, outcome: Outcome) -> None:
                 except TimeoutError:
                     continue
                 except OSError:
-                    return "let go"
-                return said[9:12].decode() if said else "let go"
-        return "held for a minute"
+                    return "closed"
+                return said[9:12].decode() if said else "closed"
+        return "open for a minute"
 
     with ThreadPoolExecutor(len(starts)) as pool:
         for came in pool.map(send, starts):
-            outcome.expect(came, ["let go", "400", "408"])
+            outcome.expect(came, ["closed", "400", "408"])
 
 
-def crowd(server: Server, outcome: Outcome) -> None:
-    """200 connections at once, half of them streams."""
+def many_connections(server: ServerProcess, outcome: FaultResult) -> None:
+    """200 concurrent connections, half of them streams."""
 
     def ask(number: int) -> httpx.Response:
         with server.http() as http:
             return http.post(TEXT, json={**_WITNESS, "stream": number % 2 == 0})
 
-    with ThreadPoolExecutor(_CROWD) as pool:
-        for reply in pool.map(ask, range(_CROWD)):
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        for reply in pool.map(ask, range(_CONNECTIONS)):
             outcome.reply(reply, 200, 429, 503)
-    if not outcome.came["200"]:
-        outcome.wrong.append("nobody was answered")
+    if not outcome.seen["200"]:
+        outcome.wrong.append("no request was answered")
 
 
-def vanished(server: Server, outcome: Outcome) -> None:
-    """Clients that go away at once: their slots are free again."""
+def vanished(server: ServerProcess, outcome: FaultResult) -> None:
+    """Clients that disconnect immediately: their slots become free."""
     for number in range(50):
         with server.line(TEXT, {**_SLOW, "stream": number % 2 == 0}):
             outcome.expect("gone", ["gone"])
 
 
 FAULTS: tuple[tuple[str, Fault], ...] = (
-    ("bodies that are no JSON object", bodies),
+    ("bodies that are not JSON objects", bodies),
     ("fields of wrong type and size", values),
     ("models that are not served", models),
     ("prompts: empty, too long, 10 MB", prompts),
     ("a thousand stop strings", stops),
-    ("schemas that cannot be met", schemas),
+    ("schemas that cannot be satisfied", schemas),
     ("clients that stop reading", unread),
-    ("clients that vanish", vanished),
+    ("clients that disconnect", vanished),
     ("one byte a second", slow),
-    ("200 connections at once", crowd),
+    ("200 concurrent connections", many_connections),
 )
 
 
 @contextmanager
-def witnessed(server: Server, expected: str, outcome: Outcome) -> Iterator[Counter[str]]:
-    """Somebody else's answers, asked for as long as the block lasts."""
+def witnessed(server: ServerProcess, expected: str, outcome: FaultResult) -> Iterator[Counter[str]]:
+    """Repeat the witness's request during the block, and check its answers."""
     done, seen = threading.Event(), Counter[str]()
 
     def watch() -> None:
@@ -296,7 +295,7 @@ def witnessed(server: Server, expected: str, outcome: Outcome) -> Iterator[Count
             while not done.is_set():
                 reply = http.post(TEXT, json=_WITNESS)
                 if reply.status_code in (429, 503):
-                    seen["told to wait"] += 1
+                    seen["rejected"] += 1
                 elif reply.status_code == 200 and _text(reply) == expected:
                     seen["right"] += 1
                 else:
@@ -316,9 +315,9 @@ def _text(reply: httpx.Response) -> str:
     return str(reply.json()["choices"][0]["text"])
 
 
-def killed(server: Server, expected: str, times: int) -> Outcome:
-    """`kill -9` in the middle of a stream, and a start on the same port."""
-    outcome = Outcome()
+def killed(server: ServerProcess, expected: str, times: int) -> FaultResult:
+    """Kill the server during a stream, and start it on the same port."""
+    outcome = FaultResult()
     for _ in range(times):
         line = server.line(TEXT, _SLOW)
         line.recv(1000)
@@ -331,30 +330,30 @@ def killed(server: Server, expected: str, times: int) -> Outcome:
         server.start()
         with server.http() as http:
             right = _text(http.post(TEXT, json=_WITNESS)) == expected
-        outcome.expect("back, right" if right else "back, other answer", ["back, right"])
+        outcome.expect("restarted" if right else "restarted, wrong answer", ["restarted"])
     return outcome
 
 
 def main() -> int:
-    """Run all faults; the table goes to standard output."""
+    """Inject all faults; print the table on standard output."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="nano")
-    parser.add_argument("flags", nargs="*", metavar="FLAG", help="of serve, after --")
-    asked = parser.parse_args()
-    server = Server(["--threads", "1", *asked.flags], asked.model)
+    parser.add_argument("flags", nargs="*", metavar="FLAG", help="flags of serve, after --")
+    arguments = parser.parse_args()
+    server = ServerProcess(["--threads", "1", *arguments.flags], arguments.model)
     server.start()
     wrong: list[str] = []
-    print("| fault | sent | what came | witness | wrong |\n| --- | ---: | --- | --- | ---: |")
+    print("| fault | sent | results | witness | wrong |\n| --- | ---: | --- | --- | ---: |")
     try:
         with server.http() as http:
             expected = _text(http.post(TEXT, json=_WITNESS))
         for name, fault in FAULTS:
-            outcome = Outcome()
+            outcome = FaultResult()
             with witnessed(server, expected, outcome) as seen:
                 fault(server, outcome)
             _check_idle(server, outcome)
-            wrong += _say(name, outcome, seen)
-        wrong += _say("kill -9 during a stream", killed(server, expected, 5), Counter())
+            wrong += _print_row(name, outcome, seen)
+        wrong += _print_row("kill -9 during a stream", killed(server, expected, 5), Counter())
         assert server.process is not None
         resident = psutil.Process(server.process.pid).memory_info().rss >> 20
         print(f"\nresident at the end: {resident} MiB", file=sys.stderr)
@@ -366,19 +365,19 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _check_idle(server: Server, outcome: Outcome) -> None:
-    """Healthy, with nothing left running."""
+def _check_idle(server: ServerProcess, outcome: FaultResult) -> None:
+    """Check that the server becomes idle within a minute."""
     for _ in range(10 * _PATIENCE_S):
         if server.running() == 0:
             return
         time.sleep(0.1)
-    outcome.wrong.append("something still runs a minute later")
+    outcome.wrong.append("not idle after a minute")
 
 
-def _say(name: str, outcome: Outcome, seen: Counter[str]) -> list[str]:
+def _print_row(name: str, outcome: FaultResult, seen: Counter[str]) -> list[str]:
     came, witness = (
         ", ".join(f"{count} × {what}" for what, count in sorted(counted.items()))
-        for counted in (outcome.came, seen)
+        for counted in (outcome.seen, seen)
     )
     print(f"| {name} | {outcome.sent} | {came} | {witness} | {len(outcome.wrong)} |", flush=True)
     return [f"{name}: {each}" for each in outcome.wrong]

@@ -1,13 +1,12 @@
-"""Compare serving several requests at once with llama.cpp's server, on the same files.
+"""Compares concurrent requests with llama.cpp's server, on the same files.
 
 python -m localmtp.bench.lab.servers.load --llama-server PATH [--json load.json] > load.md
 
-Three servers run side by side and only one is asked at a time: `localmtp serve`, whose requests
-choose their draft length themselves, and llama.cpp's with drafting and without. In every round all
-of them get the same requests at every load, in an order that is turned from round to round; what
-is shown is the median over rounds. Requests of one load are sent as a closed loop: whenever an
-answer ends, the next question is asked. Questions are those of `bench`, answers are greedy.
-Prompts may be found in a cache, on either side, as they are when people ask again.
+Three servers run concurrently, and one at a time gets requests: `localmtp serve`, with the draft
+length set per request, and llama.cpp's server with drafting and without. In every round, all of
+them get the same requests at every load, in an order that rotates; medians over rounds are
+reported. The load is a closed loop: when an answer ends, the next request is sent. Prompts are
+those of `bench run`, answers are greedy. Either side may find a repeated prompt in its cache.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from localmtp.hardware import cpu
 from localmtp.models import resolve
 
 _CONTEXT = 2048
-"""Positions for each request."""
+"""Tokens of context per request."""
 _DRAFTS = 3  # llama.cpp's default
 _START_S = 600
 _FIRST_TEXT = re.compile(rb'"(?:content|reasoning_content)": ?"[^"]')
@@ -44,20 +43,20 @@ _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
 
 
 @dataclass(frozen=True)
-class Way:
-    """A server, and how it drafts."""
+class ServerConfig:
+    """A server and its drafting."""
 
     server: str
     drafting: str
     port: int
     process: psutil.Process
     fields: dict[str, Any]
-    """What a request asks for besides."""
+    """Additional fields of requests."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One request, in seconds from its beginning."""
+class TimedResponse:
+    """Tokens and times of one response, in seconds from the request."""
 
     tokens: int
     first_s: float
@@ -66,11 +65,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Burst:
-    """All requests of one load in one round."""
+    """All requests at one load in one round."""
 
     server: str
     drafting: str
     load: int
+    """Number of concurrent requests."""
     round: int
     requests: int
     failed: int
@@ -78,57 +78,59 @@ class Burst:
     wall_s: float
     tokens_per_s: float
     ttft_s: float
-    """Median over answers, as the next two."""
+    """Median time to first token."""
     token_s: float
-    """From one token to the next: of the time between the first and the last."""
+    """Median seconds between two tokens of a response."""
     cpu_s_per_1000: float
-    """Processor time that the server took for a thousand tokens."""
+    """CPU seconds of the server per thousand tokens."""
     client_cpu_share: float
-    """Processor time that asking took, as a share of the wall's."""
+    """CPU time of this client by elapsed time."""
 
 
 def main() -> None:
-    """Run everything; the table goes to standard output."""
-    asked = _arguments()
-    files = resolve(asked.model, offline=True)
-    listed = workloads_for(files.name, asked.prompts).values()
-    # One of every kind in turn, so that a small load sees all kinds.
+    """Measure as the command line says; print the table on standard output."""
+    arguments = _arguments()
+    files = resolve(arguments.model, offline=True)
+    listed = workloads_for(files.name, arguments.prompts).values()
+    # Interleaved by workload, so that a small load sees all of them.
     prompts = [text for kind in zip(*listed, strict=False) for text in kind]
     with ExitStack() as running:
-        ways = list(_start(running, asked, files.target, files.drafter))
+        configs = list(_start(running, arguments, files.target, files.drafter))
         bursts = []
-        for way in ways:  # caches are filled, and pacing has seen the model
-            asyncio.run(_burst(way, prompts, 4, asked.max_tokens, 2 * len(prompts)))
-        for turn in range(asked.rounds):
-            for load in asked.loads:
-                for way in ways[turn % len(ways) :] + ways[: turn % len(ways)]:
-                    burst = _measured(way, prompts, load, turn, asked)
+        for config in configs:  # warm up caches and pacing
+            asyncio.run(_burst(config, prompts, 4, arguments.max_tokens, 2 * len(prompts)))
+        for turn in range(arguments.rounds):
+            for load in arguments.loads:
+                for config in configs[turn % len(configs) :] + configs[: turn % len(configs)]:
+                    burst = _measured(config, prompts, load, turn, arguments)
                     bursts.append(burst)
-                    print(_told(burst), file=sys.stderr, flush=True)
+                    print(_progress(burst), file=sys.stderr, flush=True)
     setting = {
         "model": files.name,
         "processor": cpu.processor(),
-        "threads": asked.threads,
-        "parallel": asked.parallel,
-        "max_tokens": asked.max_tokens,
-        "rounds": asked.rounds,
+        "threads": arguments.threads,
+        "parallel": arguments.parallel,
+        "max_tokens": arguments.max_tokens,
+        "rounds": arguments.rounds,
     }
-    if asked.json:
+    if arguments.json:
         report = setting | {"bursts": [asdict(burst) for burst in bursts]}
-        asked.json.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     print("\n".join(_table(setting, bursts)))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="nano", help="installed, with a drafter")
-    parser.add_argument("--llama-server", type=Path, help="llama.cpp's; without it ours alone")
+    parser.add_argument(
+        "--llama-server", type=Path, help="path of llama.cpp's server; without it, only localmtp"
+    )
     parser.add_argument("--threads", type=int, default=cpu.cores())
-    parser.add_argument("--parallel", type=int, default=16, help="requests generated at once")
+    parser.add_argument("--parallel", type=int, default=16, help="concurrent answers")
     parser.add_argument("--loads", type=_numbers, default=[1, 2, 4, 8, 16], help="1,2,4,8,16")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--prompts", type=int, default=2, help="of each kind")
-    parser.add_argument("--requests", type=int, default=16, help="in a burst, at least")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts per workload")
+    parser.add_argument("--requests", type=int, default=16, help="minimum per burst")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
@@ -139,39 +141,39 @@ def _numbers(text: str) -> list[int]:
 
 
 def _start(
-    running: ExitStack, asked: argparse.Namespace, target: Path, drafter: Path | None
-) -> Iterator[Way]:
-    """All servers, ready."""
-    assert drafter is not None, f"{asked.model} has no drafter"
-    threads, parallel = str(asked.threads), str(asked.parallel)
-    command = [sys.executable, "-m", "localmtp", "serve", asked.model, "--threads", threads]
-    # The context is that of each request; the queue takes what is not generated at once.
+    running: ExitStack, arguments: argparse.Namespace, target: Path, drafter: Path | None
+) -> Iterator[ServerConfig]:
+    """Start all servers, and yield their configurations."""
+    assert drafter is not None, f"{arguments.model} has no drafter"
+    threads, parallel = str(arguments.threads), str(arguments.parallel)
+    command = [sys.executable, "-m", "localmtp", "serve", arguments.model, "--threads", threads]
+    # --ctx is per request; further requests wait in the queue.
     command += ["--parallel", parallel, "--ctx", str(_CONTEXT), "--queue", "64", "--offline"]
     port = _free_port()
     ours = running.enter_context(_listening([*command, "--port", str(port)], port))
     for drafting, fields in (("off", {"n_draft": 0}), ("3", {"n_draft": _DRAFTS}), ("auto", {})):
-        yield Way("localmtp", drafting, port, ours, fields)
-    if not asked.llama_server:
+        yield ServerConfig("localmtp", drafting, port, ours, fields)
+    if not arguments.llama_server:
         return
-    command = [str(asked.llama_server), "-m", str(target), "-t", threads, "-tb", threads]
-    command += ["-np", parallel, "-kvu", "-c", str(_CONTEXT * asked.parallel), "--no-webui"]
+    command = [str(arguments.llama_server), "-m", str(target), "-t", threads, "-tb", threads]
+    command += ["-np", parallel, "-kvu", "-c", str(_CONTEXT * arguments.parallel), "--no-webui"]
     draft = ["-md", str(drafter), "--spec-type", "draft-mtp", "--spec-draft-n-max", str(_DRAFTS)]
     for drafting, flags in (("off", []), ("3", draft)):
         port = _free_port()
         theirs = running.enter_context(_listening([*command, *flags, "--port", str(port)], port))
-        yield Way("llama.cpp", drafting, port, theirs, {})
+        yield ServerConfig("llama.cpp", drafting, port, theirs, {})
 
 
 @contextmanager
 def _listening(command: list[str], port: int) -> Iterator[psutil.Process]:
-    """A server's process, once it is healthy."""
+    """Run a server, and yield its process once it is healthy."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **quiet) as process:  # type: ignore[call-overload]
         try:
             deadline = time.monotonic() + _START_S
             while not _healthy(port):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"it did not start: {' '.join(command)}")
+                    raise SystemExit(f"the server did not start: {' '.join(command)}")
                 time.sleep(0.1)
             yield psutil.Process(process.pid)
         finally:
@@ -186,21 +188,25 @@ def _healthy(port: int) -> bool:
 
 
 def _measured(
-    way: Way, prompts: Sequence[str], load: int, turn: int, asked: argparse.Namespace
+    config: ServerConfig,
+    prompts: Sequence[str],
+    load: int,
+    turn: int,
+    arguments: argparse.Namespace,
 ) -> Burst:
-    """One burst, with what it cost."""
-    requests = max(asked.requests, 2 * load)
-    used, began, own = _cpu_s(way.process), time.perf_counter(), time.process_time()
-    answers, failed = asyncio.run(_burst(way, prompts, load, asked.max_tokens, requests))
+    """Run one burst and measure it."""
+    requests = max(arguments.requests, 2 * load)
+    used, began, own = _cpu_s(config.process), time.perf_counter(), time.process_time()
+    answers, failed = asyncio.run(_burst(config, prompts, load, arguments.max_tokens, requests))
     wall_s = time.perf_counter() - began
-    used, own = _cpu_s(way.process) - used, time.process_time() - own
+    used, own = _cpu_s(config.process) - used, time.process_time() - own
     if not answers:
-        raise SystemExit(f"{way.server} answered none of {requests} requests")
+        raise SystemExit(f"{config.server} answered none of {requests} requests")
     tokens = sum(answer.tokens for answer in answers)
     rates = [(a.last_s - a.first_s) / (a.tokens - 1) for a in answers if a.tokens > 1]
     return Burst(
-        server=way.server,
-        drafting=way.drafting,
+        server=config.server,
+        drafting=config.drafting,
         load=load,
         round=turn,
         requests=requests,
@@ -216,40 +222,40 @@ def _measured(
 
 
 async def _burst(
-    way: Way, prompts: Sequence[str], load: int, max_tokens: int, requests: int
-) -> tuple[list[Answer], int]:
-    """So many requests, `load` of them at any time; the answers, and how many failed."""
+    config: ServerConfig, prompts: Sequence[str], load: int, max_tokens: int, requests: int
+) -> tuple[list[TimedResponse], int]:
+    """Send requests, `load` of them concurrently; return responses and the number that failed."""
     waiting = iter([prompts[i % len(prompts)] for i in range(requests)])
-    answers: list[Answer] = []
+    answers: list[TimedResponse] = []
     failures: list[BaseException] = []
 
-    async def ask_on() -> None:
+    async def worker() -> None:
         for prompt in waiting:
             try:
-                answers.append(await _ask(way, prompt, max_tokens))
+                answers.append(await _ask(config, prompt, max_tokens))
             except (OSError, ValueError, asyncio.IncompleteReadError) as failure:
                 failures.append(failure)
 
-    await asyncio.gather(*(ask_on() for _ in range(load)))
+    await asyncio.gather(*(worker() for _ in range(load)))
     if failures:
         print(f"failed: {failures[0]!r}", file=sys.stderr)
     return answers, len(failures)
 
 
-async def _ask(way: Way, prompt: str, max_tokens: int) -> Answer:
-    """A streamed answer, by the bytes: a client that parses would take time from the server."""
+async def _ask(config: ServerConfig, prompt: str, max_tokens: int) -> TimedResponse:
+    """Time a streamed response without parsing it, which would take CPU time from the server."""
     body = json.dumps(
         {
             "messages": [{"role": "user", "content": prompt}],
             **{"stream": True, "stream_options": {"include_usage": True}},
             **{"temperature": 0, "max_tokens": max_tokens},
-            **way.fields,
+            **config.fields,
         }
     ).encode()
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     began = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", way.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", config.port)
     try:
         writer.write(head.encode() + body)
         first_s = last_s = 0.0
@@ -266,7 +272,7 @@ async def _ask(way: Way, prompt: str, max_tokens: int) -> Answer:
     counted = _USAGE.findall(answer)
     if b" 200 " not in answer[:20] or not counted or not first_s:
         raise ValueError(answer[:300])
-    return Answer(int(counted[-1]), first_s, last_s)
+    return TimedResponse(int(counted[-1]), first_s, last_s)
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -274,9 +280,9 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _told(burst: Burst) -> str:
+def _progress(burst: Burst) -> str:
     return (
-        f"round {burst.round + 1}, {burst.load:2} at once, {burst.server:9} {burst.drafting:4} "
+        f"round {burst.round + 1}, {burst.load:2} concurrent, {burst.server:9} {burst.drafting:4} "
         f"{burst.tokens_per_s:8.1f} tokens/s, {burst.failed} failed"
     )
 
@@ -288,7 +294,7 @@ def _table(setting: dict[str, Any], bursts: Sequence[Burst]) -> Iterator[str]:
         f"{setting['rounds']} rounds; auto / best: throughput against the better of no drafting "
         "and 3, in the same round, with quartiles.\n"
     )
-    head = ("server", "drafting", "at once", "tokens/s", "first token, ms", "per token, ms")
+    head = ("server", "drafting", "concurrent", "tokens/s", "TTFT, ms", "per token, ms")
     yield _row(*head, "CPU s / 1000 tokens", "auto / best", "failed")
     yield _row("---", "---", *["---:"] * 7)
     groups: dict[tuple[int, str, str], list[Burst]] = {}
