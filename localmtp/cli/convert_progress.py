@@ -1,7 +1,8 @@
-"""Conversions on the terminal: how far they are, and what came out."""
+"""Progress and results of conversions on the terminal."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """A bar on standard error for each checkpoint, where that is a terminal."""
+    """A progress bar on standard error for each checkpoint or file; hidden if it is no terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -25,7 +26,7 @@ class ProgressBar:
         self._done = 0
 
     def __call__(self, progress: ConvertProgress) -> None:
-        """Show how far it is."""
+        """Update the bar."""
         if progress.path != self._path:
             self.close()
             self._path = progress.path
@@ -39,31 +40,31 @@ class ProgressBar:
                     update_min_steps=max(1, progress.total // 1000),
                 )
         if self._bar is not None:
-            words = size_for_people if progress.in_bytes else str
-            done = f"{words(progress.done)} of {words(progress.total)}"
+            describe = readable_size if progress.in_bytes else str
+            done = f"{describe(progress.done)} of {describe(progress.total)}"
             self._bar.update(progress.done - self._done, done)
             self._done = progress.done
 
     def close(self) -> None:
-        """End the last bar."""
+        """Finish the current bar."""
         if self._bar is not None:
             self._bar.render_finish()
         self._bar, self._done = None, 0
 
 
 def print_table(files: Sequence[ConvertedFile]) -> None:
-    """A line for every file."""
+    """Print path, size, bits per weight and hash of every file."""
     width = max(len(str(part.path)) for file in files for part in file.parts)
     output.line(f"{'file':{width}}  {'size':>9}  {'bits/weight':>11}  sha256")
     for file in files:
         bits = f"{file.bits_per_weight:.2f}"
         for part in file.parts:
-            named = f"{part.path!s:{width}}  {size_for_people(part.size):>9}"
+            named = f"{part.path!s:{width}}  {readable_size(part.size):>9}"
             output.line(f"{named}  {bits:>11}  {part.sha256}")
 
 
 def print_scores(files: Sequence[ConvertedFile]) -> None:
-    """What they were measured to do, targets and drafters apart."""
+    """Print the report: one table of targets, one of drafters."""
     from localmtp.convert.quality.report import (
         TARGET_COLUMNS,
         DrafterScore,
@@ -79,8 +80,13 @@ def print_scores(files: Sequence[ConvertedFile]) -> None:
         table(drafter_columns(drafters), [score.row() for score in drafters])
 
 
-def size_for_people(size: float) -> str:
-    """Bytes for people."""
+def print_next_command(target: Path) -> None:
+    """Print the command that runs a target."""
+    output.line(f"\nRun it:\n  localmtp run {shlex.quote(str(target))}")
+
+
+def readable_size(size: float) -> str:
+    """Format a size in bytes with a unit."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

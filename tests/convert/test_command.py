@@ -1,6 +1,7 @@
 """`localmtp convert` on the command line."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,21 @@ def test_the_table_lists_file_size_and_hash(tmp_path: Path) -> None:
     assert line.split()[:4] == [str(tmp_path / "mtp-nano-F16.gguf"), "1.43", "MB", "16.05"]
 
 
+def test_the_last_line_is_a_command_that_runs_the_model(tmp_path: Path) -> None:
+    target = write_checkpoint(tmp_path / "tiny it", "E2B")
+    drafter = write_checkpoint(tmp_path / "tiny-it-assistant", "E2B-assistant")
+    quants = ["--quant", "Q8_0", "--quant", "Q4_0"]
+    done = localmtp("convert", target, drafter, "--out", tmp_path / "out", *quants)
+    assert done.returncode == 0, done.stderr
+    *_, heading, line = done.stdout.splitlines()
+    program, *arguments = shlex.split(line)
+    assert (heading, program) == ("Run it:", "localmtp")
+    assert arguments == ["run", str(tmp_path / "out" / "tiny it-Q8_0.gguf")]
+    answer = localmtp(*arguments, "hello", "--temp", "0", "--max-tokens", "4", "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["stats"]["drafting"] == "on"
+
+
 def test_errors_are_one_line_and_a_hint(tmp_path: Path) -> None:
     done = localmtp("convert", tmp_path / "missing", "--out", tmp_path)
     assert done.returncode == 1
@@ -55,6 +71,8 @@ def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
     assert (done.returncode, "DRAFTER_SOURCE" in done.stderr) == (2, True)
     done = localmtp("convert", tmp_path, "--out", tmp_path, "--tensor-type", "ffn_down")
     assert (done.returncode, "REGEX=TYPE" in done.stderr) == (2, True)
+    done = localmtp("convert", tmp_path, "--out", tmp_path, "--part-size", "9" * 5000)
+    assert (done.returncode, "is not a size" in done.stderr) == (2, True)
 
 
 def test_a_licence_can_be_set(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`localmtp convert`: Hugging Face checkpoints to quantized GGUF."""
+"""`localmtp convert`: convert Hugging Face checkpoints to quantized GGUF."""
 
 from __future__ import annotations
 
@@ -15,19 +15,28 @@ from typing import Any
 import click
 
 from localmtp.cli import output
-from localmtp.cli.convert_progress import ProgressBar, print_scores, print_table, size_for_people
+from localmtp.cli.convert_progress import (
+    ProgressBar,
+    print_next_command,
+    print_scores,
+    print_table,
+    readable_size,
+)
 from localmtp.cli.table import table
+
+_NOT_RUNNABLE = ("mtp-", "mmproj-")
+"""Prefixes of drafters and projectors, which do not run alone."""
 
 
 class _TensorType(click.ParamType[tuple[str, str]]):
-    """A regular expression on tensor names and the type for those that match."""
+    """A regular expression on tensor names, and the type of the tensors that match."""
 
     name = "REGEX=TYPE"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
-        """Both parts; the type is what comes after the last `=`."""
+        """Split at the last `=`."""
         pattern, _, kind = str(value).rpartition("=")
         if not (pattern and kind):
             self.fail(f"{value!r} is not REGEX=TYPE, such as 'ffn_down=Q6_K'", param, ctx)
@@ -35,23 +44,29 @@ class _TensorType(click.ParamType[tuple[str, str]]):
 
 
 class _Size(click.ParamType[int]):
-    """Bytes, with k, M or G for powers of a thousand."""
+    """A size in bytes, with k, M or G for powers of 1000."""
 
     name = "SIZE"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """The number of bytes."""
-        if not (match := re.fullmatch(r"(\d+)([kKMG]?)", str(value))):
+        """Return the number of bytes."""
+        if not (match := re.fullmatch(r"(\d{1,15})([kKMG]?)", str(value))):
             self.fail(f"{value!r} is not a size, such as 45G", param, ctx)
         return int(match[1]) * {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
 
 
-@click.command("convert", short_help="Hugging Face checkpoints to GGUF.")
+@click.command("convert", short_help="Convert Hugging Face checkpoints to GGUF.")
 @click.argument("source")
 @click.argument("drafter_source", required=False)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where files go.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Directory for the GGUF files; created if missing.",
+)
 @click.option(
     "--quant",
     "quants",
@@ -59,55 +74,66 @@ class _Size(click.ParamType[int]):
     multiple=True,
     default=("Q4_K_M",),
     show_default=True,
-    help="Quantization; may be repeated.",
+    help="Quantization of SOURCE, such as Q8_0 or BF16; repeatable.",
 )
 @click.option(
     "--drafter-quant",
     "drafter_quants",
     metavar="TYPE",
     multiple=True,
-    help="The same for DRAFTER_SOURCE; types that need a matrix are not for it.  [default: Q8_0]",
+    help="Quantization of DRAFTER_SOURCE; repeatable.  [default: Q8_0]",
 )
-@click.option("--name", help="What to call the model.  [default: as SOURCE is called]")
+@click.option(
+    "--name", metavar="NAME", help="Name of the model and its files.  [default: name of SOURCE]"
+)
 @click.option(
     "--tensor-type",
     "overrides",
     type=_TensorType(),
     multiple=True,
-    help="The type of single tensors of SOURCE; may be repeated, the first match decides.",
+    help="Type of the tensors of SOURCE whose name matches; repeatable, the first match applies.",
 )
 @click.option(
     "--imatrix",
     type=click.Path(path_type=Path),
-    help="Importance matrix for SOURCE, from llama-imatrix; the smallest types need one.",
+    metavar="FILE",
+    help="Importance matrix of SOURCE, from llama-imatrix; required by the smallest types.",
 )
-@click.option("--quantized-by", metavar="NAME", help="Written into the files.")
-@click.option("--license", metavar="ID", help="The weights' licence.  [default: as SOURCE says]")
+@click.option("--quantized-by", metavar="NAME", help="Author of the files, for their metadata.")
+@click.option(
+    "--license", metavar="ID", help="Licence of the weights.  [default: from SOURCE's model card]"
+)
 @click.option(
     "--mmproj",
     metavar="TYPE",
     multiple=True,
-    help="Write SOURCE's towers for images and sound too, as F16, BF16 or F32.",
+    help="Also write SOURCE's multimodal projector, as F16, BF16 or F32; repeatable.",
 )
 @click.option(
     "--part-size",
     type=_Size(),
     default=0,
     metavar="SIZE",
-    help="Split models into files of at most this, such as 45G.",
+    help="Maximum size of a file, such as 45G; larger models are split.",
 )
-@click.option("--report", is_flag=True, help="Measure what quantization costs; kept beside.")
+@click.option(
+    "--report", is_flag=True, help="Measure the quality of every file, and save NAME.report.json."
+)
 @click.option(
     "--report-text",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Measure on this text.  [default: one that ships]",
+    help="Measure on this text; implies --report.  [default: an embedded text]",
 )
-@click.option("--merge", is_flag=True, help="SOURCE is the first part of a split model: join it.")
-@click.option("--threads", type=click.IntRange(1), help="[default: as many as cores]")
-@click.option("--force", is_flag=True, help="Replace files that are there already.")
-@click.option("--offline", is_flag=True, help="Never ask the network.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--merge", is_flag=True, help="Join a split model; SOURCE is its first part.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Number of compute threads.  [default: number of cores]",
+)
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option("--offline", is_flag=True, help="Use the hub's cache only, no network.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def command(
     source: str,
     drafter_source: str | None,
@@ -117,11 +143,15 @@ def command(
     merge: bool,
     **flags: Any,
 ) -> None:
-    """Convert SOURCE, a checkpoint directory or hub repository, and its drafter.
+    """Convert a Gemma 4 checkpoint, and its drafter, to quantized GGUF files.
 
-    Writes NAME-TYPE.gguf for a target, mtp-NAME-TYPE.gguf for a drafter, and
-    mmproj-NAME-TYPE.gguf where asked for. Models are checked by running them; the files of a run
-    get their names together.
+    SOURCE and DRAFTER_SOURCE are directories with config.json, tokenizer and safetensors files, or
+    hub repositories (USER/REPO), which are downloaded. Neither torch nor transformers is needed,
+    and memory use does not depend on the size of the model.
+
+    Writes NAME-TYPE.gguf for a target, mtp-NAME-TYPE.gguf for a drafter, and mmproj-NAME-TYPE.gguf
+    for a projector. libllama loads and runs every model before any file gets its final name. An
+    interrupted run leaves no files; existing files are replaced only with --force.
 
     \b
     localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
@@ -130,16 +160,16 @@ def command(
     """  # noqa: D301 - click looks for the control character
     from localmtp.convert import Options, convert
 
-    # Gigabytes would stay behind: by itself a termination skips what `with` cleans up.
+    # By default SIGTERM ends the process without leaving `with` blocks, which remove gigabytes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if merge:
         if drafter_source is not None:
-            raise click.UsageError("--merge joins one model; give its first part alone")
+            raise click.UsageError("--merge takes one argument: the first part of a split model")
         _merge(Path(source), out, force=flags["force"], threads=flags["threads"], as_json=as_json)
         return
     if drafter_quants and drafter_source is None:
         raise click.UsageError(
-            "--drafter-quant needs a DRAFTER_SOURCE; for a drafter given alone, use --quant"
+            "--drafter-quant requires a DRAFTER_SOURCE; use --quant for a drafter without target"
         )
     flags["report"] |= flags["report_text"] is not None
     options = Options(drafter_quants=drafter_quants or ("Q8_0",), **flags)
@@ -153,6 +183,8 @@ def command(
         print_table(files)
         if options.report:
             print_scores(files)
+        if targets := [file for file in files if not (file.drafter or file.projector)]:
+            print_next_command(targets[0].path)
 
 
 def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json: bool) -> None:
@@ -171,6 +203,6 @@ def _merge(first: Path, out: Path, *, force: bool, threads: int | None, as_json:
     if as_json:
         output.line(json.dumps(asdict(file), default=str))
     else:
-        table(
-            ("file", "size", "sha256"), [(str(file.path), size_for_people(file.size), file.sha256)]
-        )
+        table(("file", "size", "sha256"), [(str(file.path), readable_size(file.size), file.sha256)])
+        if not file.path.name.startswith(_NOT_RUNNABLE):
+            print_next_command(file.path)
