@@ -117,9 +117,10 @@ class IsolatedSession(Session):
                 conversation.
         """
         from localmtp.engine.text.chat_template import ChatTemplate
+        from localmtp.engine.text.quoting import unquote
 
         template = ChatTemplate(self._template, bos=self._bos) if self._template else None
-        return render(template, self.name, self.messages, self.settings)
+        return unquote(render(template, self.name, self.messages, self.settings))
 
     def close(self) -> None:
         """Ends the child, after it has saved its pacing data."""

@@ -17,6 +17,7 @@ from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.engine.text.detokenizer import as_written
+from localmtp.engine.text.quoting import quote, unquote
 from localmtp.engine.text.retokenize import retokenize
 from localmtp.errors import LocalmtpError
 from localmtp.hardware import cpu
@@ -104,7 +105,7 @@ class LocalSession(Session):
             LocalmtpError: the model has no chat template, or the template rejects the
                 conversation.
         """
-        return self._render(self.messages)
+        return unquote(self._render(self.messages))
 
     def close(self) -> None:
         """Saves the pacing data and frees the pair."""
@@ -116,7 +117,7 @@ class LocalSession(Session):
         prefix, channel = "", Channel.ANSWER
         if messages and messages[-1].role is Role.MODEL:
             *messages, last = messages
-            prefix = as_written(last.thought, last.text)
+            prefix = as_written(quote(last.thought), quote(last.text))
             channel = Channel.THOUGHT if last.thought and not last.text else Channel.ANSWER
         if self.settings.on_full is OnFull.DROP:
             self._drop_excess(messages, prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ TokenIds = NDArray[np.int32]
 
 _REMEMBERED = 8192
 """Tokens: more than most conversations use; about a megabyte."""
+
+
+MARKER = re.compile(rb'<\|(\w+|")\|?>|<\w+\|>')
+"""Gemma 4's structural tokens; some files declare those of tool calls as ordinary tokens."""
 
 
 class _PieceBuffer(threading.local):
@@ -40,6 +45,7 @@ class Vocab:
         # An answer repeats its tokens, and asking libllama takes several times as long.
         self._pieces = lru_cache(_REMEMBERED)(self._read_piece)
         self._ends = lru_cache(_REMEMBERED)(self._read_end)
+        self._structural = lru_cache(_REMEMBERED)(self._find_structural)
 
     def _read_suppressed(self) -> TokenIds:
         count = ctypes.c_int32()
@@ -62,6 +68,19 @@ class Vocab:
     def piece(self, token_id: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for: perhaps part of a character; none for control tokens."""
         return self._pieces(token_id, special)
+
+    def is_structural(self, token_id: int) -> bool:
+        """Whether a token structures a turn: a control token, or declared otherwise by mistake."""
+        piece = self.piece(token_id)
+        return not piece or MARKER.fullmatch(piece) is not None
+
+    def structural(self, text: str) -> int | None:
+        """Returns the id of the structural token that is written `text`; None if there is none."""
+        return self._structural(text)
+
+    def _find_structural(self, text: str) -> int | None:
+        ids = self.tokenize(text, special=True)
+        return ids[0] if len(ids) == 1 and self.is_structural(ids[0]) else None
 
     def _read_piece(self, token_id: int, special: bool) -> bytes:
         buffer = self._piece.buffer

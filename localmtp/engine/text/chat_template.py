@@ -10,6 +10,7 @@ from jinja2 import TemplateError, meta
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from localmtp.engine.text.quoting import quote_all, quote_message
 from localmtp.errors import LocalmtpError
 
 _REFUSALS = (
@@ -96,7 +97,9 @@ class ChatTemplate:
         think: bool,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
-        """The prompt, up to and including the opening of the model's turn.
+        """Returns the prompt, up to and including the opening of the model's turn.
+
+        Its content is quoted (see `quoting`): `retokenize` reads it, `unquote` shows it.
 
         Args:
             messages: with `role` (system, user, assistant, tool) and `content`; those of the
@@ -110,11 +113,11 @@ class ChatTemplate:
         self._environment.left = _STEPS
         try:
             return self._template.render(
-                messages=messages,
+                messages=[quote_message(message) for message in messages],
                 bos_token=self._bos,
                 add_generation_prompt=True,
                 enable_thinking=think,
-                tools=tools or None,
+                tools=quote_all(tools) or None,
             )
         except _REFUSALS as error:
             raise LocalmtpError(

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import codecs
-import re
 
 from localmtp.engine.events import Channel, Edge, Origin, Piece
 from localmtp.engine.llama import Vocab
+from localmtp.engine.llama.vocab import MARKER
 
 _OPEN, _CLOSE = "<|channel>", "<channel|>"
 _NAME = "thought\n"
 _OPEN_CALL, _CLOSE_CALL = "<|tool_call>", "<tool_call|>"
 QUOTE = '<|"|>'
 """Encloses strings in tool calls; a token of its own, so that strings may contain any text."""
-
-_MARKER = re.compile(rb'<\|(\w+|")\|?>|<\w+\|>')
-"""Structural tokens; some files declare those of tool calls as ordinary tokens."""
 
 
 class Detokenizer:
@@ -60,7 +57,7 @@ class Detokenizer:
         data = self._vocab.piece(token_id)
         if token_id == self._quote and self._in_call:
             data = QUOTE.encode() if self._tool_calls else b'"'
-        elif _MARKER.fullmatch(data):
+        elif MARKER.fullmatch(data):
             data = b""
         text = self._decoder.decode(data)
         if self._in_name:

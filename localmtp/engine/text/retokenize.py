@@ -1,55 +1,138 @@
-"""Prompts as token ids, spelled as the model itself spelled its answers.
+"""Prompts as token ids: structure apart from content, and known answers as the model wrote them.
 
-A model may write a word in other tokens than the tokenizer would. Tokenised anew, its answer would
-part from what the KV cache holds, and everything after it be prefilled again; the model would also
-see other tokens than those it chose.
+A model may write a word in other tokens than the tokenizer would. Tokenized again, its answer would
+differ from the KV cache, and everything after it would be prefilled again; the model would also see
+other tokens than those it chose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from localmtp.engine.llama import Vocab
+from localmtp.engine.text.quoting import MARK, unquote
+
+_CANDIDATE = re.compile(r"<[^<>\s]{1,64}>|\[[^\[\]\s]{1,64}\]")
+"""What a token that structures a turn looks like: `<bos>`, `<|turn>`, `[multimodal]`."""
 
 
 def retokenize(vocab: Vocab, text: str, *known: Sequence[int]) -> list[int]:
-    """Token ids of `text`, BOS in front exactly once.
+    """Returns the token ids of a prompt, with BOS in front exactly once.
 
-    As long as the text is what one of `known` stands for, its tokens are kept, up to a control
-    token: nothing is merged across one, so what follows is tokenised as it would be with all
-    before it.
+    As far as the prompt repeats one of `known`, with the same structural tokens at the same places,
+    its tokens are reused, up to a structural token: nothing is merged across one, so what follows
+    is tokenized as it would be with all before it.
 
     Args:
         vocab: of the target.
-        text: a rendered prompt.
-        known: prompts with their answers as they were, from BOS on.
+        text: a rendered prompt, its content quoted (see `quoting`); or raw text.
+        known: token ids of earlier prompts with their answers, from BOS on.
     """
-    data = text.encode("utf-8", "surrogateescape")
-    spellings = [(_ends(vocab, data, tokens), tokens) for tokens in (*known, ())]
-    ends, tokens = max(spellings, key=lambda spelling: len(spelling[0]))
-    rest = _tokenize(vocab, data[ends[-1] :])
-    if rest and not _is_control(vocab, rest[0]):
-        while len(ends) > 1 and not _is_control(vocab, tokens[len(ends) - 1]):
-            ends.pop()
-        rest = _tokenize(vocab, data[ends[-1] :])
-    return [vocab.bos, *tokens[1 : len(ends)], *rest]
+    prompt = _DividedPrompt(vocab, text)
+    matches = [(prompt.matching(tokens), tokens) for tokens in (*known, ())]
+    ends, tokens = max(matches, key=lambda match: len(match[0]))
+    while len(ends) > 1 and not prompt.is_seam(ends[-1]):
+        ends.pop()
+    return [vocab.bos, *tokens[1 : len(ends)], *prompt.tokens(ends[-1])]
 
 
-def _ends(vocab: Vocab, data: bytes, tokens: Sequence[int]) -> list[int]:
-    """Where the tokens end that the text begins with, BOS being the first."""
-    bos = vocab.piece(vocab.bos, special=True)
-    ends = [len(bos) if data.startswith(bos) else 0]
-    for token in tokens[1:]:
-        piece = vocab.piece(token, special=True)
-        if not piece or not data.startswith(piece, ends[-1]):
-            break
-        ends.append(ends[-1] + len(piece))
-    return ends
+@dataclass(frozen=True, slots=True)
+class _PromptPart:
+    """A control token, or text between two of them."""
+
+    start: int
+    """Offset of its first byte."""
+    end: int
+    text: str
+    """Quoted."""
+    token: int | None
+    """Id of the control token."""
 
 
-def _tokenize(vocab: Vocab, data: bytes) -> list[int]:
-    return vocab.tokenize(data.decode("utf-8", "surrogateescape"), special=True)
+class _DividedPrompt:
+    """A rendered prompt, divided at its control tokens."""
+
+    def __init__(self, vocab: Vocab, text: str) -> None:
+        self._vocab = vocab
+        self._segments: list[_PromptPart] = []
+        data = bytearray()
+        for piece, token in _divided(vocab, text):
+            start = len(data)
+            data += _bytes(piece)
+            self._segments.append(_PromptPart(start, len(data), piece, token))
+        self._data = bytes(data)
+        self._controls = {s.start: s.end for s in self._segments if s.token is not None}
+        self._texts = {s.start: s.end for s in self._segments if s.token is None}
+        first = self._segments[0] if self._segments else None
+        self._start = first.end if first and first.token == vocab.bos else 0
+
+    def matching(self, tokens: Sequence[int]) -> list[int]:
+        """Returns the offsets at which the tokens end that the prompt begins with, BOS first."""
+        ends = [self._start]
+        text_end = 0
+        for token in tokens[1:]:
+            at = ends[-1]
+            text_end = self._texts.get(at, text_end)
+            piece = self._vocab.piece(token, special=True)
+            end = at + len(piece)
+            same = self._controls.get(at) == end if self._is_control(token) else end <= text_end
+            if not piece or not same or not self._data.startswith(piece, at):
+                break
+            ends.append(end)
+        return ends
+
+    def is_seam(self, offset: int) -> bool:
+        """Whether a segment starts or the prompt ends at an offset."""
+        return offset in self._controls or offset in self._texts or offset == len(self._data)
+
+    def tokens(self, offset: int) -> Iterator[int]:
+        """Tokenizes the segments from an offset on."""
+        for segment in self._segments:
+            if segment.start < offset:
+                continue
+            if segment.token is not None:
+                yield segment.token
+            else:
+                yield from self._text_tokens(segment.text)
+
+    def _text_tokens(self, text: str) -> Iterator[int]:
+        if not MARK.search(text):
+            yield from self._vocab.tokenize(text, special=True)
+            return
+        plain = unquote(text)
+        cuts = [0, len(plain)]
+        # libllama turns tokens that a file declares to be user-defined into tokens in any text:
+        # one that structures a turn is cut after its first character.
+        cuts += [
+            match.start() + 1
+            for match in _CANDIDATE.finditer(plain)
+            if self._vocab.structural(match[0]) is not None
+        ]
+        cuts.sort()
+        for start, end in pairwise(cuts):
+            yield from self._vocab.tokenize(plain[start:end], special=False)
+
+    def _is_control(self, token: int) -> bool:
+        return self._vocab.is_structural(token)
 
 
-def _is_control(vocab: Vocab, token: int) -> bool:
-    return not vocab.piece(token)
+def _divided(vocab: Vocab, text: str) -> Iterator[tuple[str, int | None]]:
+    """Yields text and control tokens in order; quoted characters start none."""
+    at = 0
+    for match in _CANDIDATE.finditer(text):
+        token = vocab.structural(match[0])
+        if token is None:
+            continue
+        if match.start() > at:
+            yield text[at : match.start()], None
+        yield match[0], token
+        at = match.end()
+    if at < len(text):
+        yield text[at:], None
+
+
+def _bytes(text: str) -> bytes:
+    return unquote(text).encode("utf-8", "surrogateescape")

@@ -1,0 +1,60 @@
+"""Content of messages marked as text, so that it cannot become tokens that structure a turn.
+
+A chat template writes control tokens (`<|turn>`) and content into one string. In content, the first
+character of everything that could spell such a token is replaced by a Unicode noncharacter before
+rendering. It survives what templates do with strings (trimming, splitting, concatenation), and is
+replaced back when the prompt is tokenized (see `retokenize`) or shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_QUOTED = {"<": "\ufdd0", "[": "\ufdd1"}
+"""First characters of control tokens; U+FDD0 to U+FDEF are reserved for use inside a program."""
+
+_QUOTE = str.maketrans(_QUOTED | dict.fromkeys(_QUOTED.values(), "\ufffd"))
+_UNQUOTE = str.maketrans({mark: character for character, mark in _QUOTED.items()})
+
+MARK = re.compile("[" + "".join(_QUOTED.values()) + "]")
+"""A quoted character."""
+
+_THOUGHT = re.compile(r"(<\|channel>)(.*?)(<channel\|>)", re.DOTALL)
+
+
+def quote(text: str) -> str:
+    """Marks a text as content."""
+    return text.translate(_QUOTE)
+
+
+def unquote(text: str) -> str:
+    """Returns a rendered prompt as it reads."""
+    return text.translate(_UNQUOTE)
+
+
+def quote_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Marks all strings of a message; fields that are None are left out, as transformers does.
+
+    Thoughts that a client has left in the content of an answer remain marked as such: templates
+    remove them.
+    """
+    quoted = {key: quote_all(value) for key, value in message.items() if value is not None}
+    content = message.get("content")
+    if message.get("role") == "assistant" and isinstance(content, str):
+        outside = _THOUGHT.split(content)
+        markers = ("<|channel>", "<channel|>")
+        quoted["content"] = "".join(p if p in markers else quote(p) for p in outside)
+    return quoted
+
+
+def quote_all(value: Any) -> Any:
+    """Marks all strings inside JSON data, keys included."""
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, Mapping):
+        return {quote_all(key): quote_all(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [quote_all(item) for item in value]
+    return value
