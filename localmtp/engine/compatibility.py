@@ -1,7 +1,7 @@
-"""Which files can be a target, and which a drafter for it: one rule, for headers and for models.
+"""Checks that a file is a target, and that a drafter fits it; for headers and for loaded models.
 
-An MTP drafter reads the target's hidden rows and KV cache, so it works with the one size that it
-was trained for; with another it drafts nonsense, or libllama ends the process.
+An MTP drafter reads the target's hidden states and KV cache, so it works only with the size it was
+trained for. With another it drafts nonsense, or libllama aborts the process.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from localmtp.errors import LocalmtpError
 TARGET, DRAFTER = "gemma4", "gemma4-assistant"
 
 FORKS = ("gemma4_assistant", "gemma4_mtp")
-"""Drafter dialects of llama.cpp forks; mainline loads neither."""
+"""Drafter architectures of llama.cpp forks; mainline loads neither."""
 
 _WITHOUT = "`--drafter none` runs without one"
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What decides whether files belong together."""
+    """Properties of a model that determine which files fit together."""
 
     name: str
-    """As shown to people."""
+    """Display name, for errors."""
     architecture: str
-    """Of GGUF's `general.architecture`; empty when the file does not say."""
+    """Value of `general.architecture`; empty if it is missing."""
     embedding_length: int
     embedding_length_out: int
-    """What a drafter gives back to its target."""
+    """Width of the hidden state that a drafter exchanges with its target."""
     n_vocab: int
     sliding: bool = True
-    """Whether some layers have a sliding window; True where that is not known."""
+    """Whether some layers have a sliding window; True if unknown."""
 
 
 def check_target(target: Traits) -> None:
-    """Refuse what cannot be a target.
+    """Refuse a model that cannot be a target.
 
     Raises:
-        LocalmtpError: a drafter, a model of another architecture, or one that libllama cannot run.
+        LocalmtpError: it is a drafter, has another architecture, or cannot be run by libllama.
     """
     if target.architecture in (DRAFTER, *FORKS):
         raise LocalmtpError(
@@ -49,7 +49,7 @@ def check_target(target: Traits) -> None:
         raise LocalmtpError(
             f"{target.name} has the architecture `{target.architecture or 'unknown'}`; "
             f"localmtp runs `{TARGET}`",
-            hint="try `localmtp list` for the models that it knows",
+            hint="`localmtp list` shows the supported models",
         )
     _require_sliding(target)
 
@@ -58,8 +58,8 @@ def check_pair(target: Traits, drafter: Traits) -> None:
     """Refuse a drafter that cannot draft for the target.
 
     Raises:
-        LocalmtpError: not a drafter, of a fork's format, made for another target, or one that
-            libllama cannot run.
+        LocalmtpError: it is not a drafter, has a fork's format, was made for another target, or
+            cannot be run by libllama.
     """
     if drafter.architecture in FORKS:
         raise fork_format(drafter.name, drafter.architecture)
@@ -71,7 +71,7 @@ def check_pair(target: Traits, drafter: Traits) -> None:
         )
     if drafter.embedding_length_out != target.embedding_length:
         raise LocalmtpError(
-            f"{drafter.name} is made for a target of embedding length "
+            f"{drafter.name} was made for a target of embedding length "
             f"{drafter.embedding_length_out}; {target.name} has {target.embedding_length}",
             hint=_WITHOUT,
         )
@@ -85,16 +85,16 @@ def check_pair(target: Traits, drafter: Traits) -> None:
 
 
 def _require_sliding(model: Traits) -> None:
-    """Where libllama finds none, in a target or a drafter, it ends the process."""
+    """Refuse a target or drafter without sliding-window layers: libllama would abort."""
     if not model.sliding:
         raise LocalmtpError(
-            f"{model.name} has no layer with a sliding window; libllama runs no such Gemma 4"
+            f"{model.name} has no sliding-window layer, which libllama requires of a Gemma 4"
         )
 
 
 def fork_format(name: str, architecture: str) -> LocalmtpError:
-    """The error about a drafter that only a fork of llama.cpp loads."""
+    """Error for a drafter that only a fork of llama.cpp can load."""
     return LocalmtpError(
         f"{name} has the fork format `{architecture}`; mainline llama.cpp needs `{DRAFTER}`",
-        hint="convert the drafter anew: `localmtp convert DRAFTER_SOURCE --out DIR`",
+        hint="convert the drafter again: `localmtp convert DRAFTER_SOURCE --out DIR`",
     )

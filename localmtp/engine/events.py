@@ -1,4 +1,4 @@
-"""What generation tells its listeners: a closed union, one `Generated` per target pass."""
+"""Events of an answer: a closed union, with one `Generated` per target pass."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from localmtp.engine.stats import Stats
 
 
 class Origin(StrEnum):
-    """How a token came to be."""
+    """Origin of a token."""
 
     PREFILL = "prefill"
     """Chosen from the last row of the prompt."""
     TARGET = "target"
-    """The target's own: a pass without drafts, a correction after a rejection, or the bonus."""
+    """Chosen by the target: in a pass without a draft, after a rejected draft, or as the bonus
+    token."""
     DRAFT = "draft"
     """Proposed by the drafter and accepted by the target."""
-    UNTOLD = "untold"
-    """Another engine's, which does not say."""
+    UNKNOWN = "unknown"
+    """From a server that does not report it."""
 
 
 class Channel(StrEnum):
-    """Which part of the turn a token belongs to."""
+    """Part of the turn that a token belongs to."""
 
     ANSWER = "answer"
     THOUGHT = "thought"
@@ -31,7 +32,7 @@ class Channel(StrEnum):
 
 
 class Edge(StrEnum):
-    """Whether a token is a marker around a channel; markers have no text."""
+    """Kind of marker around a channel; markers have no text."""
 
     NONE = "none"
     OPEN = "open"
@@ -39,24 +40,24 @@ class Edge(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why generation ended."""
+    """Reason why an answer ended."""
 
     STOP = "stop"
     """The model ended its turn."""
     LENGTH = "length"
-    """`max_tokens` or the context was reached."""
+    """`max_tokens` was reached, or the context is full."""
     CANCELLED = "cancelled"
     LOST = "lost"
-    """What answered, a server or a process, was lost or failed."""
+    """The server or the model's process failed or disappeared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One generated token and the text that it completed."""
+    """A generated token, and the text that it completed."""
 
     token_id: int
     text: str
-    """Empty while a character is still split over tokens, and for control tokens."""
+    """Empty for control tokens, and while a character is split over several tokens."""
     origin: Origin
     channel: Channel = Channel.ANSWER
     edge: Edge = Edge.NONE
@@ -64,27 +65,27 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
-    """Progress through the prompt, after each batch."""
+    """Prefill progress, after each pass."""
 
     done: int
-    """Prompt tokens in the KV cache now, reused ones included."""
+    """Prompt tokens in the KV cache, including reused ones."""
     total: int
     reused: int
-    """Prompt tokens that were in the KV cache already."""
+    """Prompt tokens that were already in the KV cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What one pass produced (the first event: the token chosen after prefill)."""
+    """Tokens of one pass; in the first event, the token chosen after prefill."""
 
     pieces: tuple[Piece, ...]
     drafted: tuple[int, ...] = ()
-    """Token ids that were proposed; the accepted ones are a prefix of it."""
+    """Drafted token ids, of which a prefix was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event, always."""
+    """Always the last event."""
 
     reason: FinishReason
     stats: Stats

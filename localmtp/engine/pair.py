@@ -1,4 +1,4 @@
-"""A target and its drafter, loaded: checked against each other, freed in the right order."""
+"""A loaded target with its drafter: checked against each other, freed in the right order."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class Pair:
             no_drafter: why `drafter` is None.
 
         Raises:
-            LocalmtpError: a file is missing, damaged, of another kind, or the drafter was made for
-                another target; or memory is short.
+            LocalmtpError: a file is missing, damaged or of another kind, the drafter was made for
+                another target, or there is too little memory.
         """
         began = perf_counter()
         threads = threads or Threads(options.threads or os.cpu_count() or 1)
@@ -151,7 +151,8 @@ class Pair:
 def _load_model(path: Path, gpu_layers: int, progress: Callable[[float], bool] | None) -> Model:
     if path.is_dir():
         raise LocalmtpError(
-            f"{path} is a directory", hint="name a GGUF file in it, or convert it: localmtp convert"
+            f"{path} is a directory",
+            hint="pass a GGUF file in it, or convert it with `localmtp convert`",
         )
     try:
         with path.open("rb") as file:
@@ -161,7 +162,7 @@ def _load_model(path: Path, gpu_layers: int, progress: Callable[[float], bool] |
     if magic != b"GGUF":
         raise LocalmtpError(
             f"{path} is not a GGUF file",
-            hint="checkpoints of Hugging Face are made into one by: localmtp convert",
+            hint="convert Hugging Face checkpoints with `localmtp convert`",
         )
     try:
         return Model(path, gpu_layers=gpu_layers, progress=progress)
@@ -170,7 +171,7 @@ def _load_model(path: Path, gpu_layers: int, progress: Callable[[float], bool] |
 
 
 def _explained(path: Path, error: LocalmtpError) -> LocalmtpError:
-    """The cause behind libllama's words, where it is a known one."""
+    """Replaces libllama's message by its cause, if that is known."""
     for fork in FORKS:
         if f"'{fork}'" in error.message:
             return fork_format(str(path), fork)
@@ -183,7 +184,7 @@ def _check_drafter(drafter: Model, target: Model) -> None:
     check_pair(_traits(target), _traits(drafter))
     if not drafter.vocab.same_as(target.vocab):
         raise LocalmtpError(
-            f"{drafter.path} was made for another target: its tokens are not those of "
+            f"{drafter.path} was made for another target: its vocabulary differs from that of "
             f"{target.path}",
             hint="use the drafter of the same model",
         )
@@ -205,6 +206,6 @@ def _context_size(model: Model, wanted: int | None) -> int:
     if wanted > model.n_ctx_train:
         raise LocalmtpError(
             f"a context of {wanted} is larger than the model's {model.n_ctx_train} ({model.path})",
-            hint=f"--ctx {model.n_ctx_train} at most",
+            hint=f"pass `--ctx {model.n_ctx_train}` or less",
         )
     return wanted

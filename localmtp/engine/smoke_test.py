@@ -1,6 +1,7 @@
-"""The program that tries a file: `python -m localmtp.engine.smoke_test THREADS FILE [TARGET]`.
+"""Tries a file in a process of its own.
 
-Prints what is wrong and ends with 1, or says nothing.
+`python -m localmtp.engine.smoke_test THREADS FILE [TARGET]` prints an error and exits with 1, or
+prints nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from localmtp.engine.llama.residency import few_pages_resident
 from localmtp.errors import LocalmtpError
 
 _PROMPT = 8
-"""Tokens of the forward pass."""
+"""Number of tokens in the test pass."""
 
 _CONTEXT = 64
 
 
 def main(threads: int, path: Path, target: Path | None) -> None:
-    """Load the file, and let a target read a few tokens, a drafter draft one after them.
+    """Load the file and run it: a target decodes a few tokens, a drafter drafts one after them.
 
     Raises:
-        LocalmtpError: libllama refuses it, alone or with the target, or its logits are not finite.
+        LocalmtpError: libllama cannot load or run it, or its logits are not finite.
     """
     with ExitStack() as loaded, few_pages_resident():
         model = loaded.enter_context(_load(path))
@@ -37,7 +38,7 @@ def main(threads: int, path: Path, target: Path | None) -> None:
 
 
 def _load(path: Path) -> Model:
-    # Weights stay where they are in the file: a copy laid out for speed would fill the memory.
+    # Weights stay mapped: repacking them for speed would fill the memory.
     return Model(path, gpu_layers=0, repack=False)
 
 
@@ -52,7 +53,7 @@ def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:
 
 
 def _draft(drafter: Model, target: Context, threads: int, loaded: ExitStack) -> Floats:
-    """The logits [1, n_vocab] of one draft step on the target's KV cache."""
+    """Run one draft step on the target's KV cache; returns logits [1, n_vocab]."""
     context = loaded.enter_context(_context(drafter, threads, target))
     with Batch(1, n_embd=target.model.n_embd) as batch:
         batch.fill([target.model.vocab.bos], _PROMPT, all_logits=True)

@@ -1,4 +1,4 @@
-"""The one definition of every number that localmtp reports."""
+"""Statistics of an answer: the only definition of every number that localmtp reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from localmtp.limits import MAX_DRAFT
 
 @dataclass(slots=True)
 class Counters:
-    """What the generation loop counts; cheap to update, read through `snapshot`.
+    """Counters of one answer, updated by the decode loop; `snapshot` computes rates from them.
 
     Times are in seconds, on the monotonic clock.
     """
@@ -43,7 +43,7 @@ class Counters:
         self.sample_s += sample_s
 
     def count_round(self, steps: int, drafted: int, accepted: int) -> None:
-        """Add one target pass: draft steps taken, tokens verified, tokens accepted."""
+        """Adds a target pass: draft steps taken, tokens verified, tokens accepted."""
         self.target_passes += 1
         self.draft_steps += steps
         for i in range(drafted):
@@ -52,7 +52,7 @@ class Counters:
             self.accepted_at[i] += 1
 
     def snapshot(self) -> Stats:
-        """The rates as of now."""
+        """Returns the statistics so far."""
         drafted, accepted = sum(self.drafted_at), sum(self.accepted_at)
         prefill_s = max(0.0, (self.prefilled or perf_counter()) - self.started)
         decode_s = max(0.0, self.last_token - self.first_token)
@@ -93,7 +93,7 @@ def _per(amount: float, of: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TimeSpent:
-    """Where decoding time went, in seconds; the four add up to `Stats.decode_s`."""
+    """Decode time by part, in seconds; the four add up to `Stats.decode_s`."""
 
     draft_s: float
     verify_s: float
@@ -103,30 +103,30 @@ class TimeSpent:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One answer in numbers. Rates are per second; shares are in 0..1."""
+    """Statistics of one answer. Times are in seconds, rates per second, shares in 0..1."""
 
     load_s: float
     prefill_s: float
     ttft_s: float
-    """From the request to the first token."""
+    """Time to first token, from the request."""
     decode_s: float
-    """From the first token to the last."""
+    """Time from the first token to the last."""
     prefill_tokens_per_s: float
-    """Over the prompt tokens that were not reused."""
+    """Prompt tokens that were not reused, per second of prefill."""
     decode_tokens_per_s: float
     """(completion_tokens - 1) / decode_s."""
     target_passes: int
-    """Target decodes after prefill."""
+    """Target passes after prefill."""
     draft_steps: int
-    """Drafter decodes."""
+    """Drafter passes."""
     drafted: int
-    """Draft tokens that were verified."""
+    """Draft tokens verified."""
     accepted: int
     acceptance_rate: float
     tokens_per_pass: float
     """Tokens after the first, per target pass: 1 without drafting."""
     acceptance_by_position: tuple[float, ...]
-    """[i]: of the drafts that reached position i + 1, the share that was accepted there."""
+    """[i]: acceptance rate at draft position i + 1, of drafts that reached it."""
     draft_length_mean: float
     drafting: str
     """`on`, or `off: REASON`."""
@@ -137,10 +137,10 @@ class Stats:
     context_used: int
     context_size: int
     threads: int = 0
-    """That computed the last pass; 0 where that is not known."""
+    """Compute threads of the last pass; 0 if unknown."""
     most_threads: int = 0
-    """That compute where no other program needs the cores."""
+    """Compute threads when no other program uses the cores; 0 if unknown."""
 
     def as_dict(self) -> dict[str, object]:
-        """JSON-ready, with the names of the command line's contract."""
+        """Returns a JSON-serializable dictionary with the field names of `run --json`."""
         return asdict(self)

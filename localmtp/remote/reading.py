@@ -74,7 +74,7 @@ class ChunkReader:
             yield from self._passes.add(spans, timings)
         elif spans:
             self._counters.completion_tokens += 1  # a lower bound until the usage arrives
-            yield Generated(_pieces(spans, Origin.UNTOLD))
+            yield Generated(_pieces(spans, Origin.UNKNOWN))
         self._count(chunk)
 
     def rest(self) -> Iterator[Generated]:

@@ -118,10 +118,10 @@ def test_doctor_lists_the_servers_memory() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"", "is no RPC server"),
-        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "is no RPC server"),
-        (struct.pack("<QBBB25x", 28, 6, 1, 0), "speaks version 6.1.0, this libllama 7.0"),
-        (struct.pack("<QBBB25x", 28, 7, 9, 0), "speaks version 7.9.0"),
+        (b"", "is not an RPC server"),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "is not an RPC server"),
+        (struct.pack("<QBBB25x", 28, 6, 1, 0), "has protocol version 6.1.0, this libllama has 7.0"),
+        (struct.pack("<QBBB25x", 28, 7, 9, 0), "has protocol version 7.9.0"),
     ],
 )
 def test_what_is_no_such_server_is_refused(answer: bytes, said: str) -> None:

@@ -90,7 +90,7 @@ def test_models_without_sliding_windows_are_refused(target: Path, pair: Pair) ->
     command += ["--temp", "0", "--max-tokens", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    refusal = "has no layer with a sliding window; libllama runs no such Gemma 4\n"
+    refusal = "has no sliding-window layer, which libllama requires of a Gemma 4\n"
     done = subprocess.run([*command, "--drafter", str(drafter)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, f"error: {drafter.name} {refusal}")
     target.write_bytes(without_windows(pair.target))

@@ -86,7 +86,7 @@ class TestAnyServer:
         assert (session.messages[-1].thought, session.messages[-1].text) == ("hm", "yes")
         assert isinstance(events[0], Generated)
         assert events[0].pieces[0].channel is Channel.THOUGHT
-        assert events[0].pieces[0].origin is Origin.UNTOLD
+        assert events[0].pieces[0].origin is Origin.UNKNOWN
 
     def test_text_split_at_any_byte_arrives_intact(self) -> None:
         text = "a\u2028b\x85c 🙂 é"

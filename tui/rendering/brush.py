@@ -52,7 +52,7 @@ class Brush:
         self.origins = {
             Origin.DRAFT: Style(color=palette.draft, underline=monochrome),
             Origin.TARGET: self.plain,
-            Origin.UNTOLD: self.plain,
+            Origin.UNKNOWN: self.plain,
             Origin.PREFILL: Style(color=palette.prefill, italic=monochrome),
         }
         self.syntax = _syntax(palette)

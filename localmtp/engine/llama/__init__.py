@@ -1,7 +1,7 @@
-"""libllama as small Python objects: the only package that touches the C API.
+"""Python classes around libllama; the only package that uses the C API.
 
-Everything above works with token ids, numpy arrays and these classes; pointers stay here. Objects
-free what they own when closed, when collected, or at exit, contexts before their models. The MTP
+Other packages work with token ids, numpy arrays and these classes; pointers stay here. Objects free
+what they own when closed, when garbage-collected, or at exit, contexts before their models. The MTP
 entry points are llama.cpp's `llama-ext.h`, declared experimental there, which is why
 llama-cpp-python is pinned exactly.
 """

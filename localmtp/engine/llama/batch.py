@@ -1,4 +1,4 @@
-"""What is decoded."""
+"""Batches: the input of a decode."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from localmtp.engine.llama.library import Owned
 
 
 class Batch(Owned):
-    """Rows for one decode, filled in place.
+    """Rows of one decode, filled in place.
 
     Args:
-        rows: how many rows fit.
-        n_embd: for a drafter's batch: length of the hidden row that goes with each token.
+        rows: capacity.
+        n_embd: for a drafter's batch, the length of the hidden state of each token; 0 for a
+            target's.
     """
 
     def __init__(self, rows: int, *, n_embd: int = 0) -> None:
@@ -29,39 +30,41 @@ class Batch(Owned):
             self.hidden = np.ctypeslib.as_array(self.c.embd, (rows, n_embd))
             self.c.token = ctypes.cast(self._tokens, ctypes.POINTER(capi.llama_token))
         self._finalizer = weakref.finalize(self, _free_batch, self.c, bool(n_embd))
-        # Filled row by row: numpy takes longer to begin than the few rows of most passes take.
+        # Filled row by row: the overhead of a numpy call exceeds the work for the few rows of most
+        # passes.
         self.tokens = _numbers(self.c.token, rows, "i")
         self.positions = _numbers(self.c.pos, rows, "i")
         self.wants_logits = _numbers(self.c.logits, rows, "b")
         np.ctypeslib.as_array(self.c.n_seq_id, (rows,))[:] = 1
-        # libllama has allocated each row's list of sequences apart.
+        # libllama allocates each row's list of sequences separately.
         self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
         self._sequences = [-1] * rows
         self.n_outputs = 0
-        """Rows that ask for logits."""
+        """Number of rows with logits."""
 
     def fill(
         self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
     ) -> None:
-        """Lay out consecutive tokens of one sequence, and nothing else.
+        """Replace the content by consecutive tokens of one sequence.
 
         Args:
-            tokens: ids, as many as rows at most.
-            position: of the first of them in the sequence.
-            all_logits: logits and hidden rows for each token, or for the last one alone.
-            sequence: that they go on with.
+            tokens: token ids, at most as many as rows.
+            position: position of the first token in the sequence.
+            all_logits: compute logits and hidden states for every token; False: for the last one
+                only.
+            sequence: number of the sequence.
         """
         self.clear()
         self.add(tokens, position, all_logits=all_logits, sequence=sequence)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove all rows."""
         self.c.n_tokens = self.n_outputs = 0
 
     def add(
         self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
     ) -> None:
-        """Lay out consecutive tokens of one sequence behind what is there; see `fill`."""
+        """Append consecutive tokens of one sequence; see `fill`."""
         begin = self.c.n_tokens
         end = self.c.n_tokens = begin + len(tokens)
         in_row, at, wants_logits, sequences = (
@@ -82,7 +85,7 @@ class Batch(Owned):
 
 
 def _numbers(pointer: Any, rows: int, kind: str) -> memoryview:
-    """What lies at a pointer of libllama's, by `kind` of struct."""
+    """View an array of libllama's as numbers of a `struct` format `kind`."""
     array = ctypes.cast(pointer, ctypes.POINTER(pointer._type_ * rows)).contents
     return memoryview(array).cast("B").cast(kind)  # type: ignore[call-overload, no-any-return]
 

@@ -1,4 +1,4 @@
-"""KV caches, and what a decode gives."""
+"""Contexts: the KV cache, and the outputs of a decode."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _AddressOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 
 
 def _returning_address(function: Any) -> Any:
-    """The same function of libllama, returning its pointer as a plain integer.
+    """Redeclare a function of libllama so that it returns its pointer as an integer.
 
-    It is called several times a round, where llama-cpp-python's pointer objects cost more than the
-    call itself.
+    It is called several times per round, where llama-cpp-python's pointer objects cost more than
+    the call.
     """
     return _AddressOf(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
@@ -37,22 +37,22 @@ StateBytes = NDArray[np.uint8]
 
 
 class Context(Owned):
-    """A model's working state: the KV cache, and the outputs of the last decode.
+    """A context of a model: the KV cache, and the outputs of the last decode.
 
     Args:
-        model: stays loaded as long as its contexts live.
+        model: is kept alive by its contexts.
         n_ctx: positions, shared by all sequences.
         n_batch: rows of the largest decode.
-        n_outputs: rows of a decode that may ask for logits; each reserves n_vocab floats.
-        threads: CPU threads.
-        full_window: keep sliding-window layers at full context size, so that any earlier
-            position can be returned to.
-        kv_type: of the KV cache.
-        sequences: how many can be in the cache beside each other.
+        n_outputs: maximum rows of a decode with logits; each reserves n_vocab floats.
+        threads: number of CPU threads.
+        full_window: allocate sliding-window layers at full context size, so that the cache can be
+            rolled back to any position.
+        kv_type: type of the KV cache.
+        sequences: number of sequences in the cache.
         target: makes this an MTP drafter's context, which reads the KV cache of `target`.
 
     Raises:
-        LocalmtpError: libllama could not create it (memory, as a rule).
+        LocalmtpError: libllama cannot create it, usually for lack of memory.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Context(Owned):
     ) -> None:
         params = capi.llama_context_default_params()
         params.n_seq_max = sequences
-        # One pool of cells: rows of several sequences, as many as each has, make one pass.
+        # One pool of cells, so that sequences with different numbers of rows share a pass.
         params.kv_unified = True
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = n_batch
@@ -87,12 +87,12 @@ class Context(Owned):
         if not self.handle:
             raise LocalmtpError(
                 f"cannot run {model.path} with a context of {n_ctx}: {reason(lines)}",
-                hint="a smaller context needs less memory: --ctx 2048",
+                hint="a smaller context needs less memory, for example `--ctx 2048`",
             )
-        # Both hold their owner, so that nothing is freed under a context.
+        # References that keep both alive as long as this context.
         self.model, self.target = model, target
         self._finalizer = weakref.finalize(self, capi.llama_free, self.handle)
-        # Masked: hidden rows for the rows that ask for logits, no copy of every prompt row.
+        # Masked: hidden states only for rows with logits, not for every prompt token.
         capi_ext.llama_set_embeddings_nextn(self.handle, True, True)
         self.n_ctx: int = capi.llama_n_ctx(self.handle)
         self._memory = capi.llama_get_memory(self.handle)
@@ -101,33 +101,33 @@ class Context(Owned):
         self._hidden = _RowView(n_outputs, model.n_embd_out)
 
     def decode(self, batch: Batch) -> None:
-        """Run the model over a batch; its keys and values join the cache.
+        """Decode a batch and add its keys and values to the cache.
 
         Raises:
-            LocalmtpError: the batch did not fit the context, or the backend failed.
+            LocalmtpError: the batch does not fit the context, or the backend failed.
         """
         status = capi.llama_decode(self.handle, batch.c)
         self._n_outputs = batch.n_outputs
         if status == 1:
             raise LocalmtpError(
-                f"the context of {self.n_ctx} tokens is full", hint="a larger one: --ctx N"
+                f"the context of {self.n_ctx} tokens is full", hint="use a larger one: `--ctx N`"
             )
         if status:
-            raise LocalmtpError(f"libllama could not decode (code {status}): {reason()}")
+            raise LocalmtpError(f"libllama cannot decode the batch (code {status}): {reason()}")
 
     def set_threads(self, threads: int) -> None:
-        """Compute with so many from the next decode on."""
+        """Set the number of compute threads from the next decode on."""
         capi.llama_set_n_threads(self.handle, threads, threads)
 
     def logits(self) -> Floats:
-        """[rows that asked for logits, n_vocab]: a view, valid until the next decode."""
+        """Logits [rows with logits, n_vocab]: a view, valid until the next decode."""
         return self._logits.at(_get_logits(self.handle))[: self._n_outputs]
 
     def hidden(self) -> Floats:
-        """[rows that asked for logits, n_embd of the target]: what a drafter reads.
+        """Hidden states [rows with logits, n_embd of the target], the input of a drafter.
 
-        Of a target the hidden state after its final norm, of a drafter its projection back to the
-        target's width. A view, valid until the next decode.
+        Of a target after its final norm, of a drafter projected back to the target's width. A view,
+        valid until the next decode.
         """
         return self._hidden.at(_get_hidden(self.handle))[: self._n_outputs]
 
@@ -135,7 +135,8 @@ class Context(Owned):
         """Removes the cells of a sequence from `position` on.
 
         Raises:
-            LocalmtpError: libllama refused: a recurrent state cannot go back that far.
+            LocalmtpError: libllama refuses, because a recurrent state cannot be rolled back that
+                far.
         """
         if not capi.llama_memory_seq_rm(self._memory, sequence, position, -1):
             raise LocalmtpError(
@@ -143,21 +144,21 @@ class Context(Owned):
             )
 
     def earliest_position(self, sequence: int = 0) -> int:
-        """The first position that every layer, sliding ones included, still holds (-1: empty)."""
+        """First position that all layers hold, including sliding-window ones; -1 if empty."""
         return int(capi.llama_memory_seq_pos_min(self._memory, sequence))
 
     def share(self, source: int, sequence: int, length: int) -> None:
-        """Let a sequence begin with the first `length` tokens of another, in the same cells.
+        """Share the cells of the first `length` tokens of a sequence with another one.
 
         Args:
-            source: the other one.
-            sequence: must be empty.
-            length: in tokens.
+            source: the sequence that holds the tokens.
+            sequence: an empty sequence.
+            length: number of tokens.
         """
         capi.llama_memory_seq_cp(self._memory, source, sequence, 0, length)
 
     def copy_window(self, sequence: int = 0) -> StateBytes:
-        """What the sliding layers hold of a sequence, in host memory."""
+        """Copy the sliding-window layers' cells of a sequence to host memory."""
         flags = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
         size = capi.llama_state_seq_get_size_ext(self.handle, sequence, flags)
         data = np.empty(size, np.uint8)
@@ -165,10 +166,12 @@ class Context(Owned):
         return data
 
     def restore_window(self, data: StateBytes, sequence: int = 0) -> bool:
-        """Put a copy into the sliding layers of a sequence, whose full ones hold its tokens.
+        """Restore a copy to the sliding-window layers of a sequence.
+
+        The full-attention layers must hold the sequence's tokens.
 
         Returns:
-            Whether it went in; if not, the sliding layers are empty.
+            Whether it succeeded; otherwise the sliding-window layers are empty.
         """
         flags, size = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, data.nbytes
         read = capi.llama_state_seq_set_data_ext(
@@ -182,10 +185,10 @@ def _bytes_of(data: StateBytes) -> Any:
 
 
 class _RowView:
-    """A numpy view of an output buffer, made anew only when libllama has moved the buffer.
+    """A numpy view of an output buffer, recreated only if libllama has moved the buffer.
 
-    It spans the most rows that a decode can give; libllama has allocated no more than the last
-    one gave, so only those may be touched.
+    The view spans the maximum number of rows, but libllama allocates only those of the last decode:
+    others must not be accessed.
     """
 
     def __init__(self, rows: int, width: int) -> None:
@@ -194,7 +197,7 @@ class _RowView:
         self._view: Floats = np.empty((0, width), np.float32)
 
     def at(self, address: int) -> Floats:
-        """[rows, width] at an address of libllama's."""
+        """View [rows, width] of the buffer at an address."""
         if address != self._address:
             size = self._rows * self._width
             buffer = memoryview((ctypes.c_float * size).from_address(address)).cast("B")

@@ -1,7 +1,7 @@
-"""What ggml offers beneath libllama: devices, formats block by block, and the file quantizer.
+"""ggml's functions: devices, encoding of quantized rows, and the file quantizer.
 
-ggml's functions are reached through the libllama that `localmtp.engine.llama` has loaded. They
-release the interpreter lock while they work, so rows may be quantized on several threads.
+They are looked up in the libllama that `localmtp.engine.llama` has loaded. Calls release the GIL,
+so rows can be quantized on several threads.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from localmtp.errors import LocalmtpError
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-# GGML_BACKEND_DEVICE_TYPE_…; others speed up the processor and have no memory of their own.
+# GGML_BACKEND_DEVICE_TYPE_…; other types accelerate the CPU and have no memory of their own.
 _GPU, _INTEGRATED_GPU = 1, 2
 
-_METAL = "MTL"  # its devices say that they are discrete
+_METAL = "MTL"  # reports its devices as discrete
 _RPC = b"RPC"
 
 F32, F16, BF16 = 0, 1, 30
-"""`ggml_type` of the formats that checkpoints come in."""
+"""`ggml_type` of unquantized checkpoints."""
 
 
 class _ImatrixEntry(ctypes.Structure):
@@ -117,21 +117,21 @@ class Device:
     free: int
     total: int
     unified: bool = False
-    """Its memory is main memory."""
+    """Whether it shares main memory."""
     remote: bool = False
-    """It is an RPC server's. A processor there tells all of its memory as free."""
+    """Whether it belongs to an RPC server. A CPU there reports all of its memory as free."""
 
 
 def backends() -> tuple[str, ...]:
-    """What this libllama was built to compute on: `CPU`, `CUDA`, `Metal`, `Vulkan`, …."""
+    """Backends that this libllama was built with: `CPU`, `CUDA`, `Metal`, `Vulkan` …."""
     registered = map(_lib.ggml_backend_reg_get, range(_lib.ggml_backend_reg_count()))
     return tuple(_lib.ggml_backend_reg_name(each).decode("utf-8", "replace") for each in registered)
 
 
 def devices() -> tuple[Device, ...]:
-    """What libllama offloads to: RPC servers first, then GPUs.
+    """Devices that libllama offloads to: RPC servers first, then GPUs.
 
-    Integrated GPUs are taken only where this machine has no others.
+    Integrated GPUs are used only if there is no other GPU.
     """
     handles = [_lib.ggml_backend_dev_get(i) for i in range(_lib.ggml_backend_dev_count())]
     found = [(_lib.ggml_backend_dev_type(handle), _device(handle)) for handle in handles]
@@ -156,17 +156,17 @@ def _device(handle: int) -> Device:
 
 
 def has_rpc() -> bool:
-    """Whether this libllama can use RPC servers."""
+    """Whether this libllama was built with RPC."""
     return bool(_lib.ggml_backend_reg_by_name(_RPC))
 
 
 def add_rpc_server(endpoint: str) -> bool:
-    """Add the devices of an RPC server to those that are used, until the program ends.
+    """Add the devices of an RPC server until the process ends.
 
-    libllama aborts the program if HOST:PORT is not one that answers: try that first.
+    libllama aborts the process if the server does not respond: check that first.
 
     Returns:
-        Whether it has any.
+        Whether the server has devices.
     """
     backend = _lib.ggml_backend_reg_by_name(_RPC)
     address = _lib.ggml_backend_reg_get_proc_address(backend, b"ggml_backend_rpc_add_server")
@@ -176,23 +176,23 @@ def add_rpc_server(endpoint: str) -> bool:
     return bool(registered)
 
 
-def on_abort(tell: Callable[[str], None]) -> None:
-    """Have `tell` called with ggml's reason when it is about to abort the program.
+def on_abort(report: Callable[[str], None]) -> None:
+    """Call `report` with ggml's reason before it aborts the process.
 
-    It runs on any thread, and the program is aborted when it returns.
+    `report` runs on any thread; the process aborts when it returns.
     """
-    called = _ABORTED(lambda reason: tell(reason.decode("utf-8", "replace")))
+    called = _ABORTED(lambda reason: report(reason.decode("utf-8", "replace")))
     _kept_alive.append(called)
     _lib.ggml_set_abort_callback(called)
 
 
 def row_size(kind: int, width: int) -> int:
-    """Bytes that one row of `width` numbers takes in a `ggml_type`."""
+    """Size in bytes of a row of `width` values of a `ggml_type`."""
     return int(_lib.ggml_row_size(kind, width))
 
 
 def to_floats(raw: Bytes, kind: int) -> Floats:
-    """Numbers of a checkpoint as float32, exactly.
+    """Convert values of a checkpoint to float32, without loss.
 
     Args:
         raw: contiguous bytes, little-endian.
@@ -207,12 +207,12 @@ def to_floats(raw: Bytes, kind: int) -> Floats:
 
 
 def quantize_rows(rows: Floats, kind: int, importance: Floats | None = None) -> Bytes:
-    """Rows in a `ggml_type`, byte for byte as llama.cpp's quantizer writes them.
+    """Encode rows in a `ggml_type`, byte for byte as llama.cpp's quantizer does.
 
     Args:
         rows: [n, width], contiguous; width a multiple of the type's block.
         kind: the `ggml_type`.
-        importance: [width], the weight of each column's error; the smallest types need it.
+        importance: [width], weight of each column's error; the smallest types require it.
 
     Returns:
         [n * row_size(kind, width)] bytes.
@@ -236,13 +236,13 @@ def quantize_file(
 
     Args:
         source: an F32, F16 or BF16 file.
-        destination: is written.
+        destination: file to write.
         file_type: the `llama_ftype`.
-        importance: tensor name to importance weights; may be empty.
-        overrides: (regular expression on tensor names, `ggml_type`), the first match wins.
+        importance: importance weights by tensor name; may be empty.
+        overrides: (regular expression on tensor names, `ggml_type`); the first match applies.
 
     Raises:
-        LocalmtpError: with libllama's reason.
+        LocalmtpError: the quantizer failed; the message has libllama's reason.
     """
     params = _lib.llama_model_quantize_default_params()
     params.ftype = file_type

@@ -1,7 +1,7 @@
 """Grammars in GBNF, matched token by token.
 
-libllama's grammar sampler is reached under a handle of its own, so that argument types are declared
-here and for this use alone.
+libllama's grammar sampler is called through a separate handle, on which argument types are declared
+for this module only.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class _Candidates(ctypes.Structure):
 
 
 class Grammar:
-    """A grammar, and how far a text has come in it.
+    """A grammar and the current position in it.
 
     Args:
-        handle: a `llama_sampler` of libllama's; owned from here on.
+        handle: a `llama_sampler`; ownership is transferred.
     """
 
     def __init__(self, handle: int) -> None:
@@ -49,24 +49,24 @@ class Grammar:
 
     @classmethod
     def parse(cls, model: Model, text: str) -> Grammar:
-        """Read GBNF whose first rule is `root`.
+        """Parse GBNF with the start rule `root`.
 
         Raises:
-            LocalmtpError: it is not valid, or larger than libllama takes.
+            LocalmtpError: it is invalid, or too large for libllama.
         """
         vocab = _LIB.llama_model_get_vocab(ctypes.c_void_p(model.handle))
-        with log_lines():  # libllama says at length what is wrong, in terms of GBNF
+        with log_lines():  # libllama logs long messages in terms of GBNF
             handle = _LIB.llama_sampler_init_grammar(vocab, text.encode(), b"root")
         if not handle:
-            raise LocalmtpError("libllama cannot use the grammar: too large, or not valid")
+            raise LocalmtpError("libllama rejects the grammar: it is invalid or too large")
         return cls(handle)
 
     def clone(self) -> Grammar:
-        """Another one that stands at the same place."""
+        """Copy the grammar with its current position."""
         return Grammar(_LIB.llama_sampler_clone(self._handle))
 
     def allowed(self, ids: TokenIds) -> TokenIds:
-        """Those of the tokens that may come next, in the same order."""
+        """Filter token ids that may come next, in the same order."""
         rows = np.zeros(ids.size, CANDIDATE)
         rows["id"] = ids
         array = _Candidates(rows.ctypes.data, ids.size, -1, False)
@@ -75,5 +75,5 @@ class Grammar:
         return kept
 
     def accept(self, token_id: int) -> None:
-        """Go on by a token, which must be allowed: libllama ends the process otherwise."""
+        """Advance by a token, which must be allowed: otherwise libllama aborts the process."""
         _LIB.llama_sampler_accept(self._handle, token_id)

@@ -1,4 +1,4 @@
-"""libllama itself: loaded, its log kept, and what it gives freed once."""
+"""libllama itself: its functions, its log, and objects that must be freed."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Functions:
     """Functions of libllama and of the ggml libraries beneath it, found by name.
 
     A handle of its own: argument types declared on it leave llama_cpp's bindings alone. On Windows
-    a library resolves only the symbols that it defines itself, so ggml's are asked one by one;
-    elsewhere all resolve through libllama.
+        a library resolves only the symbols that it defines itself, so ggml's libraries are searched
+        one by one; elsewhere all symbols resolve through libllama.
     """
 
     def __init__(self) -> None:
@@ -63,18 +63,18 @@ def _library_files(libllama: str) -> list[str]:
 
 
 def system_info() -> str:
-    """The backends and instruction sets compiled in, as libllama prints them."""
+    """Compiled-in backends and instruction sets, as libllama prints them."""
     return capi.llama_print_system_info().decode()  # type: ignore[no-any-return]
 
 
 def gbnf(schema: str) -> str:
-    """The JSON texts that a JSON schema allows, as a grammar; raises what the converter raises."""
+    """Convert a JSON schema to a GBNF grammar; raises any exception of the converter."""
     return json_schema_to_gbnf(schema)  # type: ignore[no-any-return]
 
 
 @contextmanager
 def log_lines() -> Iterator[list[str]]:
-    """Collect what libllama logs inside the block, once it has ended."""
+    """Collect the lines that libllama logs inside the block; complete once it has ended."""
     _log.clear()
     lines: list[str] = []
     try:
@@ -84,20 +84,20 @@ def log_lines() -> Iterator[list[str]]:
 
 
 def reason(lines: Sequence[str] | None = None) -> str:
-    """The most telling of libllama's log lines, the latest if none are given, without functions."""
+    """The most informative of `lines`, or of the latest log lines, without function names."""
     given = list(_log if lines is None else lines)
-    telling = [line for line in given if "error" in line.lower() or "failed" in line.lower()]
-    line = (telling or given or ["libllama gave no reason"])[0]
+    errors = [line for line in given if "error" in line.lower() or "failed" in line.lower()]
+    line = (errors or given or ["libllama gave no reason"])[0]
     return line.rpartition("error loading model: ")[2].rpartition(": error: ")[2]
 
 
 class Owned:
-    """Something of libllama's that must be freed once."""
+    """An object of libllama that must be freed once."""
 
     _finalizer: weakref.finalize[Any, Any]
 
     def close(self) -> None:
-        """Free it now; closing twice is harmless."""
+        """Free the object now; idempotent."""
         self._finalizer()
 
     def __enter__(self) -> Self:

@@ -14,20 +14,20 @@ from localmtp.engine.llama.vocab import Vocab
 from localmtp.errors import LocalmtpError
 
 ALL_LAYERS = -1
-"""`gpu_layers`: as many as the build can offload."""
+"""Value of `gpu_layers`: offload as many layers as possible."""
 
 
 class Model(Owned):
     """A GGUF file's weights, vocabulary and metadata.
 
     Args:
-        path: the GGUF file (of a split model, the first part).
+        path: the GGUF file, or the first part of a split model.
         gpu_layers: layers to offload; `ALL_LAYERS` for as many as possible.
-        repack: copy weights that are computed on the CPU into a faster layout where there is one.
-        progress: told the share that is loaded; False gives loading up. Must not raise.
+        repack: copy weights that the CPU uses to a faster layout, if there is one.
+        progress: called with the loaded share, 0 to 1; returning False cancels. Must not raise.
 
     Raises:
-        LocalmtpError: libllama could not load it; the message carries libllama's reason.
+        LocalmtpError: libllama cannot load it; the message has libllama's reason.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Model(Owned):
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = repack
         if progress:
-            told = capi.llama_progress_callback(lambda part, _user_data: progress(part))
-            params.progress_callback = told
+            callback = capi.llama_progress_callback(lambda part, _user_data: progress(part))
+            params.progress_callback = callback
         with log_lines() as lines:
             self.handle = capi.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:

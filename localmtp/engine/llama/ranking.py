@@ -1,7 +1,7 @@
-"""The most probable tokens of a row of logits, picked by libllama's own samplers.
+"""Ranks the most probable tokens of a row of logits with libllama's samplers.
 
-One call into C does what would be a dozen calls into numpy. Each of those takes longer than its
-work, the more so after a pass, which has emptied the caches of code as well.
+One call into C replaces a dozen calls of numpy, whose overhead exceeds their work, especially after
+a pass, which has evicted their code from the caches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)
 """`llama_token_data`."""
 
 _FEW = 256
-"""Candidates that there is room for at first."""
+"""Initial capacity, in candidates."""
 
 
 class Ranking(Owned):
@@ -32,7 +32,7 @@ class Ranking(Owned):
         top_p: 1 for no limit.
         min_p: 0 for no limit.
 
-    Holds scratch memory, so it serves one thread at a time.
+    Has scratch memory, so only one thread may use it at a time.
     """
 
     def __init__(self, top_k: int, temperature: float, top_p: float, min_p: float) -> None:
@@ -50,11 +50,14 @@ class Ranking(Owned):
     def rank(
         self, logits: Floats, ids: NDArray[np.intp] | None = None
     ) -> tuple[list[int], list[float]]:
-        """What is left, most probable first: token ids, and logits divided by the temperature.
+        """Truncate and sort logits.
 
         Args:
-            logits: [n], at least one of them finite; unchanged.
-            ids: [n], of the tokens that they belong to; None for all, in order.
+            logits: [n], at least one finite; not modified.
+            ids: [n], token ids of the logits; None for 0..n-1.
+
+        Returns:
+            Remaining token ids, most probable first, and their logits divided by the temperature.
         """
         n = logits.size
         if n > self._numbers.size:

@@ -1,8 +1,8 @@
-"""Weights that are needed once: keeping mapped files from filling a process's memory.
+"""Limits the resident memory of mapped files whose weights are read once.
 
-libllama maps a model's file and has the system read all of it in at once. The pages count as the
-process's own until the system wants them back. Given back early they are still in the page cache,
-where they cost a look-up when they are read again, and nobody's memory.
+libllama maps a model's file and prefetches all of it. The pages count as the process's memory until
+the system reclaims them. Released early, they remain in the page cache, where reading them again
+costs only a page fault.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _GGUF = re.compile(r"^(\w+)-(\w+) r--s .*\.gguf$", re.MULTILINE)
 _DONTNEED = 4  # MADV_DONTNEED of Linux: of a shared mapping, drops no data
 
 _PERIOD = 0.005
-"""Seconds; at memory's speed some ten to a hundred megabytes."""
+"""Seconds between releases: 10 to 100 MB at memory speed."""
 
 _HEAD = 64 << 20
-"""At the front of each mapping, left alone: libllama unmaps the metadata when it has read it, and
-what comes to lie there must not be dropped."""
+"""Bytes at the beginning of each mapping that are not released: libllama unmaps the metadata after
+reading it, and other memory may be mapped there."""
 
 
 @contextmanager
 def few_pages_resident() -> Iterator[None]:
-    """Give pages of mapped GGUF files back again and again while the block runs.
+    """Release pages of mapped GGUF files repeatedly while the block runs.
 
-    No model may be freed inside the block: other memory might take its place. Where there is no
-    /proc nothing happens.
+    No model may be freed inside the block: other memory might be mapped in its place. Without
+    /proc, nothing happens.
     """
     if not _MAPS.exists():
         yield
