@@ -22,6 +22,9 @@ LENGTHS_WIDTH = 12
 PASSES_PER_COLUMN = 8
 """Passes per column of the draft lengths, which then cover the last 96 passes: some seconds."""
 
+MIN_DECODE_S = 0.5
+"""Decode time from which a speedup is shown."""
+
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
@@ -103,10 +106,8 @@ def drafting_section(brush: Brush, data: PanelData, race_tokens_per_s: float) ->
         lines.append(
             Text.assemble(("draft length ", brush.muted), over_time, (gap + mean, brush.plain))
         )
-    if stats and stats.drafted and stats.decode_s > 0:
-        plain = race_tokens_per_s or _plain_tokens_per_s(stats, data.plain_tokens_per_s)
-        if plain:
-            lines.append(_row(brush, "speedup", f"{stats.decode_tokens_per_s / plain:.2f}×"))
+    if speedup := _speedup(data, race_tokens_per_s):
+        lines.append(_row(brush, "speedup", f"{speedup:.2f}×"))
     return Text("\n").join(lines)
 
 
@@ -199,6 +200,20 @@ def _device(data: PanelData) -> str:
     if stats and stats.threads < stats.most_threads:
         return f"CPU busy: {stats.threads} of {stats.most_threads} threads"
     return data.device
+
+
+def _speedup(data: PanelData, race_tokens_per_s: float) -> float | None:
+    """Estimates the speedup of drafting; None if the answer is too short to tell.
+
+    Also None above the tokens per pass, which no speedup can exceed: then the machine was busier
+    when the speed without drafting was measured.
+    """
+    stats = data.stats
+    if not stats or not stats.drafted or stats.decode_s < MIN_DECODE_S:
+        return None
+    plain = race_tokens_per_s or _plain_tokens_per_s(stats, data.plain_tokens_per_s)
+    speedup = stats.decode_tokens_per_s / plain if plain else 0.0
+    return speedup if 0 < speedup <= stats.tokens_per_pass else None
 
 
 def _plain_tokens_per_s(stats: Stats, passes_per_s: float) -> float:

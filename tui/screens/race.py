@@ -1,10 +1,8 @@
-"""Answers one prompt with drafting off and on, and compares the decode speed."""
+"""Shows a race: one prompt answered with drafting off and on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from statistics import median
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -17,8 +15,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 from textual.worker import Worker, WorkerState
 
-from localmtp.tui.answer_stream import AnswerStream
-from localmtp.tui.rendering.answer_entry import AnswerEntry
+from localmtp.tui.race import Race, RaceRun, measured_speedup, verdict
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.entries import UserEntry
 from localmtp.tui.rendering.formatting import duration, rate
@@ -29,17 +26,13 @@ if TYPE_CHECKING:
 
 DRAW_EVERY_S = 1 / 10
 
-MAX_TOKENS = 512
-"""Of each answer: enough to see a difference, and short."""
-
 _LANES = ("drafting off", "drafting on")
 
 
 class RaceScreen(Screen[float | None]):
-    """Shows two answers side by side; dismissed with the decode speed without drafting.
+    """Shows the first answer of each kind side by side, and the result of all.
 
-    That speed is in tokens/s, or None if it was not measured. The answers are generated one after
-    the other, so that neither slows the other down, and greedily, so that the texts are comparable.
+    Dismissed with the decode speed with drafting off in tokens/s, or None without a clear result.
 
     Args:
         session: idle; its conversation and settings are restored at the end.
@@ -52,15 +45,12 @@ class RaceScreen(Screen[float | None]):
 
     def __init__(self, session: Session, prompt: str, brush: Brush) -> None:
         super().__init__()
-        self._session = session
         self._prompt = prompt
         self._brush = brush
-        self._streams = (AnswerStream(session), AnswerStream(session))
-        self._answers = (AnswerEntry(), AnswerEntry())
-        self._started_at: list[float] = []
+        self.race = Race(session, prompt)
         self._leaving = False
         self.is_over = False
-        """Whether both answers have ended."""
+        """Whether all answers have ended."""
 
     def compose(self) -> ComposeResult:
         """Yields the prompt, two lanes and the result."""
@@ -70,67 +60,58 @@ class RaceScreen(Screen[float | None]):
                 with Vertical(classes="lane"):
                     yield Static(name, id=f"clock{number}", classes="clock")
                     yield Transcript(self._brush, id=f"lane{number}")
-        yield Static(id="result")
+        yield Static("warming up …", id="result")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Starts at once."""
+        """Starts the race."""
         for transcript in self.query(Transcript):
-            # Nothing here can be edited; a cursor would only be in the way of Esc.
+            # Nothing can be edited here; a cursor would only intercept Esc.
             transcript.can_focus = False
         self.query_one("#question", Transcript).replace([UserEntry(self._prompt)])
-        for number, answer in enumerate(self._answers):
-            self.query_one(f"#lane{number}", Transcript).replace([answer])
         self.set_interval(DRAW_EVERY_S, self._draw)
-        self.run_worker(self._run, thread=True, exit_on_error=False)
-        self.query_one("#result", Static).update("one after the other on one loaded pair, greedy")
+        self.run_worker(self.race.run, thread=True, exit_on_error=False)
 
     def action_leave(self) -> None:
         """Closes once the session is idle."""
-        self._stop()
+        self._leaving = True
+        self.race.stop()
         if self.is_over:
             self._finish()
 
     def on_unmount(self) -> None:
         """Stops the generating thread."""
-        self._stop()
-
-    def _stop(self) -> None:
-        self._leaving = True
-        for stream in self._streams:
-            stream.stop()
-
-    def _run(self) -> None:
-        """Generates both answers; runs in a thread."""
-        with _restored(self._session) as session:
-            for stream, n_draft in zip(self._streams, (0, None), strict=True):
-                if self._leaving:
-                    return
-                sampling = replace(session.settings.sampling, temperature=0.0)
-                limit = min(session.settings.max_tokens or MAX_TOKENS, MAX_TOKENS)
-                session.update_settings(
-                    replace(session.settings, sampling=sampling, n_draft=n_draft, max_tokens=limit)
-                )
-                session.messages = []
-                self._started_at.append(monotonic())
-                stream.run(lambda: session.ask(self._prompt), lambda _: None)
+        self.race.stop()
 
     def _draw(self) -> None:
-        for number, (stream, answer) in enumerate(zip(self._streams, self._answers, strict=True)):
-            if events := stream.take():
-                answer.take(events)
-                self.query_one(f"#lane{number}", Transcript).changed()
-            self.query_one(f"#clock{number}", Static).update(self._clock(number, answer))
+        runs = list(self.race.runs)
+        for run in runs:
+            if events := run.stream.take():
+                run.entry.take(events)
+        for number in range(len(_LANES)):
+            lane = [run for run in runs if run.counted and run.drafting == bool(number)]
+            if lane:
+                transcript = self.query_one(f"#lane{number}", Transcript)
+                if transcript.entries != [lane[0].entry]:
+                    transcript.replace([lane[0].entry])
+                transcript.changed()
+            self.query_one(f"#clock{number}", Static).update(self._clock(number, lane))
+        if not self.is_over and len(runs) > 1:
+            number = len(runs) // len(_LANES)
+            self.query_one("#result", Static).update(f"run {number}, drafting off and on in turns")
 
-    def _clock(self, number: int, answer: AnswerEntry) -> Text:
+    def _clock(self, number: int, lane: list[RaceRun]) -> Text:
         brush = self._brush
-        text = Text.assemble((_LANES[number], brush.draft if number else brush.plain))
-        if answer.stats:
-            seconds = answer.stats.ttft_s + answer.stats.decode_s
-            text.append(f"   {duration(seconds)}", brush.plain)
-            text.append(f"   decode {rate(answer.stats.decode_tokens_per_s)} tok/s", brush.muted)
-        elif len(self._started_at) > number:
-            text.append(f"   {duration(monotonic() - self._started_at[number])}", brush.plain)
+        stats = [run.stats for run in lane if run.stats]
+        name = _LANES[number]
+        if number and stats and not any(one.drafted for one in stats):
+            name = "drafting paused"
+        text = Text.assemble((name, brush.draft if name == "drafting on" else brush.plain))
+        if stats:
+            speed = median(one.decode_tokens_per_s for one in stats)
+            text.append(f"   decode {rate(speed)} tok/s", brush.plain)
+        elif lane:
+            text.append(f"   {duration(monotonic() - lane[0].started_at)}", brush.plain)
         return text
 
     @on(Worker.StateChanged)
@@ -144,29 +125,17 @@ class RaceScreen(Screen[float | None]):
         self._draw()
         result = f"race failed: {event.worker.error}"
         if event.state is WorkerState.SUCCESS:
-            result = self._result()
-        self.query_one("#result", Static).update(result)
+            result = f"{verdict(*self.race.pairs())}{self._comparison()}"
+        self.query_one("#result", Static).update(Text(result, overflow="fold"))
+
+    def _comparison(self) -> str:
+        texts = {run.entry.text for run in self.race.runs if run.counted and run.stats}
+        if not texts:
+            return ""
+        return "; identical texts" if len(texts) == 1 else "; texts differ (near-ties)"
 
     def _finish(self) -> None:
-        plain = self._answers[0].stats
-        self.dismiss(plain.decode_tokens_per_s if plain and plain.decode_s > 0 else None)
-
-    def _result(self) -> str:
-        plain, drafted = (answer.stats for answer in self._answers)
-        if not plain or not drafted or not plain.decode_tokens_per_s:
-            return "too short to compare"
-        times = drafted.decode_tokens_per_s / plain.decode_tokens_per_s
-        equal = self._answers[0].text == self._answers[1].text
-        texts = "identical texts" if equal else "texts differ (near-ties)"
-        return f"speedup {times:.2f}×, {texts}"
-
-
-@contextmanager
-def _restored(session: Session) -> Iterator[Session]:
-    """Restores the session's conversation and settings at the end."""
-    messages, settings = session.messages, session.settings
-    try:
-        yield session
-    finally:
-        session.messages = messages
-        session.update_settings(settings)
+        off, on = self.race.pairs()
+        speedup = measured_speedup(off, on)
+        plain = median(one.decode_tokens_per_s for one in off) if speedup else None
+        self.dismiss(plain)

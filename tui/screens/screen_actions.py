@@ -63,7 +63,14 @@ class ScreenActions(TranscriptActions):
         self.note(f"written: {', '.join(map(str, files))}")
 
     def race(self, prompt: str) -> None:
-        """Answers a prompt with drafting off and on, on a screen of its own."""
+        """Answers a prompt with drafting off and on, on a screen of its own.
+
+        Raises:
+            LocalmtpError: the session cannot draft.
+        """
+        session = self.session
+        if session and not session.drafter_name and session.drafting.startswith("off"):
+            raise LocalmtpError(f"nothing to compare: drafting {session.drafting}")
         if session := self.conversation.lend_session():
             self.app.push_screen(RaceScreen(session, prompt, self._brush), self._end_race)
         else:
