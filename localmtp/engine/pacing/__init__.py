@@ -1,4 +1,4 @@
-"""How many tokens to draft: arithmetic on times and probabilities, nothing else.
+"""Decides how many tokens to draft, from times and probabilities alone.
 
 A drafter asks `should_draft` before every draft step and `should_verify` after it. Both see the
 drafter's confidence and never the token drawn: whether a position is verified depends only on

@@ -1,4 +1,4 @@
-"""How often drafted and copied tokens are accepted, by confidence and by length of match."""
+"""Acceptance rates of drafted tokens by confidence, and of copied tokens by length of match."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ _EDGES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.995)
 """Bounds of the confidence levels; finer near 1, where long drafts are decided."""
 
 _PRIOR_ACCEPTED = (0.15, 0.28, 0.43, 0.58, 0.73, 0.86, 0.95, 0.985, 0.999)
-"""Before anything was verified, the drafter's confidence is believed."""
+"""Prior: the acceptance rate equals the drafter's confidence."""
 
 _PRIOR_SHARE = (0.06, 0.06, 0.06, 0.08, 0.08, 0.08, 0.08, 0.2, 0.3)
-"""Share of steps at each level: about what trained drafters show on mixed text."""
+"""Prior share of steps at each level, typical of trained drafters on mixed text."""
 
 _LEARN = 0.02
-"""Smallest weight of a new verdict: the last fifty or so decide. Enough that bad luck does not look
+"""Smallest weight of a new result: about the last fifty count. Enough that bad luck does not look
 like a bad drafter, few enough to follow a change of sampling."""
 
 _PRIOR_VERDICTS = 10
-"""Weight of the prior, in verdicts: the first real ones calibrate within a few dozen passes."""
+"""Weight of the prior, in verified tokens: calibration takes a few dozen passes."""
 
 _FORGIVE = 0.005
 """Share by which every round without a draft moves the estimates back to the prior: a drafter that
-is never tried could not show that it has improved."""
+is not tried cannot show that it has improved."""
 
 _STALE = 0.1
-"""Share by which a review moves the estimate of a level that was not tried lately."""
+"""Share by which a review moves the estimate of a level that was not tried recently."""
 
 _CERTAIN = 0.99
-"""Bound of probabilities in log-odds: beyond it a few verdicts move them far."""
+"""Bound of probabilities in log-odds: beyond it a few results would move them far."""
 
 _FORGET = 0.97
-"""Decay per step of the level counts: about thirty steps count, so that a change from prose to code
-shows within ten passes."""
+"""Decay of the level counts per step: about thirty steps count, so that a change from prose to code
+takes effect within ten passes."""
 
 _LARGE = 1e6
 """Weights are scaled back here, long before they overflow."""
 
-_LOOK_WEIGHT = 4.0
-"""Weight of a step taken only to look while nothing is drafted: looks are rare, and must be able to
-end the pause."""
+_PROBE_WEIGHT = 4.0
+"""Weight of a probing step while drafting is off: probes are rare, and must be able to end the
+pause."""
 
 _MATCH_EDGES = (4, 6, 10, 20)
 """Bounds of the match levels, in matching tokens before the copy."""
@@ -64,7 +64,7 @@ class AcceptanceTable:
         self._prior = prior
         self._verdicts = [_PRIOR_VERDICTS] * len(prior)
 
-    def judged(self, levels: list[int], accepted: int) -> None:
+    def record(self, levels: list[int], accepted: int) -> None:
         """Learns from a verified draft.
 
         Args:
@@ -116,11 +116,11 @@ class DraftAcceptance(AcceptanceTable):
         self._reviewed = list(self._verdicts)
 
     def review(self) -> None:
-        """Raises the estimates of levels that were not tried lately.
+        """Raises the estimates of levels that were not tried recently.
 
-        Only verified tokens are judged, so a drafter that is better than its confidence cannot show
-        it at levels too low to be verified. The difference in log-odds at the next higher level is
-        assumed to hold there too, until it was tried.
+        Levels too low to be verified are never calibrated, although the drafter may be better than
+        its confidence. Until they are tried, the difference in log-odds at the next higher level is
+        assumed for them too.
         """
         shift = 0.0
         for level in reversed(range(len(self.accepted))):
@@ -156,20 +156,20 @@ class DraftAcceptance(AcceptanceTable):
 
     @property
     def mean(self) -> float:
-        """The probability that a single draft token is accepted."""
+        """Probability that a single draft token is accepted."""
         return sum(s * a for s, a in zip(self.share, self.accepted, strict=True))
 
-    def saw(self, levels: list[int], *, looking: bool = False) -> None:
+    def record_steps(self, levels: list[int], *, probe: bool = False) -> None:
         """Counts the levels of a draft's steps.
 
         Args:
-            levels: of all steps, a last token that was not verified included.
-            looking: whether the step was taken only to look.
+            levels: levels of all steps, including a last token that was not verified.
+            probe: whether the step was a probe.
         """
         for level in levels:
-            # Growing weights of new counts instead of decaying all old ones.
+            # Weights of new counts grow, instead of decaying all old ones.
             self._weight /= _FORGET
-            self._seen[level] += self._weight * (_LOOK_WEIGHT if looking else 1.0)
+            self._seen[level] += self._weight * (_PROBE_WEIGHT if probe else 1.0)
         if self._weight > _LARGE:
             self._seen = [seen / self._weight for seen in self._seen]
             self._weight = 1.0

@@ -1,4 +1,4 @@
-"""Automatic draft length: as long as the expected tokens are worth their time."""
+"""Automatic draft length: drafts as long as the expected tokens are worth their time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class AutoPolicy:
     Two comparisons per draft step; the thresholds are solved every few rounds (see `stopping`).
 
     Args:
-        calibration: of the drafter; shared with other answers of the same way of sampling.
-        plan: of a single answer, until the first round.
+        calibration: the drafter's; shared by answers that sample alike.
+        plan: plan of a single answer, used until the first round.
     """
 
     automatic = True
@@ -33,7 +33,7 @@ class AutoPolicy:
 
     @property
     def state(self) -> str:
-        """`on`, or why drafting does not pay."""
+        """`on`, or `off: REASON`."""
         plan, calibration = self._plan, self._calibration
         if plan.thresholds(calibration).draft[0] < NEVER:
             return "on"
@@ -60,14 +60,14 @@ class AutoPolicy:
         self._forced = min(plan.forced, self._draft_limit)
 
     def copy_length(self, match: int, available: int) -> int:
-        """The length that pays most, if it pays more than the drafter is expected to."""
+        """Returns the most valuable length, if it is worth more than drafting."""
         if self._forced >= 0:
             return 0
         copies, plan = self._calibration.copies, self._plan
         level = copies.level(match)
         accepted = copies.accepted[level]
         curve, rate, usual = plan.curve, plan.rate, self._thresholds.usual
-        # A change of length costs all answers time, and likely only this one copies.
+        # A change of length costs all answers time, and probably only this one copies.
         away = 2.0 * plan.change_s * plan.answers if usual >= 0 else 0.0
         most, length, worth, reach = self._thresholds.worth, 0, rate * curve[0], 1.0
         for n in range(1, min(available, self._limit, MAX_COPY) + 1):
@@ -86,7 +86,7 @@ class AutoPolicy:
             return False
         if self._forced >= 0:
             return at < self._forced
-        if self._plan.looking and not self._levels:
+        if self._plan.probing and not self._levels:
             return True
         return self._reach >= self._thresholds.draft[at]
 
@@ -106,7 +106,7 @@ class AutoPolicy:
         """Learns which tokens were accepted."""
         calibration, levels = self._calibration, self._levels
         if self._copied:
-            calibration.copies.judged(self._copied, accepted)
+            calibration.copies.record(self._copied, accepted)
         if levels and not self._plan.resting:
-            calibration.drafts.saw(levels, looking=self._plan.looking)
-            calibration.drafts.judged(levels[: self._length], accepted)
+            calibration.drafts.record_steps(levels, probe=self._plan.probing)
+            calibration.drafts.record(levels[: self._length], accepted)

@@ -1,4 +1,4 @@
-"""What pacing knows of a drafter: saved between runs, shared by answers."""
+"""Calibration of a drafter: saved between runs, shared by answers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from localmtp.engine.pacing.acceptance import CopyAcceptance, DraftAcceptance
 
 
 class Calibration:
-    """How often drafts and copies are accepted, for one way of sampling.
+    """Acceptance rates of drafts and copies, for either greedy or sampled answers.
 
-    Greedy and sampled answers need one each: a confidence means something else in each.
+    The two need separate calibrations: the same confidence has a different meaning in each.
     """
 
     def __init__(self) -> None:
@@ -19,14 +19,14 @@ class Calibration:
 
     @property
     def measured(self) -> bool:
-        """Whether anything was verified since it was created or loaded."""
+        """Whether anything was verified since this was created or loaded."""
         return self.drafts.measured or self.copies.measured
 
     def dump(self) -> dict[str, Any]:
         """JSON-ready state for the next run.
 
-        Leaves out what passes cost: the machine may be busy now and idle then, and a few rounds
-        measure it.
+        Costs are not included: the machine's load differs between runs, and a few rounds measure
+        them.
         """
         return {
             "accepted": self.drafts.accepted,

@@ -1,4 +1,4 @@
-"""What rounds cost, by number of threads and of answers decoded together."""
+"""Costs of rounds, by number of threads and number of answers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from localmtp.engine.pacing.policy import DraftPolicy
 from localmtp.engine.pacing.row_costs import RowCosts
 
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64)
-"""Batch sizes that are measured separately; a pass of 13 answers is much like one of 16."""
+"""Batch sizes that are measured separately; a pass of 13 answers costs about as much as one of
+16."""
 
 
 class Outcome(NamedTuple):
-    """One answer's part of a round."""
+    """Result of a round for one answer."""
 
     policy: DraftPolicy
     drafted: int
-    """Tokens verified, copies included."""
+    """Tokens verified, including copied ones."""
     steps: int
-    """Draft steps; a last token that was not worth verifying took one too."""
+    """Draft steps, including one for a last token that was not verified."""
     tokens: int
     """Tokens gained."""
 
@@ -31,9 +32,9 @@ class Outcome(NamedTuple):
 class CostModel:
     """Plans rounds from measured costs.
 
-    Drafting fades out as the batch grows, where measured passes say so, and returns as it shrinks.
-    Every batch size has a plan of its own, which starts from what other sizes measured. Another
-    number of threads has plans of its own.
+    Drafting is reduced as the batch grows, as far as measurements demand, and returns as it
+    shrinks. Every batch size has its own plan, which starts from the measurements of other sizes.
+    Every number of threads has its own plans.
     """
 
     def __init__(self) -> None:
@@ -46,11 +47,11 @@ class CostModel:
 
     @property
     def plain_tokens_per_s(self) -> float:
-        """Rounds of one answer without a draft, per second of verification; 0 before one."""
+        """Rounds of one answer without a draft per second of verification; 0 if not measured."""
         return self.plan(1).plain_tokens_per_s
 
     def set_threads(self, threads: int) -> None:
-        """Selects the costs of a number of threads; what was measured of it before is stale."""
+        """Selects the costs for a number of threads, marked as stale."""
         if threads == self._threads:
             return
         self._threads = threads
@@ -59,11 +60,11 @@ class CostModel:
             plan.expire()
 
     def policy(self, calibration: Calibration) -> AutoPolicy:
-        """The policy of an answer that joins."""
+        """Returns a policy for a new answer."""
         return AutoPolicy(calibration, self.plan(1))
 
     def plan(self, answers: int) -> RoundPlan:
-        """The plan of rounds with this number of answers."""
+        """Returns the plan of rounds with this number of answers."""
         plan = self._plans.get(answers)
         if plan is None:
             size = _SIZES[min(bisect_left(_SIZES, answers), len(_SIZES) - 1)]
@@ -89,20 +90,20 @@ class CostModel:
         return plan
 
     def interrupt(self) -> None:
-        """Notes a pass that was no round: the next pass differs from it in rows."""
+        """Notes a pass outside rounds: the next pass has another number of rows."""
         self._latest_rows = 0
 
     def end_round(
         self, plan: RoundPlan, outcomes: Iterable[Outcome], draft_s: float, verify_s: float
     ) -> None:
-        """Learns what the round cost.
+        """Learns the cost of the round.
 
         Args:
             plan: from `begin_round`.
-            outcomes: of all answers. Rows of fixed lengths are part of every pass, and nothing to
-                decide on.
+            outcomes: results of all answers. Rows of answers with fixed draft lengths are part of
+                every pass, and not decided on.
             draft_s: seconds of drafting.
-            verify_s: seconds of the pass and its judgement.
+            verify_s: seconds of the pass and of acceptance.
         """
         count = drafted = steps = tokens = automatic = rows = 0
         for policy, verified, taken, gained in outcomes:
@@ -121,5 +122,5 @@ class CostModel:
             plan.rest(draft_s + verify_s)
             return
         if same or rows > count:
-            self._rows.saw(rows, verify_s - (0.0 if same else plan.change_s))
+            self._rows.record(rows, verify_s - (0.0 if same else plan.change_s))
         plan.end(drafted / automatic, steps, tokens / automatic, draft_s, verify_s, same=same)

@@ -7,7 +7,8 @@ from itertools import pairwise
 from localmtp.engine.pacing.row_costs import RowCosts
 
 _LEARN = 0.1
-"""Weight of a new sample: the last ten count most, since machines warm up or get other work."""
+"""Weight of a new sample: about the last ten count, since machines warm up and their load
+changes."""
 
 _CLAMP = 0.25
 """A sample moves a cost by at most a quarter of it: one stall must not make a length look so
@@ -17,24 +18,24 @@ _STALE = 128
 """Passes after which a cost is stale: the next sample replaces most of it."""
 
 _EXPIRED = 4096
-"""Passes after which a cost no longer speaks against a length."""
+"""Passes after which a cost no longer excludes a length."""
 
 _LEARN_STALE = 0.8
 """Weight of the sample that replaces a stale cost."""
 
 _FIRST_GROWTH = 0.15
-"""What a row adds to a pass before it was measured, relative to a pass of one row: between a GPU (a
-few percent) and a CPU (most of a pass)."""
+"""Prior cost of an additional row, relative to a pass of one row: between a GPU (a few percent) and
+a CPU (most of a pass)."""
 
 _ENOUGH = 2
-"""Samples after which the cost of a length is trusted: the first may have met a stall, and a length
+"""Samples after which the cost of a length is trusted: the first may include a stall, and a length
 that looks too expensive is not tried again."""
 
 _ENOUGH_ELSEWHERE = 4
 """Passes of about as many rows that replace one of exactly this number."""
 
 _LEAST_GROWTH = 0.02
-"""Lower bound of what a row adds: two noisy samples can suggest a slope of 0."""
+"""Lower bound of the cost of a row: two noisy samples can suggest a slope of 0."""
 
 
 class PassCosts:
@@ -44,7 +45,7 @@ class PassCosts:
         longest: longest draft, in tokens.
         answers: number of answers decoded together, with drafts of one length.
         rows: costs by rows, shared with other numbers of answers.
-        near: costs of another number of answers to start from.
+        near: costs of another number of answers, used until own ones are measured.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class PassCosts:
         self.step_s: float = near.step_s if near else 0.0
         """Seconds of one draft step; 0 until one was taken, here or in `near`."""
         self.change_s: float = near.change_s if near else 0.0
-        """Extra seconds of a pass after one with another number of rows: libllama rebuilds its
+        """Additional seconds of a pass after one with another number of rows: libllama rebuilds its
         graph. Noticeable with small models and on fast devices."""
         self._changes = 0
         self._changed = 0.0  # seconds of the last pass, if its number of rows was new
@@ -85,10 +86,10 @@ class PassCosts:
 
         Args:
             seconds: of the pass.
-            same: whether the pass before had as many rows.
+            same: whether the previous pass had the same number of rows.
 
         Returns:
-            Seconds of the pass after one of as many rows.
+            Seconds of the pass after one with the same number of rows.
         """
         changed, self._changed = self._changed, 0.0 if same else seconds
         if not same:
@@ -114,7 +115,7 @@ class PassCosts:
         Args:
             length: draft tokens that each verified.
             seconds: of one pass; see `steady`.
-            same: whether the pass before had as many rows.
+            same: whether the previous pass had the same number of rows.
             passes: number of passes.
         """
         before = self.pass_s[length]
@@ -129,7 +130,7 @@ class PassCosts:
             self._steady[length] = True
         self.pass_s[length] = after
         if length == 0 and before:
-            # A machine gets busy or idle for all lengths, also for those that are not tried.
+            # The machine's load affects all lengths, including those that are not tried.
             self.pass_s[1:] = [known * after / before for known in self.pass_s[1:]]
             self.step_s *= after / before
         self._samples[length] += passes
@@ -144,7 +145,7 @@ class PassCosts:
         return self._samples[length] < _ENOUGH
 
     def elsewhere(self, length: int) -> float:
-        """Seconds of passes of as many rows with other numbers of answers; 0 if there were none.
+        """Seconds of passes with the same number of rows but another number of answers; 0 if none.
 
         Scaled to the machine's current speed.
         """
@@ -153,12 +154,12 @@ class PassCosts:
         return seconds * self.pass_s[0] / plain if self.pass_s[0] and plain else seconds
 
     def is_sure(self, length: int) -> bool:
-        """Whether passes of as many rows were measured often enough, with any number of answers."""
+        """Whether enough passes with this number of rows were measured, for any batch size."""
         _, samples = self._rows.near(self._answers * (1 + length))
         return self._samples[length] > 0 or samples >= _ENOUGH_ELSEWHERE
 
     def curve(self) -> list[float]:
-        """Seconds of a pass by draft length, estimated where they were not measured.
+        """Seconds of a pass by draft length, estimated where not measured.
 
         A length without enough samples is expected to cost as much as the next shorter one plus the
         smallest growth seen, so that a length that may pay is tried; but no more than a straight

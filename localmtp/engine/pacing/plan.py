@@ -1,4 +1,4 @@
-"""Plans the rounds of one batch size: what they cost, what to try, when drafting pays.
+"""Plans the rounds of one batch size: their costs, trials, and when drafting pays.
 
 All answers of a batch share a pass, so a row costs what the pass grows by, and that depends on how
 many rows there are already: drafts use compute that one answer leaves idle, and several answers
@@ -29,51 +29,51 @@ MAX_COPY = 16
 """Longest copy from the context: repetitions are often long, and copying takes no draft steps."""
 
 _WARM_UP = (3, 3, 0, 0, 1)
-"""Draft lengths of the first rounds, so that passes are measured at several, 0 included, and so is
-a change of their rows: the first of two alike pays for it."""
+"""Draft lengths of the first rounds: several lengths are measured, including 0, and so is a change
+of length, which the first of two equal ones pays for."""
 
 _WARM_UP_BATCH = (0, 0, 1)
-"""The same for several answers: where they leave no idle compute, a draft for all of them costs as
+"""The same for several answers: if they leave no idle compute, a draft for all of them costs as
 much as a pass."""
 
 _DECAY = 0.975
-"""Per round, of the sums behind the rate: about the last forty rounds count."""
+"""Decay per round of the sums behind the rate: about the last forty rounds count."""
 
 _SOLVE_EVERY = 32
-"""Rounds between two solutions, after the first few: estimates move slowly, and solving takes as
+"""Rounds between two solutions, after the first few: estimates change slowly, and solving takes as
 long as ten rounds of all other bookkeeping."""
 
 _SOLVE_EARLY = (6, 8, 12, 16, 24)
-"""Rounds of a first answer after which thresholds are solved too: they teach most."""
+"""Early rounds of the first answer after which thresholds are solved too: they change most."""
 
 _SOLVE_SHARE, _SOLVE_S = 0.005, 0.0003
 """Seconds of a solution, and the share of the time that solutions may take."""
 
-_LOOK_SHARE = 0.005
-"""Share of the time spent on draft steps that only look whether the text has become predictable,
-while nothing is drafted. The token of such a step is verified as often as that is expected to lose
-no more: the closer drafting is to paying, the sooner that is found out."""
+_PROBE_SHARE = 0.005
+"""Share of the time spent on probing steps while drafting is off, to detect that the text has
+become predictable. The token of a probe is verified as often as the expected loss allows: the
+closer drafting is to paying, the more often it is tried."""
 
 _MIN_TRIAL = 0.02
-"""Lower bound of what a draft of one token is expected to lose, in plain passes."""
+"""Lower bound of the expected loss of a draft of one token, in plain passes."""
 
 _REST = 8
-"""While nothing is drafted, bookkeeping is done in one of this many rounds: it takes 10 us of the
-300 us of a pass of nano. Not where trials are that frequent."""
+"""While drafting is off, bookkeeping runs in one of this many rounds, unless trials are as
+frequent: it takes 10 us of the 300 us of a pass of nano."""
 
 _RECHECK = 256
-"""Rounds between two checks of what was not tried lately.
+"""Rounds between two checks.
 
-While drafting, checks are plain: a drafter that has come to cost speed is not noticed otherwise.
-While nothing is drafted they have short drafts: passes may have become cheaper, as when the machine
-is idle again."""
+While drafting, a check is a plain round: without it, a drafter that has become too slow is not
+noticed. While drafting is off, it is a round with a short draft: passes may have become cheaper,
+for example because the machine is idle again."""
 
 _FIRST_CHECK = 6
-"""Rounds after which a batch that drafts is measured without drafts, if it was not: most sizes of a
-growing batch do not last longer."""
+"""Rounds after which a batch size that drafts is measured without drafts, if it was not: most sizes
+of a growing batch do not last longer."""
 
 _CHECK_ROUNDS = 2
-"""Rounds of a check, as the first pays for the change; one where changes are not noticeable."""
+"""Rounds of a check, because the first pays for the change; one if changes are not noticeable."""
 
 _NOTICEABLE = 0.05
 """Share of a plain pass below which a change of rows counts as free: noise looks the same."""
@@ -85,7 +85,7 @@ class RoundPlan:
     Args:
         answers: number of answers decoded together.
         rows: costs by rows, shared with other sizes.
-        near: costs of another size to start from.
+        near: costs of another size, used until own ones are measured.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class RoundPlan:
         self.curve: list[float] = []
         """Seconds of a pass by the draft length of each answer; empty until measured."""
         self.forced = -1
-        """Draft length that this round must have; -1 to let the thresholds decide."""
-        self.looking = False
-        """Whether this round takes a draft step only to look."""
+        """Draft length of this round; -1 if the thresholds decide."""
+        self.probing = False
+        """Whether this round takes a probing step."""
         self.resting = 0
-        """Rounds left without drafting and without bookkeeping."""
+        """Remaining rounds without drafting and without bookkeeping."""
         self._rested = 0
         self._rested_s = 0.0
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
@@ -108,7 +108,7 @@ class RoundPlan:
         self._warm_up = [n for n in warm_up if not self.costs.elsewhere(n)]
         self._done = 0
         # Rounds since the last draft step, draft or copy, and verified draft:
-        self._idle = self._uncopied = self._unjudged = 0
+        self._idle = self._uncopied = self._unverified = 0
         self._trial_s = inf  # expected loss of a draft of one token
         self._unsolved_s = 0.0  # since thresholds were solved
         self._solved: dict[Calibration, Thresholds] = {}
@@ -117,55 +117,55 @@ class RoundPlan:
 
     @property
     def rate(self) -> float:
-        """Tokens per second that an answer's time is worth.
+        """Price of an answer's time in tokens per second.
 
-        The rate achieved lately, and at least that of passes without drafts: a policy below that
-        would price time too low and stay there.
+        The recent rate, and at least that of passes without drafts: a slower policy would price
+        time too low and stay slow.
         """
         achieved = self._tokens / self._seconds if self._seconds else 0.0
         return max(achieved, 1.0 / self.curve[0]) if self.curve else achieved
 
     @property
     def plain_tokens_per_s(self) -> float:
-        """Passes without a draft per second of verification; 0 before one was made."""
+        """Passes without a draft per second of verification; 0 if not measured."""
         return 1.0 / self.costs.pass_s[0] if self.costs.pass_s[0] else 0.0
 
     @property
     def change_s(self) -> float:
-        """Extra seconds of a pass after one of another number of rows; 0 if not noticeable."""
+        """Additional seconds of a pass after a change of rows; 0 if not noticeable."""
         noticeable = bool(self.curve) and self.costs.change_s > _NOTICEABLE * self.curve[0]
         return self.costs.change_s if noticeable else 0.0
 
     def expire(self) -> None:
-        """Marks all costs as stale, as after a time with another number of threads."""
+        """Marks all costs as stale, for example after a change of threads."""
         self._wake()
         self.costs.expire()
 
     def thresholds(self, calibration: Calibration) -> Thresholds:
-        """When drafting pays for an answer with this calibration."""
+        """Returns the thresholds for an answer with this calibration."""
         solved = self._solved.get(calibration)
         if solved is None:
             solved = self._solve(calibration) if self.curve else ALWAYS
         return solved
 
     def begin(self) -> None:
-        """Begins a round: to warm up, check, look, or follow the thresholds."""
+        """Begins a round, which warms up, checks, probes or follows the thresholds."""
         if self.resting:
             return
         self.forced = -1
-        self.looking = False
+        self.probing = False
         if self._warm_up:
             self.forced = self._warm_up[0]
         elif self._checks():
             check = self._done // _RECHECK
             self.forced = 0 if self._drafting() else 1 + check % 3
         elif not self._drafting():
-            if self._unjudged * _LOOK_SHARE * self.curve[0] > self._trial_s:
+            if self._unverified * _PROBE_SHARE * self.curve[0] > self._trial_s:
                 self.forced = 1
-            self.looking = self._idle * _LOOK_SHARE * self.curve[0] > self.costs.step_s
+            self.probing = self._idle * _PROBE_SHARE * self.curve[0] > self.costs.step_s
 
     def rest(self, seconds: float) -> None:
-        """Notes a round without drafts while resting; its seconds are learned later."""
+        """Notes a resting round without drafts; its seconds are learned later."""
         self._rested += 1
         self._rested_s += seconds
         self.resting -= 1
@@ -185,12 +185,12 @@ class RoundPlan:
         """Learns from a round.
 
         Args:
-            drafted: tokens verified per answer, copies included; a mean.
-            steps: draft steps, each of all answers that still drafted.
-            tokens: tokens gained per answer; a mean.
+            drafted: mean number of tokens verified per answer, including copied ones.
+            steps: number of draft steps, each for all answers that still draft.
+            tokens: mean number of tokens gained per answer.
             draft_s: seconds of drafting.
-            verify_s: seconds of the pass and its judgement.
-            same: whether the pass before had as many rows.
+            verify_s: seconds of the pass and of acceptance.
+            same: whether the previous pass had the same number of rows.
         """
         if self.resting:
             self._wake()
@@ -199,12 +199,12 @@ class RoundPlan:
         steady_s = costs.steady(verify_s, same=same)
         if drafted or same or costs.knows_change:
             costs.verified(length, self._as_if_all(steady_s, drafted, length), same=same)
-        # The first step after rounds without finds cold caches; most steps do not.
+        # The first step after rounds without drafting runs with cold caches; most steps do not.
         if steps and not (self._idle and costs.knows_step):
             costs.drafted(steps, draft_s)
         self._idle = 0 if steps else self._idle + 1
         self._uncopied = 0 if drafted and not steps else self._uncopied + 1
-        self._unjudged = 0 if drafted and steps else self._unjudged + 1
+        self._unverified = 0 if drafted and steps else self._unverified + 1
         self._tokens = self._tokens * _DECAY + tokens
         self._seconds = self._seconds * _DECAY + draft_s + verify_s
         self._done += 1
@@ -219,7 +219,7 @@ class RoundPlan:
             self.resting = self._rest_rounds()
 
     def _checks(self) -> bool:
-        """Whether this round tries what is not done at present."""
+        """Whether this round is a check."""
         if self._done < _RECHECK:
             return self._drafting() and self._done >= _FIRST_CHECK and not self.costs.is_sure(0)
         rounds = _CHECK_ROUNDS if self._drafting() or self.change_s else 1
@@ -229,12 +229,12 @@ class RoundPlan:
         """Rounds that may follow a plain one without bookkeeping."""
         if not self.curve or self._drafting() or self._done < _RECHECK:
             return 0
-        if self._trial_s < 2 * _REST * _LOOK_SHARE * self.curve[0]:
+        if self._trial_s < 2 * _REST * _PROBE_SHARE * self.curve[0]:
             return 0
         return -self._done % _REST
 
     def _wake(self) -> None:
-        """Learns from the rounds of a rest, all together."""
+        """Learns from all rounds of a rest."""
         rounds, seconds = self._rested, self._rested_s
         self.resting = self._rested = 0
         self._rested_s = 0.0
@@ -243,7 +243,7 @@ class RoundPlan:
         self.costs.verified(0, seconds / rounds, passes=rounds)
         self._idle += rounds
         self._uncopied += rounds
-        self._unjudged += rounds
+        self._unverified += rounds
         decay = _DECAY**rounds
         weight = (1.0 - decay) / (1.0 - _DECAY)
         self._tokens = self._tokens * decay + weight
@@ -257,8 +257,8 @@ class RoundPlan:
         """Estimates the pass if all answers had drafted as many tokens as some did.
 
         An answer that drafts alone pays for a block of rows alone. The time beyond a pass with one
-        draft less for all is attributed to the answers that drafted, so a policy by which few of
-        them draft learns its real cost, which is more than a share of what it costs for all.
+        draft less for all is attributed to the answers that drafted, so a policy with which few of
+        them draft learns its real cost, which exceeds a share of the cost for all.
         """
         missing = length - drafted
         if missing <= 0 or not self.curve:
@@ -270,7 +270,7 @@ class RoundPlan:
         return any(solved.draft[0] < NEVER for solved in self._solved.values())
 
     def _must_solve(self) -> bool:
-        due = self._done % _SOLVE_EVERY == 0 or self._done in _SOLVE_EARLY or self.looking
+        due = self._done % _SOLVE_EVERY == 0 or self._done in _SOLVE_EARLY or self.probing
         return due and self._unsolved_s * _SOLVE_SHARE > _SOLVE_S
 
     def _solve_all(self) -> None:

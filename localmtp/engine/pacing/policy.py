@@ -1,4 +1,4 @@
-"""Decides the draft length of one answer, step by step; the fixed length."""
+"""Draft policies: the interface, and the fixed draft length."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from localmtp.engine.pacing.plan import RoundPlan
 
 
 class DraftPolicy(Protocol):
-    """Decides the draft length of one answer."""
+    """Decides the draft length of one answer, step by step."""
 
     automatic: bool
-    """Whether it learns from what passes cost; others need no cost model."""
+    """Whether the policy learns from costs; others need no cost model."""
 
     @property
     def state(self) -> str:
@@ -22,24 +22,24 @@ class DraftPolicy(Protocol):
 
         Args:
             limit: longest draft, in tokens.
-            plan: of all answers in the round.
+            plan: plan of the round, shared by all answers.
         """
 
     def copy_length(self, match: int, available: int) -> int:
         """Number of tokens to copy from the context; 0 to draft instead.
 
         Args:
-            match: number of tokens before the source that match the end of the text.
+            match: number of tokens in front of the source that match the end of the text.
             available: number of tokens at the source.
         """
 
     def should_draft(self) -> bool:
-        """Whether another draft step is worth its time."""
+        """Returns whether another draft step is worth its time."""
 
     def should_verify(self, confidence: float) -> bool:
-        """Whether the token of the last step is worth a row of the pass.
+        """Returns whether the token of the last step is worth a row of the pass.
 
-        If not, the draft ends before it.
+        Otherwise the draft ends before it.
 
         Args:
             confidence: see `Proposal`.
@@ -51,7 +51,7 @@ class DraftPolicy(Protocol):
         Args:
             accepted: number of accepted tokens.
             draft_s: seconds of all answers' draft steps.
-            verify_s: seconds of the pass and its judgement.
+            verify_s: seconds of the pass and of acceptance.
         """
 
 
@@ -60,7 +60,7 @@ class FixedPolicy:
 
     Args:
         length: in tokens.
-        off: why nothing is drafted where `length` is 0.
+        off: reason for a `length` of 0.
     """
 
     automatic = False
@@ -75,11 +75,11 @@ class FixedPolicy:
         self._left = min(self._length, limit)
 
     def copy_length(self, match: int, available: int) -> int:
-        """Returns 0: the length is one of drafts."""
+        """Returns 0: fixed lengths are for drafts only."""
         return 0
 
     def should_draft(self) -> bool:
-        """Whether the length is not reached."""
+        """Returns whether the draft is shorter than the length."""
         return self._left > 0
 
     def should_verify(self, confidence: float) -> bool:

@@ -1,39 +1,39 @@
-"""Seconds of a pass by its number of rows, whichever answers they belong to."""
+"""Seconds of a pass by its number of rows, regardless of the answers they belong to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _LEARN = 0.2
-"""Smallest weight of a new sample: the last few say most."""
+"""Smallest weight of a new sample: the last few count most."""
 
 _OLD = 4096
 """Passes after which a sample is ignored."""
 
 _NEAR = 10
-"""Numbers of rows count as near if they differ by at most a tenth. CPU passes have stairs: with few
-rows, one more can cost half a pass."""
+"""Numbers of rows are near if they differ by at most a tenth. The cost of CPU passes has steps:
+with few rows, one more can cost half a pass."""
 
 
 @dataclass(slots=True)
 class _Sample:
     seconds: float = 0.0
     samples: int = 0
-    latest: int = 0  # pass in which so many rows were seen last
+    latest: int = 0  # last pass with this number of rows
 
 
 class RowCosts:
     """Seconds of a pass by its number of rows, from batches of all sizes.
 
-    Four answers with three drafts each make as many rows as sixteen without: a new batch size
-    starts from what others measured, and needs few trials of its own.
+    Four answers with three drafts each have as many rows as sixteen without: a new batch size
+    starts from the measurements of others and needs few trials.
     """
 
     def __init__(self) -> None:
         self._seen: dict[int, _Sample] = {}
         self._passes = 0
 
-    def saw(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float) -> None:
         """Learns from a pass."""
         self._passes += 1
         seen = self._seen.setdefault(rows, _Sample())
@@ -42,7 +42,7 @@ class RowCosts:
         seen.seconds += max(_LEARN, 1 / seen.samples) * (seconds - seen.seconds)
 
     def near(self, rows: int) -> tuple[float, int]:
-        """Seconds of a pass of about this many rows, and the number of samples; 0 and 0 if none."""
+        """Seconds of passes with about this number of rows, and their number; 0 and 0 if none."""
         total, samples, growth = 0.0, 0, self.growth()
         for n, seen in self._known().items():
             if abs(n - rows) * _NEAR <= rows:
@@ -51,7 +51,7 @@ class RowCosts:
         return (total / samples if samples else 0.0), samples
 
     def growth(self) -> float:
-        """Seconds that a row adds, from the smallest pass to the largest; 0 if unknown."""
+        """Mean seconds per additional row, from the smallest to the largest pass; 0 if unknown."""
         known = self._known()
         if len(known) < 2:
             return 0.0

@@ -1,12 +1,12 @@
-"""When to stop drafting: optimal stopping for tokens per second.
+"""Optimal stopping of drafts, for tokens per second.
 
-Let R be the probability that all drafts so far are accepted. A round is worth the tokens it is
-expected to gain less the time it takes, priced at the rate r achieved so far (tokens per second).
-With r the rate of the policy itself, maximising this maximises tokens per second (Dinkelbach 1967).
-The confidence of the next token is unknown before its step is paid for; only the share of each
-level is known. So the best policy follows from backward induction over the draft's length and R
-(Chow, Robbins and Siegmund 1971). It may take a step that does not pay by itself for the sake of
-later ones: the first row of an expensive pass pays only so, and so do the stairs of CPU passes.
+Let R be the probability that all drafts so far are accepted. The value of a round is its expected
+number of tokens minus its time, priced at a rate r in tokens per second. With r the rate of the
+policy itself, maximizing this maximizes tokens per second (Dinkelbach 1967). The confidence of the
+next token is unknown until its step is paid for; only the share of each level is known. So the best
+policy follows from backward induction over draft length and R (Chow, Robbins and Siegmund 1971). It
+may take a step that does not pay by itself because of later ones: the first row of an expensive
+pass, or the first beyond a step in the cost of CPU passes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 _RATIO = 0.94
-"""Between neighbouring values of R: 6 % is finer than any of the estimates."""
+"""Ratio of neighbouring values of R: 6 % is finer than any of the estimates."""
 
 _REACH = _RATIO ** np.arange(64)
-"""R from 1 to 0.02; below it no draft pays."""
+"""Grid of R from 1 to 0.02; below it no draft pays."""
 
 NEVER = 2.0
 """A threshold that no probability reaches."""
@@ -28,16 +28,16 @@ NEVER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Smallest R at which it pays, by the number of tokens drafted so far."""
+    """Smallest R at which a step pays, by the number of tokens drafted so far."""
 
     draft: list[float]
-    """To take another draft step."""
+    """R above which to take another draft step."""
     verify: list[float]
-    """To verify the token of that step; R includes it."""
+    """R, including that token, above which to verify the token of the step."""
     worth: float
-    """Tokens that a round is expected to gain over a plain one, net of its time."""
+    """Expected tokens of a round beyond those of a plain one, net of its time."""
     usual: int = -1
-    """Draft length of most rounds, where changing it takes time; -1 for none."""
+    """Usual draft length, if changes of length take time; -1 for none."""
 
 
 ALWAYS = Thresholds([0.0] * 64, [0.0] * 64, 0.0)
@@ -45,10 +45,10 @@ ALWAYS = Thresholds([0.0] * 64, [0.0] * 64, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Ways to treat changes of length; the best one is chosen."""
+    """Alternative treatments of changes of length; the best one is chosen."""
 
     charges: np.ndarray
-    """[policies, lengths]: extra seconds of a round of each length."""
+    """[policies, lengths]: additional seconds of a round of each length."""
     usual: Sequence[int]
     """See `Thresholds`."""
 
@@ -81,14 +81,14 @@ def thresholds(
     Args:
         pass_s: seconds of a verification pass by draft length 0..N.
         step_s: seconds of a draft step.
-        rate: tokens per second that time is worth.
+        rate: price of time in tokens per second.
         accepted: acceptance rate by confidence level.
         share: probability of each level.
-        policies: to choose from; see `Policies`.
+        policies: alternatives; see `Policies`.
     """
     longest = len(pass_s) - 1
     odds, weight = np.maximum(accepted, 1e-9), np.asarray(share)
-    # Multiplying R by a level's odds moves so many places down the grid.
+    # Multiplying R by a level's acceptance rate moves down the grid by this number of places.
     places = np.rint(np.log(odds) / np.log(_RATIO)).astype(np.intp)
     down = np.minimum(np.arange(_REACH.size)[:, None] + places, _REACH.size - 1)
     plain = -rate * pass_s[0]
@@ -113,5 +113,5 @@ def thresholds(
 
 
 def _least(count: int) -> float:
-    """The smallest of the `count` largest R; what pays at one R pays at any larger."""
+    """Returns the smallest of the `count` largest R; a step that pays at R pays at any larger R."""
     return float(_REACH[count - 1]) if count else NEVER
