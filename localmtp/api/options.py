@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
+from localmtp.engine.sampling.params import AcceptanceRule
 from localmtp.errors import LocalmtpError
 from localmtp.limits import MAX_DRAFT
 from localmtp.session import Choices
@@ -24,7 +25,9 @@ class CompletionOptions(TypedDict, total=False):
     top_p: float | None
     min_p: float | None
     seed: int | None
-    """Makes sampled replies repeatable."""
+    """Makes sampled replies repeatable, with any drafting."""
+    acceptance: Literal["auto", "gumbel", "maximal"] | None
+    """Rule for sampled drafts: see `AcceptanceRule`."""
     n_draft: int | Literal["auto"] | None
     """Tokens to draft per pass, at most 16; "auto" (the default) adapts, 0 turns drafting off."""
     max_tokens: int | None
@@ -80,6 +83,12 @@ def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]
         _check_value(name, value)
     if given.get("exact") and given.get("temperature") != 0:
         raise LocalmtpError("`exact` applies to greedy replies only", hint="add `temperature=0`")
+    if "acceptance" in given:
+        rules = [rule.value for rule in AcceptanceRule]
+        if given["acceptance"] not in rules:
+            hint = f"it must be one of: {', '.join(rules)}"
+            raise LocalmtpError(f"`acceptance` is {given['acceptance']!r}", hint=hint)
+        given["acceptance"] = AcceptanceRule(given["acceptance"])
     return Choices(**given)
 
 

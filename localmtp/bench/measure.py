@@ -10,6 +10,7 @@ from time import perf_counter
 from localmtp.bench.workloads import Workloads
 from localmtp.engine.events import Finished, Generated, Origin
 from localmtp.engine.pair import Pair
+from localmtp.engine.sampling.params import AcceptanceRule
 from localmtp.engine.stats import Stats
 from localmtp.models import ModelFiles
 from localmtp.session import Choices
@@ -110,7 +111,11 @@ def _answer(
 ) -> tuple[Stats, tuple[tuple[int, int], ...]]:
     """MeasuredAnswer in a new conversation; the seed depends on the repeat."""
     settings = session.settings
-    sampling = replace(settings.sampling, seed=(settings.sampling.seed or 0) + repeat)
+    sampling = settings.sampling
+    if sampling.seed is None and sampling.acceptance == AcceptanceRule.AUTO:
+        # The rule of answers without a seed; this seed only makes repeats differ.
+        sampling = replace(sampling, acceptance=AcceptanceRule.MAXIMAL)
+    sampling = replace(sampling, seed=(sampling.seed or 0) + repeat)
     session.update_settings(replace(settings, sampling=sampling))
     session.messages.clear()
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
@@ -69,6 +69,7 @@ class GenerationFlags:
     top_p: float | None = None
     min_p: float | None = None
     seed: int | None = None
+    acceptance: Literal["auto", "gumbel", "maximal"] | None = None
     system: str = ""
     think: bool = False
     exact: bool = False
@@ -82,6 +83,7 @@ class GenerationFlags:
             "top_p": self.top_p,
             "min_p": self.min_p,
             "seed": self.seed,
+            "acceptance": self.acceptance,
             "n_draft": self.n_draft,
             "max_tokens": self.max_tokens,
             "exact": self.exact,
@@ -93,6 +95,7 @@ class GenerationFlags:
 
     def choices(self) -> Choices:
         """Return the session's choices."""
+        from localmtp.engine.sampling.params import AcceptanceRule
         from localmtp.session import Choices, OnFull
 
         return Choices(
@@ -101,6 +104,7 @@ class GenerationFlags:
             top_p=self.top_p,
             min_p=self.min_p,
             seed=self.seed,
+            acceptance=AcceptanceRule(self.acceptance) if self.acceptance else None,
             n_draft=self.n_draft,
             max_tokens=self.max_tokens,
             system=self.system,
@@ -245,7 +249,13 @@ def sampling_options(
             type=click.IntRange(min=0),
             default=seed,
             show_default=seed is not None,
-            help="Seed for repeatable answers.",
+            help="Seed: the same answer every time, with any drafting.",
+        ),
+        click.option(
+            "--acceptance",
+            type=click.Choice(["auto", "gumbel", "maximal"]),
+            help="Rule for sampled drafts. gumbel: the seed alone decides the answer; maximal: "
+            "most are accepted; auto: gumbel with --seed.  [default: auto]",
         ),
     )
     return lambda command: _apply(options, command)

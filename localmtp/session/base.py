@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
-from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
 from localmtp.unicode import replace_surrogates
@@ -75,6 +75,7 @@ class Choices:
     top_p: float | None = None
     min_p: float | None = None
     seed: int | None = None
+    acceptance: AcceptanceRule | None = None
     n_draft: int | None = None
     max_tokens: int | None = None
     system: str = ""
@@ -84,7 +85,7 @@ class Choices:
 
     def settings(self, default: SamplingParams) -> Settings:
         """Returns complete settings, with the model's `default` sampling where none is chosen."""
-        fields = ("temperature", "top_k", "top_p", "min_p", "seed")
+        fields = ("temperature", "top_k", "top_p", "min_p", "seed", "acceptance")
         chosen = {name: getattr(self, name) for name in fields}
         return Settings(
             sampling=replace(default, **{k: v for k, v in chosen.items() if v is not None}),

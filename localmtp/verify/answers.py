@@ -8,8 +8,9 @@ from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.events import Finished, FinishReason, Generated
 from localmtp.engine.llama import Floats
+from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import Distribution, Draft, Proposal, Sampler
+from localmtp.engine.sampling.sampler import Sampler
 
 
 class RecordingSampler:

@@ -19,7 +19,8 @@ from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats, TokenIds
 from localmtp.engine.pacing import FixedPolicy, RoundPlan
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
+from localmtp.engine.sampling.distribution import Draft, Proposal
+from localmtp.engine.sampling.sampler import Greedy
 
 _TOP = 8
 """Number of largest logits compared at each position: candidates for the next token."""

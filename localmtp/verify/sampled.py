@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import Distribution, Sampler, distribution
+from localmtp.engine.sampling.distribution import Distribution
+from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
+from localmtp.engine.sampling.sampler import Sampler
+from localmtp.engine.sampling.truncation import distribution
 from localmtp.verify.answers import RecordingSampler, answer
 
 _BINS = 21
@@ -122,7 +124,11 @@ def check_sampled(
     for turn, (_, prompt) in enumerate(product(range(_SEEDS), prompts)):
         if 4 * found.variance >= plan.tosses:
             break
-        sampling = replace(plan.sampling, seed=(plan.sampling.seed or 0) + turn)
+        sampling = replace(
+            plan.sampling,
+            seed=(plan.sampling.seed or 0) + turn,
+            acceptance=AcceptanceRule.MAXIMAL,
+        )
         recorder = RecordingSampler(make_sampler(sampling))
         n_draft = plan.lengths[turn % len(plan.lengths)]
         drafted = answer(loop, prompt, recorder, plan.sampling, n_draft, plan.max_tokens)

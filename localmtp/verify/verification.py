@@ -14,6 +14,7 @@ from localmtp.session.local import LocalSession
 from localmtp.verify.greedy import GreedyCheck, check_greedy
 from localmtp.verify.passes import PassCheck, check_passes
 from localmtp.verify.sampled import SampledCheck, SamplingPlan, check_sampled
+from localmtp.verify.seeded import SeededCheck, check_seeded
 
 _PASS_CHECK_ANSWERS = 8
 """Answers for the check of passes: a few hundred positions."""
@@ -40,17 +41,22 @@ class Verification:
     passes: PassCheck
     greedy: GreedyCheck
     sampled: SampledCheck
+    seeded: SeededCheck
 
     @property
     def passed(self) -> bool:
         """Whether drafting left the output unchanged."""
-        return self.passes.passed and self.greedy.passed(self.passes.bound) and self.sampled.passed
+        return self._token_by_token and self.sampled.passed
 
     @property
     def undecided(self) -> bool:
         """Whether all checks passed, except that too few tokens were sampled."""
-        rest = self.passes.passed and self.greedy.passed(self.passes.bound)
-        return rest and self.sampled.undecided
+        return self._token_by_token and self.sampled.undecided
+
+    @property
+    def _token_by_token(self) -> bool:
+        bound = self.passes.bound
+        return self.passes.passed and self.greedy.passed(bound) and self.seeded.passed(bound)
 
 
 def verify(
@@ -77,7 +83,9 @@ def verify(
     texts = sorted(zip(prompts, greedy.plain, strict=True), key=lambda text: -len(text[1]))
     passes = check_passes(pair, texts[:_PASS_CHECK_ANSWERS])
     sampling = SamplingPlan(plan.sampling, plan.lengths, plan.max_tokens, plan.tosses)
-    return Verification(passes, greedy, check_sampled(pair, prompts, sampling, make))
+    sampled = check_sampled(pair, prompts, sampling, make)
+    seeded = check_seeded(pair, prompts, plan.lengths, plan.max_tokens, plan.sampling)
+    return Verification(passes, greedy, sampled, seeded)
 
 
 def _prompt(pair: Pair, files: ModelFiles, text: str) -> list[int]:

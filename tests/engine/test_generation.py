@@ -8,7 +8,8 @@ import pytest
 from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.events import Event, Finished, FinishReason, Generated, Origin, Prefilled
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling.sampler import NO_DRAFT, Greedy
+from localmtp.engine.sampling.distribution import NO_DRAFT
+from localmtp.engine.sampling.sampler import Greedy
 from localmtp.session import Choices, Session
 from tests.engine.near_ties import ROUNDING
 

@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from localmtp.engine.sampling.distribution import Distribution, Draft
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import (
-    Distribution,
-    Draft,
-    Greedy,
-    Stochastic,
-    Truncation,
-    distribution,
-)
+from localmtp.engine.sampling.sampler import Greedy
+from localmtp.engine.sampling.speculative import SpeculativeSampler
+from localmtp.engine.sampling.truncation import Truncation, distribution
 
 
 def plain_probabilities(
@@ -76,7 +72,7 @@ def test_a_seed_gives_the_same_tokens_again() -> None:
     logits = np.random.default_rng(4).normal(0, 1, (4, 5000)).astype(np.float32)
 
     def tokens(seed: int) -> list[int]:
-        sampler, found = Stochastic(SamplingParams(seed=seed)), list[int]()
+        sampler, found = SpeculativeSampler(SamplingParams(seed=seed)), list[int]()
         for _ in range(30):
             draft = Draft()
             for row in logits[:3]:
@@ -117,7 +113,7 @@ def test_speculative_sampling_leaves_the_targets_distribution(likeness: float) -
     target = random.normal(0, 1.5, 12).astype(np.float32)
     drafter = likeness * target + (1 - likeness) * random.normal(0, 1.5, 12).astype(np.float32)
     sampling = SamplingParams(top_k=10, top_p=0.98, seed=5)
-    sampler = Stochastic(sampling)
+    sampler = SpeculativeSampler(sampling)
     expected = plain_probabilities(target, sampling)
     rows = np.stack([target, target])
     draws = 8_000
@@ -140,7 +136,7 @@ def test_a_vague_drafter_with_the_right_favourite_is_followed() -> None:
     sampling = SamplingParams(top_p=1.0, seed=9)
     p, q = distribution(target, sampling), distribution(drafter, sampling)
     assert p.overlap(q) < 0.4 < 0.9 < p.of(0)
-    sampler = Stochastic(sampling)
+    sampler = SpeculativeSampler(sampling)
     rows = np.stack([target, target])
     accepted = 0
     for _ in range(2000):
@@ -154,7 +150,7 @@ def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
     # Flat, so that drawing beats always taking the favourite.
     logits = np.random.default_rng(2).normal(0, 0.1, (2, 300)).astype(np.float32)
     logits[1] = logits[0]
-    sampler = Stochastic(SamplingParams(seed=1))
+    sampler = SpeculativeSampler(SamplingParams(seed=1))
     for _ in range(500):
         draft = Draft()
         sampler.draw(sampler.propose(logits[0]), draft)

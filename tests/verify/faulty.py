@@ -11,14 +11,11 @@ from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
 from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
+from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import (
-    NO_DRAFT,
-    Draft,
-    Greedy,
-    Stochastic,
-    distribution,
-)
+from localmtp.engine.sampling.sampler import Greedy
+from localmtp.engine.sampling.speculative import SpeculativeSampler
+from localmtp.engine.sampling.truncation import distribution
 
 
 class NoisyTwin:
@@ -77,7 +74,7 @@ class GreedyOneRowOff(Greedy):
         return super().judge(logits[1:], Draft(draft.tokens[:-1]))
 
 
-class _Faulty(Stochastic):
+class _Faulty(SpeculativeSampler):
     """A sampler with a random generator for its own acceptance rule."""
 
     def __init__(self, sampling: SamplingParams) -> None:
@@ -119,7 +116,7 @@ class NoResidual(_Faulty):
         return len(draft.tokens), self.bonus(logits[len(draft.tokens) :])
 
 
-class Cold(Stochastic):
+class Cold(SpeculativeSampler):
     """Samples at half the temperature, drafting or not."""
 
     def __init__(self, sampling: SamplingParams) -> None:

@@ -31,8 +31,9 @@ from localmtp.engine.events import Generated
 from localmtp.engine.llama import Floats, context
 from localmtp.engine.pacing import AutoPolicy, Calibration, RoundPlan
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, make_sampler
+from localmtp.engine.sampling.distribution import Draft, Proposal
+from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
+from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.models import resolve
 
 RAISED = np.arange(1000, 4000, 50)
@@ -175,11 +176,12 @@ def main() -> None:
             paths = _write_tiny_pair(Path(folder), arguments.vocabulary)
         with Pair.load(*paths, LoadOptions(threads=1, context=CONTEXT)) as pair:
             print(f"vocabulary of {pair.target.vocab.size}, {arguments.drafts} drafts")
-            for temperature in (0.0, 1.0):
-                sampler = make_sampler(SamplingParams(temperature=temperature, seed=1))
+            for temperature, rule in ((0.0, "auto"), (1.0, "maximal"), (1.0, "gumbel")):
+                sampling = SamplingParams(temperature, seed=1, acceptance=AcceptanceRule(rule))
+                sampler = make_sampler(sampling)
                 if not arguments.model:
                     sampler = RaisedLogitsSampler(sampler, excluded)
-                print(f"temperature {temperature:g}:", end=" ")
+                print(f"temperature {temperature:g}, {rule}:", end=" ")
                 measure(pair, sampler, arguments.drafts, arguments.rounds, excluded)
     print(f"load average {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 

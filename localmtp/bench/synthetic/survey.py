@@ -18,7 +18,8 @@ from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.llama import Floats, Vocab
 from localmtp.engine.pacing import RoundPlan
 from localmtp.engine.pair import Pair
-from localmtp.engine.sampling.sampler import Draft, Greedy, Proposal
+from localmtp.engine.sampling.distribution import Draft, Proposal
+from localmtp.engine.sampling.sampler import Greedy
 
 _PROMPT = 128
 """Tokens of the prompt: about those of a question with its template."""

@@ -193,6 +193,15 @@ def _print_report(plan: VerifyPlan, found: Verification) -> None:
         f"{100 * sampled.acceptance_if_equal:.1f} % if the drafter's most probable token is "
         "accepted only when the target's sample equals it, as in llama.cpp",
     )
+    seeded = found.seeded
+    same = seeded.compared - len(seeded.differences)
+    _print_check(
+        "seeded",
+        seeded.passed(passes.bound),
+        f"{same} of {seeded.compared} sampled answers with drafting equal those without, at the "
+        "same seed, token by token",
+        *(_difference(plan, d, passes.bound) for d in seeded.differences),
+    )
     verdict = "drafting leaves the output unchanged" if found.passed else "the output is CHANGED"
     if found.undecided:
         verdict = "undecided: too few tokens were sampled; increase --prompts, or use --n-draft 3"
@@ -232,19 +241,27 @@ def _as_json(files: ModelFiles, plan: VerifyPlan, found: Verification) -> dict[s
             "passed": greedy.passed(found.passes.bound),
             "compared": greedy.compared,
             "tokens": sum(map(len, greedy.plain)),
-            "differences": [
-                {
-                    "prompt": plan.prompts[d.prompt],
-                    "n_draft": "auto" if d.n_draft is None else str(d.n_draft),
-                    "at": d.at,
-                    "margin": d.margin if d.margin < float("inf") else None,
-                }
-                for d in greedy.differences
-            ],
+            "differences": [_difference_as_json(plan, d) for d in greedy.differences],
         },
         "sampled": {
             "passed": found.sampled.passed,
             "p_value": found.sampled.p_value,
             **asdict(found.sampled),
         },
+        "seeded": {
+            "passed": found.seeded.passed(found.passes.bound),
+            "compared": found.seeded.compared,
+            "tokens": found.seeded.tokens,
+            "differences": [_difference_as_json(plan, d) for d in found.seeded.differences],
+        },
+    }
+
+
+def _difference_as_json(plan: VerifyPlan, difference: Difference) -> dict[str, object]:
+    n_draft, margin = difference.n_draft, difference.margin
+    return {
+        "prompt": plan.prompts[difference.prompt],
+        "n_draft": "auto" if n_draft is None else str(n_draft),
+        "at": difference.at,
+        "margin": margin if margin < float("inf") else None,
     }

@@ -10,7 +10,8 @@ from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Batch, Context, Model
 from localmtp.engine.pacing import DraftPolicy
-from localmtp.engine.sampling.sampler import NO_DRAFT, Draft, Sampler
+from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
+from localmtp.engine.sampling.sampler import Sampler
 
 
 @dataclass(slots=True, eq=False)

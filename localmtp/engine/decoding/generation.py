@@ -19,9 +19,10 @@ from localmtp.engine.events import (
 )
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import DraftPolicy, RoundPlan
+from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.near_ties import first_near_tie
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import NO_DRAFT, Sampler
+from localmtp.engine.sampling.sampler import Sampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.errors import LocalmtpError

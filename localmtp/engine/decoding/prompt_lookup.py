@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.sequence import TargetSequence
-from localmtp.engine.sampling.sampler import Distribution, Draft, Proposal
+from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
 from localmtp.limits import MAX_DRAFT
 
 _MAX_MATCH = 32

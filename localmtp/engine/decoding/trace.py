@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import DraftPolicy, FixedPolicy, RoundPlan
-from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler
+from localmtp.engine.sampling.distribution import Draft, Proposal
+from localmtp.engine.sampling.sampler import Sampler
 from localmtp.limits import MAX_AUTO_DRAFT
 
 

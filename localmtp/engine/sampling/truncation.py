@@ -1,0 +1,120 @@
+"""From logits to the distribution that is sampled: temperature, top-k, top-p, min-p."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localmtp.engine.sampling.distribution import Distribution
+from localmtp.engine.sampling.params import SamplingParams
+
+if TYPE_CHECKING:
+    from localmtp.engine.llama import Floats
+
+COLUMNS = 4096
+"""Logits are treated as rows of this length. Their column maxima take one pass of wide vector
+instructions, and the k-th largest maximum is a lower bound of the k-th largest logit."""
+
+LARGE = 8 * COLUMNS
+"""Vocabularies below this size are ranked as a whole."""
+
+_BLOCKS = 256
+"""Column maxima in which a bound is searched; also the row length for vocabularies whose size is no
+multiple of `COLUMNS`."""
+
+_LOWEST = np.finfo(np.float32).min
+
+_MIN_TEMPERATURE = 1e-6
+"""Lower temperatures change nothing but the range of numbers: logits that differ at all differ by
+more than this, and their quotients would leave the range of 32 bits."""
+
+
+class Truncation:
+    """Temperature, then top-k, top-p and min-p. One thread at a time.
+
+    Args:
+        sampling: with a temperature above 0.
+    """
+
+    def __init__(self, sampling: SamplingParams) -> None:
+        # Parameters are read where libllama is not: `localmtp --help`, the chat.
+        from localmtp.engine.llama import Ranking
+
+        self._sampling = sampling
+        self._rank = Ranking(
+            max(1, sampling.top_k),
+            max(_MIN_TEMPERATURE, sampling.temperature),
+            sampling.top_p,
+            sampling.min_p,
+        ).rank
+
+    def of(self, logits: Floats) -> Distribution:
+        """Returns the distribution.
+
+        Args:
+            logits: [n_vocab], at least one of them finite.
+        """
+        k = self._sampling.top_k
+        if k <= 0:
+            return _of_all(logits, self._sampling)
+        if logits.size < LARGE:
+            ids, top = self._rank(logits)
+        else:
+            few = _top_ids(logits, k)
+            ids, top = self._rank(logits[few], few)
+        first = top[0]
+        weights = [exp(logit - first) for logit in top]
+        if not weights[-1]:  # masked
+            weights = weights[: weights.index(0.0)]
+            del ids[len(weights) :]
+        total = sum(weights)
+        return Distribution(ids, [weight / total for weight in weights])
+
+
+def distribution(logits: Floats, sampling: SamplingParams) -> Distribution:
+    """Returns one distribution; see `Truncation`."""
+    return Truncation(sampling).of(logits)
+
+
+def _of_all(logits: Floats, sampling: SamplingParams) -> Distribution:
+    """Without top-k, where libllama's sums in 32 bits would miss top-p by half a percent."""
+    ids = (-logits).argsort(kind="stable")[: np.count_nonzero(logits > -np.inf)]
+    top = logits[ids].astype(np.float64)
+    probs = np.exp((top - top[0]) / sampling.temperature)
+    cumulative = probs.cumsum()
+    keep = probs.size
+    if sampling.top_p < 1.0:
+        keep = int(cumulative.searchsorted(sampling.top_p * cumulative[-1])) + 1
+    if sampling.min_p > 0.0:  # relative to the first, which is 1
+        keep = min(keep, max(1, int((probs >= sampling.min_p).sum())))
+    return Distribution(ids[:keep].tolist(), (probs[:keep] / cumulative[keep - 1]).tolist())
+
+
+def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
+    """Ids of the k largest logits of a large vocabulary, possibly with some of the next ones.
+
+    At least k logits reach the k-th largest maximum of disjoint columns. Only those matter, and
+    only the few columns that hold one are searched.
+    """
+    n = logits.size
+    width = _BLOCKS if n % COLUMNS else COLUMNS
+    if 2 * k > width:
+        return np.argpartition(logits, max(0, n - k))[max(0, n - k) :]
+    table = logits[: n - n % width].reshape(-1, width)
+    maxima = np.maximum.reduce(table, axis=0)
+    if width == _BLOCKS:
+        return (logits >= _bound(maxima, k)).nonzero()[0]
+    few = np.maximum.reduce(maxima.reshape(-1, _BLOCKS)) if 2 * k <= _BLOCKS else maxima
+    bound = _bound(few, k)
+    columns = (maxima >= bound).nonzero()[0]
+    rows, at = (table.take(columns, axis=1) >= bound).nonzero()
+    ids: NDArray[np.intp] = rows * COLUMNS + columns[at]
+    return ids
+
+
+def _bound(maxima: Floats, k: int) -> np.float32:
+    """The k-th largest maximum, or the lowest number where it is masked."""
+    return max(np.partition(maxima, -k)[-k], _LOWEST)
