@@ -33,7 +33,7 @@ class ProgressBar:
             if progress.total:
                 self._bar = click.progressbar(
                     length=progress.total,
-                    label=progress.path.name,
+                    label=output.visible(progress.path.name),
                     file=sys.stderr,
                     hidden=not sys.stderr.isatty(),
                     item_show_func=lambda done: done,

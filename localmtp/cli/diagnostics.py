@@ -1,4 +1,4 @@
-"""The door: errors become one line on standard error and an exit code.
+"""Errors as one line on standard error and an exit code.
 
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
 """
@@ -8,21 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from io import StringIO
 
 import click
 
+from localmtp.cli.output import ReaderGoneError, visible
 from localmtp.errors import LocalmtpError
 
 INTERRUPTED = 130
-
-VISIBLE = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
-"""How control characters that are not ours, of a model or in a file's name, are shown."""
-
-
-class ReaderGoneError(Exception):
-    """Whoever read our standard output has closed it; nothing is wrong."""
 
 
 def guarded(command: click.Command, arguments: list[str]) -> int:
@@ -38,13 +31,15 @@ def guarded(command: click.Command, arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        usage = StringIO()
+        error.show(file=usage)
+        click.echo(visible(usage.getvalue()), err=True, nl=False)
         return error.exit_code
     except LocalmtpError as error:
         return _fail(error.message, error.hint, debug)
     except MemoryError:
-        return _fail("not enough memory", "a smaller model, quantization or context", debug)
-    except Exception as error:  # noqa: BLE001 - the door: no traceback reaches a user
+        return _fail("not enough memory", "use a smaller model, quantization or context", debug)
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         return _fail(f"{type(error).__name__}: {error}", "--debug shows where it happened", debug)
     return status if isinstance(status, int) else 0
 
@@ -52,17 +47,27 @@ def guarded(command: click.Command, arguments: list[str]) -> int:
 def _fail(message: str, hint: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {_shown(message)}", err=True)
+    _silence_stdout_if_unwritable()
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {_one_line(message)}", err=True)
     if hint:
-        click.echo(f"{click.style('hint', fg='cyan')}: {_shown(hint)}", err=True)
+        click.echo(f"{click.style('hint', fg='cyan')}: {_one_line(hint)}", err=True)
     return 1
 
 
-def _shown(words: str) -> str:
-    """On one line, and nothing that a terminal would obey."""
-    return " ".join(words.split()).translate(VISIBLE)
+def _one_line(text: str) -> str:
+    """Return text on one line, with control characters made visible."""
+    return visible(" ".join(text.split()))
+
+
+def _silence_stdout_if_unwritable() -> None:
+    """Discard unwritten output, so that the interpreter does not fail on it at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _silence_stdout()
 
 
 def _silence_stdout() -> None:
-    """Keep the interpreter from complaining when it flushes standard output at exit."""
+    """Redirect standard output to the null device; the interpreter flushes it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from localmtp.cli import output
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
@@ -40,7 +42,7 @@ class DownloadProgress:
             self._bars = _started_bars()
             self._files[""] = self._bars.add_task("total", total=progress.total_in_all)
         if progress.file not in self._files:
-            name = progress.file.rpartition("/")[2]
+            name = output.visible(progress.file.rpartition("/")[2])
             self._files[progress.file] = self._bars.add_task(name, total=progress.total)
         self._bars.update(self._files[progress.file], completed=progress.done)
         self._bars.update(self._files[""], completed=progress.done_in_all)
@@ -59,7 +61,7 @@ def _started_bars() -> Bars:
 
     console = Console(stderr=True)
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
+from localmtp.cli import output
 from localmtp.cli.download_progress import DownloadProgress
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def find_model(model: str | None, flags: PairFlags) -> ModelFiles:
     with DownloadProgress() as progress:
         files = resolve(model, drafter=flags.drafter, offline=flags.offline, progress=progress)
     for warning in files.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        output.warning(warning)
     return files
 
 
@@ -58,5 +57,5 @@ def load_files(files: ModelFiles, options: LoadOptions) -> Pair:
 
     pair, report = load_pair(files, options)
     if report.placement:
-        click.echo(report.placement, err=True)
+        output.note(report.placement)
     return pair

@@ -1,4 +1,4 @@
-"""`--rpc`: devices of other machines, and the last words when one is lost."""
+"""`--rpc`: devices of other machines, and the error if one is lost."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from localmtp.portability import terminal_restorer
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OFF_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[<u"
-"""Leaves the alternate screen, shows the cursor, lets go of the mouse, pastes and keys."""
+"""Leaves the alternate screen, shows the cursor, and disables mouse, paste and key reporting."""
 
 
 def rpc_option(command: Command) -> Command:
-    """Which RPC servers lend their devices; they are there when the command begins."""
+    """Add `--rpc`; the servers are connected when the command is parsed."""
     return click.option(
         "--rpc",
         multiple=True,
         metavar="HOST:PORT",
         callback=_connect,
         expose_value=False,
-        help="Layers on this llama.cpp RPC server too; repeatable, trusted networks only.",
+        help="llama.cpp RPC server to put layers on; repeatable, trusted networks only.",
     )(command)
 
 
@@ -43,9 +43,9 @@ def _connect(_context: click.Context, _option: click.Parameter, given: tuple[str
         restore()
         lost = "Remote RPC server" in reason
         what = f"an RPC server was lost: {', '.join(servers)}" if lost else reason.strip()
-        # Not through sys.stderr, which a chat keeps to itself.
+        # Not through sys.stderr, which a chat captures.
         os.write(2, f"error: {what}\n".encode())
-        # ggml would go on to abort: what lay on the server is gone, and no pass can be finished.
+        # ggml would abort now: the layers on the server are lost, and no pass can finish.
         os._exit(1)
 
     on_abort(end)

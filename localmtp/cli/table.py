@@ -1,4 +1,4 @@
-"""Rows of words, lined up."""
+"""Aligned tables on standard output."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _NUMERIC = frozenset("0123456789")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under a head; columns of figures are set right.
+    """Print rows under a head; columns of numbers are right-aligned.
 
     Args:
         head: the column names.
-        rows: as many words each.
+        rows: one cell per column.
     """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     right = [all(row[i][:1] in _NUMERIC for row in rows) for i in range(len(head))]
@@ -27,10 +27,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def gigabytes(nbytes: float) -> str:
-    """A size for people, in units of a thousand as the hub gives them."""
+    """Return a human-readable size in powers of a thousand, as the hub does."""
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
 
 
 def tokens(count: int) -> str:
-    """A context for people."""
+    """Return a human-readable number of tokens."""
     return f"{count // 1024}k" if count >= 1024 else str(count)

@@ -24,7 +24,7 @@ def test_a_pulled_model_answers_with_and_without_the_hub(hub: Hub, program: Prog
         hub.publish(f"someone/{repo}-GGUF", {name: (FILES / name).read_bytes()})
     program.configure("models.toml", ENTRY)
     pulled = program("pull", "small")
-    assert "small:Q8_0 is here: nano-Q8_0.gguf, drafter mtp-nano-Q8_0.gguf" in pulled.stdout
+    assert "small:Q8_0: nano-Q8_0.gguf, drafter mtp-nano-Q8_0.gguf" in pulled.stdout
     requests = len(hub.requests)
     first = json.loads(program(*ASK, *FLAGS).stdout)
     assert (first["model"], first["drafter"]) == ("small:Q8_0", "mtp-nano-Q8_0")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localmtp.cli import output
 from localmtp.cli.bench.options import (
     ReportFlags,
     WorkloadFlags,
@@ -91,7 +92,7 @@ def command(
     lengths = with_no_drafting(lengths)
     files, loaded = load_model(model, pair, parallel=max(counts))
     if files.why_no_drafter:
-        click.echo(f"drafting is off: {files.why_no_drafter}", err=True)
+        output.note(f"drafting is off: {files.why_no_drafter}")
         lengths = [0]
     with loaded:
         workloads = workload.chosen(files.name)
@@ -100,7 +101,7 @@ def command(
         setup = setup_of(files, pair.threads)
     results = ConcurrencyResults(plan.lengths, runs)
     if not results.counts:
-        click.echo("stopped before any number of answers was measured at every length", err=True)
+        output.note("stopped before any number of answers was measured at every length")
         return INTERRUPTED
     show(setup, results.as_json(setup), results.tables(), report)
     return INTERRUPTED if interrupted else 0

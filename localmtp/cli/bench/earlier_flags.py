@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import click
 
+from localmtp.cli import output
+
 _WITHOUT_VALUE, _WITH_VALUE, _WITH_OPTIONAL_VALUE = range(3)
 
 
@@ -58,12 +60,12 @@ def translated(
     command = command_of(subcommand.name)
     assert command is not None
     known = {name for parameter in command.params for name in parameter.opts}
-    kept = [part for part in rest if not (subcommand.ignores and _is_unknown(part, known))]
-    words = [word for part in kept for word in part]
+    passed = [part for part in rest if not (subcommand.ignores and _is_unknown(part, known))]
+    words = [word for part in passed for word in part]
     if value is not None:
         words += [subcommand.option, value] if subcommand.option else [value]
     new = shlex.join(["localmtp", "bench", subcommand.name, *words])
-    click.echo(f"warning: `bench {flag}` will be removed in the next release; use: {new}", err=True)
+    output.warning(f"`bench {flag}` will be removed in the next release; use: {new}")
     return [subcommand.name, *words]
 
 

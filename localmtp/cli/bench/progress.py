@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localmtp.cli import output
+
 if TYPE_CHECKING:
     from localmtp.bench.measure import MeasuredAnswer, MeasurePlan
     from localmtp.bench.results import Results
@@ -41,9 +43,9 @@ def say_what_is_missing(plan: MeasurePlan, answers: list[MeasuredAnswer], result
     measured = {workload for _, workload in results.settings}
     missing = [name for name in plan.workloads if name not in measured]
     if missing:
-        click.echo(f"not measured in the time: {', '.join(missing)}", err=True)
+        output.note(f"not measured in the time: {', '.join(missing)}")
     elif len(answers) < plan.answers:
-        click.echo(f"partial: {len(answers)} of {plan.answers} answers", err=True)
+        output.note(f"partial: {len(answers)} of {plan.answers} answers")
 
 
 def show_progress(
@@ -66,4 +68,4 @@ def show_progress(
     if sys.stderr.isatty():
         click.echo(f"\r{line:60}", nl=False, err=True)
     elif done * 10 // total > (done - 1) * 10 // total:
-        click.echo(line, err=True)
+        output.note(line)

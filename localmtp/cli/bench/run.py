@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localmtp.cli import output
 from localmtp.cli.bench.options import (
     ReportFlags,
     RunFlags,
@@ -104,7 +105,7 @@ def measure_and_show(
         setup = setup_of(files, pair_flags.threads)
     results = Results(plan, answers)
     if not results.runs:
-        click.echo("stopped before a prompt was answered at every draft length", err=True)
+        output.note("stopped before a prompt was answered at every draft length")
         return INTERRUPTED
     if run.plot is not None:
         draw(setup, results, run.plot)
@@ -126,7 +127,7 @@ def _plan(
 
     lengths = with_no_drafting(lengths)
     if files.why_no_drafter:
-        click.echo(f"drafting is off: {files.why_no_drafter}", err=True)
+        output.note(f"drafting is off: {files.why_no_drafter}")
         lengths = [0]
     choices = generation.choices()
     return MeasurePlan(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from localmtp.cli import output
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def stored(report: dict[str, Any]) -> dict[str, Any]:
     try:
         store_result(report, bench_results())
     except LocalmtpError as error:
-        click.echo(f"warning: {error.message}", err=True)
+        output.warning(error.message)
     return report
 
 
@@ -57,7 +56,7 @@ def compared(report: dict[str, Any], earlier: StoredResult) -> Table:
 
     now = StoredResult(bench_results(), report)
     if earlier.report["machine"] != report["machine"]:
-        click.echo(f"warning: {earlier.name} was measured on another machine", err=True)
+        output.warning(f"{earlier.name} was measured on another machine")
     table = comparison(earlier, now)
     report["compared"] = {
         "version": earlier.report["version"],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localmtp.cli import output
 from localmtp.cli.bench.options import (
     ReportFlags,
     budget_option,
@@ -105,7 +106,7 @@ def command(
     with _loaded(model, pair) as (files, loaded):
         if files.why_no_drafter:
             raise LocalmtpError(f"nothing to estimate: {files.why_no_drafter}")
-        click.echo("measuring the cost of rounds by draft length", err=True)
+        output.note("measuring the cost of rounds by draft length")
         costs = survey(loaded, range(longest + 1), budget_s)
         setup = setup_of(files, pair.threads)
     estimate = ForecastReport(
@@ -174,7 +175,7 @@ def _write(
     for file, path in zip(files, (target, drafter), strict=True):
         file.outline(path)
     choose_placement(written, options)
-    click.echo(f"writing {needed / 1e9:.1f} GB of random weights to {folder}", err=True)
+    output.note(f"writing {needed / 1e9:.1f} GB of random weights to {folder}")
     for file, path in zip(files, (target, drafter), strict=True):
         file.fill(path)
     return written

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from localmtp.cli import output
 from localmtp.cli.bench.options import WorkloadFlags, answer_options, workload_options
 from localmtp.cli.loading import load_model
 from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
@@ -43,5 +44,5 @@ def command(
         total, answers = sum(map(len, workloads.values())), []
         for answer in record(session, workloads):
             answers.append(answer)
-            click.echo(f"{len(answers)} of {total} answers recorded", err=True)
+            output.note(f"{len(answers)} of {total} answers recorded")
         write(file, FullTrace(files.name, curve, tuple(answers)))

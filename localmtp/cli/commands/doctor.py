@@ -1,4 +1,4 @@
-"""`localmtp doctor`: this machine, what could make it faster, and which models fit it."""
+"""`localmtp doctor`: this machine, advice for more speed, and which models fit."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from localmtp.models.memory.estimate import ACCEPTANCE
 if TYPE_CHECKING:
     from localmtp.models.doctor import MachineReport
 
-_HOW_RATES_ARE_MEANT = (
-    "Rates are computed from the bandwidth of main memory: bounds, as if nothing else took time,\n"
-    f"with {ACCEPTANCE:.0%} of drafts accepted and several tokens verified as fast as one. With\n"
-    "few cores drafting gains less, or nothing: `localmtp bench MODEL` measures it."
+_ABOUT_RATES = (
+    "Rates are upper bounds, computed from the bandwidth of main memory, an acceptance of\n"
+    f"{100 * ACCEPTANCE:.0f} %, and multi-row passes as fast as single ones. With few cores,\n"
+    "drafting gains less, or nothing: `localmtp bench MODEL` measures it."
 )
 
 
 @click.command("doctor")
 @rpc_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
-    """Show this machine: its memory and speed, its backends, and which models fit.
+    """Show this machine's memory, speed and backends, and which models fit.
 
-    Takes a few seconds, because memory bandwidth is measured.
+    Takes a few seconds, since memory bandwidth is measured.
     """
     from localmtp.models.doctor import examine
 
@@ -41,7 +41,7 @@ def command(as_json: bool) -> None:
     output.line()
     _print_models(found)
     for advice in found.advice:
-        click.echo(f"hint: {advice}", err=True)
+        output.hint(advice)
 
 
 def _print_machine(found: MachineReport) -> None:
@@ -49,7 +49,7 @@ def _print_machine(found: MachineReport) -> None:
     facts = {
         "processor": f"{found.processor}, {found.cores} cores",
         "instructions": " ".join(found.instructions),
-        "memory": f"{gigabytes(found.memory)}, of which a model may take {usable} now",
+        "memory": f"{gigabytes(found.memory)}, {usable} available to a model",
         "bandwidth": f"{gigabytes(found.bandwidth)}/s, measured",
         "llama.cpp": f"llama-cpp-python {found.llama_cpp_python}, for {' '.join(found.backends)}",
         "own entries": found.registry,
@@ -67,7 +67,7 @@ def _print_models(found: MachineReport) -> None:
         plain = drafting = ""
         if fitting.context and fitting.tokens_per_s:
             plain = f"{fitting.tokens_per_s:.1f}"
-            drafting = f"{fitting.tokens_per_s_drafting:.1f} with {fitting.n_draft} drafts"
+            drafting = f"{fitting.tokens_per_s_drafting:.1f} (draft length {fitting.n_draft})"
         rows.append(
             (
                 fitting.model,
@@ -77,5 +77,5 @@ def _print_models(found: MachineReport) -> None:
                 drafting,
             )
         )
-    table(("model", "size", "fits with", "tokens/s at most", "drafting at most"), rows)
-    output.line(_HOW_RATES_ARE_MEANT)
+    table(("model", "size", "fits with", "max tok/s", "max tok/s with drafting"), rows)
+    output.line(_ABOUT_RATES)

@@ -1,4 +1,4 @@
-"""`localmtp pull`, `list`, `show` and `rm`: the models on this machine."""
+"""`localmtp pull`, `list`, `show` and `rm`: models on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 def pull(model: str) -> None:
-    """Download MODEL and its drafter, or what has changed of them.
+    """Download MODEL and its drafter, or update them.
 
     MODEL is a name that `localmtp list --all` shows, or USER/REPO[:QUANT] of the Hugging Face hub.
     """
@@ -30,40 +30,42 @@ def pull(model: str) -> None:
     from localmtp.models.store.pull import plan_pull, pull
 
     if model == "nano":
-        raise LocalmtpError("nano ships with localmtp: there is nothing to download")
+        raise LocalmtpError("nano ships with localmtp; there is nothing to download")
     found = plan_pull(parse_reference(model))
-    _say_what_is_missing(found)
+    _print_download(found)
     with DownloadProgress() as progress:
         files = pull(found, progress)
     for warning in files.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        output.warning(warning)
     if files.drafter:
-        output.line(f"{files.name} is here: {files.target.name}, drafter {files.drafter.name}")
+        output.line(f"{files.name}: {files.target.name}, drafter {files.drafter.name}")
     else:
-        output.line(f"{files.name} is here: {files.target.name}")
-        click.echo(f"warning: it has no drafter: {files.why_no_drafter}", err=True)
+        output.line(f"{files.name}: {files.target.name}")
+        output.warning(f"no drafter: {files.why_no_drafter}")
 
 
-def _say_what_is_missing(found: PullPlan) -> None:
-    """Before anything is downloaded: how much it is, and whether it fits."""
+def _print_download(found: PullPlan) -> None:
+    """Print the size of a download, and whether the model fits this machine."""
     from localmtp.models.store.download import bytes_missing
 
     missing = bytes_missing(found.files)
     if missing:
-        click.echo(
-            f"{found.name}: {gigabytes(missing)} to download, {_fits(found.context)}", err=True
-        )
+        output.note(f"{found.name}: {gigabytes(missing)} to download, {_fits(found.context)}")
     if found.shortage:
-        click.echo(f"warning: {found.shortage}", err=True)
+        output.warning(found.shortage)
 
 
 def _fits(context: int) -> str:
-    return f"fits here with a context of {tokens(context)}" if context else "does not fit here"
+    return (
+        f"fits this machine with a context of {tokens(context)}"
+        if context
+        else "does not fit this machine"
+    )
 
 
 @click.command("list")
-@click.option("--all", "everything", is_flag=True, help="Also what could be pulled.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option("--all", "everything", is_flag=True, help="Include models that can be pulled.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_(everything: bool, as_json: bool) -> None:
     """Show the models on this machine."""
     from localmtp.models.listing import installed_row, registry_rows
@@ -91,18 +93,18 @@ def list_(everything: bool, as_json: bool) -> None:
     ]
     table(("model", "quant", "size", "drafter", "fits with", "last used"), words)
     if not everything:
-        click.echo("hint: `localmtp list --all` shows what can be pulled", err=True)
+        output.hint("`localmtp list --all` includes models that can be pulled")
 
 
 @click.command()
 @click.argument("model")
-@click.option("--offline", is_flag=True, help="Never ask the network.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--offline", is_flag=True, help="Do not use the network.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(model: str, offline: bool, as_json: bool) -> None:
-    """Show what MODEL is, how it is paired, and the memory that it needs.
+    """Show MODEL's properties, its drafter and the memory it needs.
 
     MODEL is a name that `localmtp list --all` shows, USER/REPO[:QUANT] of the Hugging Face hub, or
-    a GGUF file. Of a model that is not here only the headers are read.
+    a GGUF file. Only the headers of models on the hub are read.
     """
     from localmtp.models.details import model_details
 
@@ -116,13 +118,13 @@ def show(model: str, offline: bool, as_json: bool) -> None:
     facts["here"] = _fits(facts.pop("context_here"))
     for name, value in facts.items():
         if value not in ("", None, ()):
-            output.line(f"{name.replace('_', ' '):18}  {_said(value)}")
+            output.line(f"{name.replace('_', ' '):18}  {_formatted(value)}")
     for need in memory:
         words = f"memory at {tokens(need['context'])}"
         output.line(f"{words:18}  {gigabytes(need['bytes'])}")
 
 
-def _said(value: object) -> str:
+def _formatted(value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
@@ -134,9 +136,9 @@ def _said(value: object) -> str:
 
 @click.command()
 @click.argument("model")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 def rm(model: str, yes: bool) -> None:
-    """Delete MODEL from this machine; a drafter that another model needs stays."""
+    """Delete MODEL from this machine, except a drafter that another model needs."""
     from localmtp.models.store.installed import installed_models, remove
 
     here = installed_models()
@@ -148,19 +150,25 @@ def rm(model: str, yes: bool) -> None:
 
 
 def _named(model: str, here: Sequence[InstalledModel]) -> InstalledModel:
-    """The one model on this machine that a name means."""
+    """Return the installed model of a name.
+
+    Raises:
+        LocalmtpError: there is none, or there are several.
+    """
     from localmtp.models.naming.registry import find
 
     name, _, label = model.partition(":")
     entry = find(name)
     stem = entry.name if entry else name
-    meant = [m for m in here if m.name == (f"{stem}:{label.upper()}" if label else m.name)]
-    meant = [m for m in meant if m.name.partition(":")[0] == stem]
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        raise LocalmtpError(f"{model} is here more than once", hint=f"say which: {_names(meant)}")
-    raise LocalmtpError(f"{model} is not on this machine", hint=f"these are: {_names(here)}")
+    matches = [m for m in here if m.name == (f"{stem}:{label.upper()}" if label else m.name)]
+    matches = [m for m in matches if m.name.partition(":")[0] == stem]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise LocalmtpError(
+            f"{model} is installed more than once", hint=f"one of: {_names(matches)}"
+        )
+    raise LocalmtpError(f"{model} is not on this machine", hint=f"installed: {_names(here)}")
 
 
 def _names(models: Iterable[InstalledModel]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from localmtp.plan.planning import EnginePlan
 
 
-@click.command("plan", short_help="How to run a model on another engine.")
+@click.command("plan", short_help="The command that runs a model on another engine.")
 @click.argument("model")
 @click.option(
     "--for",
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     type=click.IntRange(min=MIN_CONTEXT),
     default=DEFAULT_CONTEXT,
     show_default=True,
-    help="Context, in tokens.",
+    help="Context size in tokens.",
 )
 @click.option(
     "--bench",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take the draft length from this `bench --json`.  [default: the latest result, if any]",
+    help="`bench --json` report to take the draft length from.  [default: the latest result]",
 )
-@click.option("--offline", is_flag=True, help="Never ask the network.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--offline", is_flag=True, help="Do not use the network.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: str, engine: str, ctx: int, bench: Path | None, offline: bool, as_json: bool
 ) -> None:
-    """Print what runs MODEL with its drafter on vLLM, llama.cpp's server or Ollama.
+    """Print the command that runs MODEL with its drafter on vLLM, llama.cpp's server or Ollama.
 
-    The command, or for Ollama the Modelfile, goes to standard output; what to know about it, to
-    standard error. Nothing is downloaded or started.
+    The command, or the Modelfile for Ollama, is printed on standard output, notes on standard
+    error. Nothing is downloaded or started.
 
     \b
     localmtp plan gemma4-31b --for vllm
@@ -78,8 +78,8 @@ def _print(plan: EnginePlan) -> None:
     if recipe.file:
         facts["then"] = " && ".join(commands)
     for name, words in facts.items():
-        click.echo(f"{name + ':':14} {words}", err=True)
+        output.note(f"{name + ':':14} {words}")
     for note in recipe.notes:
-        click.echo(f"note: {note}", err=True)
+        output.note(f"note: {note}")
     for warning in plan.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        output.warning(warning)

@@ -95,7 +95,7 @@ def command(
             output.line(json.dumps(report, ensure_ascii=False))
         else:
             output.line()
-            click.echo(output.dim(statistics_line(finished)), err=True)
+            output.note(statistics_line(finished), dim=True)
         if trace and rounds:
             from localmtp.bench.lab.pacing.trace_file import write_rounds
 
@@ -123,7 +123,7 @@ def _open(
         on_round=on_round,
     )
     if loaded.placement:
-        click.echo(output.dim(loaded.placement), err=True)
+        output.note(loaded.placement, dim=True)
     return loaded
 
 
@@ -162,7 +162,7 @@ def _follow(events: Iterator[Event], *, stream: bool) -> tuple[list[Piece], Fini
             pieces.extend(event.pieces)
             if stream:
                 said = {c: "".join(p.text for p in event.pieces if p.channel is c) for c in Channel}
-                output.aside(said[Channel.THOUGHT])
+                output.thought(said[Channel.THOUGHT])
                 output.text(said[Channel.ANSWER])
     raise AssertionError("generation ended without a Finished event")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import click
 
+from localmtp.cli import output
 from localmtp.cli.loading import find_model
 from localmtp.cli.options import (
     GenerationFlags,
@@ -110,9 +111,8 @@ def command(
         address=(http.host, http.port),
         access=Access(http.api_key or None, http.cors),
         limits=ServerLimits(http.queue, http.time_limit),
-        ready=lambda url: click.echo(
-            f"serving {files.name} at {url} ({parallel} concurrent answers; Ctrl-C stops it)",
-            err=True,
+        ready=lambda url: output.note(
+            f"serving {files.name} at {url} ({parallel} concurrent answers; Ctrl-C stops it)"
         ),
     )
 

@@ -1,4 +1,4 @@
-"""`localmtp share`: converted files to the Hugging Face hub, with a model card."""
+"""`localmtp share`: uploads converted files to the Hugging Face hub, with a model card."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import click
 from localmtp.cli import output
 
 
-@click.command("share", short_help="Converted files to the Hugging Face hub.")
+@click.command("share", short_help="Upload converted files to the Hugging Face hub.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("repo", metavar="USER/REPO")
-@click.option("--public", is_flag=True, help="Let everybody see it.  [default: private]")
-@click.option("--dry-run", is_flag=True, help="Print the card and what would be uploaded.")
+@click.option("--public", is_flag=True, help="Make the repository public.  [default: private]")
+@click.option("--dry-run", is_flag=True, help="Print the model card and the files only.")
 @click.option(
     "--base-model",
     "base_models",
     metavar="USER/REPO",
     multiple=True,
-    help="The checkpoint that was converted; may be repeated.  [default: as the files say]",
+    help="Source checkpoint; repeatable.  [default: from the files]",
 )
-@click.option("--license", "license_", metavar="ID", help="[default: as the files say]")
-@click.option("--quantized-by", metavar="NAME", help="[default: as the files say]")
+@click.option("--license", "license_", metavar="ID", help="[default: from the files]")
+@click.option("--quantized-by", metavar="NAME", help="[default: from the files]")
 def command(
     directory: Path,
     repo: str,
@@ -35,9 +35,8 @@ def command(
 ) -> None:
     """Upload the GGUF files in DIR to USER/REPO, with a model card.
 
-    The card has what the files say of themselves, what `convert --report` measured, and how to run
-    them; a README.md in DIR is taken instead. An upload that was interrupted goes on when the
-    command is repeated.
+    The card describes the files, the measurements of `convert --report` and how to run them; a
+    README.md in DIR replaces it. Repeat the command to resume an interrupted upload.
 
     \b
     localmtp share gguf USER/gemma-4-E4B-it-GGUF
@@ -54,9 +53,9 @@ def command(
     if dry_run:
         output.text(card)
         visible = "public" if public else "private"
-        click.echo(f"would be uploaded to {repo} ({visible}): {CARD}", err=True)
+        output.note(f"would be uploaded to {repo} ({visible}): {CARD}")
         for file in contents.files:
-            click.echo(f"  {file.name}  {file.stat().st_size:,} bytes", err=True)
+            output.note(f"  {file.name}  {file.stat().st_size:,} bytes")
         return
     shared = upload(contents.files, card, repo, public=public, show_progress=sys.stderr.isatty())
     output.line(f"{shared.url} ({'private' if shared.private else 'public'})")

@@ -95,7 +95,7 @@ def command(
                 hint="choose a drafter: --drafter PATH.gguf",
             )
         plan = _plan(files, loaded, lengths, generation, prompts)
-        click.echo("this takes a while: every answer is computed several times", err=True)
+        output.note("this takes a while: every answer is computed several times")
         found = verify(loaded, files, plan)
     if as_json:
         output.line(json.dumps(_as_json(files, plan, found), ensure_ascii=False))
