@@ -103,9 +103,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return card
 
     @app.get("/health")
-    async def health() -> dict[str, str]:
+    async def health(response: Response) -> dict[str, str]:
+        stalled = service.worker.stalled
+        response.status_code = 503 if stalled else 200
         return {
-            "status": "ok",
+            "status": "stalled" if stalled else "ok",
             "model": model.name,
             "drafter": model.drafter_name,
             "drafting": model.drafting,

@@ -40,7 +40,7 @@ async def respond(
     Raises:
         APIError: see `Worker.submit` and `GenerationJob.updates`.
     """
-    job = GenerationJob(params, interval_s=inf)
+    job = GenerationJob(params, client=_client(request), interval_s=inf)
     worker.submit(job)
     choices = [Choice() for _ in params]
 
@@ -63,6 +63,7 @@ async def respond(
 
 
 def respond_streaming(
+    request: Request,
     worker: Worker,
     params: list[GenerationParams],
     writer: ResponseWriter,
@@ -75,7 +76,7 @@ def respond_streaming(
     Raises:
         APIError: see `Worker.submit`; later errors become an event of the stream.
     """
-    job = GenerationJob(params, interval_s=_INTERVAL_S)
+    job = GenerationJob(params, client=_client(request), interval_s=_INTERVAL_S)
     worker.submit(job)
     events = _events(job, writer, per_prompt, with_usage)
     return _EventStream(worker, job, events)
@@ -119,6 +120,10 @@ async def _events(
 
 def _event(data: Json) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 async def _disconnected(request: Request) -> None:

@@ -89,8 +89,8 @@ def serve(
     try:
         _Server(config, worker, lambda: ready(f"http://{name}:{port}/v1")).run([listener])
     finally:
-        worker.close()
-        model.close()
+        if worker.close():
+            model.close()
 
 
 class _Protocol(H11Protocol):

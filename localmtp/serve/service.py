@@ -213,7 +213,7 @@ class Service:
         per_prompt = body.n or 1
         if body.stream:
             return respond_streaming(
-                self.worker, params, writer, per_prompt, with_usage=_with_usage(body)
+                request, self.worker, params, writer, per_prompt, with_usage=_with_usage(body)
             )
         return await respond(request, self.worker, params, writer, per_prompt)
 

@@ -41,18 +41,65 @@ def post(server: Server, body: dict[str, object]) -> socket.socket:
     return line
 
 
+def arrived(server: Server) -> float:
+    """Number of jobs that started or wait."""
+    metrics = server.metrics()
+    return metrics["localmtp_queue_seconds_count"] + metrics["localmtp_requests_waiting"]
+
+
+@needs_signals
 @pytest.mark.parametrize("stream", [True, False])
 def test_disconnect_frees_the_slot(server: Server, stream: bool) -> None:
-    lines = [post(server, {**LONG, "stream": stream}) for _ in range(3)]
-    wait_until(lambda: server.metrics()["localmtp_requests_waiting"] == 2)
-    lines[1].close()  # one that waits
-    wait_until(lambda: server.metrics()["localmtp_requests_waiting"] == 1)
-    lines[0].close()  # the one that runs
+    def finished() -> float:
+        metrics = server.metrics()
+        return sum(metrics.get(f"localmtp_answers_total{{{r}}}", 0) for r in ("stop", "length"))
+
+    before = arrived(server), finished()
+    lines = [post(server, {**LONG, "stream": stream}) for _ in range(6)]
+    wait_until(lambda: arrived(server) >= before[0] + 6)
+    for line in lines:
+        line.close()
     wait_until(lambda: server.metrics()["localmtp_requests_waiting"] == 0)
-    lines[2].close()
     wait_until(lambda: server.metrics()["localmtp_requests_running"] == 0)
+    assert finished() - before[1] < 6 * 16
     reply = httpx.post(f"{server.url}/completions", json={"prompt": "1, 2,"}, trust_env=False)
     assert reply.status_code == 200
+
+
+def test_one_request_with_many_choices_delays_nobody(server: Server) -> None:
+    crowd = post(server, {**LONG, "prompt": [COUNTING] * 16, "stream": True})
+    assert crowd.recv(1)
+    before = server.metrics()
+    with server.http() as http:
+        for _ in range(5):
+            reply = http.post("/v1/completions", json={"prompt": "1, 2,", "max_tokens": 2})
+            assert reply.status_code == 200
+    after = server.metrics()
+    crowd.close()
+    gained = after["localmtp_answers_total{length}"] - before.get(
+        "localmtp_answers_total{length}", 0
+    )
+    assert gained < 256
+
+
+def test_patterns_are_bounded() -> None:
+    def ask(pattern: str) -> httpx.Response:
+        schema = {"type": "string", "pattern": pattern}
+        form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+        turns = [{"role": "user", "content": "x"}]
+        body = {"messages": turns, "max_tokens": 8, "response_format": form}
+        with server.http() as http:
+            return http.post("/v1/chat/completions", json=body)
+
+    with serving("--time-limit", "5") as server, ThreadPoolExecutor(50) as pool:
+        for reply in pool.map(ask, ["^a]$", "^x:}$"] * 25):
+            assert reply.status_code == 200
+        for pattern in ("^" + "a?" * 800 + "$", "^(a*)*$", "^(a{1,999}){1,999}$", "(?=a)b", "(("):
+            reply = ask(pattern)
+            assert reply.status_code == 400
+            assert reply.json()["error"]["param"] == "response_format"
+        with server.http() as http:
+            assert http.get("/health").json()["status"] == "ok"
 
 
 def test_client_that_does_not_read_blocks_nobody(server: Server) -> None:
@@ -141,13 +188,6 @@ def test_time_limit_ends_an_answer() -> None:
         assert reply.json()["usage"]["completion_tokens"] < 1500
 
 
-def arrived(server: Server) -> float:
-    """Number of jobs that started or wait."""
-    metrics = server.metrics()
-    return metrics["localmtp_queue_seconds_count"] + metrics["localmtp_requests_waiting"]
-
-
-@needs_signals
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_signals_shut_down_cleanly(sent: signal.Signals, status: int) -> None:
     with serving("--parallel", "1") as server:

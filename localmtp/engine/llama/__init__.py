@@ -9,7 +9,8 @@ llama-cpp-python is pinned exactly.
 from localmtp.engine.llama.batch import Batch
 from localmtp.engine.llama.context import Context, Floats, StateBytes
 from localmtp.engine.llama.grammar import Grammar
-from localmtp.engine.llama.library import Functions, gbnf, log_lines, system_info
+from localmtp.engine.llama.json_schema import gbnf
+from localmtp.engine.llama.library import Functions, log_lines, system_info
 from localmtp.engine.llama.model import ALL_LAYERS, Model
 from localmtp.engine.llama.ranking import CANDIDATE, Ranking
 from localmtp.engine.llama.vocab import TokenIds, Vocab

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from llama_cpp import llama_cpp as capi
-from llama_cpp.llama_grammar import json_schema_to_gbnf
 
 _WARN, _CONTINUED = 3, 5  # ggml_log_level: 3 warning, 4 error, 5 continues the line before
 _GGML = "ggml", "ggml-base", "ggml-cpu"
@@ -65,11 +64,6 @@ def _library_files(libllama: str) -> list[str]:
 def system_info() -> str:
     """Compiled-in backends and instruction sets, as libllama prints them."""
     return capi.llama_print_system_info().decode()  # type: ignore[no-any-return]
-
-
-def gbnf(schema: str) -> str:
-    """Convert a JSON schema to a GBNF grammar; raises any exception of the converter."""
-    return json_schema_to_gbnf(schema)  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -85,13 +85,17 @@ class GenerationJob:
 
     Args:
         params: one entry per choice.
+        client: who sent the request, for a fair queue.
         interval_s: minimum time in seconds between two batches of text; the first text and the end
             of a choice are never delayed. Every wake-up of the event loop costs the model thread
             time.
     """
 
-    def __init__(self, params: Sequence[GenerationParams], *, interval_s: float) -> None:
+    def __init__(
+        self, params: Sequence[GenerationParams], *, client: str = "", interval_s: float
+    ) -> None:
         self.params = params
+        self.client = client
         self.cancelled = Event()
         self.submitted = perf_counter()
         """In seconds on the monotonic clock."""

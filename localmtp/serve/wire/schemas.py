@@ -14,6 +14,8 @@ _LONGEST = 64 * 1024
 properties."""
 
 _MOST_REPEATED = 1000
+_MAX_VALUES = 2000
+"""Values of an enum: libllama follows all of them at once."""
 _REPEATED = ("minLength", "maxLength", "minItems", "maxItems")
 """Keywords that the converter unrolls: a large value exhausts the memory."""
 
@@ -40,12 +42,14 @@ def grammar_of(schema: dict[str, Any] | None) -> str:
     for key, value in entries:
         if key in _REPEATED and isinstance(value, int) and value > _MOST_REPEATED:
             raise _refused(f"{key} is greater than {_MOST_REPEATED}")
-        if key == "pattern" and "{" in str(value):
-            raise _refused("patterns with counted repetitions are not supported")
+        if key == "enum" and isinstance(value, list) and len(value) > _MAX_VALUES:
+            raise _refused(f"an enum has more than {_MAX_VALUES} values")
     for part in parts:
         _check(part)
     try:
         return gbnf(text)
+    except ValueError as error:
+        raise _refused(str(error) or "the converter to grammars does not support it") from error
     except Exception as error:  # the converter does not validate and raises anything
         raise _refused("the converter to grammars does not support it") from error
 
