@@ -10,10 +10,10 @@ COMMANDS = cli.list_commands(click.Context(cli))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_examples_stand_on_lines_of_their_own(name: str) -> None:
+def test_examples_are_separate_indented_lines(name: str) -> None:
     shown = CliRunner().invoke(cli, [name, "--help"]).output
     description = shown.partition("Options:")[0]
     assert "\\b" not in description
     starts = [line for line in description.splitlines() if "  localmtp " in line]
-    assert all(line.startswith("  localmtp ") for line in starts)
+    assert all(line.startswith(" " * 6 + "localmtp ") for line in starts)
     assert not any(" localmtp " in line.strip() for line in starts if ";" not in line)

@@ -66,6 +66,14 @@ def test_reference_has_every_command_with_the_options_of_its_help(site: Path) ->
         assert formatter.getvalue().partition("\n")[2].strip() in text
 
 
+def test_examples_are_code(site: Path) -> None:
+    page = (site / "commands.html").read_text("utf-8")
+    text = html.unescape(re.sub(r"<pre>.*?</pre>|<[^>]+>", "", page, flags=re.DOTALL))
+    assert [
+        line for line in text.splitlines() if re.match(r"\s*localmtp [a-z]+ \S*[./\"-]", line)
+    ] == []
+
+
 def test_reference_has_no_command_that_does_not_exist(site: Path) -> None:
     paths = {context.command_path.replace(" ", "-") for context in contexts(cli, None)}
     assert sections(site / "commands.html").keys() - {"commands"} == paths

@@ -34,8 +34,8 @@ def command(model: str, file: Path | None, pair: PairFlags, **flags: Any) -> int
     FILE is what `bench run --json` printed; without it the latest stored result is used.
 
     \b
-    localmtp bench compare nano
-    localmtp bench compare nano before.json --workload code
+        localmtp bench compare nano
+        localmtp bench compare nano before.json --workload code
     """  # noqa: D301 - click reads the character
     from localmtp.bench.result_store import read_result
 

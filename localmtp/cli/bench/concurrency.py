@@ -84,8 +84,8 @@ def command(
     """Measure MODEL while it decodes several answers concurrently, as `localmtp serve` does.
 
     \b
-    localmtp bench concurrency nano
-    localmtp bench concurrency gemma4-e4b --parallel 1,4 --n-draft 0,3,auto
+        localmtp bench concurrency nano
+        localmtp bench concurrency gemma4-e4b --parallel 1,4 --n-draft 0,3,auto
     """  # noqa: D301 - click reads the character
     from localmtp.bench.concurrency import ConcurrencyResults
 

@@ -15,7 +15,7 @@ _WITHOUT_VALUE, _WITH_VALUE, _WITH_OPTIONAL_VALUE = range(3)
 
 @dataclass(frozen=True, slots=True)
 class _Subcommand:
-    """What a flag of 0.1 has become."""
+    """The subcommand that replaces a flag of 0.1."""
 
     name: str
     value: int

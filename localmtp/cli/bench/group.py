@@ -37,7 +37,7 @@ def group() -> None:
     `localmtp bench MODEL` is short for `localmtp bench run MODEL`.
 
     \b
-    localmtp bench nano
-    localmtp bench gemma4-e4b --budget 20
-    localmtp bench synthetic gemma4-12b
+        localmtp bench nano
+        localmtp bench gemma4-e4b --budget 20
+        localmtp bench synthetic gemma4-12b
     """  # noqa: D301 - click reads the character

@@ -15,7 +15,7 @@ def command(model: str) -> None:
     """Show the earlier results for MODEL, latest first; nothing is measured.
 
     \b
-    localmtp bench history nano
+        localmtp bench history nano
     """  # noqa: D301 - click reads the character
     from localmtp.bench.result_store import history
 

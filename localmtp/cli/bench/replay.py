@@ -19,7 +19,7 @@ def command(file: Path, as_json: bool) -> None:
     """Compare draft policies on FILE, which `bench trace` wrote, under several cost curves.
 
     \b
-    localmtp bench replay nano.jsonl
+        localmtp bench replay nano.jsonl
     """  # noqa: D301 - click reads the character
     from localmtp.bench.lab.pacing.replay import CURVES, compare
     from localmtp.bench.lab.pacing.trace_file import read

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def setup_of(files: ModelFiles, threads: int | None) -> Setup:
-    """Return what is measured and where; measures memory bandwidth for about a second.
+    """Return the model and machine of a measurement; measures memory bandwidth for a second.
 
     Args:
         files: the pair; it must be loaded.
@@ -43,7 +43,7 @@ def show(
     """Print a report in the requested form.
 
     Args:
-        setup: what was measured and where.
+        setup: model and machine of the measurement.
         report: printed with `--json`.
         tables: printed otherwise; computed before anything is printed.
         flags: the requested form.

@@ -56,10 +56,10 @@ def command(
     ends the measurement and shows the results so far.
 
     \b
-    localmtp bench nano
-    localmtp bench gemma4-e4b --budget 20
-    localmtp bench nano --workload code --n-draft 0,3,auto --json
-    localmtp bench gemma4-e4b --prompts-file mine.toml
+        localmtp bench nano
+        localmtp bench gemma4-e4b --budget 20
+        localmtp bench nano --workload code --n-draft 0,3,auto --json
+        localmtp bench gemma4-e4b --prompts-file mine.toml
     """  # noqa: D301 - click reads the character
     return measure_and_show(model, pair, lengths, generation, workload, run, report)
 

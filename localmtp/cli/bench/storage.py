@@ -28,7 +28,7 @@ def results_of(model: str) -> list[StoredResult]:
     if not found:
         raise LocalmtpError(
             f"there is no earlier result for {model}",
-            hint=f"measure it first: localmtp bench {model}",
+            hint=f"measure it first with `localmtp bench {model}`",
         )
     return found
 

@@ -91,8 +91,8 @@ def command(
     own weights.
 
     \b
-    localmtp bench synthetic gemma4-12b
-    localmtp bench synthetic gemma4-e4b:Q4_K_M --acceptance 0.67,0.47,0.35
+        localmtp bench synthetic gemma4-12b
+        localmtp bench synthetic gemma4-e4b:Q4_K_M --acceptance 0.67,0.47,0.35
     """  # noqa: D301 - click reads the character
     from localmtp.bench.synthetic.forecast import forecast, published
     from localmtp.bench.synthetic.report import ForecastReport
@@ -134,7 +134,7 @@ def _loaded(model: str, flags: PairFlags) -> Iterator[tuple[ModelFiles, Pair]]:
     if flags.drafter:
         raise LocalmtpError(
             f"{model} is measured with a drafter of random weights",
-            hint="--drafter needs a target on disk: PATH.gguf",
+            hint="`--drafter` needs a target on disk (PATH.gguf)",
         )
     quant = (label or entry.quants[0].label).upper()
     pair_of_files = synthetic_pair(entry.name, quant)
@@ -168,7 +168,7 @@ def _write(
     if needed > free:
         raise LocalmtpError(
             f"{name} needs {needed / 1e9:.1f} GB in {folder.parent}, {free / 1e9:.1f} GB are free",
-            hint="the environment variable TMPDIR names another folder",
+            hint="set TMPDIR to a directory on another disk",
         )
     target, drafter = folder / "target.gguf", folder / "drafter.gguf"
     written = ModelFiles(f"{name}, random weights", target, drafter, drafter.stem)

@@ -30,7 +30,7 @@ def command(
     `bench replay` compares draft policies on such a trace.
 
     \b
-    localmtp bench trace nano nano.jsonl
+        localmtp bench trace nano nano.jsonl
     """  # noqa: D301 - click reads the character
     from localmtp.bench.lab.pacing.recording import measured_curve, record
     from localmtp.bench.lab.pacing.trace_file import FullTrace, write

@@ -48,16 +48,16 @@ def command(
     Without MODEL it uses the largest installed model that fits, or the embedded `nano`.
 
     \b
-    localmtp chat
-    localmtp chat gemma4-e4b
-    localmtp chat ./gemma-4-E4B-it-Q4_0.gguf --drafter ./mtp-gemma-4-E4B-it-Q8_0.gguf
-    localmtp chat --server http://127.0.0.1:8080
+        localmtp chat
+        localmtp chat gemma4-e4b
+        localmtp chat ./gemma-4-E4B-it-Q4_0.gguf --drafter ./mtp-gemma-4-E4B-it-Q8_0.gguf
+        localmtp chat --server http://127.0.0.1:8080
     """  # noqa: D301 - click reads the character
     check_flags()
     check_exact(generation)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LocalmtpError(
-            "the chat needs a terminal", hint='in a pipe, use: localmtp run MODEL "PROMPT"'
+            "the chat needs a terminal", hint='in a pipe, use `localmtp run MODEL "PROMPT"`'
         )
     from localmtp.tui import run_chat
 

@@ -154,9 +154,9 @@ def command(
     interrupted run leaves no files; existing files are replaced only with --force.
 
     \b
-    localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
-    localmtp convert ./my-finetune --quant Q4_K_M --quant BF16 --report --out gguf
-    localmtp convert --merge model-Q8_0-00001-of-00003.gguf --out gguf
+        localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
+        localmtp convert ./my-finetune --quant Q4_K_M --quant BF16 --report --out gguf
+        localmtp convert --merge model-Q8_0-00001-of-00003.gguf --out gguf
     """  # noqa: D301 - click looks for the control character
     from localmtp.convert import Options, convert
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "engine",
     type=click.Choice(["vllm", "llama.cpp", "ollama"]),
     required=True,
-    help="The engine.",
+    help="Engine.",
 )
 @click.option(
     "--ctx",
@@ -48,9 +48,9 @@ def command(
     error. Nothing is downloaded or started.
 
     \b
-    localmtp plan gemma4-31b --for vllm
-    localmtp plan gemma4-e4b --for ollama > Modelfile
-    localmtp plan ./gemma-4-E4B-it-Q4_0.gguf --for llama.cpp --ctx 32768
+        localmtp plan gemma4-31b --for vllm
+        localmtp plan gemma4-e4b --for ollama > Modelfile
+        localmtp plan ./gemma-4-E4B-it-Q4_0.gguf --for llama.cpp --ctx 32768
     """  # noqa: D301 - click reads the character
     from localmtp.plan.planning import make_plan
 

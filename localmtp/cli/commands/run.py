@@ -69,10 +69,10 @@ def command(
     unless it names a model.
 
     \b
-    localmtp run "Count from 1 to 20."
-    localmtp run gemma4-e4b "Why is the sky blue?"
-    localmtp run nano --json < prompt.txt
-    localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
+        localmtp run "Count from 1 to 20."
+        localmtp run gemma4-e4b "Why is the sky blue?"
+        localmtp run nano --json < prompt.txt
+        localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
     check_flags()
     check_exact(generation)
@@ -81,7 +81,7 @@ def command(
     text = _read_stdin() if prompt in (None, "-") else prompt
     assert text is not None
     if not text.strip():
-        raise LocalmtpError("the prompt is empty", hint='give one: localmtp run "Hello"')
+        raise LocalmtpError("the prompt is empty", hint='for example: `localmtp run "Hello"`')
     rounds: list[Round] = []
     with _open(model, remote, pair, rounds.append if trace else None) as language_model:
         if raw:
@@ -129,7 +129,7 @@ def _open(
 
 def _read_stdin() -> str:
     if sys.stdin is None or sys.stdin.isatty():
-        raise LocalmtpError("there is no prompt", hint='give one: localmtp run "Hello"')
+        raise LocalmtpError("there is no prompt", hint='for example: `localmtp run "Hello"`')
     data = sys.stdin.buffer.read()
     try:
         return data.decode()

@@ -44,7 +44,11 @@ class _HttpFlags:
 @exact_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port; 0 selects a free one.",
 )
 @click.option(
     "--api-key",
@@ -86,9 +90,9 @@ def command(
     generation flags are defaults for requests; --max-tokens is an upper limit.
 
     \b
-    localmtp serve
-    localmtp serve gemma4-e4b --port 9000
-    LOCALMTP_API_KEY=secret localmtp serve gemma4-12b --host 0.0.0.0
+        localmtp serve
+        localmtp serve gemma4-e4b --port 9000
+        LOCALMTP_API_KEY=secret localmtp serve gemma4-12b --host 0.0.0.0
     """  # noqa: D301 - click reads the character
     from localmtp.models.memory.available import choose_parallel
 
@@ -99,7 +103,7 @@ def command(
     except ModuleNotFoundError as error:
         raise LocalmtpError(
             f"the server needs {error.name}, which is not installed",
-            hint="pip install 'localmtp[serve]'",
+            hint="install it with `pip install 'localmtp[serve]'`",
         ) from error
     files = find_model(model, pair)
     options = pair.load_options()
@@ -126,5 +130,5 @@ def _check(http: _HttpFlags) -> None:
     if http.host.lower() not in _LOOPBACK and not http.api_key:
         raise LocalmtpError(
             f"--host {http.host} gives other machines access, and no API key is set",
-            hint="set one: --api-key, or LOCALMTP_API_KEY in the environment",
+            hint="set one with `--api-key` or LOCALMTP_API_KEY",
         )

@@ -39,8 +39,8 @@ def command(
     README.md in DIR replaces it. Repeat the command to resume an interrupted upload.
 
     \b
-    localmtp share gguf USER/gemma-4-E4B-it-GGUF
-    localmtp share gguf USER/gemma-4-E4B-it-GGUF --dry-run > gguf/README.md
+        localmtp share gguf USER/gemma-4-E4B-it-GGUF
+        localmtp share gguf USER/gemma-4-E4B-it-GGUF --dry-run > gguf/README.md
     """  # noqa: D301 - click looks for the control character
     from localmtp.share.card import CardOverrides, model_card
     from localmtp.share.contents import CARD, read_contents

@@ -79,9 +79,9 @@ def command(
     decoding.
 
     \b
-    localmtp verify nano
-    localmtp verify gemma4-e4b --prompts 1
-    localmtp verify my-model-Q4_K_M.gguf --source ./my-model
+        localmtp verify nano
+        localmtp verify gemma4-e4b --prompts 1
+        localmtp verify my-model-Q4_K_M.gguf --source ./my-model
     """  # noqa: D301 - click reads the character
     from localmtp.verify.verification import verify
 
@@ -92,7 +92,7 @@ def command(
         if files.why_no_drafter:
             raise LocalmtpError(
                 f"nothing to verify: {files.why_no_drafter}",
-                hint="choose a drafter: --drafter PATH.gguf",
+                hint="pass a drafter with `--drafter PATH.gguf`",
             )
         plan = _plan(files, loaded, lengths, generation, prompts)
         output.note("this takes a while: every answer is computed several times")
@@ -153,7 +153,7 @@ def _plan(
     if not lengths or sampling.temperature == 0:
         raise LocalmtpError(
             "nothing to verify without drafting, or without sampling",
-            hint="for example: --n-draft 3 --temp 1",
+            hint="for example: `--n-draft 3 --temp 1`",
         )
     workloads = workloads_for(files.name, prompts)
     texts = [prompt for listed in workloads.values() for prompt in listed]
