@@ -32,9 +32,9 @@ IMAGES = ROOT / "docs" / "images"
 
 async def draw(theme: str, files: ModelFiles) -> None:
     """Draws one conversation in a theme, with the tokens of its first answer coloured."""
-    choices, options = Choices(temperature=0.0, max_tokens=400), LoadOptions(threads=2)
+    choices, options = Choices(temperature=0.0, max_tokens=400), LoadOptions(threads=1)
     app = ChatApp(files.name, lambda name, tell: open_session(files, choices, options))
-    async with app.run_test(size=(120, 47)) as pilot:
+    async with app.run_test(size=(120, 49)) as pilot:
         app.theme = theme
         conversation = app.chat.conversation
         for number, question in enumerate(QUESTIONS, 1):
