@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
@@ -40,12 +43,15 @@ def run_chat(
         mouse: handle clicks and the wheel; otherwise the terminal does, for selecting text.
 
     Raises:
-        LocalmtpError: the model could not be loaded; the chat has shown the same error.
+        LocalmtpError: there is no such model, and the chat was not opened; or it could not be
+            loaded, and the chat has shown the same error.
     """
     from localmtp.paths import history_file, theme_file
     from localmtp.tui.app import ChatApp
     from localmtp.tui.model_loading import local_opener, server_opener
 
+    if model and not connect:
+        _check_name(model)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = ChatApp(
         model,
@@ -59,3 +65,19 @@ def run_chat(
         app.close()
     if app.chat.error:
         raise app.chat.error
+
+
+def _check_name(model: str) -> None:
+    """Reports unknown names and missing files in the shell, where they can be corrected."""
+    from localmtp.models.naming.reference import is_registered, parse_reference
+    from localmtp.models.resolution import is_on_hub
+
+    if is_on_hub(model):
+        # Choosing a quantization type loads libllama, which the model's process does.
+        if ":" in model or not is_registered(model):
+            parse_reference(model)
+    elif model != "nano" and not Path(model).expanduser().exists():
+        raise LocalmtpError(
+            f"no such file: {model}",
+            hint="check the path; `localmtp list` shows the models on this machine",
+        )

@@ -17,14 +17,19 @@ class ConversationSaver:
 
     Args:
         failed: called with that error, in the thread that saves.
+        copied: called in the thread that saves when another program has changed the conversation,
+            which is then saved as a copy.
     """
 
-    def __init__(self, failed: Callable[[LocalmtpError], object]) -> None:
+    def __init__(
+        self, failed: Callable[[LocalmtpError], object], copied: Callable[[], object]
+    ) -> None:
         self.history: History | None = None
         """The saved conversations; None until they are open, and when nothing is saved."""
         self.conversation_id: int | None = None
         """Id of the conversation in the history; None until it is saved for the first time."""
         self._failed = failed
+        self._copied = copied
 
     def save(self, session: Session, *, last_only: bool = False) -> None:
         """Saves the messages and settings of a session; blocking, called in threads.
@@ -41,7 +46,12 @@ class ConversationSaver:
                 self.conversation_id = self.history.begin(messages[0].text, session.name)
             if self.conversation_id is not None:
                 since = max(0, len(messages) - 1) if last_only else 0
-                self.history.save(self.conversation_id, messages, session.settings, since=since)
+                saved_as = self.history.save(
+                    self.conversation_id, messages, session.settings, since=since
+                )
+                if saved_as != self.conversation_id:
+                    self.conversation_id = saved_as
+                    self._copied()
         except LocalmtpError as error:
             self.history = None
             self._failed(error)

@@ -42,6 +42,11 @@ class SaveFailed(Message):
 
 
 @dataclass
+class SavedAsCopy(Message):
+    """Another program changed the conversation; this one continues in a copy."""
+
+
+@dataclass
 class GenerationStarted(Message):
     """The session started to generate."""
 

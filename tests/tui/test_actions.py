@@ -11,6 +11,7 @@ from localmtp.history import History
 from localmtp.session import Choices
 from localmtp.tui.app import ChatApp
 from localmtp.tui.commands.slash import COMMANDS, find, matching, nearest, parse
+from localmtp.tui.screens.confirm import ConfirmScreen
 from localmtp.tui.screens.history import HistoryScreen
 from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.screens.settings import SettingsScreen
@@ -144,9 +145,10 @@ async def test_export_and_save_stats(tmp_path: Path) -> None:
         conversation = await ready(pilot, app)
         await pilot.press(*"one", "enter")
         await answered(pilot, conversation)
-        for line in (f"/export {tmp_path}/a.md", f"/save-stats {tmp_path}/b.json"):
-            conversation.prompt.put(line)
+        for line, last in (("/export {}/a.md", "a.md"), ("/save-stats {}/b.json", "b.svg")):
+            conversation.prompt.put(line.format(tmp_path))
             await pilot.press("enter")
+            await wait_until(pilot, (tmp_path / last).exists, f"{last} is written")
         assert "## You\n\none" in (tmp_path / "a.md").read_text()
         measured = json.loads((tmp_path / "b.json").read_text())
         assert measured["messages"][1]["stats"]["completion_tokens"] > 0
@@ -154,6 +156,41 @@ async def test_export_and_save_stats(tmp_path: Path) -> None:
         conversation.prompt.put(f"/export {tmp_path}/no/such/folder.md")
         await pilot.press("enter")
         await wait_until(pilot, lambda: "cannot write" in seen(app), "the reason is shown")
+
+
+async def test_export_never_overwrites_without_asking(tmp_path: Path) -> None:
+    app = chat()
+    mine = tmp_path / "a.md"
+    mine.write_text("mine")
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        await pilot.press(*"one", "enter")
+        await answered(pilot, conversation)
+        for answer in ("n", "y"):
+            assert mine.read_text() == "mine"
+            conversation.prompt.put(f"/export {mine}")
+            await pilot.press("enter")
+            await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen), "it asks")
+            assert str(mine) in seen(app).replace("\n", "")
+            await pilot.press(answer)
+        await wait_until(pilot, lambda: "## You" in mine.read_text(), "it is overwritten")
+
+
+async def test_a_deleted_exchange_can_be_restored() -> None:
+    app = chat()
+    async with app.run_test() as pilot:
+        conversation = await ready(pilot, app)
+        session = conversation.session
+        assert session
+        for number, word in enumerate(("one", "two", "three"), 1):
+            await pilot.press(*word, "enter")
+            await answered(pilot, conversation, messages=2 * number)
+        messages, entries = list(session.messages), list(conversation.transcript.entries)
+        await pilot.press("alt+up", "up", "d", "d")
+        assert [m.text for m in session.messages][::2] == ["one"]
+        await pilot.press("u", "u")
+        assert session.messages == messages
+        assert conversation.transcript.entries == entries
 
 
 async def test_the_theme_is_remembered(tmp_path: Path) -> None:

@@ -225,11 +225,25 @@ def test_quitting_during_a_race(tmp_path: Path) -> None:
         assert LEAVE_ALTERNATE_SCREEN in chat.output and b"Traceback" not in chat.output
 
 
-def test_a_missing_model_is_shown_and_sets_the_exit_code(tmp_path: Path) -> None:
-    with terminal(tmp_path, "chat", str(tmp_path / "missing.gguf")) as chat:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("no-such-model", b"unknown model"), ("missing.gguf", b"no such file: missing.gguf")],
+)
+def test_an_unknown_model_is_an_error_in_the_shell(
+    tmp_path: Path, name: str, reason: bytes
+) -> None:
+    with terminal(tmp_path, "chat", name) as chat:
+        assert chat.ended() == 1
+        assert reason in chat.output
+        assert ENTER_ALTERNATE_SCREEN not in chat.output and b"Traceback" not in chat.output
+
+
+def test_a_broken_model_is_shown_and_sets_the_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "broken.gguf").write_bytes(b"not a model")
+    with terminal(tmp_path, "chat", str(tmp_path / "broken.gguf")) as chat:
         chat.until("✕".encode())
         chat.type(b"\x11")
         assert chat.ended() == 1
         # The screen wraps a long path; in the shell, a hint follows the error.
-        assert b"missing.gguf" in b"".join(chat.output.splitlines()[-2:])
+        assert b"broken.gguf" in b"".join(chat.output.splitlines()[-2:])
         assert b"error" in chat.output and b"Traceback" not in chat.output

@@ -40,8 +40,8 @@ class ChatControls(Protocol):
     def screenshot(self) -> str:
         """Returns the screen as SVG."""
 
-    def write_files(self, files: Mapping[Path, str]) -> None:
-        """Writes text files and reports their paths."""
+    def write_files(self, files: Mapping[Path, str]) -> object:
+        """Writes text files and reports their paths; asks before overwriting any."""
 
     def switch_model(self, model: str) -> None:
         """Loads another model, which answers from the next message on."""

@@ -15,6 +15,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.code_block import load_lexers
+from localmtp.tui.screens.confirm import ConfirmScreen
 from localmtp.tui.screens.help import HelpScreen
 from localmtp.tui.screens.history import HistoryScreen
 from localmtp.tui.screens.models import ModelsScreen, available_rows
@@ -56,11 +57,22 @@ class ScreenActions(TranscriptActions):
     def show_state(self) -> None:
         """Updates statistics, top bar and status line."""
 
-    def write_files(self, files: Mapping[Path, str]) -> None:
-        """Writes text files and reports their paths."""
-        for path, text in files.items():
-            atomic_write_text(path, text)
-        self.note(f"written: {', '.join(map(str, files))}")
+    @work
+    async def write_files(self, files: Mapping[Path, str]) -> None:
+        """Writes text files and reports their paths; asks before overwriting any."""
+        paths = [path.absolute() for path in files]
+        existing = [str(path) for path in paths if path.exists()]
+        question = f"Overwrite {' and '.join(existing)}?"
+        if existing and not await self.app.push_screen_wait(ConfirmScreen(question, "Overwrite")):
+            self.note("nothing was written")
+            return
+        try:
+            for path, text in zip(paths, files.values(), strict=True):
+                await asyncio.to_thread(atomic_write_text, path, text)
+        except LocalmtpError as error:
+            self.show_error(error)
+        else:
+            self.conversation.notice(f"written: {' and '.join(map(str, paths))}")
 
     def race(self, prompt: str) -> None:
         """Answers a prompt with drafting off and on, on a screen of its own.
@@ -99,11 +111,15 @@ class ScreenActions(TranscriptActions):
         if history is None:
             self.note("conversations are not being saved")
             return
-        chosen = await self.app.push_screen_wait(HistoryScreen(history, words))
-        if chosen is None:
+        current = self.conversation.saver.conversation_id
+        chosen = await self.app.push_screen_wait(HistoryScreen(history, words, current))
+        if chosen is None or chosen == current:
             return
-        messages = await asyncio.to_thread(history.load, chosen)
-        settings = await asyncio.to_thread(history.settings, chosen)
+        try:
+            messages, settings = await asyncio.to_thread(history.resume, chosen)
+        except LocalmtpError as error:
+            self.show_error(error)
+            return
         await asyncio.to_thread(load_lexers, "\n".join(m.text for m in messages))
         if not self.conversation.show_conversation(messages, chosen, settings):
             self.note("stop the answer first")

@@ -85,18 +85,24 @@ class TranscriptActions(Screen[None]):
 
     def action_delete_entry(self) -> None:
         """Deletes the exchange under the cursor."""
-        entry = self.conversation.transcript.current
-        if entry is None:
+        transcript = self.conversation.transcript
+        entry, at = transcript.current, transcript.cursor
+        if entry is None or at is None:
             return
-        if self.conversation.delete(entry):
-            self.note("deleted; u restores it")
-        else:
+        if not self.conversation.delete(entry):
             self.note("stop the answer first")
+            return
+        self.note("deleted; u restores it")
+        if transcript.entries:
+            transcript.cursor = min(at, len(transcript.entries) - 1)
 
     def action_restore_entry(self) -> None:
         """Restores the exchange deleted last."""
         restored = self.conversation.restore_deleted()
         self.note("restored" if restored else "nothing to restore")
+        transcript = self.conversation.transcript
+        if restored and transcript.has_focus:
+            transcript.cursor = len(transcript.entries) - 1
 
     def action_unfold_entry(self) -> None:
         """Folds or unfolds the thought under the cursor."""

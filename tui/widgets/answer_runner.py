@@ -14,7 +14,7 @@ from localmtp.engine.events import Event
 from localmtp.tui.answer_stream import AnswerStream
 from localmtp.tui.conversation_saver import ConversationSaver
 from localmtp.tui.draw_pacing import DRAW_EVERY_S, DrawPacer
-from localmtp.tui.messages import GenerationStarted, SaveFailed
+from localmtp.tui.messages import GenerationStarted, SavedAsCopy, SaveFailed
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ class AnswerRunner(Vertical):
         super().__init__(id=id)
         self.answer: AnswerEntry | None = None
         """The answer being written."""
-        self.saver = ConversationSaver(lambda error: self.post_message(SaveFailed(error)))
+        self.saver = ConversationSaver(
+            failed=lambda error: self.post_message(SaveFailed(error)),
+            copied=lambda: self.post_message(SavedAsCopy()),
+        )
         self._drawn = drawn
         self._stream: AnswerStream | None = None
         self._pacer = DrawPacer()

@@ -18,6 +18,7 @@ from localmtp.tui.messages import (
     GenerationEnded,
     ModelChanged,
     RecallQueued,
+    SavedAsCopy,
 )
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.brush import Brush
@@ -309,6 +310,10 @@ class Conversation(AnswerRunner):
         else:
             text = f"{type(error).__name__}: {error}"
             self.notice(text, "please report this as a bug", error=True)
+
+    @on(SavedAsCopy)
+    def _saved_as_copy(self) -> None:
+        self.notice("this conversation was changed in another chat; this one is saved as a copy")
 
     @on(CharacterTyped)
     def _character_typed(self, event: CharacterTyped) -> None:
