@@ -56,7 +56,10 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        return getattr(import_module("localmtp.api"), name)
+        from localmtp.portability import DeferredInterrupt
+
+        with DeferredInterrupt():
+            return getattr(import_module("localmtp.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

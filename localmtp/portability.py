@@ -11,9 +11,11 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
 if TYPE_CHECKING:
     # Every command imports this module: what takes long to import is imported where it is used.
@@ -26,6 +28,45 @@ if TYPE_CHECKING:
         Channel = connection.PipeConnection
     else:
         Channel = connection.Connection
+
+
+class DeferredInterrupt:
+    """A context at whose end SIGINT is handled; until then it is only noted.
+
+    Python runs signal handlers at any line of the main thread, also in callbacks from C and from
+    the garbage collector. An exception there cannot propagate: it is printed, and Ctrl-C is lost.
+    Used around imports, and around calls of libllama that call back.
+
+    Nothing changes outside the main thread, and where SIGINT is ignored.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        """True once SIGINT has arrived."""
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if handler not in (None, signal.SIG_IGN):
+                self._previous = handler
+                signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._previous is None:
+            return
+        signal.signal(signal.SIGINT, self._previous)
+        if self.requested:
+            signal.raise_signal(signal.SIGINT)
+
+    def _note(self, _signal: int, _frame: FrameType | None) -> None:
+        self.requested = True
 
 
 def spawn(

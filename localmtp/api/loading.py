@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from localmtp.api.model import LanguageModel
 from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles, resolve
+from localmtp.portability import DeferredInterrupt
 
 if TYPE_CHECKING:
     from localmtp.engine.decoding.trace import Round
@@ -49,10 +50,11 @@ def load(
         LocalmtpError: the name is unknown, a file is missing or damaged, a download failed, or
             the pair does not fit the memory.
     """
-    from localmtp.engine.decoding.trace import Trace
-    from localmtp.engine.kv_type import KVType
-    from localmtp.engine.pair import LoadOptions
-    from localmtp.session.local import open_session
+    with DeferredInterrupt():
+        from localmtp.engine.decoding.trace import Trace
+        from localmtp.engine.kv_type import KVType
+        from localmtp.engine.pair import LoadOptions
+        from localmtp.session.local import open_session
 
     if kv_type not in (None, *KVType):
         raise LocalmtpError(

@@ -16,6 +16,7 @@ from localmtp.engine.llama.batch import Batch
 from localmtp.engine.llama.library import Owned, log_lines, reason
 from localmtp.engine.llama.model import Model
 from localmtp.errors import LocalmtpError
+from localmtp.portability import DeferredInterrupt
 
 _AddressOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 
@@ -82,7 +83,7 @@ class Context(Owned):
         if target is not None:
             params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP
             params.ctx_other = target.handle
-        with log_lines() as lines:
+        with DeferredInterrupt(), log_lines() as lines:
             self.handle: Any = capi.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise LocalmtpError(

@@ -12,6 +12,7 @@ from llama_cpp import llama_cpp as capi
 from localmtp.engine.llama.library import Owned, log_lines, reason
 from localmtp.engine.llama.vocab import Vocab
 from localmtp.errors import LocalmtpError
+from localmtp.portability import DeferredInterrupt
 
 ALL_LAYERS = -1
 """Value of `gpu_layers`: offload as many layers as possible."""
@@ -24,7 +25,8 @@ class Model(Owned):
         path: the GGUF file, or the first part of a split model.
         gpu_layers: layers to offload; `ALL_LAYERS` for as many as possible.
         repack: copy weights that the CPU uses to a faster layout, if there is one.
-        progress: called with the loaded share, 0 to 1; returning False cancels. Must not raise.
+        progress: called with the loaded share, 0 to 1; False, or an exception, which propagates,
+            cancels.
 
     Raises:
         LocalmtpError: libllama cannot load it; the message has libllama's reason.
@@ -41,11 +43,14 @@ class Model(Owned):
         params = capi.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = repack
-        if progress:
-            callback = capi.llama_progress_callback(lambda part, _user_data: progress(part))
+        with DeferredInterrupt() as interrupt, log_lines() as lines:
+            observer = _LoadObserver(progress, interrupt)
+            # A local variable keeps the callback alive.
+            callback = capi.llama_progress_callback(observer)
             params.progress_callback = callback
-        with log_lines() as lines:
             self.handle = capi.llama_model_load_from_file(str(path).encode(), params)
+        if observer.error is not None:
+            raise observer.error
         if not self.handle:
             raise LocalmtpError(f"cannot load {path}: {reason(lines)}")
         self._finalizer = weakref.finalize(self, capi.llama_model_free, self.handle)
@@ -66,3 +71,23 @@ class Model(Owned):
             key = buffer.value.decode("utf-8", "replace")
             capi.llama_model_meta_val_str_by_index(self.handle, i, buffer, len(buffer))
             yield key, buffer.value.decode("utf-8", "replace")
+
+
+class _LoadObserver:
+    """Progress callback of libllama that cancels loading on Ctrl-C and on exceptions."""
+
+    def __init__(
+        self, progress: Callable[[float], bool] | None, interrupt: DeferredInterrupt
+    ) -> None:
+        self.error: BaseException | None = None
+        self._progress = progress
+        self._interrupt = interrupt
+
+    def __call__(self, part: float, _user_data: object) -> bool:
+        if self._interrupt.requested:
+            return False
+        try:
+            return self._progress is None or self._progress(part)
+        except BaseException as error:  # noqa: BLE001 - it cannot propagate through C
+            self.error = error
+            return False
