@@ -28,6 +28,12 @@ class CompletionOptions(TypedDict, total=False):
     """Makes sampled replies repeatable, with any drafting."""
     acceptance: Literal["auto", "gumbel", "maximal"] | None
     """Rule for sampled drafts: see `AcceptanceRule`."""
+    repeat_penalty: float | None
+    """Divides the logits of the last 64 tokens; 1: none."""
+    presence_penalty: float | None
+    """Subtracted from the logits of tokens in the reply."""
+    frequency_penalty: float | None
+    """The same, times their count."""
     n_draft: int | Literal["auto"] | None
     """Tokens to draft per pass, at most 16; "auto" (the default) adapts, 0 turns drafting off."""
     max_tokens: int | None

@@ -70,6 +70,9 @@ class GenerationFlags:
     min_p: float | None = None
     seed: int | None = None
     acceptance: Literal["auto", "gumbel", "maximal"] | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     system: str = ""
     think: bool = False
     exact: bool = False
@@ -84,6 +87,9 @@ class GenerationFlags:
             "min_p": self.min_p,
             "seed": self.seed,
             "acceptance": self.acceptance,
+            "repeat_penalty": self.repeat_penalty,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
             "n_draft": self.n_draft,
             "max_tokens": self.max_tokens,
             "exact": self.exact,
@@ -105,6 +111,9 @@ class GenerationFlags:
             min_p=self.min_p,
             seed=self.seed,
             acceptance=AcceptanceRule(self.acceptance) if self.acceptance else None,
+            repeat_penalty=self.repeat_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
             n_draft=self.n_draft,
             max_tokens=self.max_tokens,
             system=self.system,
@@ -250,6 +259,21 @@ def sampling_options(
             default=seed,
             show_default=seed is not None,
             help="Seed: the same answer every time, with any drafting.",
+        ),
+        click.option(
+            "--repeat-penalty",
+            type=click.FloatRange(0, 10, min_open=True),
+            help="Divides the logits of the last 64 tokens; 1: none.",
+        ),
+        click.option(
+            "--presence-penalty",
+            type=click.FloatRange(-2, 2),
+            help="Subtracted from the logits of tokens in the answer.",
+        ),
+        click.option(
+            "--frequency-penalty",
+            type=click.FloatRange(-2, 2),
+            help="The same, times their count.",
         ),
         click.option(
             "--acceptance",

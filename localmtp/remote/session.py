@@ -120,6 +120,9 @@ class RemoteSession(Session):
             # Not OpenAI's: strict servers reject unknown fields, so send only changed values.
             if self._dialect.all_sampling or value != getattr(usual, name):
                 request[name] = value
+        for name in ("presence_penalty", "frequency_penalty", "repeat_penalty"):
+            if (value := getattr(sampling, name)) != getattr(usual, name):
+                request[name] = value
         if sampling.seed is not None:
             request["seed"] = sampling.seed
         if settings.max_tokens:

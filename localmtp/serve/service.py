@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,11 +178,18 @@ class Service:
     ) -> list[GenerationParams]:
         chosen: dict[str, Any] = {
             name: value
-            for name in ("temperature", "top_k", "top_p", "min_p")
+            for name in (
+                *("temperature", "top_k", "top_p", "min_p"),
+                *("presence_penalty", "frequency_penalty", "repeat_penalty"),
+            )
             if (value := getattr(body, name)) is not None
         }
         if chosen.get("top_k") == -1:
             chosen["top_k"] = 0
+        if body.repetition_penalty is not None:
+            chosen["repeat_penalty"] = body.repetition_penalty
+        if body.logit_bias:
+            chosen["logit_bias"] = _logit_bias(body.logit_bias, self.model.vocab_size)
         if body.seed is not None:
             chosen["seed"] = body.seed % 2**64
         if body.n_draft is not None:
@@ -242,3 +249,15 @@ def _prompts(body: CompletionRequest) -> list[str | list[int]]:
 
 def _too_long(message: str, param: str) -> APIError:
     return APIError(400, message, param=param, code="context_length_exceeded")
+
+
+def _logit_bias(biases: Mapping[str, float], n_vocab: int) -> tuple[tuple[int, float], ...]:
+    """Read biases by token id.
+
+    Raises:
+        APIError: a key is not a token id.
+    """
+    for token in biases:
+        if not (token.isascii() and token.isdigit() and int(token) < n_vocab):
+            raise APIError(400, f"{token[:50]!r} is not a token id", param="logit_bias")
+    return tuple((int(token), bias) for token, bias in biases.items())

@@ -76,6 +76,10 @@ class Choices:
     min_p: float | None = None
     seed: int | None = None
     acceptance: AcceptanceRule | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] | None = None
     n_draft: int | None = None
     max_tokens: int | None = None
     system: str = ""
@@ -85,8 +89,7 @@ class Choices:
 
     def settings(self, default: SamplingParams) -> Settings:
         """Returns complete settings, with the model's `default` sampling where none is chosen."""
-        fields = ("temperature", "top_k", "top_p", "min_p", "seed", "acceptance")
-        chosen = {name: getattr(self, name) for name in fields}
+        chosen = {name: getattr(self, name, None) for name in SamplingParams.__dataclass_fields__}
         return Settings(
             sampling=replace(default, **{k: v for k, v in chosen.items() if v is not None}),
             n_draft=self.n_draft,

@@ -14,6 +14,9 @@ _EXPECTED = {
     "top_p": "more than 0, at most 1",
     "min_p": "at least 0, less than 1",
     "seed": "0 or more",
+    "repeat_penalty": "more than 0, at most 10",
+    "presence_penalty": "-2 to 2",
+    "frequency_penalty": "-2 to 2",
     "n_draft": f"0 to {MAX_DRAFT}",
     "max_tokens": "1 or more",
 }
@@ -41,6 +44,10 @@ def _is_valid(name: str, value: object) -> bool:
             return 0 < value <= 1
         case "min_p":
             return 0 <= value < 1
+        case "repeat_penalty":
+            return 0 < value <= 10
+        case "presence_penalty" | "frequency_penalty":
+            return -2 <= value <= 2
         case "n_draft":
             return 0 <= value <= MAX_DRAFT
         case "max_tokens":

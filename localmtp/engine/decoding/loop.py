@@ -134,7 +134,7 @@ class DecodeLoop:
         """
         sequence = self._take_sequence(request.prompt)
         greedy = request.sampling.greedy
-        sampler = request.sampler or make_sampler(request.sampling, len(request.prompt))
+        sampler = request.sampler or make_sampler(request.sampling, request.prompt)
         policy = request.policy or self._policy(request.n_draft, greedy=greedy)
         if request.trace:
             sampler, policy = request.trace.watch(sampler, policy)

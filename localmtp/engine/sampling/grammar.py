@@ -1,4 +1,4 @@
-"""Answers that follow a grammar: tokens that it forbids are masked before the sampler looks."""
+"""Sampling under a grammar: forbidden tokens are masked before a token is chosen."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from localmtp.engine.sampling.truncation import Truncation
 from localmtp.errors import LocalmtpError
 
 _LIKELY = 64
-"""Tokens that are tried before the whole vocabulary is: asking about 262,144 takes longer than a
-pass of many models."""
+"""Tokens tried before the whole vocabulary: checking 262,144 takes longer than a pass of many
+models."""
 
 
 class UnsatisfiableError(LocalmtpError):
-    """No token goes on as the grammar demands."""
+    """No token satisfies the grammar."""
 
 
 class ConstrainedSampler:
-    """Chooses as another sampler does, among what a grammar allows.
+    """Chooses with another sampler among the tokens that a grammar allows.
 
-    The target's distribution is truncated first and masked then; where nothing of it is left, the
-    whole vocabulary is masked. Drafts are not masked: speculative sampling is exact whatever they
-    are drawn from, so drafting goes on, and tokens that the grammar forbids are simply rejected.
+    The target's distribution is truncated, then masked; where nothing is left of it, the whole
+    vocabulary is masked. Drafts are not masked: acceptance is exact for any draft, so forbidden
+    tokens are simply rejected.
 
     Args:
-        inner: decides.
-        sampling: its settings.
-        grammar: at its beginning.
+        inner: chooses.
+        sampling: its parameters.
+        grammar: at its start.
     """
 
     def __init__(self, inner: Sampler, sampling: SamplingParams, grammar: Grammar) -> None:
@@ -41,18 +41,18 @@ class ConstrainedSampler:
         self._grammar = grammar
 
     def propose(self, logits: Floats) -> Proposal:
-        """As the inner sampler."""
+        """Summarises with the inner sampler."""
         return self._inner.propose(logits)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
-        """As the inner sampler."""
+        """Draws with the inner sampler."""
         return self._inner.draw(proposal, draft)
 
     def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        """As the inner sampler on masked logits.
+        """Judges masked logits with the inner sampler.
 
         Raises:
-            UnsatisfiableError: nothing is allowed.
+            UnsatisfiableError: no token is allowed.
         """
         masked = np.full_like(logits, float("-inf"))
         state = self._grammar.clone()
@@ -60,7 +60,7 @@ class ConstrainedSampler:
             ids = self._allowed(logits[row], state)
             masked[row, ids] = logits[row, ids]
             if drafted is None or drafted not in ids:
-                break  # a draft that is not allowed is rejected: later rows are not looked at
+                break  # rejected; later rows are not needed
             state.accept(drafted)
         accepted, follower = self._inner.judge(masked, draft)
         for token in (*draft.tokens[:accepted], follower):

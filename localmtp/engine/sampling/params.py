@@ -21,7 +21,7 @@ class AcceptanceRule(StrEnum):
 class SamplingParams:
     """How the next token is chosen; the defaults are Gemma 4's own.
 
-    Applied in this order: temperature, top-k, top-p, min-p.
+    Applied in this order: penalties, temperature, top-k, top-p, min-p.
     """
 
     temperature: float = 1.0
@@ -33,11 +33,23 @@ class SamplingParams:
     seed: int | None = None
     """None for a random one."""
     acceptance: AcceptanceRule = AcceptanceRule.AUTO
+    repeat_penalty: float = 1.0
+    """1 for none; see `PenalizedSampler`, as for the next three."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits."""
 
     @property
     def greedy(self) -> bool:
         """Whether the most probable token is always chosen."""
         return self.temperature <= 0
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether logits are changed before they are sampled."""
+        given = self.presence_penalty, self.frequency_penalty, self.logit_bias
+        return self.repeat_penalty != 1.0 or any(given)
 
     @property
     def shares_noise(self) -> bool:

@@ -6,6 +6,7 @@ both exact in distribution; see `AcceptanceRule`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from localmtp.engine.sampling.distribution import Draft, Proposal
 from localmtp.engine.sampling.gumbel import GumbelSampler
 from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.penalties import PenalizedSampler
 from localmtp.engine.sampling.speculative import SpeculativeSampler
 from localmtp.engine.sampling.truncation import COLUMNS, LARGE
 
@@ -75,15 +77,18 @@ class Greedy:
         return len(draft.tokens), int(logits[len(draft.tokens)].argmax())
 
 
-def make_sampler(sampling: SamplingParams, position: int = 0) -> Sampler:
+def make_sampler(sampling: SamplingParams, prompt: Sequence[int] = ()) -> Sampler:
     """The sampler for these parameters.
 
     Args:
         sampling: how tokens are chosen.
-        position: of the answer's first token in the sequence.
+        prompt: token ids before the answer.
     """
+    sampler: Sampler
     if sampling.greedy:
-        return Greedy()
-    if sampling.shares_noise:
-        return GumbelSampler(sampling, position)
-    return SpeculativeSampler(sampling)
+        sampler = Greedy()
+    elif sampling.shares_noise:
+        sampler = GumbelSampler(sampling, len(prompt))
+    else:
+        sampler = SpeculativeSampler(sampling)
+    return PenalizedSampler(sampler, sampling, prompt) if sampling.penalizes else sampler

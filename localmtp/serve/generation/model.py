@@ -131,11 +131,11 @@ class ServedModel:
         """
         sampler: Sampler | None = None
         if params.grammar is not None:
-            plain = make_sampler(params.sampling, len(params.prompt))
+            plain = make_sampler(params.sampling, params.prompt)
             sampler = ConstrainedSampler(plain, params.sampling, params.grammar.clone())
         scoring = None
         if params.logprobs is not None:
-            inner = sampler or make_sampler(params.sampling, len(params.prompt))
+            inner = sampler or make_sampler(params.sampling, params.prompt)
             sampler = scoring = LogprobsSampler(inner, self._pair.target.vocab, params.logprobs)
         exact = self.choices.exact and params.sampling.greedy
         request = GenerationRequest(

@@ -16,11 +16,6 @@ from localmtp.serve.errors import APIError
 
 _INT64 = 2**63
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repeat_penalty": (1,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
     "typical_p": (1,),
     "tfs_z": (1,),
     "top_a": (0,),
@@ -108,6 +103,12 @@ class _Generation(_Body):
     top_k: int | None = Field(None, ge=-1, le=_INT64 - 1)
     """0 or -1: no limit."""
     min_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    repeat_penalty: float | None = Field(None, gt=0, le=10)
+    """llama.cpp's name of the field above."""
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     seed: int | None = Field(None, ge=-_INT64, le=_INT64 - 1)
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     """Empty strings are ignored."""
