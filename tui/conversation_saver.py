@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class ConversationSaver:
-    """Saves one conversation at a time; stops saving after the first error.
+    """Saves one conversation at a time; after an error, tries again at the end of each answer.
 
     Args:
-        failed: called with that error, in the thread that saves.
+        failed: called with the first error of several, in the thread that saves.
         copied: called in the thread that saves when another program has changed the conversation,
             which is then saved as a copy.
     """
@@ -28,6 +28,7 @@ class ConversationSaver:
         """The saved conversations; None until they are open, and when nothing is saved."""
         self.conversation_id: int | None = None
         """Id of the conversation in the history; None until it is saved for the first time."""
+        self._failing = False
         self._failed = failed
         self._copied = copied
 
@@ -38,7 +39,8 @@ class ConversationSaver:
             session: to save.
             last_only: whether only the last message may have changed since the last call.
         """
-        if not self.history:
+        if not self.history or (self._failing and last_only):
+            # A file that another program has locked delays each attempt by seconds.
             return
         try:
             messages = session.messages
@@ -52,6 +54,8 @@ class ConversationSaver:
                 if saved_as != self.conversation_id:
                     self.conversation_id = saved_as
                     self._copied()
+            self._failing = False
         except LocalmtpError as error:
-            self.history = None
-            self._failed(error)
+            if not self._failing:
+                self._failing = True
+                self._failed(error)
