@@ -37,6 +37,11 @@ def pacing_store() -> Path:
     return _state() / "pacing"
 
 
+def load_checks() -> Path:
+    """Folder of the results of trial loads, one JSON file per pair, and corrected vocabularies."""
+    return _state() / "load-checks"
+
+
 def theme_file() -> Path:
     """Name of the chat's theme."""
     return _state() / "theme"

@@ -169,6 +169,21 @@ def how_it_ended(code: int) -> str:
     return f"exit code {code:#010X}" if code > 0xFFFF else f"exit code {code}"
 
 
+def limit_cpu_time(seconds: int) -> None:
+    """Has the system end this process after it has used CPU time; does nothing on Windows.
+
+    Args:
+        seconds: sum over all threads.
+    """
+    if sys.platform != "win32":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        if hard != resource.RLIM_INFINITY:
+            seconds = min(seconds, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
+
+
 def on_termination(loop: AbstractEventLoop, leave: Callable[[], object]) -> None:
     """Call `leave` in the loop when the process is asked to end or its terminal closes.
 

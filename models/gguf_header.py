@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -69,8 +69,12 @@ class Header:
     """Scalars, strings, and short arrays; vocabularies are left out."""
     lengths: Mapping[str, int]
     """Number of elements of every array."""
+    arrays: Mapping[str, int]
+    """Offset of the first element of every array, in bytes."""
     tensors: tuple[TensorInfo, ...] = ()
     """Empty when only the settings were read."""
+    values_end: int = 0
+    """Offset of the tensor table, in bytes; 0 when only the settings were read."""
     data_offset: int = 0
     """Offset of the tensor data in bytes; 0 when only the settings were read."""
 
@@ -161,13 +165,15 @@ def _counts(reader: _Reader) -> tuple[int, int]:
 def _metadata(reader: _Reader, n_values: int, *, settings_only: bool) -> Header:
     values: dict[str, Value] = {}
     lengths: dict[str, int] = {}
-    header = Header(values, lengths)
+    arrays: dict[str, int] = {}
+    header = Header(values, lengths, arrays)
     for _ in range(n_values):
         key, kind = reader.string(), int(reader.number(_UINT32))
         if kind != _ARRAY:
             values[key] = reader.scalar(kind)
             continue
         kind, lengths[key] = int(reader.number(_UINT32)), int(reader.number(_UINT64))
+        arrays[key] = reader.at
         if settings_only and key == VOCABULARY and header.number("block_count"):
             break
         elements = reader.array(kind, lengths[key])
@@ -178,6 +184,7 @@ def _metadata(reader: _Reader, n_values: int, *, settings_only: bool) -> Header:
 
 def _with_tensors(reader: _Reader, header: Header, n_tensors: int, size: int) -> Header:
     entries = []
+    values_end = reader.at
     for _ in range(n_tensors):
         name, rank = reader.string(), int(reader.number(_UINT32))
         if rank > _MAX_RANK:
@@ -196,7 +203,7 @@ def _with_tensors(reader: _Reader, header: Header, n_tensors: int, size: int) ->
         TensorInfo(name, shape, kind, following[offset] - offset)
         for kind, offset, name, shape in entries
     )
-    return Header(header.values, header.lengths, tensors, start)
+    return replace(header, tensors=tensors, values_end=values_end, data_offset=start)
 
 
 @dataclass(slots=True)

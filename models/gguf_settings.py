@@ -132,7 +132,8 @@ def _problems(header: Header, complete: bool) -> Iterator[str]:
             yield f"{key} is {_shown(value)}"
     if complete:
         yield from _missing(header)
-        yield from _combinations(header, layers)
+    yield from _pattern_problems(header, layers, complete)
+    yield from _combinations(header, layers, complete)
 
 
 def _missing(header: Header) -> Iterator[str]:
@@ -154,21 +155,27 @@ def _count_problems(header: Header, key: str, layers: int, least: int, most: int
             yield f"{key} is {element}, which is odd"
 
 
-def _combinations(header: Header, layers: int) -> Iterator[str]:
-    number = header.number
+def _pattern_problems(header: Header, layers: int, complete: bool) -> Iterator[str]:
     pattern = header.setting("attention.sliding_window_pattern")
+    if pattern is None and not complete:
+        return
     if not isinstance(pattern, tuple) or len(pattern) < layers:
         yield "attention.sliding_window_pattern does not cover all layers"
     elif not all(isinstance(element, bool) for element in pattern):
         yield "attention.sliding_window_pattern is not of truth values"
+
+
+def _combinations(header: Header, layers: int, complete: bool) -> Iterator[str]:
+    number = header.number
     for suffix in ("", "_swa"):
         length = number(f"attention.key_length{suffix}")
         dimensions = number(f"rope.dimension_count{suffix}")
         if dimensions % 2 or (length and dimensions > length):
             yield f"rope.dimension_count{suffix} is {dimensions}, with keys of length {length}"
-    if number("expert_used_count") > number("expert_count"):
-        yield f"expert_used_count is {number('expert_used_count')}"
-    if number("expert_count") and not number("expert_used_count"):
+    experts, used = number("expert_count"), number("expert_used_count")
+    if (complete or experts) and used > experts:
+        yield f"expert_used_count is {used}, of {experts} experts"
+    if (complete or used) and experts and not used:
         yield "expert_used_count is 0"
     if number("nextn_predict_layers") > layers:
         yield f"nextn_predict_layers is {number('nextn_predict_layers')}, of {layers} layers"

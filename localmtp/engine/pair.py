@@ -18,6 +18,7 @@ from localmtp.engine.decoding.prompt_lookup import PromptLookupDrafter
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model
+from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.pacing import Calibration
 from localmtp.engine.threads import Threads
@@ -67,6 +68,8 @@ class Pair:
         threads: Threads | None = None,
         *,
         no_drafter: str = "no drafter",
+        target_vocabulary: VocabularyFile | None = None,
+        drafter_vocabulary: VocabularyFile | None = None,
     ) -> Pair:
         """Loads GGUF files.
 
@@ -76,6 +79,8 @@ class Pair:
             options: context, threads, offload.
             threads: number of compute threads; None for that of `options`, else all cores.
             no_drafter: why `drafter` is None.
+            target_vocabulary: loaded instead of that of the target's file.
+            drafter_vocabulary: loaded instead of that of the drafter's file.
 
         Raises:
             LocalmtpError: a file is missing, damaged or of another kind, the drafter was made for
@@ -85,12 +90,14 @@ class Pair:
         threads = threads or Threads(options.threads or os.cpu_count() or 1)
         layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
         with ExitStack() as resources:
-            model = resources.enter_context(_load_model(target, layers, options.progress))
+            model = resources.enter_context(
+                _load_model(target, layers, options.progress, target_vocabulary)
+            )
             check_target(_traits(model))
             draft_model = None
             if drafter is not None:
                 draft_model = resources.enter_context(
-                    _load_model(drafter, layers, options.progress)
+                    _load_model(drafter, layers, options.progress, drafter_vocabulary)
                 )
                 _check_drafter(draft_model, model)
             context = TargetContext(
@@ -148,7 +155,12 @@ class Pair:
         self.close()
 
 
-def _load_model(path: Path, gpu_layers: int, progress: Callable[[float], bool] | None) -> Model:
+def _load_model(
+    path: Path,
+    gpu_layers: int,
+    progress: Callable[[float], bool] | None,
+    vocabulary: VocabularyFile | None,
+) -> Model:
     if path.is_dir():
         raise LocalmtpError(
             f"{path} is a directory",
@@ -165,7 +177,7 @@ def _load_model(path: Path, gpu_layers: int, progress: Callable[[float], bool] |
             hint="convert Hugging Face checkpoints with `localmtp convert`",
         )
     try:
-        return Model(path, gpu_layers=gpu_layers, progress=progress)
+        return Model(path, gpu_layers=gpu_layers, progress=progress, vocabulary=vocabulary)
     except LocalmtpError as error:
         raise _explained(path, error) from error
 

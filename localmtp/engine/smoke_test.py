@@ -1,20 +1,24 @@
-"""Tries a file in a process of its own.
+"""The program of a trial load: `python -m localmtp.engine.smoke_test ORDER`, see `trial`.
 
-`python -m localmtp.engine.smoke_test THREADS FILE [TARGET]` prints an error and exits with 1, or
-prints nothing.
+ORDER is a JSON object. Prints `trying PATH` before a file is used and `error MESSAGE` for what is
+wrong with it; ends with 1 then.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.engine.llama.residency import few_pages_resident
+from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
+from localmtp.portability import limit_cpu_time
 
 _PROMPT = 8
 """Number of tokens in the test pass."""
@@ -22,24 +26,38 @@ _PROMPT = 8
 _CONTEXT = 64
 
 
-def main(threads: int, path: Path, target: Path | None) -> None:
-    """Load the file and run it: a target decodes a few tokens, a drafter drafts one after them.
+def main(order: dict[str, Any]) -> None:
+    """Loads a file; runs a target over a few tokens, a drafter one step after those.
+
+    Args:
+        order: `threads`; `cpu_s`, a limit of CPU time in seconds; `model` and perhaps `target`,
+            each with a `path` and perhaps a `vocabulary`.
 
     Raises:
         LocalmtpError: libllama cannot load or run it, or its logits are not finite.
     """
+    limit_cpu_time(order["cpu_s"])
+    threads = order["threads"]
     with ExitStack() as loaded, few_pages_resident():
-        model = loaded.enter_context(_load(path))
+        model = loaded.enter_context(_load(order["model"]))
         if "assistant" not in model.architecture:
-            _require_finite(_run_target(model, threads, loaded).logits(), path)
-        elif target is not None:
-            context = _run_target(loaded.enter_context(_load(target)), threads, loaded)
-            _require_finite(_draft(model, context, threads, loaded), path)
+            _require_finite(_run_target(model, threads, loaded).logits(), model.path)
+        elif order["target"]:
+            target = loaded.enter_context(_load(order["target"]))
+            context = _run_target(target, threads, loaded)
+            print(f"trying {model.path}", flush=True)
+            _require_finite(_draft(model, context, threads, loaded), model.path)
 
 
-def _load(path: Path) -> Model:
+def _load(source: dict[str, Any]) -> Model:
+    print(f"trying {source['path']}", flush=True)
+    corrected = source.get("vocabulary")
+    vocabulary = None
+    if corrected:
+        path, architecture = Path(corrected["path"]), corrected["architecture"]
+        vocabulary = VocabularyFile(path, architecture, corrected["size"])
     # Weights stay mapped: repacking them for speed would fill the memory.
-    return Model(path, gpu_layers=0, repack=False)
+    return Model(Path(source["path"]), gpu_layers=0, repack=False, vocabulary=vocabulary)
 
 
 def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:
@@ -74,8 +92,7 @@ def _require_finite(logits: Floats, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    _threads, _path, _target = sys.argv[1:]
     try:
-        main(int(_threads), Path(_path), Path(_target) if _target else None)
+        main(json.loads(sys.argv[1]))
     except LocalmtpError as error:
-        sys.exit(print(error.message) or 1)
+        sys.exit(print("error", *error.message.split()) or 1)

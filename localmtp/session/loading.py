@@ -10,6 +10,7 @@ from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
 from localmtp.hardware import cpu
 from localmtp.models import ModelFiles
+from localmtp.models.load_check import LoadCheck
 from localmtp.models.memory.available import choose_placement, memory_by_part
 
 
@@ -26,7 +27,7 @@ class LoadReport:
 
 
 def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport]:
-    """Loads a pair that fits.
+    """Loads a pair that fits, and that libllama does not abort on.
 
     Memory is checked before loading: libllama allocates memory that is not free, and the system
     then swaps or kills the process.
@@ -36,13 +37,24 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport
         options: fields that are None are chosen.
 
     Raises:
-        LocalmtpError: it does not fit (the hint names what does), or see `Pair.load`.
+        LocalmtpError: it does not fit (the hint names what does), libllama would abort, or see
+            `Pair.load`.
     """
+    check = LoadCheck(files)
     placement = choose_placement(files, options)
     if placement:
         options = placement.options
     threads = Threads(options.threads or cpu.cores(), None if options.threads else cpu.usage)
-    pair = Pair.load(files.target, files.drafter, options, threads, no_drafter=files.why_no_drafter)
+    vocabularies = check.vocabularies()
+    pair = Pair.load(
+        files.target,
+        files.drafter,
+        options,
+        threads,
+        no_drafter=files.why_no_drafter,
+        target_vocabulary=vocabularies.target,
+        drafter_vocabulary=vocabularies.drafter,
+    )
     threads.settle()
     return pair, LoadReport(
         placement=placement.summary if placement else "",

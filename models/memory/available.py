@@ -55,7 +55,7 @@ def choose_placement(files: ModelFiles, requested: LoadOptions) -> Placement | N
         return None
     budget = available_memory()
     if budget.gpu:
-        header = _whole_header(_parts(files.target))
+        header = _whole_header(parts_on_disk(files.target))
     else:
         header = read_header(files.target, settings_only=True)
     return place(
@@ -92,7 +92,7 @@ def choose_parallel(files: ModelFiles, requested: LoadOptions, most: int) -> int
 def weights_on_disk(files: ModelFiles) -> Weights:
     """Returns the file sizes of a pair, all parts of the target together."""
     drafter = files.drafter.stat().st_size if files.drafter else 0
-    return Weights(sum(part.stat().st_size for part in _parts(files.target)), drafter)
+    return Weights(sum(part.stat().st_size for part in parts_on_disk(files.target)), drafter)
 
 
 def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:
@@ -149,8 +149,8 @@ def shortage(name: str, shape: ModelShape, weights: Weights) -> str:
     )
 
 
-def _parts(first: Path) -> list[Path]:
-    """All files of a target, given its first one."""
+def parts_on_disk(first: Path) -> list[Path]:
+    """Returns all files of a target, given its first one."""
     names = (path.name for path in first.parent.iterdir())
     return [first.with_name(name) for name in parts_of(names, first.name)]
 

@@ -7,6 +7,7 @@ so rows can be quantized on several threads.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,14 +177,22 @@ def add_rpc_server(endpoint: str) -> bool:
     return bool(registered)
 
 
-def on_abort(report: Callable[[str], None]) -> None:
-    """Call `report` with ggml's reason before it aborts the process.
+def on_abort(handler: Callable[[str], None]) -> None:
+    """Sets the function that is called with ggml's reason before it aborts the process.
 
-    `report` runs on any thread; the process aborts when it returns.
+    It is called on any thread, and the process is aborted when it returns. The default writes the
+    reason to standard error, in one line, and exits with 1.
     """
-    called = _ABORTED(lambda reason: report(reason.decode("utf-8", "replace")))
+    called = _ABORTED(lambda reason: handler(reason.decode("utf-8", "replace")))
     _kept_alive.append(called)
     _lib.ggml_set_abort_callback(called)
+
+
+def _end_in_one_line(reason: str) -> None:
+    """Ends the process before ggml dumps core; not through sys.stderr, which a chat captures."""
+    *_, line = ["", *reason.splitlines()]
+    os.write(2, f"error: libllama aborted: {line.strip()}\n".encode("utf-8", "replace"))
+    os._exit(1)
 
 
 def row_size(kind: int, width: int) -> int:
@@ -260,3 +269,6 @@ def quantize_file(
         reason = "".join(line for line in lines if "failed to quantize" in line)
         reason = reason.rpartition("failed to quantize: ")[2].strip()
         raise LocalmtpError(f"libllama cannot quantize: {reason or 'it gave no reason'}")
+
+
+on_abort(_end_in_one_line)

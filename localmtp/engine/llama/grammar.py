@@ -20,7 +20,6 @@ from localmtp.errors import LocalmtpError
 _LIB = Functions()
 _LIB.llama_sampler_init_grammar.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
 _LIB.llama_sampler_accept.argtypes = (ctypes.c_void_p, ctypes.c_int32)
-_LIB.llama_model_get_vocab.restype = ctypes.c_void_p
 _LIB.llama_sampler_init_grammar.restype = ctypes.c_void_p
 _LIB.llama_sampler_clone.restype = ctypes.c_void_p
 
@@ -54,7 +53,7 @@ class Grammar:
         Raises:
             LocalmtpError: it is invalid, or too large for libllama.
         """
-        vocab = _LIB.llama_model_get_vocab(ctypes.c_void_p(model.handle))
+        vocab = ctypes.c_void_p(model.vocab.handle)
         with log_lines():  # libllama logs long messages in terms of GBNF
             handle = _LIB.llama_sampler_init_grammar(vocab, text.encode(), b"root")
         if not handle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import weakref
 from collections import deque
@@ -29,6 +30,8 @@ def _keep_log(level: int, text: bytes, _user_data: object) -> None:
         _log.append(line)
 
 
+# Thirty lines of a debugger's output help nobody who did not build libllama.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 capi.llama_log_set(_keep_log, ctypes.c_void_p(0))
 capi.llama_backend_init()
 

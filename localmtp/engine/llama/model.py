@@ -6,16 +6,43 @@ import ctypes
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from llama_cpp import llama_cpp as capi
 
 from localmtp.engine.llama.library import Owned, log_lines, reason
 from localmtp.engine.llama.vocab import Vocab
+from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
 from localmtp.portability import DeferredInterrupt
 
 ALL_LAYERS = -1
 """Value of `gpu_layers`: offload as many layers as possible."""
+
+
+class _VocabularyModel(Owned):
+    """A vocabulary without weights."""
+
+    def __init__(self, path: Path) -> None:
+        params = capi.llama_model_default_params()
+        params.vocab_only = True
+        with log_lines() as lines:
+            self.handle = capi.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise LocalmtpError(f"cannot load {path}: {reason(lines)}")
+        self._finalizer = weakref.finalize(self, capi.llama_model_free, self.handle)
+
+
+def _without_vocabulary(vocabulary: VocabularyFile) -> Any:
+    """Overrides of metadata: no tokenizer, and dummy tokens in its place."""
+    overrides = (capi.llama_model_kv_override * 3)()
+    overrides[0].key = b"tokenizer.ggml.model"
+    overrides[0].tag = capi.LLAMA_KV_OVERRIDE_TYPE_STR
+    overrides[0].value.val_str = b"none"
+    overrides[1].key = f"{vocabulary.architecture}.vocab_size".encode()
+    overrides[1].tag = capi.LLAMA_KV_OVERRIDE_TYPE_INT
+    overrides[1].value.val_i64 = vocabulary.size
+    return overrides  # an empty key ends them
 
 
 class Model(Owned):
@@ -27,6 +54,7 @@ class Model(Owned):
         repack: copy weights that the CPU uses to a faster layout, if there is one.
         progress: called with the loaded share, 0 to 1; False, or an exception, which propagates,
             cancels.
+        vocabulary: loaded instead of that of the file.
 
     Raises:
         LocalmtpError: libllama cannot load it; the message has libllama's reason.
@@ -39,10 +67,14 @@ class Model(Owned):
         gpu_layers: int = ALL_LAYERS,
         repack: bool = True,
         progress: Callable[[float], bool] | None = None,
+        vocabulary: VocabularyFile | None = None,
     ) -> None:
         params = capi.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = repack
+        if vocabulary:
+            overrides = _without_vocabulary(vocabulary)
+            params.kv_overrides = overrides
         with DeferredInterrupt() as interrupt, log_lines() as lines:
             observer = _LoadObserver(progress, interrupt)
             # A local variable keeps the callback alive.
@@ -57,7 +89,9 @@ class Model(Owned):
         self.path = path
         self.metadata = dict(self._read_metadata())
         self.architecture = self.metadata.get("general.architecture", "")
-        self.vocab = Vocab(self)
+        self._vocabulary = None if vocabulary is None else _VocabularyModel(vocabulary.path)
+        repeated = {} if vocabulary is None else vocabulary.repeated
+        self.vocab = Vocab((self._vocabulary or self).handle, repeated)
         self.n_embd: int = capi.llama_model_n_embd(self.handle)
         self.n_embd_out: int = capi.llama_model_n_embd_out(self.handle)
         self.n_ctx_train: int = capi.llama_model_n_ctx_train(self.handle)

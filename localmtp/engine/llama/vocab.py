@@ -5,15 +5,12 @@ from __future__ import annotations
 import ctypes
 import re
 import threading
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from llama_cpp import llama_cpp as capi
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from localmtp.engine.llama.model import Model
 
 TokenIds = NDArray[np.int32]
 
@@ -33,13 +30,19 @@ class _PieceBuffer(threading.local):
 
 
 class Vocab:
-    """Text to token ids and back, as the GGUF's tokenizer does it."""
+    """Text to token ids and back, as the GGUF's tokenizer does it.
 
-    def __init__(self, model: Model) -> None:
-        self._handle = capi.llama_model_get_vocab(model.handle)
-        self.size: int = capi.llama_vocab_n_tokens(self._handle)
-        self.bos: int = capi.llama_vocab_bos(self._handle)
-        self.adds_bos: bool = capi.llama_vocab_get_add_bos(self._handle)
+    Args:
+        model: handle of a loaded model.
+        repeated: tokens with the text of another token, with that one.
+    """
+
+    def __init__(self, model: int, repeated: Mapping[int, int]) -> None:
+        self.handle: int = capi.llama_model_get_vocab(model)
+        self._repeated = repeated
+        self.size: int = capi.llama_vocab_n_tokens(self.handle)
+        self.bos: int = capi.llama_vocab_bos(self.handle)
+        self.adds_bos: bool = capi.llama_vocab_get_add_bos(self.handle)
         self.suppressed = self._read_suppressed()
         self._piece = _PieceBuffer()
         # An answer repeats its tokens, and asking libllama takes several times as long.
@@ -49,7 +52,7 @@ class Vocab:
 
     def _read_suppressed(self) -> TokenIds:
         count = ctypes.c_int32()
-        ids = capi.llama_vocab_get_suppress_tokens(self._handle, ctypes.byref(count))
+        ids = capi.llama_vocab_get_suppress_tokens(self.handle, ctypes.byref(count))
         return np.array([ids[i] for i in range(count.value)], np.int32)
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
@@ -62,7 +65,7 @@ class Vocab:
         data = text.encode("utf-8", "surrogateescape")
         # A byte never becomes more than one token; a few spare for what the tokenizer adds.
         ids = (capi.llama_token * (len(data) + 8))()
-        n = capi.llama_tokenize(self._handle, data, len(data), ids, len(ids), False, special)
+        n = capi.llama_tokenize(self.handle, data, len(data), ids, len(ids), False, special)
         return list(ids[:n])
 
     def piece(self, token_id: int, *, special: bool = False) -> bytes:
@@ -83,8 +86,9 @@ class Vocab:
         return ids[0] if len(ids) == 1 and self.is_structural(ids[0]) else None
 
     def _read_piece(self, token_id: int, special: bool) -> bytes:
+        token_id = self._repeated.get(token_id, token_id)
         buffer = self._piece.buffer
-        n = capi.llama_token_to_piece(self._handle, token_id, buffer, len(buffer), 0, special)
+        n = capi.llama_token_to_piece(self.handle, token_id, buffer, len(buffer), 0, special)
         return ctypes.string_at(buffer, max(0, n))
 
     def same_as(self, other: Vocab) -> bool:
@@ -99,4 +103,5 @@ class Vocab:
         return self._ends(token_id)
 
     def _read_end(self, token_id: int) -> bool:
-        return bool(capi.llama_vocab_is_eog(self._handle, token_id))
+        same = self._repeated.get(token_id, token_id)
+        return bool(capi.llama_vocab_is_eog(self.handle, same))

@@ -1,0 +1,164 @@
+"""Checks of files before libllama loads them into this process.
+
+libllama ends its process when an assertion fails, and a damaged or hostile file can make it fail
+in many ways. A file that has not been loaded before is checked against what is known of them
+(`gguf_settings`), then loaded by a trial process. The result is remembered, by size, time and the
+first bytes of the file, so that a known file starts without delay. The embedded pair is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from localmtp.atomic import atomic_write_text
+from localmtp.engine.llama.vocabulary_file import VocabularyFile
+from localmtp.errors import LocalmtpError
+from localmtp.models.embedded import embedded_files
+from localmtp.models.files import ModelFiles
+from localmtp.models.gguf_header import Header, read_header
+from localmtp.models.gguf_settings import check_lengths, check_settings
+from localmtp.models.memory.available import parts_on_disk
+from localmtp.models.vocabulary import check_special_tokens, repeated_tokens, write_vocabulary
+from localmtp.paths import load_checks
+
+_VERSION = 1
+"""Of the checks; results of other versions are ignored."""
+
+_HEAD = 1 << 20
+"""Bytes of a file that identify it, along with its size and time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabularies:
+    """Corrected vocabularies of a pair; None for one that is loaded unchanged."""
+
+    target: VocabularyFile | None = None
+    drafter: VocabularyFile | None = None
+
+
+class LoadCheck:
+    """The check of a pair.
+
+    Args:
+        files: the pair.
+
+    Raises:
+        LocalmtpError: libllama would abort, or hang, on one of the files.
+    """
+
+    def __init__(self, files: ModelFiles) -> None:
+        self._files = files
+        self._trusted = _is_embedded(files)
+        if self._trusted:
+            return
+        self._record = load_checks() / f"{_key(files)}.json"
+        self._known = _read(self._record)
+        if self._known is None:
+            target = _checked_header(files.target)
+            if files.drafter:
+                check_lengths(target, _checked_header(files.drafter), str(files.drafter))
+
+    def vocabularies(self) -> Vocabularies:
+        """Tries to load files that are not known, and returns the vocabularies to load.
+
+        Raises:
+            LocalmtpError: the trial process could not load them, or exceeded its time limit.
+        """
+        if self._trusted:
+            return Vocabularies()
+        if self._known is not None:
+            return self._known
+        drafter = self._files.drafter
+        found = Vocabularies(
+            _corrected(self._files.target, self._record.with_suffix(".target.gguf")),
+            _corrected(drafter, self._record.with_suffix(".drafter.gguf")) if drafter else None,
+        )
+        _try(self._files, found)
+        with suppress(OSError, LocalmtpError):
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(self._record, json.dumps(_dumped(found)), durable=False)
+        return found
+
+
+def _is_embedded(files: ModelFiles) -> bool:
+    own = embedded_files()
+    return files.target == own.target and files.drafter in (None, own.drafter)
+
+
+def _key(files: ModelFiles) -> str:
+    digest = sha256(f"{_VERSION} {version('llama-cpp-python')}".encode())
+    for path in (*parts_on_disk(files.target), *([files.drafter] if files.drafter else ())):
+        try:
+            status = path.stat()
+            with path.open("rb") as file:
+                head = file.read(_HEAD)
+        except OSError as error:
+            raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+        digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode())
+        digest.update(sha256(head).digest())
+    return digest.hexdigest()[:32]
+
+
+def _checked_header(path: Path) -> Header:
+    header = read_header(path)
+    check_settings(header, str(path), complete=True)
+    check_special_tokens(header, str(path))
+    return header
+
+
+def _corrected(path: Path, out: Path) -> VocabularyFile | None:
+    """Writes a corrected vocabulary if tokens are repeated."""
+    header = read_header(path)
+    repeated = repeated_tokens(path, header)
+    if not repeated:
+        return None
+    write_vocabulary(path, header, repeated, out)
+    return VocabularyFile(out, header.architecture, header.n_vocab, repeated)
+
+
+def _try(files: ModelFiles, vocabularies: Vocabularies) -> None:
+    from localmtp.engine.trial import try_loading
+
+    target = files.target, vocabularies.target
+    if files.drafter:
+        try_loading((files.drafter, vocabularies.drafter), target)
+    else:
+        try_loading(target)
+
+
+def _dumped(vocabularies: Vocabularies) -> Mapping[str, object]:
+    return {
+        role: found
+        and {
+            "architecture": found.architecture,
+            "size": found.size,
+            "repeated": list(found.repeated.items()),
+        }
+        for role, found in (("target", vocabularies.target), ("drafter", vocabularies.drafter))
+    }
+
+
+def _read(record: Path) -> Vocabularies | None:
+    """Returns the result of an earlier check; None if there is none, or its files are gone."""
+
+    def vocabulary(role: str) -> VocabularyFile | None:
+        found = saved[role]
+        if found is None:
+            return None
+        path = record.with_suffix(f".{role}.gguf")
+        if not path.is_file():
+            raise ValueError(path)
+        repeated = {int(token): int(same) for token, same in found["repeated"]}
+        return VocabularyFile(path, str(found["architecture"]), int(found["size"]), repeated)
+
+    try:
+        saved = json.loads(record.read_text("utf-8"))
+        return Vocabularies(vocabulary("target"), vocabulary("drafter"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

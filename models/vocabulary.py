@@ -1,0 +1,113 @@
+"""Vocabularies in GGUF headers: repeated tokens, which libllama aborts on, and special tokens.
+
+Google's own QAT files have tokens twice (ggml-org/llama.cpp#25739). A vocabulary is corrected by
+giving repeated tokens texts of their own, in a file without tensors that is loaded in its place.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from localmtp.atomic import atomic_write_bytes
+from localmtp.errors import LocalmtpError
+from localmtp.models.gguf_header import VOCABULARY, Header
+
+_LENGTH = struct.Struct("<Q")
+_HEAD = struct.Struct("<4sIQQ")
+_BOS = "tokenizer.ggml.bos_token_id"
+
+
+def check_special_tokens(header: Header, name: str) -> None:
+    """Checks that a vocabulary has a token that begins every prompt.
+
+    Args:
+        header: of a target or drafter, read to its end.
+        name: of the file, for the message.
+
+    Raises:
+        LocalmtpError: there is no vocabulary, or BOS is not a token of it.
+    """
+    bos = header.values.get(_BOS)
+    if not header.n_vocab:
+        problem = "it has no vocabulary"
+    elif type(bos) is not int or not 0 <= bos < header.n_vocab:
+        problem = f"{_BOS} is {bos}, of {header.n_vocab} tokens"
+    else:
+        return
+    raise LocalmtpError(
+        f"{name} has a damaged GGUF header: {problem}", hint="download or convert it again"
+    )
+
+
+def repeated_tokens(path: Path, header: Header) -> dict[int, int]:
+    """Returns the tokens whose text an earlier token has too, each with the earlier one.
+
+    Args:
+        path: of a GGUF file.
+        header: of that file, read to its end.
+    """
+    first: dict[bytes, int] = {}
+    repeated = {}
+    for token, text in enumerate(_tokens(path, header)):
+        # libllama gives an empty token a text of its own.
+        if text and (same := first.setdefault(text, token)) != token:
+            repeated[token] = same
+    return repeated
+
+
+def write_vocabulary(path: Path, header: Header, repeated: Mapping[int, int], out: Path) -> None:
+    """Writes a GGUF file with the metadata of another one, without tensors and repeated tokens.
+
+    Args:
+        path: of a GGUF file.
+        header: of that file, read to its end.
+        repeated: see `repeated_tokens`.
+        out: path to write to; its folder is created.
+
+    Raises:
+        LocalmtpError: it cannot be written.
+    """
+    tokens = list(_tokens(path, header))
+    known = set(tokens)
+    for token in repeated:
+        text = b"<repeated %d>" % token
+        while text in known:
+            text += b">"
+        tokens[token] = text
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        magic, format_, _, n_values = _HEAD.unpack_from(data)
+        start = header.arrays[VOCABULARY]
+        end = _end_of_tokens(data, start, len(tokens))
+        content = b"".join(
+            (
+                _HEAD.pack(magic, format_, 0, n_values),
+                data[_HEAD.size : start],
+                *(_LENGTH.pack(len(text)) + text for text in tokens),
+                data[end : header.values_end],
+            )
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalmtpError(f"cannot create {out.parent}: {error.strerror}") from error
+    # Alignment of the (empty) tensor data.
+    atomic_write_bytes(out, content + bytes(-len(content) % 32), durable=False)
+
+
+def _tokens(path: Path, header: Header) -> Iterator[bytes]:
+    """Yields the texts of tokens as libllama reads them: up to a NUL byte."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at, read = header.arrays[VOCABULARY], _LENGTH.unpack_from
+        for _ in range(header.n_vocab):
+            end = at + 8 + read(data, at)[0]
+            yield data[at + 8 : end].partition(b"\0")[0]
+            at = end
+
+
+def _end_of_tokens(data: mmap.mmap, at: int, count: int) -> int:
+    for _ in range(count):
+        at += 8 + _LENGTH.unpack_from(data, at)[0]
+    return at
