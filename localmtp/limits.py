@@ -17,5 +17,8 @@ DEFAULT_CONTEXT = 8192
 """Context where none is requested, in tokens: enough for a long chat, small enough for any
 laptop."""
 
+MAX_THREADS = 512
+"""Most compute threads: ggml's own limit, `GGML_MAX_N_THREADS`."""
+
 MIN_CONTEXT = 16
 """Smallest context that can be requested, in tokens."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from localmtp.errors import LocalmtpError
 from localmtp.models.embedded import NANO, embedded_files
 from localmtp.models.files import NO_DRAFTER, ModelFiles
+from localmtp.models.naming.hub_address import hub_name
 
 if TYPE_CHECKING:
     from localmtp.models.naming.reference import ModelReference
@@ -39,6 +40,7 @@ def resolve(
         from localmtp.models.naming.default import default_model
 
         model = default_model()
+    model = hub_name(model)
     if model == NANO:
         return _embedded(drafter)
     if not is_on_hub(model):
@@ -55,6 +57,7 @@ def resolve(
 
 def is_on_hub(model: str) -> bool:
     """Reports whether a name refers to the hub, not to the embedded pair or a file."""
+    model = hub_name(model)
     if model == NANO or _names_a_file(model):
         return False
     from localmtp.models.naming.reference import is_registered

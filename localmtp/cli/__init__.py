@@ -25,6 +25,8 @@ _COMMANDS = {
     "serve": "localmtp.cli.commands.serve:command",
     "plan": "localmtp.cli.commands.plan:command",
     "doctor": "localmtp.cli.commands.doctor:command",
+    "help": "localmtp.cli.commands.help:command",
+    "completion": "localmtp.cli.commands.completion:command",
 }
 
 
@@ -35,7 +37,10 @@ _COMMANDS = {
 )
 @click.version_option(__version__, message="localmtp %(version)s")
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors; accepted anywhere.")
-def cli(debug: bool) -> None:
+@click.option(
+    "--quiet", is_flag=True, help="Print no notes, progress or statistics; accepted anywhere."
+)
+def cli(debug: bool, quiet: bool) -> None:
     """Run Gemma 4 on this machine with multi-token prediction.
 
     Try `localmtp chat`: without a MODEL it starts immediately, with no download.

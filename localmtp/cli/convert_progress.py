@@ -35,7 +35,7 @@ class ProgressBar:
                     length=progress.total,
                     label=output.visible(progress.path.name),
                     file=sys.stderr,
-                    hidden=not sys.stderr.isatty(),
+                    hidden=not output.shows_progress(),
                     item_show_func=lambda done: done,
                     update_min_steps=max(1, progress.total // 1000),
                 )

@@ -12,6 +12,7 @@ from io import StringIO
 
 import click
 
+from localmtp.cli import output
 from localmtp.cli.output import ReaderGoneError, visible
 from localmtp.errors import LocalmtpError
 
@@ -19,10 +20,14 @@ INTERRUPTED = 130
 
 
 def guarded(command: click.Command, arguments: list[str]) -> int:
-    """Run a command and return its exit code; `--debug` anywhere shows tracebacks."""
+    """Run a command and return its exit code.
+
+    `--debug` anywhere shows tracebacks, `--quiet` anywhere leaves out notes and progress.
+    """
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in own
-    arguments = [a for a in own if a != "--debug"] + arguments[len(own) :]
+    output.be_quiet("--quiet" in own)
+    arguments = [a for a in own if a not in ("--debug", "--quiet")] + arguments[len(own) :]
     try:
         status = command.main(arguments, prog_name="localmtp", standalone_mode=False)
     except ReaderGoneError:

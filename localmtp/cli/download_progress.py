@@ -67,7 +67,7 @@ def _started_bars() -> Bars:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not output.shows_progress(),
     )
     bars.start()
     return bars

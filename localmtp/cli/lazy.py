@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -32,3 +33,18 @@ class LazyGroup(click.Group):
         module, _, attribute = self._lazy_commands[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first argument names, or suggest a similar one.
+
+        Raises:
+            click.UsageError: there is no such command.
+        """
+        similar = get_close_matches(args[0], self._lazy_commands, n=1)
+        if args[0] not in self._lazy_commands and similar:
+            raise click.UsageError(
+                f"No such command {args[0]!r}. Did you mean {similar[0]!r}?", ctx
+            )
+        return super().resolve_command(ctx, args)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 
 from localmtp.cli.rpc_options import rpc_option
-from localmtp.limits import BATCH_ROWS, MAX_DRAFT, MIN_CONTEXT
+from localmtp.limits import BATCH_ROWS, MAX_DRAFT, MAX_THREADS, MIN_CONTEXT
 
 if TYPE_CHECKING:
     from localmtp.api import ChatOptions, CompletionOptions
@@ -184,7 +184,7 @@ _PAIR = (
     click.option("--ctx", type=click.IntRange(min=MIN_CONTEXT), help="Context size in tokens."),
     click.option(
         "--threads",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MAX_THREADS),
         help="CPU threads.  [default: cores that other programs leave free]",
     ),
     click.option(

@@ -19,6 +19,9 @@ _ESCAPED = {
 """Representations of control characters, which a terminal would obey."""
 
 
+_quiet = False
+
+
 class ReaderGoneError(Exception):
     """The reader of standard output has closed it, which is not an error."""
 
@@ -48,24 +51,40 @@ def line(words: str = "") -> None:
 
 def thought(text: str) -> None:
     """Write part of a model's thoughts to standard error, dimmed, if that is a terminal."""
-    if text and sys.stderr is not None and sys.stderr.isatty():
+    if text and shows_progress():
         click.echo(click.style(visible(text), dim=True), err=True, nl=False)
+
+
+def be_quiet(quiet: bool) -> None:
+    """Leave out notes, hints, thoughts and progress from now on, or not."""
+    global _quiet
+    _quiet = quiet
+
+
+def shows_progress() -> bool:
+    """Return whether progress is drawn: standard error is a terminal, and not to be quiet."""
+    return not _quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
 def note(words: str, *, dim: bool = False) -> None:
     """Write a line to standard error, with control characters made visible."""
-    shown = visible(words)
-    click.echo(click.style(shown, dim=True) if dim else shown, err=True)
+    if not _quiet:
+        _write_error_line(words, dim=dim)
 
 
 def warning(words: str) -> None:
-    """Write a warning to standard error."""
-    note(f"warning: {words}")
+    """Write a warning to standard error, even if quiet."""
+    _write_error_line(f"warning: {words}")
 
 
 def hint(words: str) -> None:
     """Write a hint to standard error."""
     note(f"hint: {words}")
+
+
+def _write_error_line(words: str, *, dim: bool = False) -> None:
+    shown = visible(words)
+    click.echo(click.style(shown, dim=True) if dim else shown, err=True)
 
 
 def _write(words: str) -> None:

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SENT_TO_SERVERS = frozenset(
-    {"model", "prompt", "server", "api_key", "raw", "as_json", "no_save", "system", "think"}
+    {
+        "model",
+        "model_option",
+        "prompt",
+        "server",
+        "api_key",
+        "raw",
+        "as_json",
+        "no_save",
+        "system",
+        "think",
+    }
     | {"temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "n_draft"}
 )
 """Parameters that have an effect with `--server`."""

@@ -10,6 +10,7 @@ from localmtp.models.memory import placement
 from localmtp.models.memory.available import available_memory
 from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.placement import MemoryBudget
+from localmtp.models.naming.hub_address import hub_name
 from localmtp.models.naming.registry import (
     HubFile,
     Quant,
@@ -50,6 +51,7 @@ def parse_reference(model: str) -> ModelReference:
     Raises:
         LocalmtpError: there is no such name or quantization type, or none fits this machine.
     """
+    model = hub_name(model)
     name, _, label = model.partition(":")
     entry = find(name)
     if entry is not None:

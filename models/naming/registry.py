@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,13 @@ def drafter_for(repo: str) -> HubFile | None:
 
 
 def similar_names(name: str) -> list[str]:
-    """Returns up to three names that look similar, the most similar first."""
-    return get_close_matches(name.lower(), [NANO, *entries()], n=3)
+    """Returns the names that look most similar: one, or several that are about equally similar."""
+    begin = [each for each in entries() if name and each.startswith(name.lower())]
+    if 0 < len(begin) <= 2:
+        return begin
+    near = get_close_matches(name.lower(), [NANO, *entries()], n=3)
+    ratios = [SequenceMatcher(None, name.lower(), each).ratio() for each in near]
+    return [each for each, ratio in zip(near, ratios, strict=True) if ratio > ratios[0] - 0.05]
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -16,11 +16,12 @@ from localmtp.cli.bench.options import (
 )
 from localmtp.cli.bench.run import measure_and_show
 from localmtp.cli.bench.storage import results_of
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import PairFlags, pair_options
 
 
 @click.command("compare", short_help="The same, compared with an earlier result.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @pair_options
 @draft_lengths_option

@@ -23,6 +23,7 @@ from localmtp.cli.bench.progress import show_progress
 from localmtp.cli.bench.report import setup_of, show
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.loading import load_model
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
@@ -52,7 +53,7 @@ class _Counts(click.ParamType[list[int]]):
 
 
 @click.command("concurrency", short_help="Several answers decoded concurrently.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option(
     "--parallel",
     "counts",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 import click
 
 from localmtp.cli.bench.earlier_flags import translated
@@ -20,8 +22,14 @@ class _BenchGroup(LazyGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.list_commands(ctx), *ctx.help_option_names):
+            self._refuse_misspelled(ctx, args[0])
             args = translated(args, lambda name: self.get_command(ctx, name))
         return super().parse_args(ctx, args)
+
+    def _refuse_misspelled(self, ctx: click.Context, word: str) -> None:
+        similar = get_close_matches(word, self.list_commands(ctx), n=1, cutoff=0.8)
+        if similar:
+            raise click.UsageError(f"No such command {word!r}. Did you mean {similar[0]!r}?", ctx)
 
 
 @click.group(

@@ -6,11 +6,12 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.bench.storage import results_of
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.table import table
 
 
 @click.command("history", short_help="Earlier results.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 def command(model: str) -> None:
     """Show the earlier results for MODEL, latest first; nothing is measured.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ def collect_answers(
     except KeyboardInterrupt:
         return answers, True
     finally:
-        if answers and sys.stderr.isatty():
+        if answers and output.shows_progress():
             click.echo(err=True)
     return answers, False
 
@@ -65,7 +64,7 @@ def show_progress(
         left = max(0.0, min(left, budget_s - elapsed))
     minutes, seconds = divmod(round(left), 60)
     line = f"{done} of {total} {things}, {minutes}:{seconds:02} left"
-    if sys.stderr.isatty():
+    if output.shows_progress():
         click.echo(f"\r{line:60}", nl=False, err=True)
     elif done * 10 // total > (done - 1) * 10 // total:
         output.note(line)

@@ -25,6 +25,7 @@ from localmtp.cli.bench.report import setup_of, show
 from localmtp.cli.bench.storage import compared, stored
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.loading import load_model
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="Speed by draft length and kind of text; the default.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @pair_options
 @draft_lengths_option
 @answer_options

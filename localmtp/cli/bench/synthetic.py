@@ -25,6 +25,7 @@ from localmtp.cli.bench.options import (
 )
 from localmtp.cli.bench.report import setup_of, show
 from localmtp.cli.loading import load_model
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import PairFlags, pair_options
 from localmtp.errors import LocalmtpError
 
@@ -66,7 +67,7 @@ class _AcceptanceRates(click.ParamType[tuple[float, ...]]):
 
 
 @click.command("synthetic", short_help="Expected speed of a model that is not downloaded.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option(
     "--acceptance",
     type=_AcceptanceRates(),

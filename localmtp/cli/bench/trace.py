@@ -9,11 +9,12 @@ import click
 from localmtp.cli import output
 from localmtp.cli.bench.options import WorkloadFlags, answer_options, workload_options
 from localmtp.cli.loading import load_model
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
 
 
 @click.command("trace", short_help="Record full-length drafts at every position.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @pair_options
 @answer_options

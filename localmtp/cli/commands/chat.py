@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
@@ -21,7 +22,7 @@ from localmtp.errors import LocalmtpError
 
 
 @click.command("chat", short_help="Chat in the terminal, with live statistics.")
-@click.argument("model", required=False)
+@click.argument("model", type=MODEL, required=False)
 @server_options
 @pair_options
 @generation_options

@@ -23,6 +23,7 @@ from localmtp.cli.convert_progress import (
     readable_size,
 )
 from localmtp.cli.table import table
+from localmtp.limits import MAX_THREADS
 
 _NOT_RUNNABLE = ("mtp-", "mmproj-")
 """Prefixes of drafters and projectors, which do not run alone."""
@@ -128,7 +129,7 @@ class _Size(click.ParamType[int]):
 @click.option("--merge", is_flag=True, help="Join a split model; SOURCE is its first part.")
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_THREADS),
     help="Number of compute threads.  [default: number of cores]",
 )
 @click.option("--force", is_flag=True, help="Replace existing files.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli import output
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.table import gigabytes, table, tokens
 from localmtp.errors import LocalmtpError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=MODEL)
 def pull(model: str) -> None:
     """Download MODEL and its drafter, or update them.
 
@@ -97,7 +98,7 @@ def list_(everything: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option("--offline", is_flag=True, help="Do not use the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(model: str, offline: bool, as_json: bool) -> None:
@@ -135,12 +136,14 @@ def _formatted(value: object) -> str:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 def rm(model: str, yes: bool) -> None:
     """Delete MODEL from this machine, except a drafter that another model needs."""
     from localmtp.models.store.installed import installed_models, remove
 
+    if model == "nano":
+        raise LocalmtpError("nano ships with localmtp and cannot be deleted")
     here = installed_models()
     doomed = _named(model, here)
     if not yes:

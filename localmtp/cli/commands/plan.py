@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli import output
+from localmtp.cli.model_argument import MODEL
 from localmtp.limits import DEFAULT_CONTEXT, MIN_CONTEXT
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("plan", short_help="The command that runs a model on another engine.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option(
     "--for",
     "engine",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,7 @@ import localmtp
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.loading import find_model
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
@@ -25,8 +25,8 @@ from localmtp.cli.options import (
     generation_options,
     pair_options,
 )
+from localmtp.cli.prompt import whole_prompt
 from localmtp.cli.server_options import ServerFlags, check_flags, server_options
-from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
     from localmtp import LanguageModel, Reply
@@ -38,9 +38,24 @@ _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.
 """Pattern of a single argument that is a model, not a prompt."""
 
 
-@click.command("run", short_help="One answer on standard output.")
-@click.argument("model", required=False)
+class _RunCommand(click.Command):
+    """Explains how to give a prompt that looks like an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.format_message()} A prompt that begins with a dash goes behind `--`, "
+                'as in: localmtp run nano -- "-1 + 1 ="',
+                ctx,
+            ) from error
+
+
+@click.command("run", cls=_RunCommand, short_help="One answer on standard output.")
+@click.argument("model", type=MODEL, required=False)
 @click.argument("prompt", required=False)
+@click.option("-m", "--model", "model_option", type=MODEL, help="The same as MODEL.")
 @server_options
 @pair_options
 @generation_options
@@ -56,6 +71,7 @@ _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.
 def command(
     model: str | None,
     prompt: str | None,
+    model_option: str | None,
     remote: ServerFlags,
     pair: PairFlags,
     generation: GenerationFlags,
@@ -65,23 +81,20 @@ def command(
 ) -> int:
     """Stream an answer to PROMPT, with statistics on standard error.
 
-    PROMPT is read from standard input if it is `-` or missing. A single argument is the PROMPT
-    unless it names a model.
+    PROMPT is read from standard input if it is `-` or missing; if there is both, standard input
+    follows PROMPT. A single argument is the PROMPT unless it names a model.
 
     \b
         localmtp run "Count from 1 to 20."
         localmtp run gemma4-e4b "Why is the sky blue?"
         localmtp run nano --json < prompt.txt
+        localmtp run -m gemma4-e4b "Summarize:" < report.txt
         localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
     check_flags()
     check_exact(generation)
-    if model is not None and prompt is None and not _MODEL_NAME.fullmatch(model):
-        model, prompt = None, model
-    text = _read_stdin() if prompt in (None, "-") else prompt
-    assert text is not None
-    if not text.strip():
-        raise LocalmtpError("the prompt is empty", hint='for example: `localmtp run "Hello"`')
+    model, prompt = _model_and_prompt(model, prompt, model_option)
+    text = whole_prompt(prompt)
     rounds: list[Round] = []
     with _open(model, remote, pair, rounds.append if trace else None) as language_model:
         if raw:
@@ -127,17 +140,17 @@ def _open(
     return loaded
 
 
-def _read_stdin() -> str:
-    if sys.stdin is None or sys.stdin.isatty():
-        raise LocalmtpError("there is no prompt", hint='for example: `localmtp run "Hello"`')
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise LocalmtpError(
-            f"standard input is not valid UTF-8 (byte {error.start})",
-            hint="convert it first, for example with iconv",
-        ) from error
+def _model_and_prompt(
+    first: str | None, second: str | None, option: str | None
+) -> tuple[str | None, str | None]:
+    """Return the model and the prompt of the arguments and `--model`."""
+    if option is not None:
+        if second is not None:
+            raise click.UsageError("MODEL is given twice: as an argument and with --model")
+        return option, first
+    if second is None and first is not None and not _MODEL_NAME.fullmatch(first):
+        return None, first
+    return first, second
 
 
 def _stop_then_abort(reply: Reply) -> Callable[[int, FrameType | None], None]:

@@ -8,6 +8,7 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.loading import find_model
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
@@ -38,7 +39,7 @@ class _HttpFlags:
 
 
 @click.command("serve", short_help="An OpenAI-compatible HTTP server.")
-@click.argument("model", required=False)
+@click.argument("model", type=MODEL, required=False)
 @pair_options
 @generation_options
 @exact_option

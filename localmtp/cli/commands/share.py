@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -57,5 +56,7 @@ def command(
         for file in contents.files:
             output.note(f"  {file.name}  {file.stat().st_size:,} bytes")
         return
-    shared = upload(contents.files, card, repo, public=public, show_progress=sys.stderr.isatty())
+    shared = upload(
+        contents.files, card, repo, public=public, show_progress=output.shows_progress()
+    )
     output.line(f"{shared.url} ({'private' if shared.private else 'public'})")

@@ -11,6 +11,7 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.loading import load_model
+from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     DraftLengths,
     GenerationFlags,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify", short_help="Check that drafting leaves the output unchanged.")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @pair_options
 @click.option(
     "--n-draft",
