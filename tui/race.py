@@ -33,11 +33,15 @@ MAX_RUNS = 7
 TIME_LIMIT_S = 60.0
 """No answer is repeated after this time."""
 
+TRIMMED_FROM = 5
+"""Number of pairs from which the extremes are left out."""
+
 MIN_SINGLE_S = 5.0
 """Decode time from which a pair of answers counts without repetition."""
 
-MAX_SPREAD = 0.1
-"""Largest range of the speedups of repeated pairs, relative to their median, that is reported."""
+MAX_SPREAD = 0.12
+"""Largest range of the speedups of repeated pairs, relative to their median, that is reported.
+From `TRIMMED_FROM` pairs on, the highest and the lowest are left out."""
 
 
 @dataclass(slots=True)
@@ -159,7 +163,7 @@ def verdict(off: Sequence[Stats], on: Sequence[Stats]) -> str:
     if not any(stats.drafted for stats in on):
         return "nothing was drafted: automatic pacing expects no gain on this prompt"
     speedup, all_speedups = measured_speedup(off, on), _speedups(off, on)
-    low, high = min(all_speedups), max(all_speedups)
+    low, high = _range(all_speedups)
     if speedup is None and len(all_speedups) < MIN_RUNS:
         return "stopped too early to compare"
     if speedup is None:
@@ -182,8 +186,15 @@ def _speedups(off: Sequence[Stats], on: Sequence[Stats]) -> list[float]:
     return [b.decode_tokens_per_s / a.decode_tokens_per_s for a, b in pairs]
 
 
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Returns lowest and highest value, without the extremes of five values or more."""
+    inner = sorted(values)[1:-1] if len(values) >= TRIMMED_FROM else sorted(values)
+    return inner[0], inner[-1]
+
+
 def _spread(values: Sequence[float]) -> float:
-    return (max(values) - min(values)) / median(values)
+    low, high = _range(values)
+    return (high - low) / median(values)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def test_commands_are_found_by_name_and_alias() -> None:
     assert parse("//not a command") is None
     assert parse("/set temp 0") == ("set", "temp 0")
     assert nearest("sesions") == "sessions"
+    assert nearest("xyzzy") == ""
 
 
 async def test_settings_by_command_and_on_the_settings_screen() -> None:

@@ -93,11 +93,7 @@ def system(chat: ChatControls, text: str) -> str:
 
 def think(chat: ChatControls, state: str) -> str:
     """Turns thinking on or off."""
-    if state not in ("on", "off"):
-        raise LocalmtpError(f"/think cannot be `{state}`", hint="use `/think on` or `/think off`")
-    session = _session(chat)
-    session.update_settings(replace(session.settings, think=state == "on"))
-    return f"thinking {state}, from the next message"
+    return set_value(chat, f"think {state}")
 
 
 def prompt(chat: ChatControls, _: str) -> str:

@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from localmtp.session import Settings
 
 KEYS = {
-    "temp": "0: greedy",
-    "top-k": "0: no limit",
+    "temp": "0 or more; 0: greedy",
+    "top-k": "0 or more; 0: no limit",
     "top-p": "0..1",
     "min-p": "0..1",
     "seed": "random, or a number",
     "max-tokens": "none, or a number",
     "draft": f"auto, or 0..{MAX_DRAFT}; 0: off",
     "on-full": "stop, or drop (oldest)",
+    "think": "on, or off",
 }
 """Keys with a description of their values."""
+
+_SWITCH = {"on": True, "off": False}
 
 _SAMPLING: dict[str, tuple[str, Callable[[str], float | None], float]] = {
     "temp": ("temperature", float, float("inf")),
@@ -51,6 +54,8 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
             return replace(settings, n_draft=length)
         if key == "on-full":
             return replace(settings, on_full=type(settings.on_full)(value))
+        if key == "think":
+            return replace(settings, think=_SWITCH[value])
         if key == "max-tokens":
             limit = None if value == "none" else int(value)
             _check(None if limit is None else limit - 1, float("inf"))
@@ -62,7 +67,7 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
         _check(number, maximum)
         field: dict[str, Any] = {name: number}
         return replace(settings, sampling=replace(settings.sampling, **field))
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise LocalmtpError(f"invalid {key} `{value}`", hint=KEYS.get(key, "")) from error
 
 
@@ -84,6 +89,8 @@ def formatted(settings: Settings, key: str) -> str:
         return "auto" if settings.n_draft is None else str(settings.n_draft)
     if key == "on-full":
         return settings.on_full
+    if key == "think":
+        return "on" if settings.think else "off"
     if key == "max-tokens":
         return str(settings.max_tokens or "none")
     value = getattr(settings.sampling, _SAMPLING[key][0])

@@ -10,6 +10,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.limits import MAX_DRAFT
 from localmtp.tui.commands import handlers
 from localmtp.tui.commands.controls import ChatControls
+from localmtp.tui.commands.settings import KEYS
 
 Handler = Callable[[ChatControls, str], str | None]
 """Takes the chat and the argument; returns a notice, if any."""
@@ -80,7 +81,7 @@ COMMANDS = (
     Command(
         "set",
         "KEY VALUE",
-        "temp, top-k, top-p, min-p, seed, max-tokens, on-full",
+        ", ".join(KEYS),
         handlers.set_value,
     ),
     Command("system", "[TEXT]", "Set the system prompt; without TEXT remove it", handlers.system),
@@ -131,7 +132,9 @@ def run(chat: ChatControls, name: str, argument: str) -> str:
     """
     command = find(name)
     if command is None:
-        raise LocalmtpError(f"unknown command /{name}", hint=f"did you mean /{nearest(name)}?")
+        similar = nearest(name)
+        hint = f"did you mean /{similar}?" if similar else "F1 lists all commands"
+        raise LocalmtpError(f"unknown command /{name}", hint=hint)
     if command.needs_argument and not argument:
         raise LocalmtpError(
             f"/{command.name} needs an argument", hint=f"/{command.name} {command.argument}"
@@ -153,9 +156,9 @@ def matching(text: str) -> list[Command]:
 
 
 def nearest(name: str) -> str:
-    """Returns the most similar name or alias of a command."""
+    """Returns the most similar name or alias of a command; empty if none is similar."""
     names = [one for command in COMMANDS for one in (command.name, *command.aliases)]
-    return next(iter(get_close_matches(name, names, n=1, cutoff=0)), "help")
+    return next(iter(get_close_matches(name, names, n=1)), "")
 
 
 def _no_notice(_: object) -> None:

@@ -98,6 +98,7 @@ class WelcomeEntry(TranscriptEntry):
             ("Enter", "sends; Ctrl+J starts a new line"),
             ("/", "lists the commands; F1 shows all keys"),
             ("F3", "colours each token of an answer by its origin"),
+            ("Ctrl+S", "shows or hides the statistics"),
             ("/race", "answers twice, with drafting off and on"),
         ):
             lead = Segment(f"{key:<{_KEY_WIDTH}}", brush.accent)

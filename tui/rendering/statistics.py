@@ -93,6 +93,7 @@ def drafting_section(brush: Brush, data: PanelData, race_tokens_per_s: float) ->
     stats = data.stats
     state, _, reason = data.drafting.partition(": ")
     style = brush.draft if state == "on" else brush.warning
+    state = state or "–"
     gap = " " * (WIDTH - len("drafting") - len(state))
     lines = [Text.assemble(("drafting", brush.strong), gap, (state, style))]
     if reason:

@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 from textual.worker import Worker, WorkerState
 
-from localmtp.tui.race import Race, RaceRun, measured_speedup, verdict
+from localmtp.tui.race import MAX_RUNS, Race, RaceRun, measured_speedup, verdict
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.entries import UserEntry
 from localmtp.tui.rendering.formatting import duration, rate
@@ -98,7 +98,9 @@ class RaceScreen(Screen[float | None]):
             self.query_one(f"#clock{number}", Static).update(self._clock(number, lane))
         if not self.is_over and len(runs) > 1:
             number = len(runs) // len(_LANES)
-            self.query_one("#result", Static).update(f"run {number}, drafting off and on in turns")
+            self.query_one("#result", Static).update(
+                f"run {number} of up to {MAX_RUNS}, drafting off and on in turns"
+            )
 
     def _clock(self, number: int, lane: list[RaceRun]) -> Text:
         brush = self._brush

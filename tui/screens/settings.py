@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, Label, Static, Switch
+from textual.widgets import Footer, Input, Label, Static
 
 from localmtp.errors import LocalmtpError
 from localmtp.tui.commands.settings import KEYS, changed, formatted
@@ -47,9 +47,6 @@ class SettingsScreen(ModalScreen["Settings | None"]):
             with Horizontal(classes="row"):
                 yield Label("system")
                 yield Input(self._settings.system, id="system", placeholder="none")
-            with Horizontal(classes="row"):
-                yield Label("thinking")
-                yield Switch(self._settings.think, id="think")
             yield Static(id="error")
             yield Footer(show_command_palette=False)
 
@@ -63,8 +60,7 @@ class SettingsScreen(ModalScreen["Settings | None"]):
             self.query_one("#error", Static).update(error.message)
             return
         system = self.query_one("#system", Input).value
-        think = self.query_one("#think", Switch).value
-        self.dismiss(replace(settings, system=system, think=think))
+        self.dismiss(replace(settings, system=system))
 
     @on(Input.Changed)
     def _typed(self) -> None:
