@@ -4,7 +4,7 @@ PYTHON ?= python
 TESTS ?=
 # Model of `make bench`.
 MODEL ?= nano
-# Generated inputs per fuzz test.
+# Generated inputs per fuzz test, times its factor: 120,000 headers, 200 configurations per file.
 EXAMPLES ?= 2000
 # Package index of `make release`, `pypi` or `testpypi`; empty: nothing is uploaded.
 UPLOAD_TO ?=
@@ -47,7 +47,8 @@ bench: ## Measure decoding speed; MODEL=gemma4-e4b for another model
 	$(PYTHON) -m localmtp bench $(MODEL)
 
 fuzz: ## Fuzz with more inputs than the tests do; EXAMPLES=2000
-	LOCALMTP_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest tests/convert/test_fuzz.py tests/serve/test_fuzz.py
+	LOCALMTP_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest tests/fuzz tests/convert/test_fuzz.py \
+		tests/serve/test_fuzz.py
 
 gpu-check: ## Run the tests that need a GPU
 	@$(PYTHON) -c "from localmtp.engine.llama.ggml import devices; \

@@ -9,6 +9,7 @@ from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header, read_header
+from localmtp.models.gguf_settings import check_settings
 from localmtp.models.listing import context_within
 from localmtp.models.memory.available import available_memory, weights_on_disk
 from localmtp.models.memory.estimate import Weights, estimate_memory
@@ -94,6 +95,8 @@ def model_details(model: str, *, offline: bool = False) -> ModelDetails:
 
 
 def _from_files(files: ModelFiles, entry: RegistryEntry | None) -> ModelDetails:
+    header = read_header(files.target)
+    check_settings(header, str(files.target), complete=True)
     return ModelDetails(
         model=files.name,
         installed=True,
@@ -105,7 +108,7 @@ def _from_files(files: ModelFiles, entry: RegistryEntry | None) -> ModelDetails:
         warnings=files.warnings,
         quant=quant_label(files.target.name),
         qat=describe(files.target).qat,
-        **_from_header(read_header(files.target), weights_on_disk(files), entry),
+        **_from_header(header, weights_on_disk(files), entry),
     )
 
 

@@ -169,6 +169,8 @@ def _metadata(reader: _Reader, n_values: int, *, settings_only: bool) -> Header:
     header = Header(values, lengths, arrays)
     for _ in range(n_values):
         key, kind = reader.string(), int(reader.number(_UINT32))
+        if key in values or key in lengths:
+            raise BadHeaderError(f"has a damaged GGUF header: the key {key[:80]} occurs twice")
         if kind != _ARRAY:
             values[key] = reader.scalar(kind)
             continue

@@ -10,10 +10,14 @@ import numpy as np
 from gguf import GGUFReader, GGUFWriter
 
 from localmtp.convert.huggingface.tensor_map import PlannedTensor
+from localmtp.convert.output.raw_header import read_raw_header
 from localmtp.engine.llama.ggml import Floats
 from localmtp.errors import LocalmtpError
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
+
+_MAX_METADATA = 1 << 20
+"""Bytes of metadata: the names of some texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     """
     if not path.is_file():
         raise LocalmtpError(f"{path} does not exist")
+    # The library's reader loops over counts that a damaged file may claim.
+    read_raw_header(path, _MAX_METADATA)
     try:
         reader = GGUFReader(path)
         tensors = {t.name: t.data for t in reader.tensors}

@@ -2,23 +2,17 @@
 
 Parts are named as llama.cpp's gguf-split names them, `NAME-00001-of-00003.gguf`. The first part has
 the metadata; every part has its own tensors. Entries and data are copied unchanged, except that
-the keys of the split (`split.*`) are left out and offsets are recomputed. Layout: GGUF
-specification, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+the keys of the split (`split.*`) are left out and offsets are recomputed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from localmtp.convert.output.gguf_file import (
     WorkFolder,
@@ -27,40 +21,15 @@ from localmtp.convert.output.gguf_file import (
     require_disk_space,
 )
 from localmtp.convert.output.load_check import check_runs
+from localmtp.convert.output.raw_header import RawHeader, read_raw_header
 from localmtp.errors import LocalmtpError
 
 _NAME = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
 _SPLIT = "split."
-_ALIGNMENT = "general.alignment"
 _BLOCK = 16 << 20
 """Bytes copied at a time."""
-_MAX_ALIGNMENT = 1 << 16
 _MAX_METADATA = 256 << 20
 """Bytes of metadata that are held in memory; a vocabulary of 262,144 tokens takes 16 MiB."""
-_MAX_DIMENSIONS = 4
-"""GGML_MAX_DIMS."""
-
-_STRING, _ARRAY = 8, 9
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""`gguf_metadata_value_type` → size of a value in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class _GgufPart:
-    path: Path
-    version: int
-    values: Mapping[str, bytes]
-    """Key → complete entry: key, type and value."""
-    tensors: Sequence[tuple[bytes, int, int]]
-    """Entry of the tensor table without its offset, position of the data, size of the data."""
-
-    @property
-    def alignment(self) -> int:
-        return self.number(_ALIGNMENT, 4) or 32
-
-    def number(self, key: str, size: int) -> int:
-        """Return the integer of `size` bytes at the end of an entry; 0 if there is no such key."""
-        return int.from_bytes(self.values.get(key, b"")[-size:], "little")
 
 
 def merge(
@@ -87,7 +56,7 @@ def merge(
         LocalmtpError: a part is missing, damaged or of another model; the file exists or cannot be
             written; or libllama cannot run it.
     """
-    parts = [_read_part(path) for path in _part_paths(first)]
+    parts = [read_raw_header(path, _MAX_METADATA) for path in _part_paths(first)]
     _require_one_model(parts)
     destination = out / f"{first.name[: -len('-00001-of-00001.gguf')]}.gguf"
     if not force and destination.exists():
@@ -134,7 +103,7 @@ def _part_paths(first: Path) -> list[Path]:
     return paths
 
 
-def _require_one_model(parts: Sequence[_GgufPart]) -> None:
+def _require_one_model(parts: Sequence[RawHeader]) -> None:
     total = sum(len(part.tensors) for part in parts)
     for i, part in enumerate(parts):
         numbers = part.number("split.no", 2), part.number("split.count", 2)
@@ -145,7 +114,7 @@ def _require_one_model(parts: Sequence[_GgufPart]) -> None:
             )
 
 
-def _merged(parts: Sequence[_GgufPart]) -> Iterator[bytes]:
+def _merged(parts: Sequence[RawHeader]) -> Iterator[bytes]:
     """Yield the bytes of the merged file."""
     values = [entry for key, entry in parts[0].values.items() if not key.startswith(_SPLIT)]
     tensors = [tensor for part in parts for tensor in part.tensors]
@@ -164,88 +133,3 @@ def _merged(parts: Sequence[_GgufPart]) -> Iterator[bytes]:
                 for at in range(0, size, _BLOCK):
                     yield file.read(min(_BLOCK, size - at))
                 yield bytes(-size % alignment)
-
-
-def _read_part(path: Path) -> _GgufPart:
-    """Read a part's header; every length is checked against the file's size."""
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _HeaderReader(data).part(path)
-    except OSError as error:
-        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, struct.error) as error:
-        raise LocalmtpError(
-            f"{path} is not a complete GGUF file: {error}", hint="download or copy it again"
-        ) from error
-
-
-class _HeaderReader:
-    """Reads a header sequentially; reading past the end of the file is a ValueError."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data, self._at = data, 0
-        self._held = 0
-
-    def part(self, path: Path) -> _GgufPart:
-        if self._take(4) != b"GGUF":
-            raise ValueError("it has no GGUF magic")
-        version, n_tensors, n_values = self._number("I"), self._number("Q"), self._number("Q")
-        if version not in (2, 3):
-            raise ValueError(f"version {version}")
-        values = dict(self._entry() for _ in range(n_values))
-        tensors = [self._tensor() for _ in range(n_tensors)]
-        alignment = _GgufPart(path, version, values, []).alignment
-        if alignment > _MAX_ALIGNMENT:
-            raise ValueError(f"alignment {alignment}")
-        base = self._at + -self._at % alignment
-        if any(base + offset + size > len(self._data) for _, offset, size in tensors):
-            raise ValueError("its tensors exceed the file")
-        placed = [(entry, base + offset, size) for entry, offset, size in tensors]
-        return _GgufPart(path, version, values, placed)
-
-    def _entry(self) -> tuple[str, bytes]:
-        start = self._at
-        key = self._take(self._number("Q")).decode()
-        self._skip_value(self._number("I"))
-        self._held += self._at - start
-        if self._held > _MAX_METADATA:
-            raise ValueError("its metadata is too large")
-        return key, self._data[start : self._at]
-
-    def _skip_value(self, kind: int) -> None:
-        if kind == _STRING:
-            self._skip(self._number("Q"))
-        elif kind == _ARRAY:
-            kind, count = self._number("I"), self._number("Q")
-            if kind == _STRING:
-                for _ in range(count):
-                    self._skip(self._number("Q"))
-            else:
-                self._skip(_SIZES.get(kind, len(self._data)) * count)
-        else:
-            self._skip(_SIZES.get(kind, len(self._data)))
-
-    def _tensor(self) -> tuple[bytes, int, int]:
-        """Entry of the tensor table without its offset, the offset, and the size of the data."""
-        start = self._at
-        self._skip(self._number("Q"))
-        dimensions = self._number("I")
-        if dimensions > _MAX_DIMENSIONS:
-            raise ValueError(f"a tensor has {dimensions} dimensions")
-        shape = [self._number("Q") for _ in range(dimensions)]
-        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(self._number("I"))]
-        described = self._data[start : self._at]
-        return described, self._number("Q"), prod(shape) // block * size
-
-    def _number(self, code: str) -> int:
-        form = struct.Struct(f"<{code}")
-        return int(form.unpack(self._take(form.size))[0])
-
-    def _take(self, size: int) -> bytes:
-        self._skip(size)
-        return self._data[self._at - size : self._at]
-
-    def _skip(self, size: int) -> None:
-        if size > len(self._data) - self._at:
-            raise ValueError("its header exceeds the file")
-        self._at += size

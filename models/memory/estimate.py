@@ -57,7 +57,7 @@ class Weights:
 
     def spread_over(self, layers: int) -> Weights:
         """Returns the same weights divided evenly among layers, unless they are known."""
-        known = self.layers or (self.target // layers,) * layers
+        known = self.layers or (self.target // max(1, layers),) * layers
         return replace(self, layers=known)
 
 

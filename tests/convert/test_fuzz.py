@@ -1,7 +1,6 @@
 """Checkpoints with arbitrary content are converted, or refused with a one-line error."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from hypothesis import strategies as st
 from localmtp.convert import Options, convert
 from localmtp.errors import LocalmtpError
 from tests.convert.checkpoints import write_checkpoint, write_json
+from tests.fuzz.budget import examples
 
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("LOCALMTP_FUZZ_EXAMPLES", "15")),
+    max_examples=examples(15, factor=0.1),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -67,7 +67,7 @@ def convert_or_refuse(checkpoint: Path) -> None:
     try:
         convert(checkpoint, checkpoint.parent / "out", options=Options(["Q8_0"], force=True))
     except LocalmtpError as error:
-        assert error.message
+        assert error.message and "\n" not in error.message and len(error.message) < 4000
         event("refused")
     else:
         event("converted")
@@ -117,3 +117,12 @@ def test_any_bytes_in_a_tensor_file(checkpoint: Path, start: int, junk: bytes, c
         convert_or_refuse(checkpoint)
     finally:
         path.write_bytes(original)
+
+
+@EXAMPLES
+@given(front_matter=st.text(st.sampled_from("abk:-[]{}&*!|>'\"#, \n\t\\?0.é\ud800"), max_size=80))
+def test_any_front_matter_of_a_model_card(checkpoint: Path, front_matter: str) -> None:
+    path = checkpoint / "README.md"
+    text = f"---\nlicense: {front_matter}\nbase_model: {front_matter}\n---\n"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    convert_or_refuse(checkpoint)

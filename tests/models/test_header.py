@@ -66,6 +66,7 @@ def test_settings_need_only_the_beginning_of_a_file(tmp_path: Path) -> None:
         header(value("k", ARRAY, struct.pack("<IQ", ARRAY, 1))),
         header(value("k", STRING, struct.pack("<Q", 2**62))),
         header(value("k", 99, b"")),
+        header(value("k", 0, b"\0"), value("k", 0, b"\0")),
         header(value("k", STRING, struct.pack("<Q", 2) + b"\xff\xfe")),
         header(value("general.alignment", 4, struct.pack("<I", 0))),
         header(*[value("k" * 60_000, 0, b"\0")] * 400),
