@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from localmtp.engine.sampling.params import AcceptanceRule
 from localmtp.errors import LocalmtpError
-from localmtp.limits import MAX_DRAFT
 from localmtp.session import Choices
+from localmtp.session.ranges import violated_range
 
 
 class CompletionOptions(TypedDict, total=False):
@@ -52,21 +52,6 @@ class ChatOptions(CompletionOptions, total=False):
     """Let the model think first; its thoughts come in `Channel.THOUGHT`."""
 
 
-_Check = Callable[[Any], bool]
-
-_RANGES: dict[str, tuple[_Check, str]] = {
-    "temperature": (lambda value: 0 <= value < float("inf"), "0 or more"),
-    "top_k": (lambda value: value >= 0, "0 or more"),
-    "top_p": (lambda value: 0 < value <= 1, "more than 0, at most 1"),
-    "min_p": (lambda value: 0 <= value < 1, "at least 0, less than 1"),
-    "seed": (lambda value: value >= 0, "0 or more"),
-    "n_draft": (lambda value: 0 <= value <= MAX_DRAFT, f'"auto" or 0 to {MAX_DRAFT}'),
-    "max_tokens": (lambda value: value >= 1, "1 or more"),
-}
-
-_WHOLE = frozenset({"top_k", "seed", "n_draft", "max_tokens"})
-
-
 def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]) -> Choices:
     """Returns the options as the settings that a session takes.
 
@@ -90,18 +75,11 @@ def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]
     if given.get("exact") and given.get("temperature") != 0:
         raise LocalmtpError("`exact` applies to greedy replies only", hint="add `temperature=0`")
     if "acceptance" in given:
-        rules = [rule.value for rule in AcceptanceRule]
-        if given["acceptance"] not in rules:
-            hint = f"it must be one of: {', '.join(rules)}"
-            raise LocalmtpError(f"`acceptance` is {given['acceptance']!r}", hint=hint)
         given["acceptance"] = AcceptanceRule(given["acceptance"])
     return Choices(**given)
 
 
 def _check_value(name: str, value: object) -> None:
-    if name not in _RANGES:
-        return
-    is_valid, expected = _RANGES[name]
-    kinds = (int,) if name in _WHOLE else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not is_valid(value):
-        raise LocalmtpError(f"`{name}` is {value!r}", hint=f"it must be {expected}")
+    if expected := violated_range(name, value):
+        auto = '"auto" or ' if name == "n_draft" else ""
+        raise LocalmtpError(f"`{name}` is {value!r}", hint=f"it must be {auto}{expected}")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
+from enum import Enum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from localmtp.engine.events import FinishReason
 from localmtp.engine.stats import Stats, TimeSpent
+from localmtp.session.ranges import is_number, violated_range
 from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
@@ -60,19 +63,14 @@ def settings_from(stored: object) -> Settings | None:
         None if there are none.
     """
     from localmtp.engine.sampling.params import SamplingParams
-    from localmtp.session import OnFull, Settings
+    from localmtp.session import Settings
 
     saved = _json_object(stored)
     if saved is None:
         return None
     sampling = saved.pop("sampling", None)
-    chosen = _valid(saved, Settings())
-    if (on_full := saved.get("on_full")) in list(OnFull):
-        chosen["on_full"] = OnFull(on_full)
-    chosen["sampling"] = SamplingParams(
-        **_valid(sampling if isinstance(sampling, dict) else {}, SamplingParams())
-    )
-    return Settings(**chosen)
+    params = _valid(sampling if isinstance(sampling, dict) else {}, SamplingParams())
+    return Settings(**_valid(saved, Settings()), sampling=SamplingParams(**params))
 
 
 def text_from(value: object) -> str:
@@ -132,22 +130,36 @@ def _fields_of(
 
 def _valid(saved: dict[str, Any], default: object) -> dict[str, Any]:
     """Returns the entries that are fields of `default`, of its types and in range."""
-    from localmtp.session.ranges import violated_range
-
     chosen: dict[str, Any] = {}
     for field in fields(default):  # type: ignore[arg-type]
         name, usual = field.name, getattr(default, field.name)
         if name not in saved:
             continue
         value = saved[name]
-        if isinstance(usual, bool | str):
+        if isinstance(usual, Enum):
+            with suppress(ValueError):
+                chosen[name] = type(usual)(value)
+        elif isinstance(usual, tuple):
+            if _is_logit_bias(value):
+                chosen[name] = tuple(map(tuple, value))
+        elif isinstance(usual, bool | str):
             if type(value) is type(usual):
                 chosen[name] = replace_surrogates(value) if isinstance(value, str) else value
         elif value is None and usual is None:
             chosen[name] = None
-        elif _is_number(value) and not violated_range(name, value):
+        elif is_number(value) and not violated_range(name, value):
             chosen[name] = value
     return chosen
+
+
+def _is_logit_bias(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and isinstance(pair[0], int)
+        and all(map(is_number, pair))
+        for pair in value
+    )
 
 
 def _json_object(stored: object) -> dict[str, Any] | None:
@@ -158,15 +170,11 @@ def _json_object(stored: object) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
 _TYPES: dict[str, Callable[[Any], bool]] = {
-    "int": lambda value: _is_number(value) and isinstance(value, int),
-    "float": _is_number,
-    "float | None": lambda value: value is None or _is_number(value),
+    "int": lambda value: is_number(value) and isinstance(value, int),
+    "float": is_number,
+    "float | None": lambda value: value is None or is_number(value),
     "str": lambda value: isinstance(value, str),
-    "tuple[float, ...]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "tuple[float, ...]": lambda value: isinstance(value, list) and all(map(is_number, value)),
 }
 """Checks of JSON values by the annotation of a field of `Stats` or `TimeSpent`."""

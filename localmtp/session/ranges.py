@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Callable
+from math import inf, isfinite
 
+from localmtp.engine.sampling.params import AcceptanceRule
 from localmtp.limits import MAX_DRAFT
-
-_INTEGERS = frozenset({"top_k", "seed", "n_draft", "max_tokens"})
-
-_EXPECTED = {
-    "temperature": "0 or more",
-    "top_k": "0 or more",
-    "top_p": "more than 0, at most 1",
-    "min_p": "at least 0, less than 1",
-    "seed": "0 or more",
-    "repeat_penalty": "more than 0, at most 10",
-    "presence_penalty": "-2 to 2",
-    "frequency_penalty": "-2 to 2",
-    "n_draft": f"0 to {MAX_DRAFT}",
-    "max_tokens": "1 or more",
-}
 
 
 def violated_range(name: str, value: object) -> str:
@@ -29,27 +16,47 @@ def violated_range(name: str, value: object) -> str:
         name: of the setting; those without a range are always valid.
         value: anything.
     """
-    if name not in _EXPECTED or _is_valid(name, value):
+    if name not in _RANGES:
         return ""
-    return _EXPECTED[name]
+    is_valid, expected = _RANGES[name]
+    return "" if is_valid(value) else expected
 
 
-def _is_valid(name: str, value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        return False
-    if name in _INTEGERS and not isinstance(value, int):
-        return False
-    match name:
-        case "top_p":
-            return 0 < value <= 1
-        case "min_p":
-            return 0 <= value < 1
-        case "repeat_penalty":
-            return 0 < value <= 10
-        case "presence_penalty" | "frequency_penalty":
-            return -2 <= value <= 2
-        case "n_draft":
-            return 0 <= value <= MAX_DRAFT
-        case "max_tokens":
-            return value >= 1
-    return value >= 0
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _number(
+    least: float, most: float, *, above: bool = False, below: bool = False, whole: bool = False
+) -> Callable[[object], bool]:
+    """Returns a check of an interval, without its ends where `above` or `below` is set."""
+
+    def check(value: object) -> bool:
+        if not is_number(value) or (whole and not isinstance(value, int)):
+            return False
+        assert isinstance(value, int | float)
+        return (least < value if above else least <= value) and (
+            value < most if below else value <= most
+        )
+
+    return check
+
+
+_RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "temperature": (_number(0, inf), "0 or more"),
+    "top_k": (_number(0, inf, whole=True), "0 or more"),
+    "top_p": (_number(0, 1, above=True), "more than 0, at most 1"),
+    "min_p": (_number(0, 1, below=True), "at least 0, less than 1"),
+    "seed": (_number(0, inf, whole=True), "0 or more"),
+    "acceptance": (
+        lambda value: value in list(AcceptanceRule),
+        f"one of: {', '.join(AcceptanceRule)}",
+    ),
+    "repeat_penalty": (_number(0, 10, above=True), "more than 0, at most 10"),
+    "presence_penalty": (_number(-2, 2), "-2 to 2"),
+    "frequency_penalty": (_number(-2, 2), "-2 to 2"),
+    "n_draft": (_number(0, MAX_DRAFT, whole=True), f"0 to {MAX_DRAFT}"),
+    "max_tokens": (_number(1, inf, whole=True), "1 or more"),
+}
+"""Checks and their descriptions, by the names of settings."""

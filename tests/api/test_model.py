@@ -122,6 +122,9 @@ def test_completion_is_raw(model: localmtp.LanguageModel) -> None:
         ({"n_draft": 17}, "n_draft"),
         ({"n_draft": "many"}, "n_draft"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"acceptance": "always"}, "acceptance"),
+        ({"repeat_penalty": 0}, "repeat_penalty"),
+        ({"presence_penalty": 3}, "presence_penalty"),
         ({"exact": True, "temperature": 1}, "exact"),
     ],
 )

@@ -12,14 +12,22 @@ from pathlib import Path
 import pytest
 
 from localmtp.engine.events import FinishReason
-from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 from localmtp.engine.stats import Counters
 from localmtp.errors import LocalmtpError
 from localmtp.history import History
 from localmtp.history.store import MAX_TITLE
 from localmtp.session import Message, OnFull, Role, Settings
 
-SETTINGS = Settings(SamplingParams(0.5, seed=7), 3, 100, "Be brief.", True, OnFull.DROP)
+SAMPLING = SamplingParams(
+    0.5,
+    seed=7,
+    acceptance=AcceptanceRule.MAXIMAL,
+    repeat_penalty=1.1,
+    presence_penalty=-1.0,
+    logit_bias=((3, -1.5), (4, 2.0)),
+)
+SETTINGS = Settings(SAMPLING, 3, 100, "Be brief.", True, OnFull.DROP)
 
 
 @pytest.fixture
@@ -258,7 +266,15 @@ def test_settings_that_are_invalid_or_unknown_have_their_defaults(tmp_path: Path
     path = tmp_path / "h.sqlite3"
     conversation, _ = conversation_of(History(path), "question", "answer")
     saved = {
-        "sampling": {"temperature": -1, "top_k": "many", "top_p": 0.5, "min_p": float("nan")},
+        "sampling": {
+            "temperature": -1,
+            "top_k": "many",
+            "top_p": 0.5,
+            "min_p": float("nan"),
+            "acceptance": [],
+            "logit_bias": [[1]],
+            "repeat_penalty": 0,
+        },
         "n_draft": 99,
         "max_tokens": True,
         "system": "Be brief.\ud800",
