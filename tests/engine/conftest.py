@@ -10,7 +10,7 @@ from localmtp.session import Choices, Session
 from localmtp.session.local import LocalSession
 
 ONE_THREAD = LoadOptions(threads=1, context=1024)
-"""Tests run beside each other; threads that wait for a busy core would wait for each other."""
+"""Tests run in parallel processes, whose threads would wait for each other's cores."""
 
 
 @pytest.fixture(scope="module")

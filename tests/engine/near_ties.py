@@ -1,4 +1,4 @@
-"""Where two greedy texts may part: at tokens that rounding alone decides between."""
+"""Comparison of greedy answers, which may differ at near-ties only."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.decoding.sequence import TargetSequence
 
 ROUNDING = 0.6
-"""More than any two ways of computing a logit were seen to differ by, on any machine."""
+"""Larger than any difference of logits from rounding that was observed on any machine."""
 
 
-def part_at_near_ties_only(
+def assert_differ_at_near_ties_only(
     sequence: TargetSequence, prompt: Sequence[int], one: Sequence[int], other: Sequence[int]
 ) -> None:
-    """Fail where the two continuations of a prompt differ and the target had a clear favourite."""
+    """Fails where two continuations of a prompt differ and the target's choice is no near-tie."""
     at = next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), None)  # noqa: B905
     if at is None:
         assert len(one) == len(other)

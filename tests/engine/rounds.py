@@ -1,4 +1,4 @@
-"""Rounds of pacing without a model: tests decide what is accepted and what it costs."""
+"""Rounds of pacing without a model: tests determine acceptance and costs."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ class SingleAnswer:
         return self._drafted
 
     def draft(self, confidences: Sequence[float]) -> tuple[int, int]:
-        """Drafts tokens of these confidences; tokens to verify, and steps taken."""
+        """Drafts tokens of these confidences; returns tokens to verify, and steps taken."""
         while self.policy.should_draft():
             self._steps += 1
             if not self.policy.should_verify(confidences[self._steps - 1]):

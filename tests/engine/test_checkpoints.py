@@ -1,4 +1,4 @@
-"""Going back further than the sliding window: what is kept for it, and that nothing changes."""
+"""Checkpoints: rolling back beyond the sliding window changes nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from localmtp.engine.sampling.sampler import Greedy
 from tests.pairs import TINY, write_pair
 
 ROUNDING = 0.4
-"""Batching moves nano's logits by up to 0.2; a window that lost half of its keys, by 5 to 10."""
+"""Batching changes nano's logits by up to 0.2; a window that lost half of its keys, by 5 to 10."""
 
 
 def tokens_of(pair: Pair, text: str) -> list[int]:
@@ -31,7 +31,7 @@ def turn(pair: Pair, question: str, times: int) -> list[int]:
 
 
 def follow(target: TargetSequence, prompt: Sequence[int], tokens: Sequence[int]) -> list[Floats]:
-    """Logits after the prompt, and after each of the tokens."""
+    """Returns logits after the prompt, and after each of the tokens."""
     rows = [prefill(target, prompt)[0].copy()]
     for token in tokens:
         rows.append(target.verify(token)[0].copy())
@@ -42,7 +42,7 @@ def follow(target: TargetSequence, prompt: Sequence[int], tokens: Sequence[int])
 @pytest.mark.parametrize(
     "question", ["Count from 3 to 40. ", "Tell me a story about a fox. ", "one, two, three "]
 )
-def test_a_restored_window_answers_like_one_filled_afresh(pair: Pair, question: str) -> None:
+def test_a_restored_window_gives_the_same_logits_as_a_fresh_one(pair: Pair, question: str) -> None:
     target = pair.sequences[0]
     prompt = turn(pair, question, 30)
     answer = tokens_of(pair, " four five six seven cat" * 130)[: 1000 - len(prompt)]
@@ -75,7 +75,7 @@ def test_every_shape_of_gemma_4_is_restored(tmp_path: Path, shape: str) -> None:
         np.testing.assert_allclose(target.hidden, hidden, atol=0.01)
 
 
-def test_drafts_after_a_restore_are_as_good(pair: Pair) -> None:
+def test_acceptance_after_a_restore_is_the_same(pair: Pair) -> None:
     target = pair.sequences[0]
     prompt = turn(pair, "Count from 3 to 40. ", 20)
     prefill(target, prompt)
@@ -85,7 +85,7 @@ def test_drafts_after_a_restore_are_as_good(pair: Pair) -> None:
     assert restored == _drafted(pair, prompt)
 
 
-def test_what_has_changed_is_not_returned_to(pair: Pair) -> None:
+def test_checkpoints_of_changed_tokens_are_discarded(pair: Pair) -> None:
     target = pair.sequences[0]
     one, other = turn(pair, "Say cat. ", 60), turn(pair, "Say dog. ", 60)
     target.clear()
@@ -96,7 +96,7 @@ def test_what_has_changed_is_not_returned_to(pair: Pair) -> None:
     assert Prefill(target, one).reused <= shared
 
 
-def test_the_memory_is_bounded_and_the_latest_stays(pair: Pair) -> None:
+def test_memory_is_bounded_and_the_latest_checkpoint_stays(pair: Pair) -> None:
     target = pair.sequences[0]
     target.clear()
     prefill(target, tokens_of(pair, "one two three " * 60)[:300])

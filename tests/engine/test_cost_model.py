@@ -1,4 +1,5 @@
-"""Pacing of several answers on simulated machines: drafting fades out where it stops paying."""
+"""Pacing of several answers on simulated machines: drafting is reduced as far as it stops
+paying."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ STEP_S = 0.0006
 
 
 def roofline(rows: int) -> float:
-    """A pass reads the weights, until its arithmetic takes longer than that."""
+    """A pass is bound by reading the weights, then by compute."""
     return 0.010 * max(1.0 + 0.02 * rows, rows / 12)
 
 
@@ -35,7 +36,7 @@ def one_round(
     acceptance: float,
     random: np.random.Generator,
 ) -> tuple[list[Outcome], float]:
-    """Outcomes of a round of all answers together, and its seconds."""
+    """Runs a round of all answers; returns outcomes and seconds."""
     plan = costs.begin_round(len(answers))
     lengths, steps = [], []
     for answer in answers:
@@ -69,10 +70,10 @@ def simulate(
     rounds: int,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Rounds of all answers together.
+    """Simulates rounds of all answers.
 
     Returns:
-        Tokens per second, and the mean draft length, over the last half.
+        Tokens per second and mean draft length over the last half.
     """
     random = np.random.default_rng(seed)
     tokens, seconds, drafted = np.zeros(rounds), np.zeros(rounds), np.zeros(rounds)
@@ -92,12 +93,12 @@ def auto(size: int, cost: Cost, acceptance: float, rounds: int = 1500) -> tuple[
 
 
 def burst(load: int, cost: Cost, acceptance: float, n_draft: int | None, seed: int) -> float:
-    """Tokens per second of some short answers, `load` of them at a time, when nothing is known."""
+    """Returns tokens per second of short answers, `load` at a time, without saved calibration."""
     random, costs, calibration = np.random.default_rng(seed), CostModel(), Calibration()
     running: dict[DraftPolicy, float] = {}
     waiting, got, seconds = max(16, 2 * load), 0, 0.0
     while waiting or running:
-        if waiting and len(running) < load:  # one prompt is read at a time
+        if waiting and len(running) < load:  # one prompt is prefilled at a time
             answer = costs.policy(calibration) if n_draft is None else FixedPolicy(n_draft)
             running[answer] = 48 * random.uniform(0.5, 1.5)
             waiting -= 1
@@ -116,7 +117,7 @@ def _measured(rows: int, cost: Cost, random: np.random.Generator) -> float:
 
 
 def fixed(size: int, n: int, cost: Cost, acceptance: float) -> float:
-    """Tokens per second of drafts that are all of one length, as expected."""
+    """Returns the expected tokens per second of a fixed draft length."""
     tokens = sum(acceptance**i for i in range(n + 1))
     return size * tokens / (cost(size * (n + 1)) + n * STEP_S)
 
@@ -124,7 +125,7 @@ def fixed(size: int, n: int, cost: Cost, acceptance: float) -> float:
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("cost", [roofline, stairs, steep])
 @pytest.mark.parametrize("acceptance", [0.5, 0.9])
-def test_auto_keeps_up_with_the_best_fixed_length(size: int, cost: Cost, acceptance: float) -> None:
+def test_auto_is_as_fast_as_the_best_fixed_length(size: int, cost: Cost, acceptance: float) -> None:
     best = max(fixed(size, n, cost, acceptance) for n in range(9))
     speed, _ = auto(size, cost, acceptance)
     assert speed > 0.93 * best
@@ -133,7 +134,7 @@ def test_auto_keeps_up_with_the_best_fixed_length(size: int, cost: Cost, accepta
 
 @pytest.mark.parametrize("cost", [roofline, stairs, steep])
 @pytest.mark.parametrize("acceptance", [0.5, 0.7, 0.9])
-def test_little_is_lost_to_finding_out(cost: Cost, acceptance: float) -> None:
+def test_exploration_costs_little(cost: Cost, acceptance: float) -> None:
     shares = []
     for load in (1, 4, 8, 16):
         speeds = {
@@ -152,7 +153,7 @@ def test_drafts_get_shorter_as_the_batch_grows() -> None:
     assert lengths[3] < 0.1
 
 
-def test_drafting_comes_back_when_others_leave() -> None:
+def test_drafting_resumes_when_other_answers_end() -> None:
     costs, calibration = CostModel(), Calibration()
     answers = [costs.policy(calibration) for _ in range(16)]
     _, crowded = simulate(answers, costs, roofline, 0.8, 400)
@@ -163,7 +164,7 @@ def test_drafting_comes_back_when_others_leave() -> None:
     assert answers[0].state == "on"
 
 
-def test_an_answer_of_fixed_length_keeps_it_beside_automatic_ones() -> None:
+def test_a_fixed_length_is_unaffected_by_automatic_answers() -> None:
     costs, calibration = CostModel(), Calibration()
     answers: list[DraftPolicy] = [FixedPolicy(2), *(costs.policy(calibration) for _ in range(7))]
     _, mean = simulate(answers, costs, steep, 0.3, 400)
@@ -171,7 +172,7 @@ def test_an_answer_of_fixed_length_keeps_it_beside_automatic_ones() -> None:
 
 
 class Rebuilding:
-    """A machine that needs more than half a pass to get ready for another number of rows."""
+    """A machine on which a change of rows takes more than half a pass."""
 
     def __init__(self) -> None:
         self._before = 0
@@ -183,7 +184,7 @@ class Rebuilding:
 
 
 @pytest.mark.parametrize("acceptance", [0.7, 0.9])
-def test_drafts_keep_to_a_length_where_changing_it_takes_long(acceptance: float) -> None:
+def test_the_draft_length_is_stable_where_changes_are_expensive(acceptance: float) -> None:
     def steady(rows: int) -> float:
         return 0.010 + 0.0008 * (rows - 1)
 

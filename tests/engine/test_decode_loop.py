@@ -1,4 +1,4 @@
-"""Several answers in one context: each as if it were alone, whatever the others do."""
+"""Several answers in one context are independent of each other."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,7 +14,7 @@ from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
 from localmtp.models import resolve
-from tests.engine.near_ties import part_at_near_ties_only
+from tests.engine.near_ties import assert_differ_at_near_ties_only
 
 GREEDY = SamplingParams(temperature=0.0)
 QUESTIONS = (
@@ -36,7 +36,7 @@ def pair() -> Iterator[Pair]:
 
 
 class Batch:
-    """Answers decoded together, and what they return."""
+    """Answers decoded in one loop, and their results."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -113,13 +113,15 @@ def test_answers_are_those_of_one_at_a_time(pair: Pair, n_draft: int | None) -> 
         batch.step()
     for generation, prompt in asked:
         expected, _ = alone(pair, prompt, 0)
-        part_at_near_ties_only(pair.sequences[0], prompt, expected, batch.tokens[generation])
+        assert_differ_at_near_ties_only(
+            pair.sequences[0], prompt, expected, batch.tokens[generation]
+        )
         assert batch.stats(generation).completion_tokens == len(batch.tokens[generation])
     assert batch.loop.free == len(pair.sequences)
 
 
 def test_drafts_are_accepted_as_often_as_alone(pair: Pair) -> None:
-    """Each drafter step must read the hidden row and the cache of its own sequence."""
+    """Each draft step must read the hidden state and the cache of its own sequence."""
     prompts = [prompt_of(pair, question) for question in QUESTIONS[:4]]
     batch = Batch(pair)
     together = [batch.start(prompt, 2 + i) for i, prompt in enumerate(prompts)]
@@ -144,7 +146,7 @@ def test_an_error_ends_one_answer_only(pair: Pair) -> None:
     bound = batch.start(prompts[2], 3, number)
     batch.finish()
     expected, _ = alone(pair, prompts[0], 0)
-    part_at_near_ties_only(pair.sequences[0], prompts[0], expected, batch.tokens[sound])
+    assert_differ_at_near_ties_only(pair.sequences[0], prompts[0], expected, batch.tokens[sound])
     assert isinstance(batch.ends[broken], UnsatisfiableError)
     vocab = pair.target.vocab
     int(b"".join(vocab.piece(token) for token in batch.tokens[bound]))
@@ -167,11 +169,11 @@ def test_a_cancelled_answer_leaves_the_others_alone(pair: Pair) -> None:
         assert isinstance(end, Finished) and end.reason is FinishReason.CANCELLED
     assert batch.tokens[left] and not batch.tokens[never]
     expected, _ = alone(pair, prompts[0], 0)
-    part_at_near_ties_only(pair.sequences[0], prompts[0], expected, batch.tokens[kept])
+    assert_differ_at_near_ties_only(pair.sequences[0], prompts[0], expected, batch.tokens[kept])
 
 
-def test_what_conversations_begin_with_is_prefilled_once(pair: Pair) -> None:
-    """A system prompt is taken over from a sequence that has it, with its sliding layers."""
+def test_a_shared_prefix_is_prefilled_once(pair: Pair) -> None:
+    """A system prompt is shared by a sequence that has it, sliding-window layers included."""
     clear(pair)
     vocab = pair.target.vocab
     rules = "<|turn>system\n" + "Answer in a friendly way and stay short. " * 12 + "<turn|>\n"
@@ -193,11 +195,13 @@ def test_what_conversations_begin_with_is_prefilled_once(pair: Pair) -> None:
         assert batch.stats(generation).reused_tokens >= shared
         expected, stats = alone(pair, prompt, 0)
         assert stats.reused_tokens < shared
-        part_at_near_ties_only(pair.sequences[0], prompt, expected, batch.tokens[generation])
+        assert_differ_at_near_ties_only(
+            pair.sequences[0], prompt, expected, batch.tokens[generation]
+        )
 
 
 def test_every_sequence_has_the_whole_context(pair: Pair) -> None:
-    """Conversations far longer than the window, all as long as the context, beside each other."""
+    """Conversations much longer than the window, each as long as the context, side by side."""
     batch = Batch(pair)
     hot = SamplingParams(temperature=3.0, top_k=0, top_p=1.0, seed=5)
     full = pair.target.n_ctx
@@ -216,7 +220,7 @@ def test_every_sequence_has_the_whole_context(pair: Pair) -> None:
     assert max(used) == full
 
 
-def test_prompts_longer_than_a_batch_are_read_in_parts() -> None:
+def test_prompts_longer_than_a_batch_are_prefilled_in_parts() -> None:
     files = resolve("nano")
     options = LoadOptions(threads=1, context=512, parallel=3, batch=40)
     with Pair.load(files.target, files.drafter, options) as pair:
@@ -226,13 +230,13 @@ def test_prompts_longer_than_a_batch_are_read_in_parts() -> None:
         batch.finish()
         for generation, prompt in zip(asked, prompts, strict=True):
             expected, _ = alone(pair, prompt, 0)
-            part_at_near_ties_only(
+            assert_differ_at_near_ties_only(
                 pair.sequences[0], prompt, expected[:20], batch.tokens[generation]
             )
 
 
 def test_every_loop_measures_each_number_of_threads(pair: Pair) -> None:
-    """Loops of `verify` and `bench` too: all are made by the pair."""
+    """Includes loops of `verify` and `bench`: all are created by the pair."""
     batch = Batch(pair)
     batch.start(prompt_of(pair, QUESTIONS[0]), None)
     batch.finish()

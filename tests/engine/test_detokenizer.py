@@ -1,4 +1,4 @@
-"""Text from tokens: whole characters, thoughts apart, control tokens unseen."""
+"""Detokenization: whole characters, separate thoughts, no control tokens."""
 
 import pytest
 
@@ -16,13 +16,13 @@ def read(pair: Pair, text: str) -> list[tuple[str, Channel]]:
 @pytest.mark.parametrize(
     "text", ["naïve café", "日本語のテキスト", "🙂🚀 ok", "a\n\n\n  b\tc", "e\u0301"]
 )
-def test_characters_split_over_tokens_come_whole(pair: Pair, text: str) -> None:
+def test_characters_split_over_tokens_are_joined(pair: Pair, text: str) -> None:
     pieces = read(pair, text)
     assert "".join(t for t, _ in pieces) == text
     assert all("\ufffd" not in t for t, _ in pieces)
 
 
-def test_thoughts_are_told_from_the_answer(pair: Pair) -> None:
+def test_thoughts_are_separated_from_the_answer(pair: Pair) -> None:
     pieces = read(pair, "<|channel>thought\nI add.\n<channel|>The sum is 5.<turn|>")
     thought = "".join(t for t, c in pieces if c is Channel.THOUGHT)
     answer = "".join(t for t, c in pieces if c is Channel.ANSWER)
@@ -30,7 +30,7 @@ def test_thoughts_are_told_from_the_answer(pair: Pair) -> None:
     assert answer == "The sum is 5."
 
 
-def test_a_thought_that_was_cut_is_gone_on_with(pair: Pair) -> None:
+def test_a_partial_thought_is_continued(pair: Pair) -> None:
     whole = "<|channel>thought\nI add.\n<channel|>It is 5."
     assert as_written("I add.\n", "It is 5.") == whole
     assert whole.startswith(as_written("I add.\n", ""))

@@ -1,4 +1,4 @@
-"""The loop on the embedded pair: what drafting may change (speed) and what it may not (output)."""
+"""Generation on the embedded pair: drafting changes speed and never the output."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def run(session: Session, prompt: str = PROMPT) -> tuple[list[Event], list[int]]
 
 
 def margin_after(pair: Pair, prefix: list[int]) -> float:
-    """The target's top-2 logit margin for the token after `prefix`."""
+    """Returns the margin between the target's two largest logits after `prefix`."""
     top = np.sort(prefill(pair.sequences[0], prefix)[0])
     return float(top[-1] - top[-2])
 
@@ -84,7 +84,7 @@ def test_without_drafting_every_pass_gives_one_token(session: MakeSession) -> No
 
 
 def test_rejected_drafts_leave_no_trace_in_the_cache(session: MakeSession, pair: Pair) -> None:
-    """After many rollbacks the cache answers like one that was filled afresh."""
+    """After many rollbacks the cache gives the same logits as a fresh one."""
     run(session(Choices(temperature=1.5, n_draft=8, seed=3, max_tokens=150)), "Tell me a story.")
     sequence = pair.sequences[0]
     tokens = list(sequence.tokens)
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_answer(session: MakeSession) -> None:
     assert run(session(choices))[1] == run(session(choices))[1]
 
 
-def test_length_limit_is_kept_exactly(session: MakeSession) -> None:
+def test_the_length_limit_is_exact(session: MakeSession) -> None:
     for limit in (1, 2, 7):
         events, ids = run(session(Choices(temperature=0, n_draft=8, max_tokens=limit)))
         assert isinstance(events[-1], Finished)
@@ -138,7 +138,7 @@ def test_the_next_turn_prefills_only_what_is_new(session: MakeSession) -> None:
 
 
 def test_reuse_changes_nothing(session: MakeSession, pair: Pair) -> None:
-    """The second turn's first logits, from a reused cache and from a fresh one."""
+    """Compares the second turn's first logits from a reused and from a fresh cache."""
     chat = session(Choices(temperature=0, max_tokens=40))
     run(chat, "Say cat 3 times.")
     chat.messages.append(type(chat.messages[0])(chat.messages[0].role, "Count from 1 to 5."))

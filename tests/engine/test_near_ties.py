@@ -1,4 +1,4 @@
-"""Near-ties: found where they are, settled by a pass of one token, the cache left as it should."""
+"""Near-ties are found and resolved by a pass of one token, which leaves the cache intact."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def greedy(pair: Pair, question: str, n_draft: int, near_tie: float) -> tuple[li
 
 
 @pytest.mark.parametrize("question", ["Count from 3 to 40.", "Tell me a story about a fox."])
-def test_choices_that_are_made_again_are_those_without_drafting(pair: Pair, question: str) -> None:
+def test_resolved_near_ties_equal_the_choices_without_drafting(pair: Pair, question: str) -> None:
     plain, _ = greedy(pair, question, 0, NEVER)
     settled, stats = greedy(pair, question, 4, ALWAYS)
     assert settled == plain

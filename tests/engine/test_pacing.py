@@ -1,4 +1,4 @@
-"""Pacing on simulated machines and texts: which draft lengths it settles on."""
+"""Draft lengths of automatic pacing on simulated machines and texts."""
 
 import numpy as np
 import pytest
@@ -20,10 +20,10 @@ def simulate(
     rounds: int,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Run rounds with drafts accepted at random, at the rate the drafter is confident of.
+    """Runs rounds with drafts accepted at random, at the rate of the drafter's confidence.
 
     Returns:
-        Tokens per second, and the mean draft length, over the last half.
+        Tokens per second and mean draft length over the last half.
     """
     random = np.random.default_rng(seed)
     tokens = seconds = lengths = 0.0
@@ -42,7 +42,7 @@ def simulate(
 
 @pytest.mark.parametrize("cost", [FLAT, STEEP, STAIRS])
 @pytest.mark.parametrize("acceptance", [0.2, 0.6, 0.9])
-def test_auto_keeps_up_with_the_best_fixed_length(cost: list[float], acceptance: float) -> None:
+def test_auto_is_as_fast_as_the_best_fixed_length(cost: list[float], acceptance: float) -> None:
     step_s = 0.03 * cost[0]
     reached = [sum(acceptance**i for i in range(n + 1)) for n in range(9)]
     best = max(reached[n] / (cost[n] + n * step_s) for n in range(9))
@@ -50,7 +50,7 @@ def test_auto_keeps_up_with_the_best_fixed_length(cost: list[float], acceptance:
     assert auto > 0.93 * best
 
 
-def test_drafting_stops_where_it_never_pays_and_says_so() -> None:
+def test_drafting_stops_where_it_never_pays_and_reports_it() -> None:
     pacing = SingleAnswer()
     speed, length = simulate(pacing, STEEP, 0.004, 0.3, 1000)
     assert speed > 0.98 / STEEP[0]
@@ -58,7 +58,7 @@ def test_drafting_stops_where_it_never_pays_and_says_so() -> None:
     assert pacing.state.startswith("off: drafting would be ")
 
 
-def test_drafting_comes_back_when_the_text_turns_predictable() -> None:
+def test_drafting_resumes_when_the_text_becomes_predictable() -> None:
     pacing = SingleAnswer()
     _, before = simulate(pacing, STAIRS, 0.0016, 0.2, 800)
     _, after = simulate(pacing, STAIRS, 0.0016, 0.98, 800)
@@ -75,7 +75,7 @@ def test_lengths_between_measured_ones_are_tried() -> None:
     assert 4 <= length <= 5
 
 
-def test_drafting_comes_back_when_the_machine_is_idle_again() -> None:
+def test_drafting_resumes_when_the_machine_is_idle_again() -> None:
     pacing = SingleAnswer()
     busy = [0.1 * (1 + 0.9 * n) for n in range(9)]
     _, before = simulate(pacing, busy, 0.04, 0.5, 400)
@@ -94,7 +94,7 @@ def test_one_stall_changes_nothing() -> None:
     assert length > 3
 
 
-def test_a_fixed_length_is_kept_and_limited() -> None:
+def test_a_fixed_length_is_constant_and_limited() -> None:
     pacing = SingleAnswer(FixedPolicy(3))
     for limit, expected in ((8, 3), (2, 2), (0, 0)):
         pacing.begin(limit)
@@ -103,7 +103,7 @@ def test_a_fixed_length_is_kept_and_limited() -> None:
     assert FixedPolicy(0, "no drafter was found").state == "off: no drafter was found"
 
 
-def test_a_drafter_that_is_better_than_its_word_is_used_where_it_nearly_does_not_pay() -> None:
+def test_a_drafter_better_than_its_confidence_is_used_where_it_barely_pays() -> None:
     # One draft gains 5 % if 0.96 are accepted, and loses as much at the drafter's own word.
     cost, step_s, random = [0.315, 0.464, 0.657, 0.802], 0.122, np.random.default_rng(0)
     pacing, tokens, seconds = SingleAnswer(), 0, 0.0
@@ -118,7 +118,7 @@ def test_a_drafter_that_is_better_than_its_word_is_used_where_it_nearly_does_not
     assert tokens / seconds > 1.02 / cost[0]
 
 
-def test_a_paused_drafter_still_learns_what_passes_take() -> None:
+def test_costs_are_learned_while_drafting_is_paused() -> None:
     pacing = SingleAnswer()
     simulate(pacing, STEEP, 0.004, 0.3, 1000)
     assert pacing.costs.plain_tokens_per_s == pytest.approx(1 / STEEP[0], rel=0.05)

@@ -1,4 +1,4 @@
-"""Drafts copied from the context: found where text repeats, and never believed."""
+"""Drafts copied from the context: found where text repeats, and always verified."""
 
 import pytest
 
@@ -19,7 +19,7 @@ LINE = "The blue wagon belongs to Oscar. My mouse is very tired. "
 
 
 class Copying(FixedPolicy):
-    """Copies whatever there is, and drafts nothing else."""
+    """Copies whatever is found, and never drafts."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -31,7 +31,7 @@ class Copying(FixedPolicy):
 
 
 def generate(pair: Pair, text: str, policy: DraftPolicy) -> tuple[list[int], Counters]:
-    """Go on with a text for 48 tokens at most, greedily."""
+    """Continues a text greedily, by at most 48 tokens."""
     counters, vocab = Counters(), pair.target.vocab
     request = GenerationRequest(
         [vocab.bos, *vocab.tokenize(text, special=True)],
@@ -47,7 +47,7 @@ def generate(pair: Pair, text: str, policy: DraftPolicy) -> tuple[list[int], Cou
     return ids, counters
 
 
-def test_what_repeats_is_copied_and_the_text_stays_the_same(pair: Pair) -> None:
+def test_repetitions_are_copied_and_the_text_is_unchanged(pair: Pair) -> None:
     prompt = f"<|turn>user\nrepeat {LINE}<turn|>\n<|turn>model\n{LINE[:20]}"
     plain, _ = generate(pair, prompt, FixedPolicy(0))
     pacing = Copying()
@@ -69,7 +69,7 @@ def test_nothing_is_copied_where_nothing_repeats(pair: Pair) -> None:
     assert policy.matches == []
 
 
-def test_another_conversation_is_not_copied_from(pair: Pair) -> None:
+def test_nothing_is_copied_from_another_conversation(pair: Pair) -> None:
     generate(pair, LINE * 3, Copying())
     vocab, sequence = pair.target.vocab, pair.sequences[0]
     lookup = PromptLookup(sequence)
@@ -84,7 +84,7 @@ def test_another_conversation_is_not_copied_from(pair: Pair) -> None:
 
 
 def test_media_are_never_copied(pair: Pair) -> None:
-    """They are in the prompt as ids below 0, which no vocabulary has."""
+    """Media have ids below 0 in the prompt, which no vocabulary has."""
     sequence = pair.sequences[0]
     sequence.clear()
     sequence.tokens.extend([5, 6, 7, -3, -4, 8, 9, 5, 6])

@@ -1,4 +1,4 @@
-"""Pages of mapped models are given back while they are read."""
+"""Pages of mapped models are released while they are read."""
 
 import mmap
 from collections.abc import Callable
@@ -14,23 +14,23 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="ne
 
 MAPPED = 192 << 20
 LEFT = 96 << 20
-"""More than what is left alone at a mapping's front."""
+"""Larger than the part at the beginning of a mapping that is not released."""
 
 
 def mapped_files() -> int:
-    """Resident bytes of this process that belong to files."""
+    """Returns resident bytes of this process that are mapped files."""
     return int(psutil.Process().memory_info().shared)
 
 
 def becomes(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true within a minute."""
+    """Waits up to a minute for a condition."""
     until = monotonic() + 60
     while not (met := condition()) and monotonic() < until:
         sleep(0.01)
     return met
 
 
-def test_pages_of_models_leave_and_their_bytes_stay(tmp_path: Path) -> None:
+def test_pages_are_released_and_results_are_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(bytes(range(256)) * (MAPPED // 256))
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

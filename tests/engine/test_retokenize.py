@@ -1,4 +1,4 @@
-"""Prompts keep the tokens that the model chose, and always stand for the same text."""
+"""Prompts retain the tokens that the model chose, and always represent the same text."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def canonical(pair: Pair, text: str) -> list[int]:
 
 
 def letter_by_letter(pair: Pair, text: str) -> list[int]:
-    """Tokens of a text that no tokenizer would choose."""
+    """Returns tokens of a text that the tokenizer would not choose."""
     return [i for letter in text for i in pair.target.vocab.tokenize(letter, special=False)]
 
 
@@ -23,7 +23,7 @@ def text_of(pair: Pair, tokens: list[int]) -> str:
     return b"".join(pair.target.vocab.piece(i, special=True) for i in tokens).decode()
 
 
-def test_nothing_known_is_the_tokenizers_own(pair: Pair) -> None:
+def test_without_known_tokens_the_text_is_tokenized(pair: Pair) -> None:
     text = ASKED + ANSWER + NEXT
     assert retokenize(pair.target.vocab, text, []) == canonical(pair, text)
     assert retokenize(pair.target.vocab, text.removeprefix("<bos>"), []) == canonical(pair, text)
@@ -45,7 +45,7 @@ def test_an_answer_keeps_its_tokens(pair: Pair) -> None:
         ASKED + NEXT,
     ],
 )
-def test_another_text_is_tokenised_anew(pair: Pair, text: str) -> None:
+def test_another_text_is_tokenized_again(pair: Pair, text: str) -> None:
     known = canonical(pair, ASKED) + letter_by_letter(pair, ANSWER)
     assert retokenize(pair.target.vocab, text, known) == canonical(pair, text)
 

@@ -1,4 +1,4 @@
-"""Layers on RPC servers: two processes on loopback, where llama.cpp was built with RPC."""
+"""Layers on RPC servers: two processes on loopback, if llama.cpp was built with RPC."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_rpc(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[str]:
-    """Something else that listens, and says this to whoever comes."""
+    """A server of something else, which sends `answer` to every client."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -51,7 +51,7 @@ def test_a_libllama_without_rpc_says_how_to_get_it() -> None:
     assert "GGML_RPC=on" in done.stderr
 
 
-def test_memory_of_other_machines_is_counted_beside_this_ones() -> None:
+def test_memory_of_other_machines_is_added() -> None:
     away = Device("RPC0", "", 24 * GB, 24 * GB, remote=True)
     here = Device("MTL0", "", 12 * GB, 12 * GB, unified=True)
     assert budget_of(16 * GB, [away]).remote == budget_of(16 * GB, [away]).gpu > 22 * GB
@@ -77,7 +77,7 @@ def test_drafts_and_answers_are_those_of_one_machine(layers: tuple[str, ...]) ->
 
 
 @needs_rpc
-def test_a_second_turn_goes_on_from_what_the_server_holds() -> None:
+def test_a_second_turn_reuses_the_servers_cache() -> None:
     talk = """
 import sys
 from localmtp.engine.rpc import add_servers
@@ -124,7 +124,7 @@ def test_doctor_lists_the_servers_memory() -> None:
         (struct.pack("<QBBB25x", 28, 7, 9, 0), "has protocol version 7.9.0"),
     ],
 )
-def test_what_is_no_such_server_is_refused(answer: bytes, said: str) -> None:
+def test_other_servers_are_refused(answer: bytes, said: str) -> None:
     with answering(answer) as endpoint:
         refused(endpoint, said)
 
@@ -135,14 +135,14 @@ def test_what_is_no_such_server_is_refused(answer: bytes, said: str) -> None:
     [
         ("127.0.0.1:1", "Connection refused"),
         ("nowhere.invalid:50052", "cannot reach"),
-        ("127.0.0.1", "is no address"),
-        ("127.0.0.1:0", "is no address"),
-        ("[::1]:50052", "is no address"),
-        (":50052", "is no address"),
+        ("127.0.0.1", "is not the address"),
+        ("127.0.0.1:0", "is not the address"),
+        ("[::1]:50052", "is not the address"),
+        (":50052", "is not the address"),
         ("a..b:50052", "cannot reach"),
     ],
 )
-def test_what_cannot_be_reached_is_one_line(endpoint: str, said: str) -> None:
+def test_unreachable_servers_are_reported_in_one_line(endpoint: str, said: str) -> None:
     refused(endpoint, said)
 
 
@@ -155,12 +155,12 @@ def refused(endpoint: str, said: str) -> None:
 
 
 @needs_rpc
-def test_a_server_in_use_is_said_to_be() -> None:
+def test_a_server_in_use_is_reported() -> None:
     with rpc_server() as (endpoint, _):
         host, port = endpoint.split(":")
         with socket.create_connection((host, int(port))) as other:
             other.sendall(b"\x0e")
-            refused(endpoint, "does not answer")
+            refused(endpoint, "does not respond")
 
 
 @needs_rpc

@@ -14,7 +14,7 @@ from localmtp.engine.sampling.truncation import Truncation, distribution
 def plain_probabilities(
     logits: NDArray[np.float32], sampling: SamplingParams
 ) -> NDArray[np.float64]:
-    """Temperature, top-k, top-p, min-p over the whole vocabulary, each step spelled out."""
+    """Reference implementation of temperature, top-k, top-p and min-p over the whole vocabulary."""
     probs = np.exp((logits.astype(np.float64) - logits.max()) / sampling.temperature)
     order = np.argsort(-probs, kind="stable")
     if sampling.top_k:
@@ -51,7 +51,7 @@ def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: Sampli
 
 
 def test_one_truncation_serves_vocabularies_of_any_size() -> None:
-    """Target and drafter need not have the same."""
+    """Target and drafter may have vocabularies of different sizes."""
     random = np.random.default_rng(8)
     sampling = SamplingParams()
     truncation = Truncation(sampling)
@@ -62,7 +62,7 @@ def test_one_truncation_serves_vocabularies_of_any_size() -> None:
         assert (logits == before).all()
 
 
-def test_tokens_lie_side_by_side_in_the_cumulated_probabilities() -> None:
+def test_tokens_partition_the_cumulative_probabilities() -> None:
     spread = Distribution([7, 3, 9, 4], [0.5, 0.0, 0.375, 0.125])
     drawn = [spread.at(place) for place in (0.0, 0.49, 0.5, 0.874, 0.875, 0.99, 1.0)]
     assert drawn == [7, 7, 9, 9, 4, 4, 7]
@@ -96,7 +96,7 @@ def test_greedy_draft_is_the_argmax_wherever_it_lies(vocabulary: int) -> None:
         assert proposal.confidence == pytest.approx(exact, abs=1e-3)
 
 
-def test_residual_is_what_the_drafter_left() -> None:
+def test_the_residual_is_normalized() -> None:
     p = Distribution([7, 3, 9], [0.5, 0.3, 0.2])
     q = Distribution([3, 7, 1], [0.6, 0.3, 0.1])
     rest = p.minus(q)
@@ -129,8 +129,9 @@ def test_speculative_sampling_leaves_the_targets_distribution(likeness: float) -
     assert (gap**2 / (draws * expected[possible])).sum() < 31.3
 
 
-def test_a_vague_drafter_with_the_right_favourite_is_followed() -> None:
-    """Its favourite has 0.9 of the target's probability, its distribution overlaps far less."""
+def test_the_argmax_of_an_uncertain_drafter_is_drafted() -> None:
+    """Its argmax has a target probability of 0.9; the overlap of the distributions is much
+    smaller."""
     target = np.array([5.0, 0, 0, 0, 0, 0, 0, 0], np.float32) + np.float32(0.1)
     drafter = np.array([1.5, 1, 1, 1, 1, 1, 1, 1], np.float32)
     sampling = SamplingParams(top_p=1.0, seed=9)
@@ -147,7 +148,7 @@ def test_a_vague_drafter_with_the_right_favourite_is_followed() -> None:
 
 
 def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
-    # Flat, so that drawing beats always taking the favourite.
+    # Flat, so that drawing is accepted more often than always taking the argmax.
     logits = np.random.default_rng(2).normal(0, 0.1, (2, 300)).astype(np.float32)
     logits[1] = logits[0]
     sampler = SpeculativeSampler(SamplingParams(seed=1))
@@ -159,7 +160,7 @@ def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
 
 
 @pytest.mark.parametrize("vocabulary", [4096, 262_144])
-def test_what_is_masked_out_is_never_sampled(vocabulary: int) -> None:
+def test_masked_tokens_are_never_sampled(vocabulary: int) -> None:
     logits = np.full(vocabulary, -np.inf, np.float32)
     logits[[7, vocabulary - 2]] = 1.0, 2.0
     found = distribution(logits, SamplingParams(top_p=1.0))
