@@ -1,94 +1,41 @@
-"""A GGUF's own chat template, rendered in a sandbox."""
+"""Chat templates: the prompt of a conversation, as the model's file describes it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NoReturn
-
-from jinja2 import TemplateError, meta
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from localmtp.engine.text.quoting import quote_all, quote_message
+from localmtp.engine.text.template_guard import BeyondGuardError, GuardedEnvironment, TooSlowError
+from localmtp.engine.text.template_process import TemplateFailedError, render_apart, too_much
 from localmtp.errors import LocalmtpError
 
-_REFUSALS = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What a template raises, on purpose or when a tool's schema is not shaped as it expects."""
-
-
-_STEPS = 100_000
-"""Numbers that the ranges of one rendering may hold together: templates come with files from
-strangers, and loops in loops would keep the machine busy for ever. Honest ones need none."""
-
-_LENGTH = 1_000_000
-"""Longest text or list that a template may repeat something to."""
-
-
-class _Bounded(ImmutableSandboxedEnvironment):
-    """A sandbox that also ends loops over ranges, and repetitions."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self) -> None:
-        super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        self.left = _STEPS
-        self.globals["range"] = self._range
-        self.globals["raise_exception"] = _refuse
-        self.globals["strftime_now"] = datetime.now().strftime
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Refuse what would fill the memory."""
-        pair = (left, right)
-        if operator == "**" and any(abs(value) > _STEPS for value in pair):
-            _refuse("a power of large numbers")
-        size = next((len(value) for value in pair if hasattr(value, "__len__")), 0)
-        times = next((value for value in pair if isinstance(value, int)), 0)
-        if size * times > _LENGTH:
-            _refuse("a repetition without end")
-        return super().call_binop(context, operator, left, right)
-
-    def _range(self, *bounds: int) -> range:
-        steps = range(*bounds)
-        self.left -= len(steps)
-        if self.left < 0:
-            _refuse("loops without end")
-        return steps
+_LONGEST = 1 << 18
+"""Characters of a template; those of Gemma 4 have 20,000."""
 
 
 class ChatTemplate:
-    """Messages to the prompt that the model was trained on.
+    """A compiled chat template. Thread-safe.
 
     Args:
-        source: Jinja2 text, as in `tokenizer.chat_template` of the GGUF.
-        bos: what the template prints where it names `bos_token`.
+        source: Jinja text, `tokenizer.chat_template` of the GGUF.
+        bos: text of `bos_token`.
 
     Raises:
-        LocalmtpError: the template is not valid Jinja2.
+        LocalmtpError: the template is not valid.
     """
 
     def __init__(self, source: str, *, bos: str) -> None:
-        environment = self._environment = _Bounded()
-        self._bos = bos
+        self._source, self._bos = source, bos
+        self._environment = GuardedEnvironment()
+        if len(source) > _LONGEST:
+            raise _broken(f"it has {len(source)} characters")
         try:
-            self._template = environment.from_string(source)
-            variables = meta.find_undeclared_variables(environment.parse(source))
-        except TemplateError as error:
-            raise LocalmtpError(
-                f"the model's chat template is broken: {error}", hint="prompt it with --raw"
-            ) from error
+            self._template, variables = self._environment.compiled(source)
+        except Exception as error:  # a file from a stranger: Jinja and Python raise many types
+            raise _broken(str(error) or type(error).__name__) from error
         self.knows_tools = "tools" in variables
-        """Whether it tells the model of functions that it may call."""
+        """Whether it describes functions that the model may call."""
 
     def render(
         self,
@@ -108,22 +55,43 @@ class ChatTemplate:
             tools: functions that the model may call, as JSON schemas in OpenAI's form.
 
         Raises:
-            LocalmtpError: the template refuses these messages.
+            LocalmtpError: the template rejects these messages, or exceeds a limit.
         """
-        self._environment.left = _STEPS
+        variables = {
+            "messages": [quote_message(message) for message in messages],
+            "bos_token": self._bos,
+            "add_generation_prompt": True,
+            "enable_thinking": think,
+            "tools": quote_all(tools) or None,
+        }
         try:
-            return self._template.render(
-                messages=[quote_message(message) for message in messages],
-                bos_token=self._bos,
-                add_generation_prompt=True,
-                enable_thinking=think,
-                tools=quote_all(tools) or None,
-            )
-        except _REFUSALS as error:
+            return self._rendered(variables)
+        except LocalmtpError:
+            raise
+        except Exception as error:
             raise LocalmtpError(
-                f"the model's chat template refuses the conversation: {error}"
+                f"the model's chat template rejects the conversation: {_reason(error)}"
             ) from error
 
+    def _rendered(self, variables: dict[str, Any]) -> str:
+        try:
+            with self._environment.budget():
+                return self._template.render(variables)
+        except TooSlowError as error:
+            raise too_much(str(error)) from error
+        except BeyondGuardError:
+            return render_apart(self._source, variables)
 
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TemplateFailedError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it recurses without end"
+    return str(error) or type(error).__name__
+
+
+def _broken(reason: str) -> LocalmtpError:
+    return LocalmtpError(
+        f"the model's chat template is broken: {reason}", hint="prompt it with --raw"
+    )

@@ -34,6 +34,13 @@ def unquote(text: str) -> str:
     return text.translate(_UNQUOTE)
 
 
+def restore_quotes(text: str) -> str:
+    """Returns JSON or a `repr` in which quoted characters were escaped, with them quoted again."""
+    for mark in _QUOTED.values():
+        text = text.replace(f"\\u{ord(mark):04x}", mark)
+    return text
+
+
 def quote_message(message: Mapping[str, Any]) -> dict[str, Any]:
     """Marks all strings of a message; fields that are None are left out, as transformers does.
 
