@@ -18,12 +18,15 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localmtp import __version__
+from localmtp.serve.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
+from localmtp.serve.dialects.responses_requests import ResponsesRequest
 from localmtp.serve.errors import APIError
 from localmtp.serve.guards import AccessGuard, BodyGuard
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.service import Service
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 
+_PATHS = "/v1/chat/completions, /v1/completions, /v1/responses, /v1/messages and /v1/models"
 _SMALLEST_BODY_LIMIT = 1 << 20
 _BYTES_PER_TOKEN = 64
 """More than any prompt that fits the context needs, including JSON escapes."""
@@ -92,6 +95,25 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def complete(body: CompletionRequest, request: Request) -> Response:
         return await service.complete(body, request)
 
+    @app.post("/v1/responses")
+    async def responses(body: ResponsesRequest, request: Request) -> Response:
+        return await service.responses(body, request)
+
+    @app.get("/v1/responses/{response_id}")
+    async def stored_response(response_id: str) -> dict[str, Any]:
+        stored = service.stored.get(response_id)
+        if stored is None:
+            raise APIError(404, f"response {response_id[:100]!r} is not stored here")
+        return stored.response
+
+    @app.post("/v1/messages")
+    async def messages(body: MessagesRequest, request: Request) -> Response:
+        return await service.messages(body, request)
+
+    @app.post("/v1/messages/count_tokens")
+    async def count_tokens(body: CountTokensRequest) -> dict[str, int]:
+        return {"input_tokens": await service.count_tokens(body)}
+
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [card]}
@@ -118,38 +140,43 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _api_error(_request: Request, error: Exception) -> Response:
+async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, APIError)
-    return error.response()
+    return error.response(request.url.path)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """Report the first validation error, without repeating the body."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return APIError(400, f"the body is not valid JSON: {first['ctx']['error']}").response()
+        message = f"the body is not valid JSON: {first['ctx']['error']}"
+        return await _api_error(request, APIError(400, message))
     if len(first["loc"]) < 2:
-        return APIError(400, "the body must be a JSON object, as application/json").response()
+        message = "the body must be a JSON object, as application/json"
+        return await _api_error(request, APIError(400, message))
     _, field, *inner = first["loc"]
     # Pydantic adds the branch of a union to the path: `str`, `list[...]`.
     where = ".".join([field, *(str(s) for s in inner if isinstance(s, int) or _is_field(s))])
     unknown = first["type"] == "extra_forbidden"
     message = f"unknown field: {where}" if unknown else f"{where}: {first['msg']}"
-    return APIError(400, message, param=field).response()
+    return await _api_error(request, APIError(400, message, param=field))
 
 
 def _is_field(step: str) -> bool:
     return step.isidentifier() and step not in ("str", "int")
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return APIError(error.status_code, str(error.detail), headers=error.headers).response()
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = f"{request.url.path[:100]} does not exist; the API has {_PATHS}"
+    return await _api_error(request, APIError(error.status_code, message, headers=error.headers))
 
 
-async def _bug(_request: Request, _error: Exception) -> Response:
-    return APIError(500, "internal error; see the log of the server").response()
+async def _bug(request: Request, _error: Exception) -> Response:
+    return await _api_error(request, APIError(500, "internal error; see the log of the server"))
 
 
 class _Counting:

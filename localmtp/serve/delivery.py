@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from math import inf
 
@@ -14,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from localmtp.serve.errors import APIError
 from localmtp.serve.generation.job import GenerationJob, GenerationParams
 from localmtp.serve.generation.worker import Worker
-from localmtp.serve.wire.responses import Choice, Json, ResponseWriter, usage_of
+from localmtp.serve.wire.writers import Choice, ResponseWriter, Usage
 
 _INTERVAL_S = 0.02
 """Between two events of a stream: 50 per second read as continuous, and fast models decode hundreds
@@ -59,7 +58,7 @@ async def respond(
         collecting.cancel()
         disconnect.cancel()
         worker.cancel(job)
-    return JSONResponse(writer.whole(choices) | {"usage": usage_of(choices, per_prompt)})
+    return JSONResponse(writer.whole(choices, Usage.of(choices, per_prompt)))
 
 
 def respond_streaming(
@@ -68,8 +67,6 @@ def respond_streaming(
     params: list[GenerationParams],
     writer: ResponseWriter,
     per_prompt: int,
-    *,
-    with_usage: bool,
 ) -> Response:
     """Send the response as server-sent events while it is generated.
 
@@ -78,7 +75,7 @@ def respond_streaming(
     """
     job = GenerationJob(params, client=_client(request), interval_s=_INTERVAL_S)
     worker.submit(job)
-    events = _events(job, writer, per_prompt, with_usage)
+    events = _events(job, writer, per_prompt)
     return _EventStream(worker, job, events)
 
 
@@ -100,26 +97,22 @@ class _EventStream(StreamingResponse):
 
 
 async def _events(
-    job: GenerationJob, writer: ResponseWriter, per_prompt: int, with_usage: bool
+    job: GenerationJob, writer: ResponseWriter, per_prompt: int
 ) -> AsyncIterator[str]:
     choices = [Choice() for _ in job.params]
-    for index in range(len(choices)):
-        if opening := writer.opening(index):
-            yield _event(opening)
+    for event in writer.begin(len(choices)):
+        yield event
     try:
         async for index, update in job.updates():
             choices[index].add(update)
-            yield _event(writer.chunk(index, update))
+            for event in writer.update(index, update):
+                yield event
     except APIError as error:
-        yield _event(error.body())
+        for event in writer.failed(error):
+            yield event
         return
-    if with_usage:
-        yield _event(writer.last(usage_of(choices, per_prompt)))
-    yield "data: [DONE]\n\n"
-
-
-def _event(data: Json) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    for event in writer.end(Usage.of(choices, per_prompt)):
+        yield event
 
 
 def _client(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Errors that clients receive, in the format of OpenAI's API."""
+"""Errors that clients receive, in the formats of OpenAI and Anthropic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class APIError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, object]:
-        """JSON object of the response, or of an event in a stream."""
+        """JSON object of the response, or of an event in a stream, in OpenAI's format."""
         return {
             "error": {
                 "message": self.message,
@@ -46,13 +46,29 @@ class APIError(Exception):
             }
         }
 
-    def response(self) -> Response:
-        """HTTP response, in ASCII: the message may quote invalid Unicode of the request."""
-        return Response(
-            json.dumps(self.body()), self.status, self.headers, media_type="application/json"
-        )
+    def response(self, path: str = "") -> Response:
+        """HTTP response, in the format of the API at this path.
+
+        In ASCII: the message may quote invalid Unicode of the request.
+        """
+        body = self.anthropic_body() if path.startswith("/v1/messages") else self.body()
+        return Response(json.dumps(body), self.status, self.headers, media_type="application/json")
+
+    def anthropic_body(self) -> dict[str, object]:
+        """The same in Anthropic's format."""
+        default = "api_error" if self.status >= 500 else "invalid_request_error"
+        kind = _ANTHROPIC_TYPES.get(self.status, default)
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
 
 
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 

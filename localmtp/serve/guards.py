@@ -58,6 +58,8 @@ class AccessGuard:
                 f"host {host!r} is not a loopback name; serve with `--api-key` to allow it",
             )
         scheme, _, given = headers.get("authorization", "").partition(" ")
+        if "x-api-key" in headers:  # Anthropic's clients
+            scheme, given = "bearer", headers["x-api-key"]
         # Starlette decodes header bytes as Latin-1; encoding restores them.
         known = secrets.compare_digest(given.strip().encode("latin-1"), self._key.encode())
         if scope["path"] == _OPEN or (scheme.lower() == "bearer" and known):
@@ -132,7 +134,7 @@ async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) ->
         await send({"type": "http.response.body"})
 
     error.headers["Connection"] = "close"
-    await error.response()(scope, receive, send_then_drop)
+    await error.response(scope["path"])(scope, receive, send_then_drop)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

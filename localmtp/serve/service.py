@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -14,23 +14,28 @@ from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
 from localmtp.errors import LocalmtpError
 from localmtp.serve.delivery import respond, respond_streaming
+from localmtp.serve.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
+from localmtp.serve.dialects.anthropic_writer import AnthropicWriter
+from localmtp.serve.dialects.response_store import ResponseStore
+from localmtp.serve.dialects.responses_requests import ResponsesRequest
+from localmtp.serve.dialects.responses_writer import ResponsesWriter
 from localmtp.serve.errors import APIError
 from localmtp.serve.generation.job import GenerationParams
 from localmtp.serve.generation.model import ServedModel
 from localmtp.serve.generation.worker import Worker
 from localmtp.serve.metrics import Metrics
-from localmtp.serve.wire import messages
+from localmtp.serve.wire import messages as chat_messages
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
-from localmtp.serve.wire.responses import ChatWriter, CompletionWriter, Json, ResponseWriter
 from localmtp.serve.wire.schemas import grammar_of
 from localmtp.serve.wire.tools import CallRules, answer_grammar
+from localmtp.serve.wire.writers import ChatWriter, CompletionWriter, Json, ResponseWriter
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default `max_tokens` for `/v1/completions`; chats have none."""
 
 _OPEN_THOUGHT = "<|channel>thought"
 
-GenerationRequest = ChatRequest | CompletionRequest
+AnyRequest = ChatRequest | CompletionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class Service:
     model: ServedModel
     worker: Worker
     metrics: Metrics
+    stored: ResponseStore = field(default_factory=ResponseStore)
+    """For `previous_response_id`."""
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """Respond to a chat request.
@@ -47,21 +54,71 @@ class Service:
         Raises:
             APIError: the request is rejected.
         """
+        params = await self._chat_params(body)
+        writer = ChatWriter(
+            self.model.name, with_usage=_with_usage(body), logprobs=bool(body.logprobs)
+        )
+        return await self._respond(body, request, params, writer)
+
+    async def responses(self, body: ResponsesRequest, request: Request) -> Response:
+        """Respond to a request of OpenAI's Responses API.
+
+        Raises:
+            APIError: the request is rejected.
+        """
+        history: Sequence[Json] = ()
+        if body.previous_response_id is not None:
+            previous = self.stored.get(body.previous_response_id)
+            if previous is None:
+                message = f"response {body.previous_response_id[:100]!r} is not stored here"
+                raise APIError(404, message, param="previous_response_id")
+            history = previous.items
+        chat = body.chat(history)
+        params = await self._chat_params(chat)
+
+        def store(response: Json) -> None:
+            if body.store is not False:
+                self.stored.add(response, [*history, *body.items(), *response["output"]])
+
+        writer = ResponsesWriter(body, self.model.name, store)
+        return await self._respond(chat, request, params, writer)
+
+    async def messages(self, body: MessagesRequest, request: Request) -> Response:
+        """Respond to a request of Anthropic's Messages API.
+
+        Raises:
+            APIError: the request is rejected.
+        """
+        chat = body.chat()
+        params = await self._chat_params(chat)
+        writer = AnthropicWriter(self.model.name, len(params[0].prompt))
+        return await self._respond(chat, request, params, writer)
+
+    async def count_tokens(self, body: CountTokensRequest) -> int:
+        """Number of prompt tokens of a request.
+
+        Raises:
+            APIError: the request is rejected.
+        """
+        (params,) = await self._chat_params(body.chat())
+        return len(params.prompt)
+
+    async def _chat_params(self, body: ChatRequest) -> list[GenerationParams]:
         self._check(body)
         if body.top_logprobs is not None and not body.logprobs:
             raise APIError(400, "top_logprobs requires logprobs: true", param="top_logprobs")
-        turns = messages.turns(body.messages)
+        turns = chat_messages.turns(body.messages)
         if self.model.choices.system and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.model.choices.system})
-        functions = messages.functions(body)
+        functions = chat_messages.functions(body)
         think = self._thinks(body)
-        text = await self._rendered(turns, messages.tools(functions), think=think)
+        text = await self._rendered(turns, chat_messages.tools(functions), think=think)
         in_thought = text.rstrip().endswith(_OPEN_THOUGHT)
-        rules = messages.call_rules(body)
+        rules = chat_messages.call_rules(body)
         grammar = await self._grammar(body, rules, think=think, in_thought=in_thought)
         prompt = await self._tokens(text, "messages")
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        params = [
+        return [
             replace(
                 params,
                 grammar=grammar,
@@ -70,10 +127,6 @@ class Service:
             )
             for params in self._params(body, [prompt], body.limit(), logprobs)
         ]
-        writer = ChatWriter(
-            self.model.name, with_usage=_with_usage(body), logprobs=bool(body.logprobs)
-        )
-        return await self._respond(body, request, params, writer)
 
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
         """Respond to a completion request.
@@ -90,7 +143,7 @@ class Service:
         )
         return await self._respond(body, request, params, writer)
 
-    def _check(self, body: GenerationRequest) -> None:
+    def _check(self, body: AnyRequest) -> None:
         if body.model not in (None, self.model.name):
             raise APIError(
                 404,
@@ -132,7 +185,7 @@ class Service:
         json_grammar = await _json_grammar(body)
         if not json_grammar and rules is None:
             return None
-        if json_grammar and rules is None and (functions := messages.functions(body)):
+        if json_grammar and rules is None and (functions := chat_messages.functions(body)):
             rules = CallRules({function.name: None for function in functions})
         markers = self.model.markers
         if markers is None:
@@ -171,7 +224,7 @@ class Service:
 
     def _params(
         self,
-        body: GenerationRequest,
+        body: AnyRequest,
         prompts: Sequence[Sequence[int]],
         limit: int | None,
         logprobs: int | None,
@@ -212,16 +265,14 @@ class Service:
 
     async def _respond(
         self,
-        body: GenerationRequest,
+        body: AnyRequest,
         request: Request,
         params: list[GenerationParams],
         writer: ResponseWriter,
     ) -> Response:
         per_prompt = body.n or 1
         if body.stream:
-            return respond_streaming(
-                request, self.worker, params, writer, per_prompt, with_usage=_with_usage(body)
-            )
+            return respond_streaming(request, self.worker, params, writer, per_prompt)
         return await respond(request, self.worker, params, writer, per_prompt)
 
 
@@ -236,7 +287,7 @@ async def _json_grammar(body: ChatRequest) -> str:
     return await run_in_threadpool(grammar_of, schema.schema_ if schema else None)
 
 
-def _with_usage(body: GenerationRequest) -> bool:
+def _with_usage(body: AnyRequest) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
 
 
@@ -258,6 +309,7 @@ def _logit_bias(biases: Mapping[str, float], n_vocab: int) -> tuple[tuple[int, f
         APIError: a key is not a token id.
     """
     for token in biases:
-        if not (token.isascii() and token.isdigit() and int(token) < n_vocab):
+        known = token.isascii() and token.isdigit() and len(token) < 12 and int(token) < n_vocab
+        if not known:
             raise APIError(400, f"{token[:50]!r} is not a token id", param="logit_bias")
     return tuple((int(token), bias) for token, bias in biases.items())

@@ -1,11 +1,14 @@
 """Random bodies: a response or a client error, never a server error."""
 
 import json
+import re
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from localmtp.serve.dialects.anthropic_requests import MessagesRequest
+from localmtp.serve.dialects.responses_requests import ResponsesRequest
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 from tests.serve.servers import Server
 
@@ -42,6 +45,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "n_draft": st.integers(0, 16),
     "stream": st.booleans(),
 }
+ENDS = r"data: \[DONE\]\n\n$|event: (response.(completed|incomplete)|message_stop)\n.*\n\n$"
 EASY = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -99,9 +103,9 @@ def check(server: Server, path: str, body: Any) -> None:
         response = http.post(path, content=content, headers={"Content-Type": "application/json"})
     assert response.status_code in (200, 400, 404), response.text
     if response.status_code == 200 and isinstance(body, dict) and body.get("stream"):
-        assert response.text.endswith("data: [DONE]\n\n")
+        assert re.search(ENDS, response.text)
     elif response.status_code == 200:
-        assert response.json()["choices"]
+        assert {"choices", "output", "content", "input_tokens"} & response.json().keys()
     else:
         assert response.json()["error"]["message"]
 
@@ -118,11 +122,67 @@ def test_random_completion_requests(server: Server, body: Any) -> None:
     check(server, "/v1/completions", body)
 
 
+BLOCKS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(
+                [
+                    "text",
+                    "input_text",
+                    "thinking",
+                    "tool_use",
+                    "tool_result",
+                    "image",
+                    "message",
+                    "reasoning",
+                    "function_call",
+                    "function_call_output",
+                    "item_reference",
+                ]
+            ),
+            "role": st.sampled_from(["user", "assistant", "developer", "tool"]),
+            "text": st.text(max_size=5) | SCALARS,
+            "content": st.text(max_size=5) | JSON,
+            "name": st.text(max_size=5) | SCALARS,
+            "arguments": st.just("{}") | JSON,
+            "input": JSON,
+            "call_id": SCALARS,
+            "tool_use_id": SCALARS,
+            "id": SCALARS,
+        },
+    )
+    | JSON,
+    max_size=3,
+)
+
+
+@EASY
+@given(body=body_of("input", BLOCKS, set(ResponsesRequest.model_fields)))
+def test_random_requests_of_the_responses_api(server: Server, body: Any) -> None:
+    body["max_output_tokens"] = body.pop("max_tokens")
+    check(server, "/v1/responses", {k: v for k, v in body.items() if k != "n"})
+
+
+@EASY
+@given(
+    body=body_of(
+        "messages",
+        st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": BLOCKS}), max_size=3),
+        set(MessagesRequest.model_fields),
+    )
+)
+def test_random_requests_of_the_messages_api(server: Server, body: Any) -> None:
+    body = {k: v for k, v in body.items() if k not in ("n", "stop")}
+    check(server, "/v1/messages", body)
+    check(server, "/v1/messages/count_tokens", {"messages": body.get("messages")})
+
+
 @EASY
 @given(body=JSON)
 def test_random_json(server: Server, body: Any) -> None:
-    check(server, "/v1/chat/completions", body)
-    check(server, "/v1/completions", body)
+    for path in ("chat/completions", "completions", "responses", "messages"):
+        check(server, f"/v1/{path}", body)
 
 
 @EASY

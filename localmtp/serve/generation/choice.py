@@ -58,7 +58,8 @@ class RunningChoice:
                 yield last.build()
             stopped = event.reason is FinishReason.STOP
             reason = "stop" if stopped else "length"
-            yield Done(reason, event.stats, self._calls, self._unparsed)
+            matched = self._stops.matched
+            yield Done(reason, event.stats, self._calls, self._unparsed, matched)
 
     def _deltas(self, event: Generated) -> Iterator[Delta]:
         delta = _DeltaBuilder()

@@ -64,6 +64,8 @@ class Done:
     """Number of tool calls."""
     unparsed_calls: int = 0
     """Number of tool calls that could not be parsed and became text."""
+    stop_string: str | None = None
+    """The stop string that ended the choice, if any."""
 
 
 @dataclass(frozen=True, slots=True)

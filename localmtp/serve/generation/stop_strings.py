@@ -17,6 +17,8 @@ class StopScanner:
         self._held = ""
         self.hit = False
         """Whether a stop string was found; the text after it is discarded."""
+        self.matched: str | None = None
+        """The stop string that was found."""
         self.released = 0
         """Number of characters released so far."""
 
@@ -29,10 +31,11 @@ class StopScanner:
         if self.hit:
             return ""
         held = self._held + text
-        found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
             self.hit, self._held = True, ""
-            return self._release(held[: min(found)])
+            at, self.matched = min(found)
+            return self._release(held[:at])
         keep = max((_overlap(held, stop) for stop in self._stops), default=0)
         self._held = held[len(held) - keep :]
         return self._release(held[: len(held) - keep])

@@ -1,4 +1,4 @@
-"""Responses in the JSON of OpenAI's API: whole, and in the chunks of a stream."""
+"""Writers of responses: completions of OpenAI's API, whole and streamed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from localmtp import __version__
 from localmtp.engine.text.tool_calls import ToolCall
+from localmtp.serve.errors import APIError
 from localmtp.serve.generation.job import Delta, Done
 from localmtp.serve.generation.logprobs import TokenLogprob, TokenLogprobs
 
@@ -39,24 +40,53 @@ class Choice:
             self.logprobs.extend(update.logprobs)
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of a response; a prompt counts once, however many choices share it."""
+
+    prompt: int
+    cached: int
+    """Prompt tokens reused from the KV cache."""
+    completion: int
+
+    @classmethod
+    def of(cls, choices: Sequence[Choice], per_prompt: int) -> Usage:
+        """Add up the statistics of finished choices, `per_prompt` of which share a prompt."""
+        stats = [choice.done.stats for choice in choices if choice.done]
+        return cls(
+            sum(s.prompt_tokens for s in stats[::per_prompt]),
+            sum(s.reused_tokens for s in stats[::per_prompt]),
+            sum(s.completion_tokens for s in stats),
+        )
+
+
 class ResponseWriter(Protocol):
-    """Formats the responses of one endpoint."""
+    """Formats the response to one request; events are complete server-sent events."""
 
-    def opening(self, index: int) -> Json | None:
-        """First chunk of a choice, if the format has one."""
+    def begin(self, choices: int) -> Iterator[str]:
+        """Events at the start of a stream."""
 
-    def chunk(self, index: int, update: Delta | Done) -> Json:
-        """Chunk for one update of a choice."""
+    def update(self, index: int, update: Delta | Done) -> Iterator[str]:
+        """Events for one update of a choice."""
 
-    def whole(self, choices: Sequence[Choice]) -> Json:
+    def end(self, usage: Usage) -> Iterator[str]:
+        """Events after all choices."""
+
+    def failed(self, error: APIError) -> Iterator[str]:
+        """Events for an error inside the stream."""
+
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> Json:
         """Response for finished choices."""
 
-    def last(self, usage: Json) -> Json:
-        """Chunk after all choices, with the usage."""
+
+def sse(data: Json, event: str = "") -> str:
+    """A server-sent event."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
 
 
-class _Envelope:
-    """Fields around the choices.
+class _CompletionsWriter:
+    """Fields around the choices, and the stream, of both kinds of completions.
 
     Args:
         prefix: of the response id.
@@ -75,9 +105,27 @@ class _Envelope:
             "system_fingerprint": f"localmtp-{__version__}",
         }
 
-    def last(self, usage: Json) -> Json:
-        """Chunk after all choices, with the usage."""
-        return self._wrap([], chunk=True) | {"usage": usage}
+    def begin(self, choices: int) -> Iterator[str]:
+        """No events."""
+        yield from ()
+
+    def update(self, index: int, update: Delta | Done) -> Iterator[str]:
+        """One chunk."""
+        yield sse(self.chunk(index, update))
+
+    def end(self, usage: Usage) -> Iterator[str]:
+        """A chunk with the usage, if requested, and the end marker."""
+        if self._with_usage:
+            yield sse(self._wrap([], chunk=True) | {"usage": _usage(usage)})
+        yield "data: [DONE]\n\n"
+
+    def failed(self, error: APIError) -> Iterator[str]:
+        """The error; streams that fail have no end marker."""
+        yield sse(error.body())
+
+    def chunk(self, index: int, update: Delta | Done) -> Json:
+        """Chunk for one update of a choice."""
+        raise NotImplementedError
 
     def _wrap(self, choices: list[Json], *, chunk: bool) -> Json:
         kind = self._kind
@@ -89,7 +137,7 @@ class _Envelope:
         return wrapped
 
 
-class ChatWriter(_Envelope):
+class ChatWriter(_CompletionsWriter):
     """`/v1/chat/completions`: thoughts as `reasoning_content`, calls as `tool_calls`.
 
     Args:
@@ -103,9 +151,10 @@ class ChatWriter(_Envelope):
         self._logprobs = logprobs
         self._calls: Counter[int] = Counter()
 
-    def opening(self, index: int) -> Json | None:
-        """Chunk with the role."""
-        return self._chunk(index, {"role": "assistant", "content": ""}, ())
+    def begin(self, choices: int) -> Iterator[str]:
+        """A chunk with the role for each choice."""
+        for index in range(choices):
+            yield sse(self._chunk(index, {"role": "assistant", "content": ""}, ()))
 
     def chunk(self, index: int, update: Delta | Done) -> Json:
         """Chunk for one update of a choice."""
@@ -122,7 +171,7 @@ class ChatWriter(_Envelope):
             self._calls[index] += len(update.calls)
         return self._chunk(index, delta, update.logprobs)
 
-    def whole(self, choices: Sequence[Choice]) -> Json:
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> Json:
         """Response for finished choices."""
         written = []
         for index, choice in enumerate(choices):
@@ -139,7 +188,7 @@ class ChatWriter(_Envelope):
                 | {"logprobs": self._scores(choice.logprobs)}
                 | _ending(choice.done)
             )
-        return self._wrap(written, chunk=False)
+        return self._wrap(written, chunk=False) | {"usage": _usage(usage)}
 
     def _chunk(
         self, index: int, delta: Json, scores: Sequence[TokenLogprobs], done: Done | None = None
@@ -158,17 +207,13 @@ class ChatWriter(_Envelope):
         return {"content": entries, "refusal": None}
 
 
-class CompletionWriter(_Envelope):
+class CompletionWriter(_CompletionsWriter):
     """`/v1/completions`: text only; the format has no field for thoughts, so they are dropped."""
 
     def __init__(self, model: str, *, with_usage: bool, logprobs: bool) -> None:
         super().__init__("cmpl", "text_completion", model, with_usage=with_usage)
         self._logprobs = logprobs
         self._offsets: dict[int, int] = {}
-
-    def opening(self, index: int) -> Json | None:
-        """None."""
-        return None
 
     def chunk(self, index: int, update: Delta | Done) -> Json:
         """Chunk for one update of a choice."""
@@ -179,14 +224,14 @@ class CompletionWriter(_Envelope):
             choice = {"index": index, "text": update.text, "logprobs": logprobs} | _ending(None)
         return self._wrap([choice], chunk=True)
 
-    def whole(self, choices: Sequence[Choice]) -> Json:
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> Json:
         """Response for finished choices."""
         written = [
             {"index": index, "text": choice.text, "logprobs": self._scores(index, choice.logprobs)}
             | _ending(choice.done)
             for index, choice in enumerate(choices)
         ]
-        return self._wrap(written, chunk=False)
+        return self._wrap(written, chunk=False) | {"usage": _usage(usage)}
 
     def _scores(self, index: int, scores: Sequence[TokenLogprobs]) -> Json | None:
         if not self._logprobs:
@@ -206,18 +251,12 @@ class CompletionWriter(_Envelope):
         }
 
 
-def usage_of(choices: Sequence[Choice], per_prompt: int) -> Json:
-    """Token counts of a response; a prompt counts once, however many choices share it."""
-    stats = [choice.done.stats for choice in choices if choice.done]
-    prompt = sum(s.prompt_tokens for s in stats[::per_prompt])
-    completion = sum(s.completion_tokens for s in stats)
+def _usage(usage: Usage) -> Json:
     return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {
-            "cached_tokens": sum(s.reused_tokens for s in stats[::per_prompt])
-        },
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
     }
 
 

@@ -1,0 +1,1 @@
+"""Other APIs: OpenAI's Responses and Anthropic's Messages, read into chat requests."""

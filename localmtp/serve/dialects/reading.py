@@ -1,0 +1,74 @@
+"""Shared by the readers of other APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from localmtp.serve.errors import APIError
+from localmtp.serve.wire.requests import ChatRequest
+
+Json = dict[str, Any]
+
+
+class DialectRequest(BaseModel):
+    """A request body: unknown fields are rejected unless they are null."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_null(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k in cls.model_fields}
+
+
+def chat_request(fields: Mapping[str, Any], names: Mapping[str, str]) -> ChatRequest:
+    """Build a chat request.
+
+    Args:
+        fields: of the chat request; those that are None are left out.
+        names: what the fields are called in the other API, for errors.
+
+    Raises:
+        APIError: a value is invalid.
+    """
+    try:
+        return ChatRequest.model_validate({k: v for k, v in fields.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        param = names.get(field, field)
+        raise APIError(400, f"{param}: {first['msg']}", param=param) from error
+
+
+def text_parts(content: Any, param: str) -> list[Json]:
+    """Content as text parts.
+
+    Raises:
+        APIError: a part is not text.
+    """
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        raise APIError(400, f"{param}: content must be a string or a list", param=param)
+    parts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        text = part.get("text", part.get("refusal")) if isinstance(part, dict) else None
+        if kind not in ("text", "input_text", "output_text", "refusal", "reasoning_text"):
+            raise APIError(400, f"content of type {kind!r} is not supported", param=param)
+        if not isinstance(text, str):
+            raise APIError(400, f"{param}: {kind} without text", param=param)
+        parts.append({"type": "text", "text": text})
+    return parts
+
+
+def joined(parts: list[Json]) -> str:
+    """Text of text parts."""
+    return "".join(part["text"] for part in parts)
