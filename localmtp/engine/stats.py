@@ -7,6 +7,9 @@ from time import perf_counter
 
 from localmtp.limits import MAX_DRAFT
 
+PAUSED = "drafting would "
+"""Beginning of the reason why automatic pacing does not draft at the moment."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -142,5 +145,16 @@ class Stats:
     """Compute threads when no other program uses the cores; 0 if unknown."""
 
     def as_dict(self) -> dict[str, object]:
-        """Returns a JSON-serializable dictionary with the field names of `run --json`."""
-        return asdict(self)
+        """Returns the `stats` of `run --json`, see `docs/json.md`.
+
+        Unlike the fields, the acceptance rate is None if nothing was drafted, and the drafting
+        state is split into `drafting_state` and `drafting_reason`.
+        """
+        state, _, reason = self.drafting.partition(": ")
+        if state == "off" and reason.startswith(PAUSED):
+            state = "paused"
+        return asdict(self) | {
+            "acceptance_rate": self.acceptance_rate if self.drafted else None,
+            "drafting_state": state or "unknown",
+            "drafting_reason": reason or None,
+        }

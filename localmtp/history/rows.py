@@ -30,7 +30,7 @@ MessageRow = tuple[str, str, str, str | None, str | None]
 
 def message_row(message: Message) -> MessageRow:
     """Returns the row of a message."""
-    stats = json.dumps(message.stats.as_dict()) if message.stats else None
+    stats = json.dumps(asdict(message.stats)) if message.stats else None
     text, thought = replace_surrogates(message.text), replace_surrogates(message.thought)
     return message.role.value, text, thought, message.finish and message.finish.value, stats
 

@@ -206,6 +206,7 @@ def _measured(stats: Mapping[str, Any]) -> dict[str, Any]:
         checked = text if name == "drafting" else number
         if not (value is None and name == "acceptance_rate"):
             checked(value)
+    reported["acceptance_rate"] = reported["acceptance_rate"] or 0.0  # null: nothing drafted
     by_position = tuple(number(rate) for rate in stats["acceptance_by_position"])
     time = {name: number(seconds) for name, seconds in stats["time"].items()}
     return reported | {"acceptance_by_position": by_position, "time": TimeSpent(**time)}

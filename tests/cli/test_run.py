@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import jsonschema
 import pytest
 
 from localmtp.models import resolve
@@ -60,6 +61,25 @@ def test_json_holds_the_contract() -> None:
     assert stats["drafting"] == "on"
     assert set(stats["time"]) == {"draft_s", "verify_s", "sample_s", "other_s"}
     assert stats["load_s"] > 0
+
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "run.schema.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "state"),
+    [(("--n-draft", "3"), "on"), (("--n-draft", "0"), "off"), (("--drafter", "none"), "off")],
+)
+def test_json_satisfies_the_documented_schema(flags: tuple[str, ...], state: str) -> None:
+    done = localmtp(*RUN, QUESTION, "--json", "--temp", "0", *flags)
+    report = json.loads(done.stdout)
+    jsonschema.validate(report, SCHEMA)
+    stats = report["stats"]
+    assert set(stats) == set(SCHEMA["properties"]["stats"]["properties"])
+    assert set(report) == set(SCHEMA["properties"])
+    assert stats["drafting_state"] == state
+    assert (stats["drafting_reason"] is None) == (state == "on")
+    assert (stats["acceptance_rate"] is None) == (stats["drafted"] == 0)
 
 
 def test_streams_the_answer_and_puts_statistics_on_stderr() -> None:

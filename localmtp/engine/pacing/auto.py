@@ -5,6 +5,7 @@ from __future__ import annotations
 from localmtp.engine.pacing.calibration import Calibration
 from localmtp.engine.pacing.plan import MAX_COPY, RoundPlan
 from localmtp.engine.pacing.stopping import ALWAYS, NEVER
+from localmtp.engine.stats import PAUSED
 from localmtp.limits import MAX_AUTO_DRAFT
 
 
@@ -41,8 +42,8 @@ class AutoPolicy:
         drafted = (1.0 + calibration.drafts.mean) / (plan.curve[1] + plan.costs.step_s)
         slower = round(100 * (1.0 - drafted / plain))
         if slower < 1:
-            return "off: drafting would not be faster here"
-        return f"off: drafting would be {slower} % slower here"
+            return f"off: {PAUSED}not be faster here"
+        return f"off: {PAUSED}be {slower} % slower here"
 
     def begin_round(self, limit: int, plan: RoundPlan) -> None:
         """See `DraftPolicy.begin_round`."""
