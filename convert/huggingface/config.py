@@ -260,6 +260,8 @@ def _refuse_inconsistent(text: _ConfigSection, config: Gemma4Config) -> None:
         raise text.invalid("num_experts")
     if used > experts or (experts and not used):
         raise text.invalid("top_k_experts")
+    if config.moe and not (experts and config.expert_ffn):
+        raise text.invalid("moe_intermediate_size" if experts else "num_experts")
     if config.backbone is None and config.shared_kv:
         # In libllama sliding layers share with the second last layer that has its own keys and
         # values, full-attention layers with the last one.

@@ -130,6 +130,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: edit_text(d, top_k_experts=5),
         "invalid top_k_experts: 5",
     ),
+    "experts without a number": (
+        lambda d: edit_text(d, enable_moe_block=True, num_experts=None, top_k_experts=None),
+        "invalid num_experts",
+    ),
     "too many layers": (
         lambda d: edit_text(d, num_hidden_layers=10**9, layer_types=None),
         "invalid num_hidden_layers",

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from localmtp.bench.lab.convert.gguf_contents import metadata
 from tests.convert.checkpoints import write_checkpoint
 
@@ -63,6 +65,20 @@ def test_errors_are_one_line_and_a_hint(tmp_path: Path) -> None:
         f"error: {tmp_path / 'missing'} does not exist",
         "hint: give a directory with config.json and *.safetensors",
     ]
+
+
+@pytest.mark.parametrize("name", [".hidden", "two\nlines", "not UTF-8 \udcff", "x" * 220])
+def test_a_directory_that_cannot_name_files_needs_a_name(tmp_path: Path, name: str) -> None:
+    source = write_checkpoint(tmp_path / name, "E2B-assistant")
+    out = tmp_path / "out"
+    done = localmtp("convert", source, "--out", out, "--quant", "Q8_0")
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: files cannot be named after")
+    assert hint == "hint: give a --name"
+    done = localmtp("convert", source, "--out", out, "--quant", "Q8_0", "--name", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in out.iterdir()] == ["mtp-tiny-Q8_0.gguf"]
 
 
 def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:

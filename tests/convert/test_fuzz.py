@@ -1,7 +1,7 @@
 """Checkpoints with arbitrary content are converted, or refused with a one-line error."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from localmtp.convert import Options, convert
 from localmtp.errors import LocalmtpError
 from tests.convert.checkpoints import write_checkpoint, write_json
+from tests.convert.towers import write_multimodal
 from tests.fuzz.budget import examples
 
 EXAMPLES = settings(
@@ -63,9 +64,10 @@ def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
-def convert_or_refuse(checkpoint: Path) -> None:
+def convert_or_refuse(checkpoint: Path, mmproj: Sequence[str] = ()) -> None:
+    options = Options(["Q8_0"], mmproj=mmproj, force=True, threads=1)
     try:
-        convert(checkpoint, checkpoint.parent / "out", options=Options(["Q8_0"], force=True))
+        convert(checkpoint, checkpoint.parent / "out", options=options)
     except LocalmtpError as error:
         assert error.message and "\n" not in error.message and len(error.message) < 4000
         event("refused")
@@ -86,6 +88,27 @@ def test_any_value_at_any_path(checkpoint: Path, name: str, data: st.DataObject)
     write_json(checkpoint / name, replaced(document, place, data.draw(anything)))
     try:
         convert_or_refuse(checkpoint)
+    finally:
+        (checkpoint / name).write_text(original)
+
+
+@pytest.mark.parametrize("name", ["config.json", "processor_config.json"])
+@EXAMPLES
+@given(data=st.data())
+def test_any_value_in_the_configuration_of_a_projector(
+    tmp_path: Path, name: str, data: st.DataObject
+) -> None:
+    checkpoint = tmp_path / "multimodal"
+    if not checkpoint.exists():
+        write_multimodal(checkpoint, "E2B")
+    original = (checkpoint / name).read_text()
+    document = json.loads(original)
+    document.get("text_config", {}).clear()
+    place = data.draw(st.sampled_from(list(paths_into(document))))
+    changed = replaced(json.loads(original), place, data.draw(anything))
+    write_json(checkpoint / name, changed)
+    try:
+        convert_or_refuse(checkpoint, mmproj=["F16"])
     finally:
         (checkpoint / name).write_text(original)
 
