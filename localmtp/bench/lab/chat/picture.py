@@ -30,12 +30,11 @@ VARIANT = ("--megabytes", "120", "--noise", "0.3")
 IMAGES = ROOT / "docs" / "images"
 
 
-async def draw(theme: str, files: ModelFiles) -> None:
-    """Draws one conversation in a theme, with the tokens of its first answer coloured."""
+async def draw(files: ModelFiles) -> None:
+    """Draws one conversation in every theme, with the tokens of its first answer coloured."""
     choices, options = Choices(temperature=0.0, max_tokens=400), LoadOptions(threads=1)
     app = ChatApp(files.name, lambda name, tell: open_session(files, choices, options))
     async with app.run_test(size=(120, 49)) as pilot:
-        app.theme = theme
         conversation = app.chat.conversation
         for number, question in enumerate(QUESTIONS, 1):
             conversation.send(question)
@@ -47,9 +46,14 @@ async def draw(theme: str, files: ModelFiles) -> None:
         answers[0].coloured = True
         answers[0].touch()
         conversation.transcript.changed()
-        await pilot.pause(0.5)
-        svg = app.export_screenshot(title="localmtp chat")
+        for theme in PALETTES:
+            app.theme = theme
+            await pilot.pause(0.5)
+            _save(theme, app.export_screenshot(title="localmtp chat"))
     app.close()
+
+
+def _save(theme: str, svg: str) -> None:
     # Fonts of the system: a picture loads nothing from other hosts.
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     (IMAGES / f"chat-{theme.removeprefix('localmtp-')}.svg").write_text(svg, encoding="utf-8")
@@ -65,12 +69,11 @@ def _answered(app: ChatApp, messages: int) -> bool:
 
 
 def main() -> None:
-    """Makes the pair and draws every theme."""
+    """Makes the pair and draws it."""
     with TemporaryDirectory() as folder:
         variants.main([folder, *VARIANT])
         files = resolve(f"{folder}/nano-Q8_0.gguf", offline=True)
-        for theme in PALETTES:
-            asyncio.run(draw(theme, replace(files, name="nano-120mb")))
+        asyncio.run(draw(replace(files, name="nano-120mb")))
 
 
 if __name__ == "__main__":
