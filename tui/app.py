@@ -143,7 +143,7 @@ class ChatApp(App[None]):
         if self.history and (text := self.chat.conversation.unsent_text()):
             with suppress(LocalmtpError):
                 # The history has already reported that it cannot write.
-                self.history.keep_unsent(text)
+                self.history.save_unsent(text)
         self.exit()
 
     def close(self) -> None:

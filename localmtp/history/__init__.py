@@ -1,5 +1,5 @@
 """Saved conversations."""
 
-from localmtp.history.store import History, Saved
+from localmtp.history.store import History, SavedConversation
 
-__all__ = ["History", "Saved"]
+__all__ = ["History", "SavedConversation"]

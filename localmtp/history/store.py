@@ -42,7 +42,7 @@ MAX_TITLE = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedConversation:
     """A saved conversation, in a list."""
 
     id: int
@@ -155,7 +155,7 @@ class History:
                 self._known[conversation] = replace(known, revision=revision)
             return messages, _read_settings(db, conversation)
 
-    def find(self, words: str = "") -> list[Saved]:
+    def find(self, words: str = "") -> list[SavedConversation]:
         """Returns conversations whose title or messages contain every word, the latest first."""
         conditions = "".join(
             " AND (c.title LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM message m"
@@ -171,7 +171,9 @@ class History:
                 patterns,
             ).fetchall()
         return [
-            Saved(identity, text_from(title), text_from(model), number_from(updated), count)
+            SavedConversation(
+                identity, text_from(title), text_from(model), number_from(updated), count
+            )
             for identity, title, model, updated, count in rows
         ]
 
@@ -185,7 +187,7 @@ class History:
         with self._transaction() as db:
             return _read_settings(db, conversation)
 
-    def keep_unsent(self, text: str) -> None:
+    def save_unsent(self, text: str) -> None:
         """Saves text that was typed and not sent, for `take_unsent`."""
         with self._transaction() as db:
             db.execute("INSERT INTO unsent VALUES (?)", (replace_surrogates(text),))

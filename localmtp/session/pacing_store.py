@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from localmtp.atomic import atomic_write_text
 from localmtp.engine.pacing import Calibration
 from localmtp.errors import LocalmtpError
 from localmtp.paths import pacing_store
+from localmtp.session.ranges import is_number
 
 _FORMAT = 2
 """Incremented when the meaning of the data changes; files of other formats are ignored."""
+
+
+_ROUNDING = 1e-6
 
 
 class PacingStore:
@@ -39,9 +44,10 @@ class PacingStore:
             greedy: greedy and sampled answers are measured separately.
         """
         try:
-            return Calibration.load(json.loads(self._path(greedy=greedy).read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
+            saved = json.loads(self._path(greedy=greedy).read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
             return None
+        return Calibration.load(saved) if _are_rates(saved, Calibration().dump()) else None
 
     def save(self, calibration: Calibration, *, greedy: bool) -> None:
         """Replaces the saved data, if the file can be written."""
@@ -63,3 +69,17 @@ class PacingStore:
     def _path(self, *, greedy: bool) -> Path:
         mode = "greedy" if greedy else "sampled"
         return self._directory / f"{self._name}-{mode}-{_FORMAT}.json"
+
+
+def _are_rates(saved: Any, expected: Any) -> bool:
+    """Whether a value of JSON has the structure of another, with numbers of 0 to 1."""
+    match expected:
+        case dict():
+            if not isinstance(saved, dict) or saved.keys() != expected.keys():
+                return False
+            return all(_are_rates(saved[key], expected[key]) for key in expected)
+        case list():
+            if not isinstance(saved, list) or len(saved) != len(expected):
+                return False
+            return all(map(_are_rates, saved, expected))
+    return is_number(saved) and 0 <= saved <= 1 + _ROUNDING

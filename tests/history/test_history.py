@@ -52,7 +52,7 @@ def test_messages_and_settings_are_loaded_unchanged(history: History) -> None:
 
 def test_unsent_text_is_saved_until_it_is_taken(history: History) -> None:
     assert history.take_unsent() == ""
-    history.keep_unsent("half a\nthought")
+    history.save_unsent("half a\nthought")
     assert history.take_unsent() == "half a\nthought"
     assert history.take_unsent() == ""
 
@@ -322,7 +322,7 @@ def test_lone_surrogates_are_replaced(history: History) -> None:
     history.save(conversation, messages, Settings(system="\ud800"))
     user, model = history.load(conversation)
     assert (user.text, model.text, model.thought) == ("half \ufffd", "pair \U0001f600", "\ufffd")
-    history.keep_unsent("\ud800")
+    history.save_unsent("\ud800")
     assert history.take_unsent() == "\ufffd"
     history.rename(conversation, "\ud800")
     assert history.find("\ud800")[0].title == "\ufffd"

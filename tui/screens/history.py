@@ -25,7 +25,7 @@ from localmtp.tui.rendering.list_row import ListRow
 from localmtp.tui.screens.confirm import ConfirmScreen
 
 if TYPE_CHECKING:
-    from localmtp.history import History, Saved
+    from localmtp.history import History, SavedConversation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,8 +58,8 @@ class HistoryScreen(ModalScreen[int | None]):
         self._history = history
         self._words = words
         self._open_id = current
-        self._found: list[Saved] = []
-        self._renaming: Saved | None = None
+        self._found: list[SavedConversation] = []
+        self._renaming: SavedConversation | None = None
 
     def compose(self) -> ComposeResult:
         """Yields the search words and the list."""
@@ -124,7 +124,7 @@ class HistoryScreen(ModalScreen[int | None]):
             self._notify(f"written: {path}")
 
     @property
-    def _chosen(self) -> Saved | None:
+    def _chosen(self) -> SavedConversation | None:
         index = self.query_one(OptionList).highlighted
         return None if index is None else self._found[index]
 
@@ -145,7 +145,7 @@ class HistoryScreen(ModalScreen[int | None]):
             nothing = "no conversation matches" if words.strip() else "no saved conversations"
             found.add_option(Option(nothing, disabled=True))
 
-    def _row(self, saved: Saved) -> ListRow:
+    def _row(self, saved: SavedConversation) -> ListRow:
         when = time.strftime("%d %b %H:%M", time.localtime(saved.updated))
         columns = ((when, 12), (count(saved.messages, "message"), 12))
         colours = self.app.theme_variables
