@@ -10,6 +10,7 @@ import pytest
 from localmtp.bench.lab.convert import reference
 from localmtp.bench.lab.convert.gguf_contents import metadata, tensors
 from localmtp.convert import Options, convert
+from localmtp.convert.output.gguf_file import WorkFolder
 from localmtp.convert.output.merge import merge
 from localmtp.errors import LocalmtpError
 from tests.convert import official
@@ -44,6 +45,21 @@ def test_the_merged_file_equals_the_file_that_was_not_split(
     assert len(list(parts.iterdir())) == 3
     again = localmtp("convert", "--merge", parts / PART.format(1), "--out", out)
     assert (again.returncode, "replace it with --force" in again.stderr) == (1, True)
+
+
+def test_a_merge_removes_the_rest_of_a_killed_one_and_refuses_a_running_one(
+    tmp_path: Path, parts: Path
+) -> None:
+    rest = tmp_path / "out" / ".model-Q8_0.gguf.partial"
+    rest.mkdir(parents=True)
+    (rest / "model-Q8_0.gguf").write_bytes(b"GGUF")
+    with (
+        WorkFolder(tmp_path / "out" / "model-Q8_0.gguf"),
+        pytest.raises(LocalmtpError, match="is being written by another run"),
+    ):
+        merge(parts / PART.format(1), tmp_path / "out")
+    merge(parts / PART.format(1), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model-Q8_0.gguf"]
 
 
 @official.needs_llama_cpp
