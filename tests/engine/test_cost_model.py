@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from localmtp.engine.pacing import Calibration, CostModel, DraftPolicy, FixedPolicy, Outcome
+from tests.engine.rounds import SingleAnswer
 
 Cost = Callable[[int], float]
 
@@ -190,3 +191,16 @@ def test_the_draft_length_is_stable_where_changes_are_expensive(acceptance: floa
 
     speed, _ = auto(1, Rebuilding(), acceptance)
     assert speed > 0.95 * max(fixed(1, n, steady, acceptance) for n in range(9))
+
+
+def test_answers_of_a_single_round_are_paced_too() -> None:
+    """Each follows a prefill pass, so no round has as many rows as the pass before."""
+    answer = SingleAnswer()
+    for _ in range(20):
+        answer.costs.interrupt()
+        answer.begin(limit=0)
+        assert answer.draft([]) == (0, 0)
+        answer.end(0, 0.0, 0.010)
+    assert answer.costs.plain_tokens_per_s == pytest.approx(100, rel=0.2)
+    answer.begin(limit=8)
+    assert answer.draft([0.9] * 8)[0] > 0

@@ -197,7 +197,7 @@ class RoundPlan:
         costs, length = self.costs, min(ceil(drafted), MAX_COPY)
         new = costs.is_new(length)
         steady_s = costs.steady(verify_s, same=same)
-        if drafted or same or costs.knows_change:
+        if drafted or same or costs.knows_change or not costs.pass_s[length]:
             costs.verified(length, self._as_if_all(steady_s, drafted, length), same=same)
         # The first step after rounds without drafting runs with cold caches; most steps do not.
         if steps and not (self._idle and costs.knows_step):

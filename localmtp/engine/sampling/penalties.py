@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from localmtp.engine.sampling.params import SamplingParams
     from localmtp.engine.sampling.sampler import Sampler
 
+_MAX_LOGIT = 1e30
+"""Bound of penalized logits: within 32 bits whatever the penalty."""
+
 _LAST_N = 64
 """Tokens to which the repeat penalty applies, as in llama.cpp."""
 
@@ -98,5 +101,5 @@ class PenalizedSampler:
         count = np.array([counts.get(token, 0) for token in changed.tolist()])
         after -= self._frequency * count + self._presence * (count > 0)
         after += [self._bias.get(token, 0.0) for token in changed.tolist()]
-        logits[changed] = after
+        logits[changed] = np.clip(after, -_MAX_LOGIT, _MAX_LOGIT)
         return changed, before
