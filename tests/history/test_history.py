@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -295,7 +296,7 @@ def test_statistics_of_other_versions_are_left_out_or_completed(tmp_path: Path) 
     history.save(
         conversation, [Message(Role.MODEL, "answer", "", FinishReason.STOP, stats)], SETTINGS
     )
-    whole = stats.as_dict()
+    whole = asdict(stats)
 
     def stored(**changes: object) -> object:
         with sqlite3.connect(path) as db:

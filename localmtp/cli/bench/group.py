@@ -28,7 +28,7 @@ class _BenchGroup(LazyGroup):
 
     def _refuse_misspelled(self, ctx: click.Context, word: str) -> None:
         similar = get_close_matches(word, self.list_commands(ctx), n=1, cutoff=0.8)
-        if similar:
+        if similar and not word.startswith("-"):
             raise click.UsageError(f"No such command {word!r}. Did you mean {similar[0]!r}?", ctx)
 
 

@@ -16,6 +16,7 @@ from localmtp.cli.options import (
     prompt_options,
     sampling_options,
 )
+from localmtp.cli.output_file import force_option
 from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class RunFlags:
     budget: float | None
     """Minutes."""
     plot: Path | None
+    force: bool
 
 
 def draft_lengths_option(command: Command) -> Command:
@@ -181,7 +183,8 @@ def run_options(command: Command) -> Command:
     plot = click.option(
         "--plot", type=click.Path(path_type=Path), metavar="FILE.svg|png", help="Write a plot."
     )
-    return sampled(repeats_option(budget_option(plot(collected(RunFlags, "run")(command)))))
+    command = force_option(collected(RunFlags, "run")(command))
+    return sampled(repeats_option(budget_option(plot(command))))
 
 
 def report_options(command: Command) -> Command:

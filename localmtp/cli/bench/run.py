@@ -27,6 +27,7 @@ from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.loading import load_model
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
+from localmtp.cli.output_file import check_output, is_plot
 
 if TYPE_CHECKING:
     from localmtp.bench.measure import MeasurePlan
@@ -99,6 +100,7 @@ def measure_and_show(
 
     if run.plot is not None:
         check_plot_file(run.plot)
+        check_output(run.plot, force=run.force, is_ours=is_plot)
     files, pair = load_model(model, pair_flags)
     with pair:
         plan = _plan(files, lengths, generation, workload, run)

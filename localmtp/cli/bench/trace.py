@@ -11,6 +11,7 @@ from localmtp.cli.bench.options import WorkloadFlags, answer_options, workload_o
 from localmtp.cli.loading import load_model
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
+from localmtp.cli.output_file import check_output, force_option, is_trace
 
 
 @click.command("trace", short_help="Record full-length drafts at every position.")
@@ -19,12 +20,14 @@ from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
 @pair_options
 @answer_options
 @workload_options
+@force_option
 def command(
     model: str,
     file: Path,
     pair: PairFlags,
     generation: GenerationFlags,
     workload: WorkloadFlags,
+    force: bool,
 ) -> None:
     """Record full-length drafts at every position of MODEL's answers to FILE, as JSON lines.
 
@@ -37,6 +40,7 @@ def command(
     from localmtp.bench.lab.pacing.trace_file import FullTrace, write
     from localmtp.session.local import LocalSession
 
+    check_output(file, force=force, is_ours=is_trace)
     files, loaded = load_model(model, pair)
     with loaded:
         workloads = workload.chosen(files.name)

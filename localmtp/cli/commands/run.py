@@ -25,6 +25,7 @@ from localmtp.cli.options import (
     generation_options,
     pair_options,
 )
+from localmtp.cli.output_file import check_output, force_option, is_trace
 from localmtp.cli.prompt import whole_prompt
 from localmtp.cli.server_options import ServerFlags, check_flags, server_options
 
@@ -68,6 +69,7 @@ class _RunCommand(click.Command):
     metavar="FILE",
     help="Write every round of drafting and verification as JSON lines.",
 )
+@force_option
 def command(
     model: str | None,
     prompt: str | None,
@@ -78,6 +80,7 @@ def command(
     raw: bool,
     as_json: bool,
     trace: Path | None,
+    force: bool,
 ) -> int:
     """Stream an answer to PROMPT, with statistics on standard error.
 
@@ -95,6 +98,8 @@ def command(
     check_exact(generation)
     model, prompt = _model_and_prompt(model, prompt, model_option)
     text = whole_prompt(prompt)
+    if trace:
+        check_output(trace, force=force, is_ours=is_trace)
     rounds: list[Round] = []
     with _open(model, remote, pair, rounds.append if trace else None) as language_model:
         if raw:
