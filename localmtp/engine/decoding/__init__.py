@@ -1,1 +1,1 @@
-"""Draft, verify, accept, roll back: the decode loop and what it runs on."""
+"""The decode loop: draft, verify, accept, roll back."""

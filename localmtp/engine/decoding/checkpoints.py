@@ -1,7 +1,7 @@
 """Checkpoints of the sliding window, in host memory.
 
-Full-attention layers hold every position, so going back only removes cells. Sliding-window layers
-hold their window alone: positions before it are gone, unless they were saved in time.
+Full-attention layers hold every position, so rolling back only removes cells. Sliding-window layers
+hold only their window; earlier positions must be saved before they leave it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 from localmtp.engine.llama import Context, StateBytes
 
 _MAX_BYTES = 1 << 30
-"""A checkpoint takes 6 MB on E2B, 20 on E4B, 210 on 26B-A4B, 340 on 12B, 840 on 31B: within what
-is left free on a machine that each of them fits."""
+"""Memory limit in bytes. A checkpoint takes 6 MB on E2B, 20 on E4B, 210 on 26B-A4B, 340 on 12B and
+840 on 31B, less than placement leaves free."""
 
 _MAX_COUNT = 16
-"""Bound for small models, whose checkpoints take little memory."""
+"""Maximum number, for small models, whose checkpoints take little memory."""
 
 
 class Checkpoints:
     """Saved windows of one sequence, by the number of tokens in the cache.
 
     Args:
-        context: of the target.
-        sequence: its number.
+        context: the target's context.
+        sequence: number of the sequence.
         sequences: number of sequences that share the memory for checkpoints.
     """
 
@@ -64,7 +64,7 @@ class Checkpoints:
         return max((at for at in self._saved if at <= length), default=0)
 
     def saved(self, length: int) -> StateBytes | None:
-        """The checkpoint of exactly `length` tokens, or None."""
+        """Returns the checkpoint of exactly `length` tokens, or None."""
         return self._saved.get(length)
 
     def adopt(self, length: int, data: StateBytes) -> None:

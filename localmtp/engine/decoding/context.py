@@ -12,8 +12,8 @@ from localmtp.engine.threads import Threads
 from localmtp.limits import BATCH_ROWS, MAX_DRAFT
 
 MAX_VERIFY_ROWS = 128
-"""Rows of the largest verification pass. Far below this, passes are bound by arithmetic and drafts
-no longer pay."""
+"""Rows of the largest verification pass. Passes become compute-bound, and drafts stop paying, far
+below this."""
 
 _TURN = "<|turn>"
 """Opens every turn of Gemma 4's template."""
@@ -35,7 +35,7 @@ class TargetContext:
         sequences: number of sequences.
 
     Raises:
-        LocalmtpError: libllama could not create the context.
+        LocalmtpError: libllama cannot create the context.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TargetContext:
         self._verify_batch = Batch(self.max_verify_rows)
 
     def close(self) -> None:
-        """Free the context and the batches."""
+        """Frees the context and the batches."""
         self._verify_batch.close()
         self._prefill_batch.close()
         self.cache.close()
@@ -113,7 +113,7 @@ class TargetContext:
         return self._decode(self._verify_batch, parts, all_logits=True)
 
     def hidden(self) -> Floats:
-        """Hidden rows [rows, n_embd] of the last pass, a row for every row of logits."""
+        """Hidden states [rows, n_embd] of the last pass, one for every row of logits."""
         return self.cache.hidden()
 
     def _decode(self, batch: Batch, parts: Sequence[Part], *, all_logits: bool) -> Floats:

@@ -30,10 +30,10 @@ class DraftSlot:
 class Drafter(Protocol):
     """Proposes what follows the pending tokens of several sequences.
 
-    A round calls `propose`, then `committed` for each sequence once its draft is verified. After
-    every prefill pass comes `prefilled`. A drafter whose state follows the target's tokens, such as
-    a head with a KV cache of its own, updates it there; others ignore both. Prompt tokens below 0
-    stand for media: they have no text, and are never drafted.
+    A round calls `propose`, then `committed` for each sequence after its draft is verified. Every
+    prefill pass is followed by `prefilled`. A drafter with state that follows the target's tokens,
+    such as a head with its own KV cache, updates it there; others ignore both. Prompt tokens below
+    0 represent media: they have no text, and are never drafted.
     """
 
     def propose(self, slots: Sequence[DraftSlot]) -> None:
@@ -47,17 +47,17 @@ class Drafter(Protocol):
         """
 
     def prefilled(self, sequence: TargetSequence, begin: int) -> None:
-        """Follows a prefill pass.
+        """Called after a prefill pass.
 
         Args:
             sequence: its cache now ends with new prompt tokens; `sequence.hidden` belongs to the
                 last of them.
-            begin: position of the first new token. Anything from there on that the drafter
-                remembers of this sequence is outdated.
+            begin: position of the first new token. State of the drafter from this position on is
+                outdated.
         """
 
     def committed(self, slot: DraftSlot, accepted: int) -> None:
-        """Follows a verified round.
+        """Called after a verified round.
 
         Args:
             slot: its sequence now ends with the pending token of the round and the accepted drafts;
@@ -72,17 +72,17 @@ class Drafter(Protocol):
 class MTPDrafter:
     """Gemma 4's assistant: four layers on the target's own KV cache.
 
-    Each step takes a token and a hidden row, and gives logits and the next hidden row: first the
-    pending token with the target's row from which it was chosen, then each drafted token with the
-    drafter's own row. All steps of a round are at the pending token's position, as in training. The
-    drafter writes nothing to the cache, so rejected drafts leave no trace in it.
+    Each step takes a token and a hidden state, and returns logits and the next hidden state: first
+    the pending token with the target's hidden state from which it was chosen, then each drafted
+    token with the drafter's own. All steps of a round use the pending token's position, as in
+    training. The drafter writes nothing to the cache, so rejected drafts leave no trace in it.
 
     Args:
         model: a `gemma4-assistant` made for the target.
         target: its cache is read; closed after the drafter.
 
     Raises:
-        LocalmtpError: libllama could not create the context.
+        LocalmtpError: libllama cannot create the context.
     """
 
     def __init__(self, model: Model, target: TargetContext) -> None:
@@ -126,7 +126,7 @@ class MTPDrafter:
                 if policy.should_verify(proposal.confidence):
                     token = slot.sampler.draw(proposal, draft)
                     if policy.should_draft():
-                        # Rows move up over those of slots that have stopped.
+                        # Rows replace those of slots that have stopped.
                         batch.tokens[going] = token
                         batch.hidden[going] = hidden[row]
                         active[going] = slot
@@ -138,10 +138,10 @@ class MTPDrafter:
                 self._lay_out(active, [batch.tokens[row] for row in range(going)])
 
     def prefilled(self, sequence: TargetSequence, begin: int) -> None:
-        """Nothing to update: the target's cache is all that it reads."""
+        """Does nothing: the drafter's only state is the target's cache."""
 
     def committed(self, slot: DraftSlot, accepted: int) -> None:
-        """Nothing to update; see `prefilled`."""
+        """Does nothing; see `prefilled`."""
 
     def close(self) -> None:
         """Frees the batch and the context."""

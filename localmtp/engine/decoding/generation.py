@@ -34,7 +34,7 @@ def _never() -> bool:
 
 @dataclass(slots=True, eq=False)
 class GenerationRequest:
-    """An answer to generate. None leaves the choice to the loop."""
+    """An answer to generate; the loop chooses values for fields that are None."""
 
     prompt: Sequence[int]
     """Token ids: at least one, fewer than a sequence has positions."""
@@ -42,24 +42,24 @@ class GenerationRequest:
     n_draft: int | None = None
     """Draft length; 0 for no drafting, None for automatic pacing."""
     max_tokens: int | None = None
-    """Length limit of the answer; the context is another."""
+    """Maximum length of the answer, which the context limits too."""
     channel: Channel = Channel.ANSWER
-    """Channel of the first token: a resumed answer may begin within a thought."""
+    """Channel of the first token: a resumed answer may start inside a thought."""
     tool_calls: bool = False
-    """Report tool calls in a channel of their own; see `Detokenizer`."""
+    """Report tool calls in a separate channel; see `Detokenizer`."""
     near_tie: float = 0.0
-    """Greedy choices whose two best logits are closer than this are made again, from a pass of one
-    row. Not with a `sampler`, which may have state."""
+    """Greedy choices whose two best logits are closer than this are repeated in a pass of one row.
+    Has no effect with a `sampler`, which may have state."""
     cancelled: Callable[[], bool] = _never
     """Called between passes, on the generating thread."""
     sampler: Sampler | None = None
-    """Chooses tokens in place of the one that `sampling` describes."""
+    """Replaces the sampler that `sampling` describes."""
     policy: DraftPolicy | None = None
-    """Decides on draft lengths in place of the one that `n_draft` selects."""
+    """Replaces the draft policy that `n_draft` selects."""
     trace: Trace | None = None
     """Records every round."""
     counters: Counters | None = None
-    """Counts in place of new counters; see `DecodeLoop.new_counters`."""
+    """Replaces new counters; see `DecodeLoop.new_counters`."""
 
 
 class Generation:
@@ -68,8 +68,8 @@ class Generation:
     Args:
         slot: its sequence, sampler and draft policy.
         detokenizer: turns its tokens into text.
-        counters: of its statistics.
-        request: what was asked for.
+        counters: counters of its statistics.
+        request: the answer to generate.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Generation:
         self.sequence = slot.sequence
         self.counters = counters
         self.reason: FinishReason | None = None
-        """Why the answer ended; None before that."""
+        """Reason why the answer ended; None before that."""
         self.accepted = 0
         """Accepted draft tokens of the round."""
         self.error: LocalmtpError | None = None
-        """Why the sampler could not choose a token."""
+        """Error of the sampler, if it could not choose a token."""
         self._follower = -1  # the token after the accepted ones
         self._tied = False  # the follower is a near-tie
         self._threads = self.sequence.context.threads
@@ -105,7 +105,7 @@ class Generation:
         return self.reason is not None
 
     def stop(self) -> None:
-        """Ends the answer as complete, as a stop string does."""
+        """Ends the answer as complete, for example at a stop string."""
         self.reason = FinishReason.STOP
 
     def prefilled(self, done: int) -> Prefilled:
@@ -177,9 +177,9 @@ class Generation:
         counters.threads = self._threads.count
 
     def emit(self) -> Generated:
-        """Reads the tokens of the round: the accepted drafts and the target's own after them.
+        """Detokenizes the accepted drafts of the round and the target's token after them.
 
-        A near-tie is settled first, in a pass of its own.
+        A near-tie is resolved first, in an additional pass.
 
         Raises:
             LocalmtpError: that pass failed.
@@ -195,7 +195,7 @@ class Generation:
         return event
 
     def finish(self) -> Finished:
-        """The last event."""
+        """Returns the last event."""
         self.counters.drafting = self.slot.policy.state
         return Finished(self.reason or FinishReason.STOP, self.counters.snapshot())
 

@@ -1,8 +1,8 @@
 """The decode loop: draft, verify, accept, roll back, for any number of answers.
 
 Continuous batching (Orca, Yu et al. 2022): answers join and leave between passes. A pass reads the
-weights once for all of its rows. Rows of other answers and rows of drafts use the same idle
-compute; pacing measures how much of it is left. A single answer is a batch of one.
+weights once for all of its rows. Rows of other answers and rows of drafts compete for the same idle
+compute; pacing measures how much is left. A single answer is a batch of one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from localmtp.errors import LocalmtpError
 from localmtp.limits import MAX_DRAFT
 
 _WAIT_S = 0.1
-"""Seconds of a prefill pass while other answers decode. Where their rounds take longer, it may take
-as long: many short waits are better than a batch that fills up slowly."""
+"""Seconds of a prefill pass while other answers decode, or as long as their rounds take if that is
+more: many short waits are better than a batch that fills up slowly."""
 
 StepOutput = tuple[Generation, Event | LocalmtpError]
 """An answer, and an event of it or the error that ended it."""
@@ -39,10 +39,9 @@ class DecodeLoop:
         context: of the target.
         sequences: of the context; each holds one answer at a time.
         drafter: drafts for all of them; None for no drafting.
-        no_drafter: why there is none.
+        no_drafter: reason why there is none.
         load_s: seconds that loading took, for statistics.
-        calibrations: what is known of the drafter, by whether sampling is greedy: a confidence
-            means something else in each. Updated while decoding.
+        calibrations: of the drafter, keyed by whether sampling is greedy. Updated while decoding.
     """
 
     def __init__(
@@ -178,7 +177,7 @@ class DecodeLoop:
         return outputs
 
     def cancel_all(self) -> list[Generation]:
-        """Drops all answers, as after a failed decode.
+        """Drops all answers, for example after a failed decode.
 
         Returns:
             The answers that had not finished.
@@ -230,7 +229,7 @@ class DecodeLoop:
         return [(generation, first)]
 
     def _round(self) -> list[StepOutput]:
-        """Drafts for all answers, verifies in one pass, keeps what is accepted of each."""
+        """Drafts for all answers, verifies in one pass, and commits what is accepted of each."""
         running, drafter = self._running, self._drafter
         began = perf_counter()
         plan = self._costs.begin_round(len(running), automatic=self._automatic > 0)
@@ -251,7 +250,7 @@ class DecodeLoop:
             row = one.judge(logits, row)
         judged = perf_counter()
         self._round_s = judged - began
-        # A row costs its judgement too.
+        # Acceptance is part of the cost of a row.
         draft_s, verify_s, sample_s = proposed - began, verified - proposed, judged - verified
         row = 0
         for one, slot in zip(running, slots, strict=True):

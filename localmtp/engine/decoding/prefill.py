@@ -1,4 +1,4 @@
-"""Prefill: prompts into the cache, several in one pass."""
+"""Prefill: decodes prompts into the cache, several in one pass."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
 
 PASS_S = 0.5
-"""Seconds of a prefill pass: short enough to be cancelled and followed."""
+"""Seconds of a prefill pass, short enough for cancellation and progress."""
 
 _FIRST_ROWS = 128
 """Rows of the first pass, before the prefill rate is known."""
 
 _MIN_ROWS = 32
-"""Rows of a pass, however slow the machine."""
+"""Minimum rows of a pass, even on a slow machine."""
 
 _MIN_PART = 16
-"""Tokens that justify a pass of their own in front of a checkpoint."""
+"""Minimum number of tokens for a separate pass before a checkpoint."""
 
 
 class Prefill:
@@ -85,7 +85,7 @@ class Prefiller:
 
         Args:
             prefills: unfinished ones.
-            seconds: that the pass should take.
+            seconds: intended duration of the pass.
 
         Returns:
             The prefills that advanced, each with its logits [1, n_vocab].
@@ -113,7 +113,7 @@ class Prefiller:
 
 
 def prefill(sequence: TargetSequence, prompt: Sequence[int]) -> Floats:
-    """Brings a whole prompt into the cache.
+    """Decodes a whole prompt into the cache.
 
     Args:
         sequence: receives it.

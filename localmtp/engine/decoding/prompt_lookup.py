@@ -1,6 +1,6 @@
-"""Drafts copied from the context, where text repeats: no draft steps needed.
+"""Copies drafts from the context where text repeats, without draft steps.
 
-Prompt lookup decoding (Saxena 2023), its length decided by pacing.
+Prompt lookup decoding (Saxena 2023), with lengths decided by pacing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class PromptLookup:
     def __init__(self, sequence: TargetSequence) -> None:
         self._sequence = sequence
         self._after: dict[tuple[int, int, int], int] = {}
-        """Position that follows the latest occurrence of three tokens: two match by chance."""
+        """Position after the latest occurrence of three tokens; two would match by chance."""
         self._indexed = 0
 
     def propose(self, slot: DraftSlot) -> bool:
-        """Copies a draft into the slot, where one is found and pacing expects it to pay.
+        """Copies a draft into the slot, if one is found and pacing expects it to pay.
 
-        A copied token is drawn from a distribution that has no other.
+        A copied token has a one-point distribution.
 
         Returns:
             Whether tokens were copied.
@@ -56,7 +56,7 @@ class PromptLookup:
         return bool(length)
 
     def index(self) -> None:
-        """Indexes the tokens that the sequence has gained."""
+        """Indexes the new tokens of the sequence."""
         tokens, after = self._sequence.tokens, self._after
         for end in range(max(self._indexed, 2), len(tokens)):
             after[tokens[end - 2], tokens[end - 1], tokens[end]] = end + 1
@@ -82,11 +82,11 @@ class PromptLookup:
 
 
 class PromptLookupDrafter:
-    """Copies from the context where that pays; elsewhere another drafter drafts.
+    """Copies from the context where that pays, and otherwise uses another drafter.
 
     Args:
         sequences: all of the target's, by number.
-        drafter: drafts where nothing is copied; closed with this one.
+        drafter: the other drafter; closed with this one.
     """
 
     def __init__(self, sequences: Sequence[TargetSequence], drafter: Drafter) -> None:

@@ -76,7 +76,7 @@ class TargetSequence:
         return self.context.verify([(self.index, len(self.tokens), (pending, *draft))])
 
     def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
-        """Keeps the pending token and the accepted drafts of the last pass; rolls back the rest.
+        """Commits the pending token and the accepted drafts of the last pass; rolls back the rest.
 
         Args:
             pending: the token before the draft.

@@ -17,7 +17,7 @@ class Round:
     """One round of drafting and verifying."""
 
     confidence: tuple[float, ...]
-    """Of each draft step, a last one whose token was not verified included."""
+    """Confidence of each draft step, including a last one whose token was not verified."""
     drafted: int
     """Tokens verified."""
     accepted: int
@@ -34,8 +34,7 @@ class Trace:
     Args:
         sink: called with each round as it ends.
         full: draft the longest automatic length at every position and commit one token only, so
-            that any policy can be replayed on the record. The text stays the same, the speed does
-            not.
+            that any policy can be replayed on the trace. This changes the speed, not the text.
     """
 
     def __init__(self, sink: Sink, *, full: bool = False) -> None:
@@ -51,9 +50,10 @@ class Trace:
 
 
 class _OneAtATime:
-    """Judges whole drafts and commits their first token only.
+    """Verifies whole drafts and commits their first token only.
 
-    That token is the accepted one or its correction, so the distribution of the output stays.
+    That token is the accepted one or its correction, so the distribution of the output is
+    unchanged.
     """
 
     def __init__(self, sampler: Sampler) -> None:

@@ -1,1 +1,1 @@
-"""From logits to tokens, and the acceptance rule of speculative sampling."""
+"""Sampling, and the acceptance rules of speculative sampling."""

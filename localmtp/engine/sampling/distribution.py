@@ -23,7 +23,7 @@ class Distribution:
         return self.probs[self.ids.index(token_id)] if token_id in self.ids else 0.0
 
     def minus(self, other: Distribution) -> Distribution:
-        """The residual max(0, self - other), normalised; self where nothing is left."""
+        """Returns the residual max(0, self - other), normalized; `self` if it is empty."""
         given = other.by_id()
         rest = [max(0.0, p - given.get(i, 0.0)) for i, p in zip(self.ids, self.probs, strict=True)]
         total = sum(rest)
@@ -37,11 +37,11 @@ class Distribution:
         )
 
     def argmax(self) -> Distribution:
-        """A distribution of the most probable token alone."""
+        """Returns the distribution with the most probable token only."""
         return Distribution(self.ids[:1], [1.0])
 
     def at(self, place: float) -> int:
-        """The token at a place, 0..1, of the cumulative probabilities."""
+        """Returns the token at a point, 0..1, of the cumulative distribution."""
         for token_id, p in zip(self.ids, self.probs, strict=True):
             place -= p
             if place < 0.0:
@@ -56,9 +56,9 @@ class Distribution:
 
 @dataclass(slots=True)
 class Proposal:
-    """What a draft step offers, before a token is drawn from it.
+    """Result of a draft step, before a token is drawn.
 
-    Pacing sees only the confidence, never the drawn token: to stop because of a token would bias
+    Pacing sees only the confidence, never the drawn token: stopping because of a token would bias
     what is verified, and with it the output.
     """
 
@@ -74,11 +74,11 @@ class Draft:
 
     tokens: list[int] = field(default_factory=list)
     distributions: list[Distribution] = field(default_factory=list)
-    """q, from which each token was drawn; empty where the acceptance rule does not need it."""
+    """q, from which each token was drawn; empty if the acceptance rule does not need it."""
     offered: list[Distribution] = field(default_factory=list)
     """The drafter's distribution for each token; q may be its argmax alone."""
     steps: int = 0
-    """Draft steps taken, a last one whose token was not worth verifying included."""
+    """Draft steps taken, including a last one whose token is not verified."""
 
 
 NO_DRAFT = Draft(cast("list[int]", ()), cast("list[Distribution]", ()))

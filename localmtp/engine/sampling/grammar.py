@@ -41,7 +41,7 @@ class ConstrainedSampler:
         self._grammar = grammar
 
     def propose(self, logits: Floats) -> Proposal:
-        """Summarises with the inner sampler."""
+        """Summarizes with the inner sampler."""
         return self._inner.propose(logits)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
@@ -49,7 +49,7 @@ class ConstrainedSampler:
         return self._inner.draw(proposal, draft)
 
     def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        """Judges masked logits with the inner sampler.
+        """Verifies on masked logits with the inner sampler.
 
         Raises:
             UnsatisfiableError: no token is allowed.

@@ -5,8 +5,8 @@ token. Here g is a function of the seed, the position and the token id, and the 
 same: its token is argmax(log q + g). A draft token is accepted when it is the target's own, as in
 greedy decoding, so drafts never change the output (Gumbel coupling; Daliri, Musco and Suresh 2024,
 "Coupling without communication and drafter-invariant speculative decoding"). Fewer drafts are
-accepted than by min(1, p/q): on a pair trained on source code, at temperature 1 and positions 1 to
-3, 0.62, 0.63 and 0.60 against 0.67, 0.68 and 0.65.
+accepted than with min(1, p/q): on a pair trained on source code, at temperature 1 and positions 1
+to 3, 0.62, 0.63 and 0.60 instead of 0.67, 0.68 and 0.65.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class GumbelSampler:
     """Temperature above 0; an answer depends on its seed, not on its drafts.
 
     Args:
-        sampling: with a temperature above 0; a random seed is chosen where it has none.
+        sampling: with a temperature above 0; without a seed, a random one is chosen.
         position: of the answer's first token in the sequence. An answer that is resumed continues
             with the noise of its positions.
     """
@@ -81,7 +81,7 @@ class GumbelSampler:
             other: a token id.
 
         Returns:
-            The difference of their perturbed logits; where truncation excludes one of them, its
+            The difference of their perturbed logits; if truncation excludes one of them, its
             distance from the lowest logit that is included.
         """
         p = self._truncated(logits)

@@ -1,4 +1,4 @@
-"""How the next token is chosen."""
+"""Sampling parameters."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from enum import StrEnum
 
 
 class AcceptanceRule(StrEnum):
-    """When a sampled draft token is accepted. All are exact in distribution."""
+    """Rules for accepting sampled draft tokens. All are exact in distribution."""
 
     AUTO = "auto"
     """`GUMBEL` with a seed, else `MAXIMAL`."""
     GUMBEL = "gumbel"
-    """When it is the target's own choice under noise that both share: see `GumbelSampler`."""
+    """Accept if it is the target's own choice under shared noise; see `GumbelSampler`."""
     MAXIMAL = "maximal"
-    """With probability min(1, p/q): see `SpeculativeSampler`."""
+    """Accept with probability min(1, p/q); see `SpeculativeSampler`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen; the defaults are Gemma 4's own.
+    """Sampling parameters, with Gemma 4's defaults.
 
     Applied in this order: penalties, temperature, top-k, top-p, min-p.
     """
@@ -38,7 +38,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """Token ids and what is added to their logits."""
+    """Token ids, and the values added to their logits."""
 
     @property
     def greedy(self) -> bool:
@@ -53,7 +53,7 @@ class SamplingParams:
 
     @property
     def shares_noise(self) -> bool:
-        """Whether draft and target sample with the same noise, so that a seed decides an answer."""
+        """Whether draft and target share noise, so that a seed determines an answer."""
         if self.acceptance == AcceptanceRule.AUTO:
             return self.seed is not None
         return self.acceptance == AcceptanceRule.GUMBEL

@@ -51,7 +51,7 @@ class PenalizedSampler:
         self._drafted: list[int] = []
 
     def propose(self, logits: Floats) -> Proposal:
-        """Summarises penalized logits: what the target is likely to accept."""
+        """Summarizes penalized logits, as the target will penalize its own."""
         ids, before = self._penalize(logits, self._drafted)
         proposal = self._inner.propose(logits)
         logits[ids] = before

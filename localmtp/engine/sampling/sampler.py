@@ -1,7 +1,7 @@
-"""Samplers: draw drafts, and verify them without changing what the target would say.
+"""Samplers: draw drafts, and verify them without changing the target's output.
 
-Greedy decoding keeps a draft token exactly when it is the target's argmax. Sampling has two rules,
-both exact in distribution; see `AcceptanceRule`.
+Greedy decoding accepts a draft token if and only if it is the target's argmax. Sampling has two
+rules, both exact in distribution; see `AcceptanceRule`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Sampler(Protocol):
     """Chooses draft tokens and verifies them."""
 
     def propose(self, logits: Floats) -> Proposal:
-        """Summarises a drafter's logits [n_vocab]."""
+        """Summarizes a drafter's logits [n_vocab]."""
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Appends the proposal's token to the draft and returns it."""
@@ -35,7 +35,7 @@ class Sampler(Protocol):
         """Verifies a draft.
 
         Args:
-            logits: the target's [len(draft.tokens) + 1, n_vocab]; row i judges token i.
+            logits: the target's [len(draft.tokens) + 1, n_vocab]; row i verifies token i.
             draft: from `draw`.
 
         Returns:
@@ -51,8 +51,8 @@ class Greedy:
         """Returns the drafter's argmax and approximately its softmax probability.
 
         A softmax over 262,144 entries costs more than the rest of the round. The sum over maxima of
-        blocks is a lower bound of its denominator, and comes with the argmax; where one token leads
-        clearly it is within a few percent.
+        blocks is a lower bound of its denominator and a by-product of the argmax; if one token
+        leads clearly, it is within a few percent.
         """
         if logits.size % COLUMNS or logits.size < LARGE:
             token = int(logits.argmax())
@@ -78,10 +78,10 @@ class Greedy:
 
 
 def make_sampler(sampling: SamplingParams, prompt: Sequence[int] = ()) -> Sampler:
-    """The sampler for these parameters.
+    """Makes a sampler.
 
     Args:
-        sampling: how tokens are chosen.
+        sampling: its parameters.
         prompt: token ids before the answer.
     """
     sampler: Sampler

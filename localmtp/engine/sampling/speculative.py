@@ -29,8 +29,8 @@ class SpeculativeSampler:
 
     Which q is accepted more often depends on how sharp target and drafter are. Every verified token
     shows what two of them would have achieved: the drafter's distribution (the overlap of p and q)
-    and its argmax alone (p of that token). Later drafts use the one that did better lately. Only
-    earlier rounds decide, so the choice does not depend on the tokens drawn.
+    and its argmax alone (p of that token). Later drafts use the one that was recently better. The
+    choice depends on earlier rounds only, not on the tokens drawn.
 
     Args:
         sampling: with a temperature above 0.

@@ -1,4 +1,4 @@
-"""From logits to the distribution that is sampled: temperature, top-k, top-p, min-p."""
+"""Temperature and truncation: from logits to the sampled distribution."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ multiple of `COLUMNS`."""
 _LOWEST = np.finfo(np.float32).min
 
 _MIN_TEMPERATURE = 1e-6
-"""Lower temperatures change nothing but the range of numbers: logits that differ at all differ by
-more than this, and their quotients would leave the range of 32 bits."""
+"""Lower bound of temperatures. Different logits differ by more than this, so lower temperatures
+would change nothing but overflow 32 bits."""
 
 
 class Truncation:
@@ -40,7 +40,7 @@ class Truncation:
     """
 
     def __init__(self, sampling: SamplingParams) -> None:
-        # Parameters are read where libllama is not: `localmtp --help`, the chat.
+        # Imported here, because `localmtp --help` and the chat read parameters without libllama.
         from localmtp.engine.llama import Ranking
 
         self._sampling = sampling
@@ -94,7 +94,7 @@ def _of_all(logits: Floats, sampling: SamplingParams) -> Distribution:
 
 
 def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
-    """Ids of the k largest logits of a large vocabulary, possibly with some of the next ones.
+    """Returns the ids of the k largest of many logits, possibly with some smaller ones.
 
     At least k logits reach the k-th largest maximum of disjoint columns. Only those matter, and
     only the few columns that hold one are searched.

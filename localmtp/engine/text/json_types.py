@@ -13,11 +13,11 @@ Json = Mapping[str, Any]
 _NUMBER = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
 _WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "null": None, "none": None}
 _MAX_PARTS = 256
-"""Alternatives of one schema that are looked at."""
+"""Maximum number of alternatives of a schema that are considered."""
 
 
 def resolved(schema: Any, root: Json) -> Iterator[Json]:
-    """The schema and its alternatives (`$ref`, `anyOf`, `oneOf`, `allOf`), each once."""
+    """Yields the schema and its alternatives (`$ref`, `anyOf`, `oneOf`, `allOf`), each once."""
     seen: set[int] = set()
     left = [schema]
     while left and len(seen) < _MAX_PARTS:

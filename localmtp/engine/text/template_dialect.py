@@ -1,7 +1,7 @@
 """The Jinja dialect of chat templates, as transformers renders it.
 
-Compared with `_compile_jinja_template` of transformers 5: loop controls, `{% generation %}` around
-what the model writes, `tojson` without HTML escapes, `raise_exception`, `strftime_now`.
+Follows `_compile_jinja_template` of transformers 5: loop controls, `{% generation %}` around the
+model's text, `tojson` without HTML escapes, `raise_exception`, `strftime_now`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from localmtp.engine.text.quoting import restore_quotes
 
 
 class GenerationTag(Extension):
-    """`{% generation %}` marks what the model writes, for training; here it is transparent."""
+    """`{% generation %}` marks the model's text for training; transparent here."""
 
     tags = {"generation"}  # noqa: RUF012 - as the base class declares it
 
@@ -104,7 +104,7 @@ def printed(value: Any) -> Any:
 TEXT_FILTERS = frozenset(
     ("capitalize", "e", "escape", "forceescape", "lower", "string", "title", "trim", "upper")
 )
-"""Filters that print what they are applied to."""
+"""Filters that convert their operand to a string."""
 
 
 def _of_printed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,10 +1,10 @@
 """Chat templates within a budget.
 
-Templates come with files from strangers. The guarded environment runs only operations whose cost is
-known to be proportional to their operands, and counts it. One that takes too long is refused. Any
-other operation, and more memory than the budget, raise `BeyondGuardError`: the caller then renders
-in a process that can be ended (see `template_process`). So an ordinary template costs no process,
-and none can run or grow without end.
+Templates come from untrusted files. The guarded environment runs only operations whose cost is
+proportional to their operands, and counts it. Templates that take too long are refused. Other
+operations, and memory beyond the budget, raise `BeyondGuardError`: the caller then renders in a
+child process (see `template_process`). So ordinary templates need no process, and none can run or
+grow without limit.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from localmtp.engine.text.template_dialect import (
 from localmtp.engine.text.template_hooks import CountingGenerator, CountingHooks
 
 _UNITS = 256 << 20
-"""Budget of one rendering: bytes of all texts and lists that it makes."""
+"""Budget of one rendering: bytes of all strings and lists that it creates."""
 
 _SECONDS = 6
-"""Of the thread's own computing, so that a busy machine makes no difference. Gemma 4's template
-takes a time that grows with the square of the number of messages: 1 s for about a thousand."""
+"""Limit of CPU seconds of the thread, which do not depend on the load of the machine. The time of
+Gemma 4's template grows with the square of the number of messages: 1 s for about a thousand."""
 
 _WALL_SECONDS = 10
-"""The same on a busy machine, by the clock."""
+"""Limit of elapsed seconds, for a busy machine."""
 
 _ELEMENT = 64
-"""Units of an element of a list, with the object that it refers to."""
+"""Units per element of a list, including the object it refers to."""
 
 _LARGE = 1 << 18
-"""Units of an operation after which the clock is looked at."""
+"""Units of an operation after which the clock is read."""
 
 _STEPS_PER_LOOK = 32
-"""Steps between two looks at the clock, which takes as long as a step."""
+"""Steps between two readings of the clock, each of which takes as long as a step."""
 
 _FILTERS = """
 abs attr capitalize count d default dictsort e escape first float forceescape int items last length
@@ -81,11 +81,11 @@ _LARGEST_NUMBER = 1 << 256
 
 
 class BeyondGuardError(Exception):
-    """The rendering needs an operation that is not guarded, or more memory than the budget."""
+    """Rendering needs an operation that is not guarded, or more memory than the budget."""
 
 
 class TooSlowError(Exception):
-    """The rendering takes longer than the time that the message names."""
+    """Rendering takes longer than the time in the message."""
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         Raises:
             Exception: of any type, if it is not valid.
         """
-        with self.budget():  # constant expressions are computed while compiling
+        with self.budget():  # constant expressions are evaluated while compiling
             tree = self.parse(source)
             names = meta.find_undeclared_variables(tree)
             return self.from_string(CountingHooks().visit(tree)), names
@@ -179,7 +179,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         self._local.budget.spend(units)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        """Calls what is known to be linear in its operands."""
+        """Calls a function known to be linear in its operands."""
         self = __self
         self.spend(0)
         if isinstance(__obj, _CALLABLES) or __obj in _FUNCTIONS or __obj == self._range:

@@ -1,7 +1,7 @@
-"""Chat templates rendered in a process that can be ended, whatever they do.
+"""Renders chat templates in a child process, which can be killed.
 
-For templates beyond the guard (`template_guard`): the process has limits of its own on memory and
-time, and its parent watches both, as not every system enforces them.
+For templates beyond the guard (`template_guard`). The process has limits on memory and time, and
+its parent enforces both as well, because not every system does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from localmtp.errors import LocalmtpError
 
 _SECONDS = 6
-"""Of the process's computing."""
+"""Limit of CPU seconds of the process."""
 
 _WALL_SECONDS = 12
 _MEMORY = 512 << 20
@@ -28,7 +28,7 @@ _CODE = "from localmtp.engine.text.template_process import main; main()"
 
 
 class TemplateFailedError(Exception):
-    """What a template raised."""
+    """A template raised an error."""
 
 
 def render_apart(source: str, variables: dict[str, Any]) -> str:
@@ -36,11 +36,11 @@ def render_apart(source: str, variables: dict[str, Any]) -> str:
 
     Args:
         source: the template.
-        variables: what it is given; JSON data.
+        variables: its variables, as JSON data.
 
     Raises:
         TemplateFailedError: the template raised an error.
-        LocalmtpError: it took too long or too much memory.
+        LocalmtpError: it exceeded the limit of time or memory.
     """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
     with subprocess.Popen(
@@ -89,14 +89,14 @@ def _watched(process: subprocess.Popen[str], request: str) -> str:
 
 
 def too_much(limit: str) -> LocalmtpError:
-    """The error of a template that exceeds a limit."""
+    """Returns the error for a template that exceeds a limit."""
     return LocalmtpError(
         f"the model's chat template takes more than {limit}", hint="prompt it with --raw"
     )
 
 
 def main() -> None:
-    """Renders the template that is read from standard input; the child's side."""
+    """Renders the template on standard input; runs in the child."""
     _limit()
     request = json.load(sys.stdin)
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def _limit() -> None:
-    """Limits this process, where the system can."""
+    """Limits this process, where the system supports it."""
     if sys.platform != "win32":
         import resource
 

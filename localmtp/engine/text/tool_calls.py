@@ -67,7 +67,7 @@ def parse_calls(text: str, functions: Mapping[str, Json | None]) -> list[ToolCal
 
 
 def readable(text: str) -> str:
-    """A call that cannot be parsed, as text for a person."""
+    """Returns a call that cannot be parsed as human-readable text."""
     return text.replace(QUOTE, '"')
 
 
@@ -111,7 +111,7 @@ def _parse_json(text: str, at: int, functions: Mapping[str, Json | None]) -> tup
 
 
 def _declared(name: str, functions: Mapping[str, Json | None]) -> str:
-    """The declared function that a name means: models add prefixes such as `default_api:`."""
+    """Returns the declared function of a name; models add prefixes such as `default_api:`."""
     if name in functions or not functions:
         return name
     ends = {known for known in functions if re.search(rf"[:./]{re.escape(known)}$", name)}
