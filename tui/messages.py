@@ -30,8 +30,8 @@ class RecallQueued(Message):
 
 
 @dataclass
-class CompleteCommand(Message):
-    """Tab was pressed in a slash command."""
+class CompletePrompt(Message):
+    """Tab was pressed in a slash command or a reference to a file."""
 
 
 @dataclass

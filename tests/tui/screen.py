@@ -23,8 +23,8 @@ PATIENCE_S = 60.0
 
 async def wait_until(pilot: Pilot[None], reached: Callable[[], bool], what: str) -> None:
     """Lets the application run until a condition holds."""
-    give_up = monotonic() + PATIENCE_S
-    while monotonic() < give_up:
+    deadline = monotonic() + PATIENCE_S
+    while monotonic() < deadline:
         await asyncio.sleep(0.02)
         if reached():
             await pilot.pause()

@@ -117,7 +117,7 @@ async def test_two_chats_with_one_conversation_save_both(tmp_path: Path) -> None
         other.save(1, [*turns, Message(Role.USER, "elsewhere")], settings or Settings())
         conversation.send("here")
         await answered(pilot, conversation, messages=4)
-        await wait_until(pilot, lambda: "saved as a copy" in seen(app), "the chat says so")
+        await wait_until(pilot, lambda: "saved as a copy" in seen(app), "the copy is reported")
         assert [m.text for m in other.load(1)][2:] == ["elsewhere"]
         copy = conversation.saver.conversation_id
         assert copy and copy != 1

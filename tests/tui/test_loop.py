@@ -57,10 +57,10 @@ async def test_slow_calls_stay_off_the_event_loop(tmp_path: Path) -> None:
             await answered(pilot, conversation)
             app.chat.switch_model("nano")
             old = conversation.session
-            await wait_until(pilot, lambda: conversation.session is not old, "it is changed")
+            await wait_until(pilot, lambda: conversation.session is not old, "it is switched")
             await pilot.press("ctrl+l")
             await wait_until(pilot, lambda: isinstance(app.screen, HistoryScreen), "it is open")
-            await wait_until(pilot, lambda: "question 59" in seen(app), "they are listed")
+            await wait_until(pilot, lambda: "question 59" in seen(app), "the list is shown")
             await pilot.press("escape")
             assert gc.get_stats()[2]["collections"] == before
     finally:

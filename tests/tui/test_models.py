@@ -27,7 +27,7 @@ async def test_another_model_continues_the_conversation(tmp_path: Path) -> None:
         await answered(pilot, conversation)
         conversation.prompt.put(f"/model {tiny}")
         await pilot.press("enter")
-        await wait_until(pilot, lambda: conversation.session is not nano_session, "it is changed")
+        await wait_until(pilot, lambda: conversation.session is not nano_session, "it is switched")
         session = conversation.session
         assert session and session.name == "tiny.gguf"
         assert session.settings.n_draft == 2
@@ -38,7 +38,7 @@ async def test_another_model_continues_the_conversation(tmp_path: Path) -> None:
     app.close()
 
 
-def _says(conversation: Conversation, text: str) -> bool:
+def _last_entry_contains(conversation: Conversation, text: str) -> bool:
     return text in conversation.transcript.entries[-1].text
 
 
@@ -55,7 +55,11 @@ async def test_load_failure_keeps_the_old_model(tmp_path: Path) -> None:
         ):
             conversation.prompt.put(f"/model {name}")
             await pilot.press("enter")
-            await wait_until(pilot, partial(_says, conversation, reason), f"it says: {reason}")
+            await wait_until(
+                pilot,
+                partial(_last_entry_contains, conversation, reason),
+                f"the reason is shown: {reason}",
+            )
         await pilot.press(*"one", "enter")
         await answered(pilot, conversation)
         assert conversation.session is session
@@ -100,7 +104,7 @@ async def test_choosing_a_model_from_the_list() -> None:
         await ready(pilot, app)
         await pilot.press("ctrl+o")
         await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen), "the list is open")
-        await wait_until(pilot, lambda: "available" in seen(app), "they are listed")
+        await wait_until(pilot, lambda: "available" in seen(app), "the list is shown")
         assert "installed" in seen(app)
         await pilot.press(*"e4b")
         await wait_until(pilot, lambda: "gemma4-e2b:Q4_0" not in seen(app), "some are left out")

@@ -99,7 +99,7 @@ def test_models_screen(snap_compare: Compare) -> None:
     async def listed(pilot: Pilot[None]) -> None:
         await opened(pilot)
         await pilot.app.push_screen(ModelsScreen("gemma4-e4b:Q4_0", lambda: ROWS))
-        await wait_until(pilot, lambda: "available" in seen(pilot.app), "they are listed")
+        await wait_until(pilot, lambda: "available" in seen(pilot.app), "the list is shown")
 
     assert snap_compare(chat(FrozenSession()), run_before=listed)
 

@@ -59,11 +59,11 @@ class Terminal:
         os.close(slave)
         self.output = b""
 
-    def until(self, wanted: bytes) -> None:
-        """Reads until `wanted` was printed."""
-        give_up = monotonic() + PATIENCE_S
-        while wanted not in self.output:
-            assert monotonic() < give_up, f"no {wanted!r} in: {self.output[-2000:]!r}"
+    def until(self, expected: bytes) -> None:
+        """Reads until `expected` was printed."""
+        deadline = monotonic() + PATIENCE_S
+        while expected not in self.output:
+            assert monotonic() < deadline, f"no {expected!r} in: {self.output[-2000:]!r}"
             if select.select([self.master], [], [], 0.1)[0]:
                 self.output += self._read()
 
@@ -74,8 +74,8 @@ class Terminal:
 
     def ended(self) -> int:
         """Reads to the end and returns the exit code."""
-        give_up = monotonic() + PATIENCE_S
-        while self.process.poll() is None and monotonic() < give_up:
+        deadline = monotonic() + PATIENCE_S
+        while self.process.poll() is None and monotonic() < deadline:
             if select.select([self.master], [], [], 0.1)[0]:
                 self.output += self._read()
         return self.process.wait(1)
@@ -132,8 +132,8 @@ def test_a_lost_rpc_server_restores_the_terminal_and_keeps_the_conversation(tmp_
         server.kill()
         chat.type(b"And again\r")
         assert chat.ended() == 1
-        said = chat.output.rpartition(LEAVE_ALTERNATE_SCREEN)[2]
-        assert f"error: an RPC server was lost: {endpoint}".encode() in said
+        shell_output = chat.output.rpartition(LEAVE_ALTERNATE_SCREEN)[2]
+        assert f"error: an RPC server was lost: {endpoint}".encode() in shell_output
         assert termios.tcgetattr(chat.master) == before
     history = History(tmp_path / "localmtp" / "history.sqlite3")
     (saved,) = history.find()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from textual.app import App, ComposeResult
 
-from localmtp.engine.events import Channel, FinishReason, Generated, Origin, Piece
+from localmtp.engine.events import Channel, FinishReason, Generated, Origin, Piece, Prefilled
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.entries import TranscriptEntry, UserEntry
 from localmtp.tui.rendering.markdown import MarkdownDocument
+from localmtp.tui.rendering.statistics import prefill_section
 from localmtp.tui.themes import DARK
+from localmtp.tui.widgets.status_line import state_text
 from localmtp.tui.widgets.transcript import Transcript
 from tests.tui.screen import seen, wait_until
 
@@ -88,6 +90,21 @@ def test_line_breaks_of_an_answer_are_shown() -> None:
         grown.append(piece)
     grown.finish()
     assert plain(grown) == [" • a", "   b", "", "Some Street", "Town"]
+
+
+def test_the_state_is_writing_from_the_first_token_on() -> None:
+    answer = AnswerEntry()
+    answer.take([Prefilled(0, 100, 0)])
+    assert state_text(answer, None, 0, "") == "prefill · 0 %"
+    # A server may report no counts until the end of its answer.
+    answer.take([generated("Hello"), Prefilled(0, 100, 0), generated(" there")])
+    assert state_text(answer, None, 1, "") == "writing · 1 queued"
+    assert "prefill" not in prefill_text(answer)
+
+
+def prefill_text(answer: AnswerEntry) -> str:
+    section = prefill_section(Brush(DARK), None, answer.prefilled)
+    return section.plain if section else ""
 
 
 def test_code_blocks_are_numbered_for_copying() -> None:

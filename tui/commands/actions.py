@@ -60,7 +60,7 @@ ENTRY_ACTIONS = (
     Action("screen.edit_entry", "e", "Edit", "Edit the question and branch off there", True),
     Action("screen.delete_entry", "d", "Delete", "Delete the question and its answer", True),
     Action("screen.restore_entry", "u", "Restore", "Restore what was deleted last"),
-    Action("screen.unfold_entry", "t", "Thought", "Fold or unfold the thought", True),
+    Action("screen.unfold_entry", "t", "Unfold", "Fold or unfold a thought or long message", True),
     Action("screen.colour_entry", "c", "Colours", "Colour the tokens by their origin", True),
     Action("leave", "escape,tab", "Back", "Return to the prompt", True),
 )

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.tui.commands import export
+from localmtp.tui.commands.attachments import as_block, describe, read_text
 from localmtp.tui.commands.controls import ChatControls
 from localmtp.tui.commands.settings import changed
 from localmtp.tui.rendering.formatting import count
 
 if TYPE_CHECKING:
     from localmtp.session import Session
-
-MAX_FILE_BYTES = 1 << 20
-"""Size limit of `/read`: far more than any context holds."""
 
 
 def _session(chat: ChatControls) -> Session:
@@ -105,18 +103,9 @@ def prompt(chat: ChatControls, _: str) -> str:
 def read(chat: ChatControls, name: str) -> str:
     """Inserts a text file into the prompt."""
     path = Path(name).expanduser()
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        text = content.decode()
-    except OSError as error:
-        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LocalmtpError(f"{path} is not a text file", hint="/read takes UTF-8 text") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise LocalmtpError(f"{path} is larger than 1 MiB")
-    chat.insert_text(f"{path.name}:\n\n```\n{text.rstrip()}\n```\n\n")
-    return f"inserted {path.name}"
+    text = read_text(path)
+    chat.insert_text(f"{as_block(path.name, text)}\n\n")
+    return f"inserted {path.name}: {describe(len(text.encode()))}"
 
 
 def write_conversation(chat: ChatControls, name: str) -> str:

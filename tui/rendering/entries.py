@@ -6,10 +6,14 @@ from rich.segment import Segment
 from rich.text import Text
 
 from localmtp.tui.rendering.brush import Brush, Line
-from localmtp.tui.rendering.formatting import show_controls
+from localmtp.tui.rendering.formatting import count, show_controls
 
 INDENT = 2
 """Cells left of every text, for the marks of user, notice and cursor."""
+
+MAX_LINES = 16
+FOLDED_LINES = 12
+"""Lines shown of a message of more than `MAX_LINES`."""
 
 _KEY_WIDTH = 8
 """Cells for the key column of the welcome text."""
@@ -52,7 +56,7 @@ class UserEntry(TranscriptEntry):
     """A message of the user.
 
     Args:
-        text: the message.
+        text: the message; long ones are folded.
         queued: whether it is queued behind an answer or a model that is loading.
     """
 
@@ -60,12 +64,16 @@ class UserEntry(TranscriptEntry):
         super().__init__()
         self.text = text
         self.queued = queued
+        self.unfolded = False
 
     def _render(self, brush: Brush, width: int) -> list[Line]:
         style = brush.muted if self.queued else brush.plain
         bar = Segment("▎ ", brush.muted if self.queued else brush.accent)
         text = Text(show_controls(self.text), style=style, overflow="fold")
         lines = brush.lines(text, width - INDENT)
+        if not self.unfolded and len(lines) > MAX_LINES:
+            more = count(len(lines) - FOLDED_LINES, "more line")
+            lines = [*lines[:FOLDED_LINES], [Segment(f"▸ {more}", brush.muted)]]
         if self.queued:
             lines.append([Segment("queued", brush.muted)])
         return [[bar, *line] for line in lines]

@@ -215,7 +215,18 @@ class ChatScreen(ScreenActions):
             self.conversation.prompt.restore(event.text)
             self.note("no model is loaded")
         else:
-            self.conversation.send(event.text.removeprefix("/"))
+            self._send(event.text)
+
+    def _send(self, text: str) -> None:
+        """Sends a message with its attached files."""
+        try:
+            message, attached = self.conversation.expand_files(text)
+        except LocalmtpError as error:
+            self.conversation.prompt.restore(text)
+            self.show_error(error)
+        else:
+            self.note(attached)
+            self.conversation.send(message.removeprefix("/"))
 
     @on(SaveFailed)
     def _save_failed(self, event: SaveFailed) -> None:

@@ -19,7 +19,7 @@ _PROMPT_KEYS = (
     ("enter", "Send; queue while an answer is written"),
     ("shift+enter, ctrl+j", "Start a new line"),
     ("up, down", "Recall sent messages; take back queued ones"),
-    ("tab", "Complete a command"),
+    ("tab", "Complete a command, or a file after @ to attach it"),
     ("ctrl+d", "Leave the chat, if the prompt is empty"),
 )
 

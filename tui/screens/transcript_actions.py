@@ -105,7 +105,7 @@ class TranscriptActions(Screen[None]):
             transcript.cursor = len(transcript.entries) - 1
 
     def action_unfold_entry(self) -> None:
-        """Folds or unfolds the thought under the cursor."""
+        """Folds or unfolds the thought or the long message under the cursor."""
         self._unfold(self.conversation.transcript.current)
 
     def action_colour_entry(self) -> None:
@@ -113,12 +113,13 @@ class TranscriptActions(Screen[None]):
         self._colour(self.conversation.transcript.current)
 
     def _unfold(self, entry: TranscriptEntry | None) -> None:
-        if isinstance(entry, AnswerEntry) and entry.thought:
+        folds = isinstance(entry, UserEntry) or (isinstance(entry, AnswerEntry) and entry.thought)
+        if isinstance(entry, UserEntry | AnswerEntry) and folds:
             entry.unfolded = not entry.unfolded
             entry.touch()
             self.conversation.transcript.changed()
         else:
-            self.note("no thought to unfold")
+            self.note("nothing to unfold")
 
     def _colour(self, entry: TranscriptEntry | None) -> None:
         if not isinstance(entry, AnswerEntry) or not entry.rounds:

@@ -11,10 +11,11 @@ from textual.app import ComposeResult
 
 from localmtp.engine.events import Event, FinishReason
 from localmtp.errors import LocalmtpError
+from localmtp.tui.commands.attachments import expand_references
 from localmtp.tui.commands.settings import carried_over
 from localmtp.tui.messages import (
     CharacterTyped,
-    CompleteCommand,
+    CompletePrompt,
     GenerationEnded,
     ModelChanged,
     RecallQueued,
@@ -107,6 +108,14 @@ class Conversation(AnswerRunner):
         """Takes the session back and answers the queued messages."""
         self._lent = False
         self._answer_next()
+
+    def expand_files(self, text: str) -> tuple[str, str]:
+        """Appends the files attached to a message; returns it with a notice.
+
+        Raises:
+            LocalmtpError: a file cannot be attached.
+        """
+        return expand_references(text, self.query_one(Completion).attached)
 
     def send(self, text: str) -> None:
         """Sends a message, or queues it while the session is busy."""
@@ -321,12 +330,15 @@ class Conversation(AnswerRunner):
 
     @on(Prompt.Changed)
     def _prompt_changed(self) -> None:
-        self.query_one(Completion).update_matches(self.prompt.text)
+        self.query_one(Completion).update_matches(self.prompt.split_at_cursor()[0])
 
-    @on(CompleteCommand)
+    @on(CompletePrompt)
     def _complete(self) -> None:
-        if commands := self.query_one(Completion).commands:
-            self.prompt.put(f"/{commands[0].name} ")
+        prompt = self.prompt
+        before, after = prompt.split_at_cursor()
+        completed = self.query_one(Completion).complete(before)
+        if completed is not None:
+            prompt.put(completed, after)
 
     @on(RecallQueued)
     def _recall_queued(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from textual import events
 from textual.widgets import TextArea
 
-from localmtp.tui.messages import CompleteCommand, RecallQueued, Submitted
+from localmtp.tui.commands.attachments import reference_before
+from localmtp.tui.messages import CompletePrompt, RecallQueued, Submitted
 
 
 class Prompt(TextArea):
@@ -22,10 +23,19 @@ class Prompt(TextArea):
         self._at: int | None = None
         self._draft = ""
 
-    def put(self, text: str) -> None:
-        """Replaces the text and moves the cursor to its end."""
+    def put(self, text: str, after: str = "") -> None:
+        """Replaces the text with `text` and `after`, with the cursor between them."""
         self.text = text
         self.move_cursor(self.document.end)
+        if after:
+            cursor = self.cursor_location
+            self.insert(after)
+            self.move_cursor(cursor)
+
+    def split_at_cursor(self) -> tuple[str, str]:
+        """Returns the text before and after the cursor."""
+        before = self.get_text_range((0, 0), self.cursor_location)
+        return before, self.text[len(before) :]
 
     def restore(self, text: str) -> None:
         """Inserts a message that could not be sent before the current text."""
@@ -52,10 +62,10 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             self.insert("\n")
-        elif event.key == "tab" and self.text.startswith("/"):
+        elif event.key == "tab" and self._is_completable:
             event.stop()
             event.prevent_default()
-            self.post_message(CompleteCommand())
+            self.post_message(CompletePrompt())
         elif event.key == "ctrl+d" and not self.text:
             event.stop()
             event.prevent_default()
@@ -91,6 +101,11 @@ class Prompt(TextArea):
             self.put(self._draft)
         else:
             self.put(self.sent[self._at])
+
+    @property
+    def _is_completable(self) -> bool:
+        before, _ = self.split_at_cursor()
+        return self.text.startswith("/") or reference_before(before) is not None
 
     def _send(self) -> None:
         text = self.text.strip()
