@@ -166,7 +166,7 @@ def _status(session: LocalSession) -> SessionStatus:
 
 
 def _description(session: LocalSession) -> SessionOpened:
-    template, bos = session.template_source
+    template, special_tokens = session.template_source
     return SessionOpened(
         session.name,
         session.drafter_name,
@@ -175,7 +175,7 @@ def _description(session: LocalSession) -> SessionOpened:
         session.memory,
         session.placement,
         template,
-        bos,
+        special_tokens,
         _status(session),
     )
 

@@ -118,7 +118,8 @@ class SessionOpened:
     placement: str
     template: str
     """Source of the chat template; empty if the model has none."""
-    bos: str
+    special_tokens: Mapping[str, str]
+    """Texts of `bos` and `eos`."""
     status: SessionStatus
 
 

@@ -55,7 +55,7 @@ class IsolatedSession(Session):
         process.status = self._status = opened.status
         self.device, self.memory = opened.device, opened.memory
         self.placement = opened.placement
-        self._template, self._bos = opened.template, opened.bos
+        self._template, self._special_tokens = opened.template, opened.special_tokens
 
     def update_settings(self, settings: Settings) -> None:
         """Replaces the settings, here and in the child, from the next answer on."""
@@ -119,7 +119,8 @@ class IsolatedSession(Session):
         from localmtp.engine.text.chat_template import ChatTemplate
         from localmtp.engine.text.quoting import unquote
 
-        template = ChatTemplate(self._template, bos=self._bos) if self._template else None
+        source, tokens = self._template, self._special_tokens
+        template = ChatTemplate(source, **tokens) if source else None
         return unquote(render(template, self.name, self.messages, self.settings))
 
     def close(self) -> None:

@@ -75,8 +75,8 @@ class LocalSession(Session):
         return self._loop.drafting_state(settings.n_draft, greedy=settings.sampling.greedy)
 
     @property
-    def template_source(self) -> tuple[str, str]:
-        """Source of the chat template and text of BOS, see `prompts.template_source`."""
+    def template_source(self) -> tuple[str, dict[str, str]]:
+        """Source of the chat template and its tokens, see `prompts.template_source`."""
         return template_source(self._pair)
 
     @property

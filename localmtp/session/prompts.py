@@ -10,11 +10,15 @@ from localmtp.engine.text.retokenize import retokenize
 from localmtp.errors import LocalmtpError
 
 
-def template_source(pair: Pair) -> tuple[str, str]:
-    """Returns the target's chat template, empty if it has none, and the text of its BOS token."""
+def template_source(pair: Pair) -> tuple[str, dict[str, str]]:
+    """Returns the target's chat template, empty if it has none, and texts of `bos` and `eos`."""
     vocab = pair.target.vocab
-    bos = vocab.piece(vocab.bos, special=True).decode()
-    return pair.target.model.metadata.get("tokenizer.chat_template", ""), bos
+    ids = {"bos": vocab.bos, "eos": vocab.eos}
+    tokens = {
+        name: vocab.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+        for name, token in ids.items()
+    }
+    return pair.target.model.metadata.get("tokenizer.chat_template", ""), tokens
 
 
 def chat_template(pair: Pair) -> ChatTemplate | None:
@@ -23,8 +27,8 @@ def chat_template(pair: Pair) -> ChatTemplate | None:
     Raises:
         LocalmtpError: the template is not valid.
     """
-    source, bos = template_source(pair)
-    return ChatTemplate(source, bos=bos) if source else None
+    source, tokens = template_source(pair)
+    return ChatTemplate(source, **tokens) if source else None
 
 
 def prompt_tokens(pair: Pair, text: str, *known: Sequence[int]) -> list[int]:

@@ -42,6 +42,7 @@ class Vocab:
         self._repeated = repeated
         self.size: int = capi.llama_vocab_n_tokens(self.handle)
         self.bos: int = capi.llama_vocab_bos(self.handle)
+        self.eos: int = capi.llama_vocab_eos(self.handle)
         self.adds_bos: bool = capi.llama_vocab_get_add_bos(self.handle)
         self.suppressed = self._read_suppressed()
         self._piece = _PieceBuffer()

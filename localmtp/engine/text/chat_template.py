@@ -20,13 +20,14 @@ class ChatTemplate:
     Args:
         source: Jinja text, `tokenizer.chat_template` of the GGUF.
         bos: text of `bos_token`.
+        eos: text of `eos_token`.
 
     Raises:
         LocalmtpError: the template is not valid.
     """
 
-    def __init__(self, source: str, *, bos: str) -> None:
-        self._source, self._bos = source, bos
+    def __init__(self, source: str, *, bos: str, eos: str = "") -> None:
+        self._source, self._bos, self._eos = source, bos, eos
         self._environment = GuardedEnvironment()
         if len(source) > _LONGEST:
             raise _broken(f"it has {len(source)} characters")
@@ -60,6 +61,7 @@ class ChatTemplate:
         variables = {
             "messages": [quote_message(message) for message in messages],
             "bos_token": self._bos,
+            "eos_token": self._eos,
             "add_generation_prompt": True,
             "enable_thinking": think,
             "tools": quote_all(tools) or None,
