@@ -205,18 +205,27 @@ class RoundPlan:
         self._idle = 0 if steps else self._idle + 1
         self._uncopied = 0 if drafted and not steps else self._uncopied + 1
         self._unverified = 0 if drafted and steps else self._unverified + 1
-        self._tokens = self._tokens * _DECAY + tokens
-        self._seconds = self._seconds * _DECAY + draft_s + verify_s
-        self._done += 1
-        self._unsolved_s += draft_s + verify_s
+        self._advance(1, tokens, draft_s + verify_s)
         if self._warm_up:
-            del self._warm_up[0]
-            if not self._warm_up:
-                self.curve = self.costs.curve()
+            self._end_warm_up_round()
         elif new or self._must_solve():
             self._solve_all()
         if same and not drafted and not steps:
             self.resting = self._rest_rounds()
+
+    def _advance(self, rounds: int, tokens: float, seconds: float) -> None:
+        """Counts consecutive rounds of the same tokens and seconds each."""
+        decay = _DECAY**rounds
+        weight = (1.0 - decay) / (1.0 - _DECAY)
+        self._tokens = self._tokens * decay + weight * tokens
+        self._seconds = self._seconds * decay + weight * seconds
+        self._done += rounds
+        self._unsolved_s += rounds * seconds
+
+    def _end_warm_up_round(self) -> None:
+        del self._warm_up[0]
+        if not self._warm_up:
+            self.curve = self.costs.curve()
 
     def _checks(self) -> bool:
         """Whether this round is a check."""
@@ -244,12 +253,7 @@ class RoundPlan:
         self._idle += rounds
         self._uncopied += rounds
         self._unverified += rounds
-        decay = _DECAY**rounds
-        weight = (1.0 - decay) / (1.0 - _DECAY)
-        self._tokens = self._tokens * decay + weight
-        self._seconds = self._seconds * decay + weight * seconds / rounds
-        self._done += rounds
-        self._unsolved_s += seconds
+        self._advance(rounds, 1.0, seconds / rounds)
         if self._must_solve():
             self._solve_all()
 
