@@ -80,6 +80,33 @@ def mutated(header: GgufHeader, rng: Random) -> bytes:
     return data
 
 
+def plausible(header: GgufHeader, rng: Random) -> bytes:
+    """Serialize a header that every reader can parse, with one or two values changed."""
+    changed = GgufHeader(list(header.values), list(header.tensors))
+    for _ in range(rng.choice((1, 1, 2))):
+        rng.choice((_replace_number, _replace_number, _replace_element, _remove_value))(
+            changed, rng
+        )
+    return changed.serialized()
+
+
+def _replace_element(header: GgufHeader, rng: Random) -> None:
+    """Another element, of the same size, in an array of numbers."""
+    arrays = [
+        i
+        for i, (_, value) in enumerate(header.values)
+        if value[:4] == struct.pack("<I", ARRAY) and struct.unpack_from("<I", value, 4)[0] != STRING
+    ]
+    if arrays:
+        at = rng.choice(arrays)
+        key, value = header.values[at]
+        size = _SIZES[struct.unpack_from("<I", value, 4)[0]]
+        start = 16 + size * rng.randrange((len(value) - 16) // size)
+        new = rng.choice(EXTREMES_64) % (1 << 8 * size)
+        value = value[:start] + new.to_bytes(size, "little") + value[start + size :]
+        header.values[at] = key, value
+
+
 def _random_value(rng: Random, depth: int = 0) -> bytes:
     """An encoded type and value."""
     kind = rng.choice((UINT32, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, 13, 99))
@@ -108,7 +135,7 @@ def _replace_value(header: GgufHeader, rng: Random) -> None:
 
 def _replace_number(header: GgufHeader, rng: Random) -> None:
     """Another value of the same type."""
-    numbers = [i for i, (_, value) in enumerate(header.values) if len(value) in (8, 12)]
+    numbers = [i for i, (_, value) in enumerate(header.values) if len(value) in (5, 8, 12)]
     if numbers:
         at = rng.choice(numbers)
         key, value = header.values[at]

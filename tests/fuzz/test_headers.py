@@ -20,7 +20,10 @@ from localmtp.errors import LocalmtpError
 from localmtp.models import resolve
 from localmtp.models.details import model_details
 from localmtp.models.embedded import embedded_files
+from localmtp.models.gguf_header import read_header
+from localmtp.models.load_check import LoadCheck
 from localmtp.models.memory.available import choose_placement
+from localmtp.models.vocabulary import repeated_tokens
 from tests.fuzz.budget import examples, one_input, peak_memory, seeds
 from tests.fuzz.gguf_mutator import GgufHeader, mutated, read
 
@@ -71,6 +74,8 @@ def _load_target(path: Path, seed: int) -> str:
     try:
         files = resolve(str(path))
         choose_placement(files, LoadOptions())
+        LoadCheck(files)
+        repeated_tokens(path, read_header(path))
         if seed % _DETAILS_EVERY == 0:
             model_details(str(path), offline=True).as_dict()
     except LocalmtpError as error:
