@@ -1,4 +1,4 @@
-"""Measures the speedup of drafting on one prompt: repeated, interleaved, and judged."""
+"""Measures the speedup of drafting on one prompt: repeated and interleaved."""
 
 from __future__ import annotations
 

@@ -35,13 +35,13 @@ class RecordingSampler:
         """See `Sampler.draw`."""
         return self._sampler.draw(proposal, draft)
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Accept or reject as the other sampler does, and record it."""
-        accepted, follower = self._sampler.judge(logits, draft)
-        self.tokens += [*draft.tokens[:accepted], follower]
+        accepted, next_token = self._sampler.accept(logits, draft)
+        self.tokens += [*draft.tokens[:accepted], next_token]
         offers: list[Distribution | None] = [*draft.distributions, None]
         self.offers += offers[: accepted + 1] if draft.distributions else [None] * (accepted + 1)
-        return accepted, follower
+        return accepted, next_token
 
 
 def answer(

@@ -149,7 +149,7 @@ def test_reuse_changes_nothing(session: MakeSession, pair: Pair) -> None:
     sequence.clear()
     fresh = prefill(sequence, prompt)
     np.testing.assert_allclose(fresh[0], reused, atol=ROUNDING)
-    assert Greedy().judge(fresh, NO_DRAFT)[1] == int(reused.argmax())
+    assert Greedy().accept(fresh, NO_DRAFT)[1] == int(reused.argmax())
 
 
 def test_cancelling_keeps_the_answer_and_the_session(session: MakeSession) -> None:

@@ -55,11 +55,11 @@ def test_tokens_are_distributed_as_the_penalized_target_says(rule: AcceptanceRul
         draft = Draft()
         for row in drafter:
             sampler.draw(sampler.propose(row.copy()), draft)
-        accepted, follower = sampler.judge(target, draft)
-        tokens = [*draft.tokens[:accepted], follower]
+        accepted, next_token = sampler.accept(target, draft)
+        tokens = [*draft.tokens[:accepted], next_token]
         if len(tokens) == 1:
             # As if row 1 had followed it: the second token from a pass of its own.
-            _, second = sampler.judge(target[1:2], Draft())
+            _, second = sampler.accept(target[1:2], Draft())
             tokens.append(second)
         counts[tokens[0], tokens[1]] += 1
     np.testing.assert_array_equal(target, before)

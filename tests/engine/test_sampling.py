@@ -77,8 +77,8 @@ def test_a_seed_gives_the_same_tokens_again() -> None:
             draft = Draft()
             for row in logits[:3]:
                 sampler.draw(sampler.propose(row[::-1]), draft)
-            accepted, follower = sampler.judge(logits, draft)
-            found += [*draft.tokens[:accepted], follower]
+            accepted, next_token = sampler.accept(logits, draft)
+            found += [*draft.tokens[:accepted], next_token]
         return found
 
     assert tokens(1) == tokens(1) != tokens(2)
@@ -121,8 +121,8 @@ def test_speculative_sampling_leaves_the_targets_distribution(likeness: float) -
     for _ in range(draws):
         draft = Draft()
         sampler.draw(sampler.propose(drafter), draft)
-        accepted, follower = sampler.judge(rows, draft)
-        counts[draft.tokens[0] if accepted else follower] += 1
+        accepted, next_token = sampler.accept(rows, draft)
+        counts[draft.tokens[0] if accepted else next_token] += 1
     assert counts[expected == 0].sum() == 0
     possible = expected > 0
     gap = counts[possible] - draws * expected[possible]
@@ -143,7 +143,7 @@ def test_the_argmax_of_an_uncertain_drafter_is_drafted() -> None:
     for _ in range(2000):
         draft = Draft()
         sampler.draw(sampler.propose(drafter), draft)
-        accepted += sampler.judge(rows, draft)[0]
+        accepted += sampler.accept(rows, draft)[0]
     assert accepted / 2000 == pytest.approx(p.of(0), abs=0.03)
 
 
@@ -155,7 +155,7 @@ def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
     for _ in range(500):
         draft = Draft()
         sampler.draw(sampler.propose(logits[0]), draft)
-        accepted, _ = sampler.judge(logits, draft)
+        accepted, _ = sampler.accept(logits, draft)
         assert accepted == 1
 
 

@@ -132,8 +132,8 @@ def test_tokens_are_distributed_as_the_target_says(top_k: int, drafted: bool) ->
         if drafted:
             draft = Draft()
             sampler.draw(sampler.propose(drafter), draft)
-        accepted, follower = sampler.judge(target, draft)
-        counts[draft.tokens[0] if accepted else follower] += 1
+        accepted, next_token = sampler.accept(target, draft)
+        counts[draft.tokens[0] if accepted else next_token] += 1
     expected = np.array(p.probs) * rounds
     observed = np.array([counts[i] for i in p.ids])
     usual = expected >= 5

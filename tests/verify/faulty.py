@@ -61,17 +61,17 @@ class NoisyTwin:
 class GullibleGreedy(Greedy):
     """Accepts every draft."""
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         return len(draft.tokens), int(logits[len(draft.tokens)].argmax())
 
 
 class GreedyOneRowOff(Greedy):
     """Verifies each draft token with the row after the right one."""
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         if not draft.tokens:
-            return super().judge(logits, draft)
-        return super().judge(logits[1:], Draft(draft.tokens[:-1]))
+            return super().accept(logits, draft)
+        return super().accept(logits[1:], Draft(draft.tokens[:-1]))
 
 
 class _Faulty(SpeculativeSampler):
@@ -83,20 +83,20 @@ class _Faulty(SpeculativeSampler):
         self.random = np.random.default_rng(sampling.seed)
 
     def bonus(self, logits: Floats) -> int:
-        return super().judge(logits, NO_DRAFT)[1]
+        return super().accept(logits, NO_DRAFT)[1]
 
 
 class Gullible(_Faulty):
     """Accepts every draft."""
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         return len(draft.tokens), self.bonus(logits[len(draft.tokens) :])
 
 
 class AcceptsByTargetAlone(_Faulty):
     """Accepts with probability p instead of p/q; the residual is right."""
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         for row, (drafted, q) in enumerate(zip(draft.tokens, draft.distributions, strict=True)):
             p = distribution(logits[row], self.sampling)
             if self.random.random() >= p.of(drafted):
@@ -108,7 +108,7 @@ class AcceptsByTargetAlone(_Faulty):
 class NoResidual(_Faulty):
     """Replaces a rejected token from p instead of the residual."""
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         for row, (drafted, q) in enumerate(zip(draft.tokens, draft.distributions, strict=True)):
             p = distribution(logits[row], self.sampling)
             if self.random.random() * q.of(drafted) >= p.of(drafted):

@@ -77,10 +77,10 @@ class RaisedLogitsSampler:
         """See `Sampler.draw`."""
         return self._sampler.draw(proposal, draft)
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        """See `Sampler.judge`."""
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """See `Sampler.accept`."""
         self._raise(logits)
-        return self._sampler.judge(logits, draft)
+        return self._sampler.accept(logits, draft)
 
     @staticmethod
     def _raise_all(logits: Floats) -> None:

@@ -137,7 +137,7 @@ class _RandomSampler(Greedy):
         draft.tokens.append(token)
         return token
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Accept a random part; as many rows are read as verification needs."""
         accepted = 0
         while accepted < len(draft.tokens) and self._random.random() < _ACCEPTED:

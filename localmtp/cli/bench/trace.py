@@ -1,4 +1,4 @@
-"""`localmtp bench trace`: record what a draft policy can be judged on."""
+"""`localmtp bench trace`: records full-length drafts for evaluating draft policies."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ class Generation:
         """Accepted draft tokens of the round."""
         self.error: LocalmtpError | None = None
         """Error of the sampler, if it could not choose a token."""
-        self._follower = -1  # the token after the accepted ones
-        self._tied = False  # the follower is a near-tie
+        self._next_token = -1  # the token after the accepted ones
+        self._tied = False  # the next_token is a near-tie
         self._threads = self.sequence.context.threads
         self._detokenizer = detokenizer
         self._n_ctx = self.sequence.context.n_ctx
@@ -125,7 +125,7 @@ class Generation:
         """
         counters, slot = self.counters, self.slot
         counters.prefilled = perf_counter()
-        _, slot.pending = slot.sampler.judge(logits, NO_DRAFT)
+        _, slot.pending = slot.sampler.accept(logits, NO_DRAFT)
         counters.first_token = counters.last_token = perf_counter()
         return self._read((slot.pending,), (Origin.PREFILL,), ())
 
@@ -138,7 +138,7 @@ class Generation:
         slot.policy.begin_round(min(max_draft, context_left, tokens_left), plan)
         return slot
 
-    def judge(self, logits: Floats, row: int) -> int:
+    def accept(self, logits: Floats, row: int) -> int:
         """Verifies the draft of the round; `accepted` or `error` is the result.
 
         Args:
@@ -152,7 +152,7 @@ class Generation:
         tokens = slot.draft.tokens
         after = row + len(tokens) + 1
         try:
-            self.accepted, self._follower = slot.sampler.judge(logits[row:after], slot.draft)
+            self.accepted, self._next_token = slot.sampler.accept(logits[row:after], slot.draft)
         except LocalmtpError as error:
             self.error = error
             return after
@@ -187,10 +187,10 @@ class Generation:
         slot, accepted = self.slot, self.accepted
         if self._tied:
             self._settle()
-        slot.pending = self._follower
+        slot.pending = self._next_token
         drafted = slot.draft.tokens
         origins = (Origin.DRAFT,) * accepted + (Origin.TARGET,)
-        event = self._read([*drafted[:accepted], self._follower], origins, drafted)
+        event = self._read([*drafted[:accepted], self._next_token], origins, drafted)
         self.counters.last_token = perf_counter()
         return event
 
@@ -205,7 +205,7 @@ class Generation:
         logits = self.sequence.redecode_last()
         self.counters.verify_s += perf_counter() - began
         self.counters.count_round(0, 0, 0)
-        self._follower = self.slot.sampler.judge(logits, NO_DRAFT)[1]
+        self._next_token = self.slot.sampler.accept(logits, NO_DRAFT)[1]
         self._tied = False
 
     def _read(

@@ -247,11 +247,11 @@ class DecodeLoop:
         verified = perf_counter()
         row = 0
         for one in running:
-            row = one.judge(logits, row)
-        judged = perf_counter()
-        self._round_s = judged - began
+            row = one.accept(logits, row)
+        accepted_at = perf_counter()
+        self._round_s = accepted_at - began
         # Acceptance is part of the cost of a row.
-        draft_s, verify_s, sample_s = proposed - began, verified - proposed, judged - verified
+        draft_s, verify_s, sample_s = proposed - began, verified - proposed, accepted_at - verified
         row = 0
         for one, slot in zip(running, slots, strict=True):
             if one.error is None:

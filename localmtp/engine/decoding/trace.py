@@ -66,19 +66,21 @@ class _OneAtATime:
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         return self._sampler.draw(proposal, draft)
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        self.accepted, follower = self._sampler.judge(logits, draft)
-        return 0, draft.tokens[0] if self.accepted else follower
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        self.accepted, next_token = self._sampler.accept(logits, draft)
+        return 0, draft.tokens[0] if self.accepted else next_token
 
 
 class _TracedPolicy:
     """A policy whose rounds are recorded."""
 
-    def __init__(self, policy: DraftPolicy, sink: Sink, judge: _OneAtATime | None = None) -> None:
+    def __init__(
+        self, policy: DraftPolicy, sink: Sink, one_at_a_time: _OneAtATime | None = None
+    ) -> None:
         self._policy = policy
         self.automatic = policy.automatic
         self._sink = sink
-        self._judge = judge
+        self._one_at_a_time = one_at_a_time
         self._confidence: list[float] = []
         self._drafted = 0
 
@@ -106,6 +108,6 @@ class _TracedPolicy:
 
     def end_round(self, accepted: int, draft_s: float, verify_s: float) -> None:
         self._policy.end_round(accepted, draft_s, verify_s)
-        if self._judge is not None:
-            accepted = self._judge.accepted
+        if self._one_at_a_time is not None:
+            accepted = self._one_at_a_time.accepted
         self._sink(Round(tuple(self._confidence), self._drafted, accepted, draft_s, verify_s))

@@ -48,7 +48,7 @@ class ConstrainedSampler:
         """Draws with the inner sampler."""
         return self._inner.draw(proposal, draft)
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Verifies on masked logits with the inner sampler.
 
         Raises:
@@ -62,10 +62,10 @@ class ConstrainedSampler:
             if drafted is None or drafted not in ids:
                 break  # rejected; later rows are not needed
             state.accept(drafted)
-        accepted, follower = self._inner.judge(masked, draft)
-        for token in (*draft.tokens[:accepted], follower):
+        accepted, next_token = self._inner.accept(masked, draft)
+        for token in (*draft.tokens[:accepted], next_token):
             self._grammar.accept(token)
-        return accepted, follower
+        return accepted, next_token
 
     def _allowed(self, logits: Floats, state: Grammar) -> TokenIds:
         ids = state.allowed(np.array(self._truncated(logits).ids, np.int32))

@@ -62,7 +62,7 @@ class GumbelSampler:
         draft.tokens.append(token)
         return token
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Accepts while the draft is the target's choice under the same noise."""
         first = self._position
         for row, drafted in enumerate((*draft.tokens, -1)):

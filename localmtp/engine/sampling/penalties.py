@@ -63,18 +63,18 @@ class PenalizedSampler:
         self._drafted.append(token)
         return token
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        """Judges penalized logits with the inner sampler; restores them afterwards."""
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        """Verifies on penalized logits with the inner sampler; restores them afterwards."""
         undo = [self._penalize(row, draft.tokens[:i]) for i, row in enumerate(logits)]
-        accepted, follower = self._inner.judge(logits, draft)
+        accepted, next_token = self._inner.accept(logits, draft)
         for row, (ids, before) in zip(logits, undo, strict=True):
             row[ids] = before
         self._drafted.clear()
-        for token in (*draft.tokens[:accepted], follower):
+        for token in (*draft.tokens[:accepted], next_token):
             self._counts[token] = self._counts.get(token, 0) + 1
             self._recent.append(token)
         del self._recent[:-_LAST_N]
-        return accepted, follower
+        return accepted, next_token
 
     def _penalize(self, logits: Floats, drafted: Sequence[int]) -> tuple[NDArray[np.intp], Floats]:
         """Penalizes a row in place.

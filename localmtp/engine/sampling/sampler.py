@@ -31,7 +31,7 @@ class Sampler(Protocol):
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Appends the proposal's token to the draft and returns it."""
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Verifies a draft.
 
         Args:
@@ -68,7 +68,7 @@ class Greedy:
         draft.tokens.append(proposal.token_id)
         return proposal.token_id
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Accepts while the draft is the target's argmax."""
         for row, drafted in enumerate(draft.tokens):
             token = int(logits[row].argmax())

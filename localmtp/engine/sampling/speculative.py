@@ -58,7 +58,7 @@ class SpeculativeSampler:
         draft.distributions.append(q)
         return token
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """Accepts each token with probability min(1, p/q), or replaces it from the residual."""
         for row, (drafted, q) in enumerate(zip(draft.tokens, draft.distributions, strict=True)):
             p = self._truncated(logits[row])

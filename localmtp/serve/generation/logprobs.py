@@ -59,12 +59,12 @@ class LogprobsSampler:
         """As the inner sampler."""
         return self._inner.draw(proposal, draft)
 
-    def judge(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
         """As the inner sampler; appends the scores of the chosen tokens."""
-        accepted, follower = self._inner.judge(logits, draft)
-        chosen = [*draft.tokens[:accepted], follower]
+        accepted, next_token = self._inner.accept(logits, draft)
+        chosen = [*draft.tokens[:accepted], next_token]
         self.scores.extend(self._score(row, token) for row, token in zip(logits, chosen))  # noqa: B905 - rows of rejected tokens are left over
-        return accepted, follower
+        return accepted, next_token
 
     def _score(self, row: Floats, token: int) -> TokenLogprobs:
         top = self._best(row).ids

@@ -1,1 +1,1 @@
-"""Draft policies judged on recorded traces, and pairs that are made to be hard to pace."""
+"""Draft policies replayed on recorded traces, and pairs that are hard to pace."""
