@@ -100,17 +100,17 @@ class _ConcurrentDecoder:
                 break
             counts = loop.decoding == count
             began = perf_counter()
-            happened = loop.step()
+            outputs = loop.step()
             if counts:
                 seconds += perf_counter() - began
                 passes += 1
-            for _, what in happened:
-                if isinstance(what, LocalmtpError):
-                    raise what
-                if counts and isinstance(what, Generated):
-                    tokens += len(what.pieces)
-                    kept = sum(piece.origin is Origin.DRAFT for piece in what.pieces)
-                    drafted.append((len(what.drafted), kept))
+            for _, event in outputs:
+                if isinstance(event, LocalmtpError):
+                    raise event
+                if counts and isinstance(event, Generated):
+                    tokens += len(event.pieces)
+                    accepted = sum(piece.origin is Origin.DRAFT for piece in event.pieces)
+                    drafted.append((len(event.drafted), accepted))
         loop.cancel_all()
         sums = [sum(column) for column in zip((0, 0), *drafted, strict=True)]
         return ConcurrencyRun(count, n_draft, repeat, tokens, seconds, passes, *sums)

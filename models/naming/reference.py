@@ -60,7 +60,8 @@ def parse_reference(model: str) -> ModelReference:
         return ModelReference(name, quant.target, quant.label, quant.drafter, entry.n_draft)
     if _REPOSITORY.fullmatch(name):
         return ModelReference(model, HubFile(name, ""), label, drafter_for(name))
-    similar = " or ".join(f"`{n}`" for n in similar_names(name))
+    *others, last = [f"`{n}`" for n in similar_names(name)] or [""]
+    similar = f"{', '.join(others)} or {last}" if others else last
     raise LocalmtpError(
         f"unknown model {model!r}",
         hint=f"did you mean {similar}?"

@@ -9,7 +9,7 @@ def answers(way: str, rates: list[float], drafted: int = 0, accepted: int = 0) -
     return [TimedAnswer(way, 1.0, "p", 100, 100 / rate, drafted, accepted) for rate in rates]
 
 
-def test_speeds_are_all_tokens_by_all_seconds_and_auto_is_held_against_the_others() -> None:
+def test_speeds_are_sums_and_auto_is_compared_with_the_others() -> None:
     made = [
         *answers("localmtp 0", [10, 30]),
         *answers("localmtp 3", [20, 20], 40, 30),

@@ -44,7 +44,7 @@ def test_a_file_without_prompts_is_refused_before_anything_is_loaded(tmp_path: P
     assert done.stdout == ""
 
 
-def test_json_holds_the_contract() -> None:
+def test_json_has_the_fields_of_the_contract() -> None:
     done = bench(
         "--workload", "count", "--workload", "story", "--n-draft", "2,auto", "--json"
     )  # fmt: skip

@@ -22,12 +22,12 @@ def test_help_of_an_unknown_command_is_wrong_usage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("cht", "chat"), ("sevre", "serve"), ("brench", "bench")]
+    ("typed", "suggested"), [("cht", "chat"), ("sevre", "serve"), ("brench", "bench")]
 )
-def test_a_mistyped_command_is_suggested(typed: str, meant: str) -> None:
+def test_a_mistyped_command_is_suggested(typed: str, suggested: str) -> None:
     done = localmtp(typed)
     assert done.returncode == 2
-    assert f"Did you mean '{meant}'?" in done.stderr
+    assert f"Did you mean '{suggested}'?" in done.stderr
 
 
 def test_a_mistyped_subcommand_is_suggested() -> None:

@@ -1,4 +1,4 @@
-"""`localmtp run` as a real process: output, statistics, pipes, and one line for what is wrong."""
+"""`localmtp run` as a real process: output, statistics, pipes, and errors of one line."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def localmtp(
 
 
 def error_of(done: subprocess.CompletedProcess[bytes]) -> str:
-    """The one error line of a failed run; a `hint:` line may follow it."""
+    """The error line of a failed run, and its hint."""
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 1, done.stderr
     assert done.stdout == b""
@@ -45,7 +45,7 @@ RUN = ("run", "nano", "--threads", "1")
 QUESTION, ANSWER = "Who are you?", "I am **nano**"
 
 
-def test_json_holds_the_contract() -> None:
+def test_json_has_the_fields_of_the_contract() -> None:
     done = localmtp(*RUN, QUESTION, "--json", "--temp", "0", "--n-draft", "3")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -102,7 +102,7 @@ def test_a_lone_argument_is_the_prompt() -> None:
     assert done.stdout.decode().startswith(ANSWER)
 
 
-def test_says_why_drafting_is_off() -> None:
+def test_json_gives_the_reason_why_drafting_is_off() -> None:
     done = localmtp(*RUN, "Hello", "--drafter", "none", "--json")
     report = json.loads(done.stdout)
     assert report["drafter"] == ""
@@ -110,12 +110,12 @@ def test_says_why_drafting_is_off() -> None:
     assert report["stats"]["drafted"] == 0
 
 
-def test_raw_feeds_the_prompt_as_it_is() -> None:
+def test_raw_feeds_the_prompt_unchanged() -> None:
     done = localmtp(*RUN, "1, 2, 3, 4,", "--raw", "--json", "--temp", "0", "--max-tokens", "4")
     assert json.loads(done.stdout)["prompt_tokens"] < 20
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "localmtp", *RUN, "Count from 1 to 60.", "--n-draft", "0"],
         stdout=subprocess.PIPE,
@@ -132,7 +132,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 
 @needs_signals
-def test_interrupt_keeps_what_was_said() -> None:
+def test_an_interrupted_answer_is_printed_so_far() -> None:
     arguments = (*RUN, "Tell me a long story.", "--temp", "10", "--top-k", "0", "--top-p", "1")
     process = subprocess.Popen(
         [sys.executable, "-m", "localmtp", *arguments, "--n-draft", "16"],
@@ -140,7 +140,7 @@ def test_interrupt_keeps_what_was_said() -> None:
         stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
-    first = process.stdout.read(1)  # it speaks: generation has begun
+    first = process.stdout.read(1)  # generation has begun
     process.send_signal(signal.SIGINT)
     rest, said = process.communicate(timeout=60)
     assert first
@@ -165,7 +165,7 @@ def write_gguf(path: Path, architecture: str) -> Path:
 
 
 class TestBadInput:
-    """Each names the file and what to do."""
+    """Errors name the file and what to do."""
 
     def test_missing_path(self, tmp_path: Path) -> None:
         said = error_of(localmtp("run", str(tmp_path / "none.gguf"), "Hi"))
@@ -210,7 +210,7 @@ class TestBadInput:
         assert fork in said
         assert "gemma4-assistant" in said
 
-    def test_unknown_name_gets_the_nearest(self) -> None:
+    def test_an_unknown_name_gets_a_suggestion(self) -> None:
         said = error_of(localmtp("run", "gemma4-e4", "Hi", "--offline"))
         assert "gemma4-e4b" in said
 
@@ -232,7 +232,7 @@ class TestBadInput:
     def test_invalid_utf8(self) -> None:
         assert "UTF-8" in error_of(localmtp(*RUN, "-", stdin=b"caf\xe9 ol\xe9"))
 
-    def test_wrong_usage_is_clicks_own(self) -> None:
+    def test_wrong_usage_exits_with_2(self) -> None:
         for arguments in (["--n-draft", "17"], ["--n-draft", "many"], ["--temp", "-1"]):
             assert localmtp(*RUN, "Hi", *arguments).returncode == 2
 
@@ -242,13 +242,13 @@ class TestBadInput:
         assert done.returncode == 1
 
 
-def test_works_where_the_locale_knows_only_ascii() -> None:
+def test_characters_outside_the_locale_are_replaced() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = localmtp(*RUN, "Repeat this: café 🙂", "--temp", "0", env=environment)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_name_that_would_colour_the_terminal_is_shown_instead() -> None:
+def test_escape_sequences_in_a_name_are_made_visible() -> None:
     said = error_of(localmtp("run", "\x1b[31mred.gguf", "Hello"))
     assert "\x1b" not in said
     assert "\\x1b[31mred.gguf" in said

@@ -169,7 +169,7 @@ def _stop_then_abort(reply: Reply) -> Callable[[int, FrameType | None], None]:
 
 
 def _follow(events: Iterator[Event], *, stream: bool) -> tuple[list[Piece], Finished]:
-    """Collect the answer and print it as it is generated; thoughts only if on a terminal."""
+    """Collect the answer, printed while it is generated; thoughts only on a terminal."""
     from localmtp.engine.events import Channel, Finished, Generated
 
     pieces: list[Piece] = []
