@@ -64,7 +64,7 @@ class ChatApp(App[None]):
         self.history: History | None = None
         self._collector = IdleCollector()
         self._early_input: list[events.Key | events.Paste] | None = []
-        """Input before the prompt has the focus; None afterwards."""
+        """Input before the first frame; None afterwards."""
         open_history = partial(self._open_history, history) if history else None
         self.chat = ChatScreen(model, open_session, open_history, self._brush())
 
@@ -84,14 +84,17 @@ class ChatApp(App[None]):
                 self.set_interval(CHECK_TERMINAL_EVERY_S, partial(self._check_terminal, is_gone))
 
     async def on_event(self, event: events.Event) -> None:
-        """Holds input back until the prompt has the focus."""
+        """Holds input back until the first frame is shown."""
         if self._early_input is not None and isinstance(event, events.Key | events.Paste):
             self._early_input.append(event)
         else:
             await super().on_event(event)
 
-    def on_descendant_focus(self) -> None:
-        """Passes the input on that was typed before."""
+    def on_ready(self) -> None:
+        """Passes on what was typed before the first frame."""
+        if self.focused is None:
+            # The terminal lost the focus meanwhile, and Textual set none.
+            self.chat.conversation.prompt.focus()
         early, self._early_input = self._early_input, None
         for event in early or ():
             self.post_message(event)
