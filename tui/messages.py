@@ -36,7 +36,7 @@ class CompletePrompt(Message):
 
 @dataclass
 class SaveFailed(Message):
-    """The conversation could not be written to disk; the chat continues without saving."""
+    """The conversation could not be written to disk; saving is retried after later answers."""
 
     error: LocalmtpError
 

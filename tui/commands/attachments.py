@@ -21,7 +21,7 @@ MAX_SEARCHED = 5000
 """Files listed for completion."""
 
 MAX_DEPTH = 6
-"""Folders below the working directory that are searched."""
+"""Levels of folders below the working directory that are searched."""
 
 _SKIPPED = {"node_modules", "__pycache__", "venv", "site-packages"}
 

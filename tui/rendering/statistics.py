@@ -22,7 +22,7 @@ LENGTHS_WIDTH = 12
 PASSES_PER_COLUMN = 8
 """Passes per column of the draft lengths, which then cover the last 96 passes: some seconds."""
 
-MIN_DECODE_S = 0.5
+MIN_DECODE_S = 0.25
 """Decode time from which a speedup is shown."""
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
