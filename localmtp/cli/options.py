@@ -258,7 +258,7 @@ def sampling_options(
             type=click.IntRange(min=0),
             default=seed,
             show_default=seed is not None,
-            help="Seed: the same answer every time, with any drafting.",
+            help="Seed; repeats an answer, with any draft length.",
         ),
         click.option(
             "--repeat-penalty",

@@ -116,7 +116,11 @@ def workload_options(command: Command) -> Command:
     """Add the options that select prompts, passed as `workload: WorkloadFlags`."""
     options = (
         click.option(
-            "--workload", "workloads", multiple=True, metavar="NAME", help="Only this; repeatable."
+            "--workload",
+            "workloads",
+            multiple=True,
+            metavar="NAME",
+            help="Only this workload; repeatable.",
         ),
         click.option(
             "--prompts",
