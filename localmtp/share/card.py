@@ -5,6 +5,7 @@ The keys of the front matter are the hub's: https://huggingface.co/docs/hub/mode
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from localmtp.models.naming.quant import pick_target, quant_label
 from localmtp.share.contents import Contents, SharedModel
 
 _HUB = "https://huggingface.co/"
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _TAGS = ("gguf", "gemma4", "llama.cpp", "localmtp")
 _DRAFTER_TAGS = ("mtp", "speculative-decoding")
 _ON_FILES = ("text-generation", "gguf", "imatrix")
@@ -69,14 +71,16 @@ def _base_models(models: Sequence[SharedModel]) -> list[str]:
     for model in models:
         for key in ("source.repo_url", "base_model.0.repo_url"):
             url = model.general(key)
-            if isinstance(url, str) and url.startswith(_HUB):
-                found[url.removeprefix(_HUB)] = None
+            repository = url.removeprefix(_HUB) if isinstance(url, str) else ""
+            if _REPOSITORY.fullmatch(repository):
+                found[repository] = None
                 break
     return list(found)
 
 
 def _first(models: Iterable[SharedModel], key: str) -> str | None:
-    return next((str(value) for model in models if (value := model.general(key))), None)
+    values = (model.general(key) for model in models)
+    return next((" ".join(str(value).split()) for value in values if value), None)
 
 
 def _listed(models: Iterable[SharedModel], key: str) -> list[str]:
@@ -121,15 +125,15 @@ def _files(contents: Contents) -> str:
 
 
 def _measured(report: Report) -> str:
-    text = "the text that localmtp ships" if report.text == "default" else f"`{report.text}`"
+    text = "the text that localmtp ships" if report.text == "default" else _quoted(report.text)
     parts = [
         f"## Measured\n\nOn {report.positions} tokens of {text}; divergence and agreement are "
-        f"against `{report.reference}`.",
+        f"against {_quoted(report.reference)}.",
         _table(TARGET_COLUMNS, [score.row() for score in report.targets]),
     ]
     if report.drafters:
         parts += [
-            f"Drafts that `{report.reference}` accepts, by their position, both greedy:",
+            f"Drafts that {_quoted(report.reference)} accepts, by their position, both greedy:",
             _table(drafter_columns(report.drafters), [score.row() for score in report.drafters]),
         ]
     return "\n\n".join(parts)
@@ -168,4 +172,14 @@ def _code(*lines: str) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = (head, ["---"] * len(head), *rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _quoted(text: str) -> str:
+    """Formats the name of a file as code, on one line."""
+    return f"`{' '.join(text.split()).replace('`', '')}`"
+
+
+def _cell(text: str) -> str:
+    """Escapes a cell of a table, such as a file's name."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -24,6 +24,8 @@ from localmtp.models.gguf_header import read_header
 from localmtp.models.load_check import LoadCheck
 from localmtp.models.memory.available import choose_placement
 from localmtp.models.vocabulary import repeated_tokens
+from localmtp.share.card import model_card
+from localmtp.share.contents import read_contents
 from tests.fuzz.budget import examples, one_input, peak_memory, seeds
 from tests.fuzz.gguf_mutator import GgufHeader, mutated, read
 
@@ -117,6 +119,23 @@ def test_parts_of_split_models(tmp_path: Path, target: GgufHeader) -> None:
                     counts["parsed" if parsed else "refused"] += 1
     print(dict(counts))
     assert counts["refused"] and counts["parsed"] and not out.exists()
+
+
+def test_shared_models(tmp_path: Path, target: GgufHeader) -> None:
+    """`share --dry-run`: what a model card says of the files in a directory."""
+    path, counts = tmp_path / "model-Q8_0.gguf", Counter[str]()
+    with peak_memory(_PEAK_MEGABYTES):
+        for seed in seeds(examples(100, factor=5)):
+            with one_input(seed) as rng:
+                write(path, mutated(target, rng))
+                try:
+                    card = model_card(read_contents(tmp_path), "user/model")
+                    assert card.encode().startswith(b"---\n")
+                    counts["accepted"] += 1
+                except LocalmtpError as error:
+                    counts[outcome(error)] += 1
+    print(dict(counts))
+    assert counts["refused"] and counts["accepted"]
 
 
 def test_importance_matrices(tmp_path: Path) -> None:

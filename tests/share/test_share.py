@@ -11,9 +11,29 @@ import yaml  # type: ignore[import-untyped]
 from localmtp.convert.quality.report import DrafterScore, Report, TargetScore
 from tests.hub import Hub
 from tests.models.conftest import Program
+from tests.models.gguf_edit import STRING, edited
 
 REPO = "someone/tiny-GGUF"
 FILES = ["mtp-tiny-it-Q8_0.gguf", "tiny-it-BF16.gguf", "tiny-it-Q4_0.gguf"]
+
+
+def test_metadata_and_names_cannot_add_structure_to_the_card(
+    program: Program, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    url = "https://huggingface.co/a/b)\n\n# Injected\n\n[x](https://example.com"
+    changes = {
+        "general.source.repo_url": (STRING, url),
+        "general.license": (STRING, "mit\n---\n# Injected"),
+    }
+    edited(folder / "a | b\n# Injected-Q8_0.gguf", changes)
+    dry = program("share", str(folder), REPO, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert front_matter(dry.stdout)["license"] == "mit --- # Injected"
+    body = dry.stdout.split("\n---\n", 1)[1]
+    assert "\n# Injected" not in body
+    assert r"| a \| b # Injected-Q8_0.gguf | target |" in body
 
 
 def front_matter(card: str) -> dict[str, Any]:
