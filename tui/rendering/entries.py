@@ -89,8 +89,8 @@ class WelcomeEntry(TranscriptEntry):
 
     def __init__(self, model: str, place: str) -> None:
         super().__init__()
-        self.model = model
-        self.place = place
+        self.model = show_controls(model)
+        self.place = show_controls(place)
 
     def _render(self, brush: Brush, width: int) -> list[Line]:
         intro = Text(f"{self.model} answers {self.place}.\n\n", brush.muted)

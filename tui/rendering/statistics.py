@@ -10,7 +10,7 @@ from rich.text import Text
 from localmtp.engine.events import Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.tui.rendering.brush import Brush
-from localmtp.tui.rendering.formatting import bar, duration, percent, rate, size
+from localmtp.tui.rendering.formatting import bar, duration, percent, rate, show_controls, size
 
 WIDTH = 30
 """Cells inside the panel; the style sheet adds the margins."""
@@ -97,7 +97,7 @@ def drafting_section(brush: Brush, data: PanelData, race_tokens_per_s: float) ->
     gap = " " * (WIDTH - len("drafting") - len(state))
     lines = [Text.assemble(("drafting", brush.strong), gap, (state, style))]
     if reason:
-        lines.append(Text(reason, brush.warning))
+        lines.append(Text(show_controls(reason), brush.warning))
     if stats and stats.drafted:
         lines.append(_row(brush, "acceptance", percent(stats.acceptance_rate)))
         lines.append(_row(brush, "tokens/pass", f"{stats.tokens_per_pass:.2f}"))
@@ -200,7 +200,7 @@ def _device(data: PanelData) -> str:
     stats = data.stats
     if stats and stats.threads < stats.most_threads:
         return f"CPU busy: {stats.threads} of {stats.most_threads} threads"
-    return data.device
+    return show_controls(data.device)
 
 
 def _speedup(data: PanelData, race_tokens_per_s: float) -> float | None:

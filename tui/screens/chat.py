@@ -26,6 +26,7 @@ from localmtp.tui.messages import (
 )
 from localmtp.tui.model_loading import ModelLoader, OpenSession
 from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.formatting import show_controls
 from localmtp.tui.rendering.statistics import PanelData
 from localmtp.tui.screens.screen_actions import ScreenActions
 from localmtp.tui.widgets.conversation import Conversation
@@ -89,7 +90,7 @@ class ChatScreen(ScreenActions):
         """Opens the history and starts to load the model."""
         name = PurePath(self._model).name if self._model else "the model"
         self.query_one(TopBar).show(name, "", "")
-        self.conversation.prompt.placeholder = f"Message {name}"
+        self.conversation.prompt.placeholder = show_controls(f"Message {name}")
         self._polling = self.set_interval(POLL_EVERY_S, self.show_state)
         if self._open_history:
             self.run_worker(self._open_history, name="history", thread=True, exit_on_error=False)
@@ -284,7 +285,7 @@ class ChatScreen(ScreenActions):
         session = self.session
         if session is None:
             return
-        self.conversation.prompt.placeholder = f"Message {session.name}"
+        self.conversation.prompt.placeholder = show_controls(f"Message {session.name}")
         self.query_one(Statistics).reset()
         for load in self.loader.retire(session):
             self.run_worker(load.close, thread=True, exit_on_error=False)

@@ -18,7 +18,7 @@ from textual.worker import Worker, WorkerState
 from localmtp.tui.race import MAX_RUNS, Race, RaceRun, measured_speedup, verdict
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.entries import UserEntry
-from localmtp.tui.rendering.formatting import duration, rate
+from localmtp.tui.rendering.formatting import duration, rate, show_controls
 from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class RaceScreen(Screen[float | None]):
         result = f"race failed: {event.worker.error}"
         if event.state is WorkerState.SUCCESS:
             result = f"{verdict(*self.race.pairs())}{self._comparison()}"
-        self.query_one("#result", Static).update(Text(result, overflow="fold"))
+        self.query_one("#result", Static).update(Text(show_controls(result), overflow="fold"))
 
     def _comparison(self) -> str:
         texts = {run.entry.text for run in self.race.runs if run.counted and run.stats}

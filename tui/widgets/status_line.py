@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from localmtp.engine.stats import Stats
 from localmtp.tui.rendering.answer_entry import AnswerEntry, summary
-from localmtp.tui.rendering.formatting import count, percent
+from localmtp.tui.rendering.formatting import count, percent, show_controls
 
 NOTICE_S = 4.0
 """How long a notice is shown: long enough to read a line."""
@@ -100,4 +100,4 @@ def summary_parts(stats: Stats) -> list[str]:
 
 
 def _one_line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(show_controls(text), no_wrap=True, overflow="ellipsis")

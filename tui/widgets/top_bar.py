@@ -8,6 +8,7 @@ from textual.containers import Horizontal
 from textual.widgets import Static
 
 from localmtp.tui.rendering.brush import Brush
+from localmtp.tui.rendering.formatting import show_controls
 
 GAP = 3
 """Cells between the parts."""
@@ -37,8 +38,9 @@ class TopBar(Horizontal):
 
     def show(self, model: str, drafter: str, drafting: str) -> None:
         """Shows names and state; `drafter` and `drafting` are empty until they are known."""
-        if self._shown != (model, drafter, drafting):
-            self._shown = (model, drafter, drafting)
+        shown = (show_controls(model), show_controls(drafter), show_controls(drafting))
+        if self._shown != shown:
+            self._shown = shown
             self._draw()
 
     def repaint(self, brush: Brush) -> None:

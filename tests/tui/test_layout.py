@@ -1,4 +1,4 @@
-"""The chat on small terminals: nothing crashes, and the model's name stays visible."""
+"""Layout: small terminals, and names that are too long or contain control characters."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ async def test_the_names_of_model_and_state_do_not_collide(width: int) -> None:
         assert "drafting on" in seen(app)
         conversation.stop()
         await answered(pilot, conversation)
+
+
+async def test_escape_sequences_in_names_do_not_reach_the_terminal() -> None:
+    session = FrozenSession(MARKDOWN)
+    evil = "evil\x1b]0;title\x07\x9b2J"
+    session.name = session.drafter_name = session.device = session.place = evil
+    app = ChatApp(evil, lambda name, report: session)
+    async with app.run_test(size=(140, 40)) as pilot:
+        await ready(pilot, app)
+        strips = app.screen._compositor.render_strips()
+        text = "".join(segment.text for strip in strips for segment in strip)
+        assert "evil␛]0;title␇" in text
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
