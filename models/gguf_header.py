@@ -124,7 +124,16 @@ def read_header(path: Path, *, settings_only: bool = False) -> Header:
     except OSError as fault:
         raise LocalmtpError(f"cannot read {path}: {fault.strerror}") from fault
     except BadHeaderError as fault:
-        raise LocalmtpError(f"{path} {fault}", hint="download or convert it again") from fault
+        raise LocalmtpError(f"{path} {fault}", hint=download_hint(path)) from fault
+
+
+def download_hint(path: Path) -> str:
+    """Returns the hint for a damaged file, which may be in the hub's cache."""
+    folder = next((part for part in path.parts if part.startswith("models--")), "")
+    if not folder:
+        return "download or convert it again"
+    repo = folder.removeprefix("models--").replace("--", "/", 1)
+    return f"`localmtp pull {repo} --verify` downloads it again"
 
 
 def parse_header(data: bytes | mmap.mmap, size: int, *, settings_only: bool = False) -> Header:

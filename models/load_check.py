@@ -9,10 +9,11 @@ first bytes of the file, so that a known file starts without delay. The embedded
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from localmtp.paths import load_checks
 
 _VERSION = 1
 """Of the checks; results of other versions are ignored."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 _HEAD = 1 << 20
 """Bytes of a file that identify it, along with its size and time."""
@@ -70,6 +73,13 @@ class LoadCheck:
         Raises:
             LocalmtpError: the trial process could not load them, or exceeded its time limit.
         """
+        try:
+            return self._vocabularies()
+        except LocalmtpError:
+            _require_intact(self._files)
+            raise
+
+    def _vocabularies(self) -> Vocabularies:
         if self._trusted:
             return Vocabularies()
         if self._known is not None:
@@ -103,6 +113,24 @@ def _key(files: ModelFiles) -> str:
         digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode())
         digest.update(sha256(head).digest())
     return digest.hexdigest()[:32]
+
+
+def _require_intact(files: ModelFiles) -> None:
+    """Compares the hashes of cached files with those of the hub: their names are the hashes.
+
+    Raises:
+        LocalmtpError: one differs.
+    """
+    for path in (*parts_on_disk(files.target), *([files.drafter] if files.drafter else ())):
+        blob = path.resolve()
+        if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
+            continue
+        with blob.open("rb") as file:
+            if file_digest(file, "sha256").hexdigest() != blob.name:
+                raise LocalmtpError(
+                    f"{path} is damaged: its hash is not that of the hub",
+                    hint=f"`localmtp pull {files.name} --verify` downloads it again",
+                )
 
 
 def _checked_header(path: Path) -> Header:

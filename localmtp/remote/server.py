@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from localmtp.errors import LocalmtpError
+from localmtp.proxies import http_client
 from localmtp.remote import json_input
 from localmtp.remote.errors import KEY_HINT, LostError, connection_error, response_error
 
@@ -48,7 +49,7 @@ class RemoteServer:
         api_key: sent as a bearer token; empty for none.
 
     Raises:
-        LocalmtpError: the URL or the key is invalid.
+        LocalmtpError: the URL, the key or the proxy of the environment is invalid.
     """
 
     def __init__(self, url: str, api_key: str = "") -> None:
@@ -64,7 +65,8 @@ class RemoteServer:
             raise LocalmtpError("the API key has characters that HTTP cannot send", hint=KEY_HINT)
         self.host = parsed.netloc.decode()
         self._socket: socket.socket | None = None
-        self._client = httpx.Client(
+        self._client = http_client(
+            parsed.host,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(_CONNECT_S, read=_READ_S),
         )

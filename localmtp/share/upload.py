@@ -30,10 +30,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from localmtp.errors import LocalmtpError
+from localmtp.proxies import ignore_for_loopback, proxy_error
 from localmtp.share.contents import CARD
 
 # localmtp reports faults itself; warnings of the client would be printed in between.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+ignore_for_loopback(constants.ENDPOINT)
 
 _LOG_IN = "run `hf auth login`, or set HF_TOKEN to a token that may write"
 
@@ -139,7 +142,7 @@ def _upload_error(fault: BaseException, repo: str) -> LocalmtpError:
             name = fault or type(fault).__name__
             return LocalmtpError(f"cannot reach {constants.ENDPOINT}: {name}", hint=again)
         case _:
-            return LocalmtpError(f"the upload failed: {fault}", hint=again)
+            return proxy_error() or LocalmtpError(f"the upload failed: {fault}", hint=again)
 
 
 def _not_a_name(repo: str) -> LocalmtpError:

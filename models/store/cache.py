@@ -5,12 +5,16 @@ The layout is huggingface_hub's: `models--USER--REPO/snapshots/REVISION/FILE`, l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from localmtp.models.naming.registry import HubFile
 from localmtp.paths import hub_cache
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def repository_folder(repo: str) -> Path:
@@ -25,8 +29,9 @@ def cached_files(repo: str) -> Iterator[tuple[str, Path]]:
     ones. Links whose blob is missing are skipped.
     """
     folder = repository_folder(repo)
-    main = folder / "refs" / "main"
-    revision = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    revision = ""
+    with suppress(OSError):
+        revision = _main(repo).read_text("utf-8", "replace").strip()
     snapshots = [s for s in folder.glob("snapshots/*") if s.is_dir()]
     snapshots.sort(key=lambda s: (s.name == revision, s.stat().st_mtime), reverse=True)
     seen = set()
@@ -36,6 +41,23 @@ def cached_files(repo: str) -> Iterator[tuple[str, Path]]:
             if name not in seen and path.is_file():
                 seen.add(name)
                 yield name, path
+
+
+def _main(repo: str) -> Path:
+    return repository_folder(repo) / "refs" / "main"
+
+
+def discard_damaged_reference(repo: str) -> None:
+    """Removes `refs/main` unless it is a commit hash: huggingface_hub fails on anything else."""
+    main = _main(repo)
+    with suppress(OSError, UnicodeDecodeError):
+        if _COMMIT.fullmatch(main.read_text("ascii").strip()):
+            return
+    with suppress(OSError):
+        if main.is_dir():
+            main.rmdir()
+        else:
+            main.unlink(missing_ok=True)
 
 
 def cached(source: HubFile) -> Path | None:

@@ -18,13 +18,25 @@ from pathlib import Path
 
 import httpx
 from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    FileMetadataError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 from huggingface_hub.file_download import are_symlinks_supported
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.store.cache import repository_folder
-from localmtp.models.store.hub import RemoteFile, bytes_from, hub_error, with_retries
+from localmtp.models.store.hub import (
+    FAULTS,
+    NotTheHubError,
+    RemoteFile,
+    bytes_from,
+    hub_error,
+    with_retries,
+)
 from localmtp.paths import hub_cache
 
 _CHUNK = 1 << 20
@@ -47,12 +59,18 @@ class TransferProgress:
 ProgressCallback = Callable[[TransferProgress], None]
 
 
-def download(files: Sequence[RemoteFile], progress: ProgressCallback | None = None) -> list[Path]:
-    """Downloads files into the cache, unless they are in it.
+def download(
+    files: Sequence[RemoteFile],
+    progress: ProgressCallback | None = None,
+    *,
+    verify: bool = False,
+) -> list[Path]:
+    """Downloads files into the cache, unless they are in it with the right size.
 
     Args:
         files: the files.
         progress: called after every chunk.
+        verify: compute the hashes of cached files too, and download damaged ones again.
 
     Returns:
         Their paths, in the same order.
@@ -72,12 +90,12 @@ def download(files: Sequence[RemoteFile], progress: ProgressCallback | None = No
                 progress(TransferProgress(str(file), done, file.nbytes, before + done, in_all))
 
         with _localmtp_errors(file.repo):
-            paths.append(_fetch(file, report))
+            paths.append(_fetch(file, report, verify=verify))
         before += file.nbytes
     return paths
 
 
-def _fetch(file: RemoteFile, report: Callable[[int], None]) -> Path:
+def _fetch(file: RemoteFile, report: Callable[[int], None], *, verify: bool) -> Path:
     """Downloads a file; a process that requests it at the same time waits for this one."""
     if file.sha256:
         blob = _blob(file)
@@ -85,16 +103,46 @@ def _fetch(file: RemoteFile, report: Callable[[int], None]) -> Path:
         for needed in (blob, _partial(file), lock):
             needed.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):
-            if not blob.exists():
+            if verify and _size(blob) == file.nbytes and _sha256(blob) != file.sha256:
+                blob.unlink()
+            if _size(blob) != file.nbytes:
                 _transfer_all(file, blob, report)
     report(file.nbytes)
-    return Path(with_retries(lambda: hf_hub_download(file.repo, file.name)))
+    discard_damaged_reference(file.repo)
+    path = _entered(file)
+    if path.stat().st_size != file.nbytes:
+        # Not in the large file storage, so the client alone downloads it, and trusts its cache.
+        path = _entered(file, force_download=True)
+    return path
+
+
+def _entered(file: RemoteFile, *, force_download: bool = False) -> Path:
+    """Has huggingface_hub enter a file into its cache, and returns the path there."""
+    return Path(
+        with_retries(lambda: hf_hub_download(file.repo, file.name, force_download=force_download))
+    )
 
 
 def _transfer_all(file: RemoteFile, blob: Path, report: Callable[[int], None]) -> None:
     partial = _partial(file)
+    if _size(partial) < _size(blob) < file.nbytes:
+        blob.replace(partial)  # cut short: resumed like an interrupted download
+    blob.unlink(missing_ok=True)
     if _size(partial) > file.nbytes:
         partial.unlink()
+    resumed = _size(partial) > 0
+    digest = _transferred(file, partial, report)
+    if digest != file.sha256 and resumed:
+        partial.unlink()  # perhaps only the old part of it is damaged
+        digest = _transferred(file, partial, report)
+    if digest != file.sha256:
+        words = f"{file} arrived damaged: its hash is {digest[:12]}…, not {file.sha256[:12]}…"
+        raise _discarded(partial, words)
+    partial.replace(blob)
+
+
+def _transferred(file: RemoteFile, partial: Path, report: Callable[[int], None]) -> str:
+    """Downloads the missing part of a file, and returns the SHA-256 of the whole."""
     if _size(partial) < file.nbytes:
         try:
             with_retries(lambda: _transfer(file, partial, report), progress=lambda: _size(partial))
@@ -102,12 +150,12 @@ def _transfer_all(file: RemoteFile, blob: Path, report: Callable[[int], None]) -
             if fault.response.status_code == _NO_SUCH_RANGE:
                 raise _discarded(partial, f"{file} is shorter than the hub says") from fault
             raise
-    with partial.open("rb") as data:
-        digest = hashlib.file_digest(data, "sha256").hexdigest()
-    if digest != file.sha256:
-        words = f"{file} arrived damaged: its hash is {digest[:12]}…, not {file.sha256[:12]}…"
-        raise _discarded(partial, words)
-    partial.replace(blob)
+    return _sha256(partial)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _discarded(partial: Path, reason: str) -> LocalmtpError:
@@ -143,7 +191,9 @@ def _check_sizes(files: Sequence[RemoteFile]) -> None:
 
 def bytes_missing(files: Sequence[RemoteFile]) -> int:
     """Returns the number of bytes still to be downloaded."""
-    return sum(f.nbytes - _size(_partial(f)) for f in files if not _blob(f).exists())
+    return sum(
+        max(0, file.nbytes - max(_size(_partial(file)), _size(_blob(file)))) for file in files
+    )
 
 
 def _check_space(files: Sequence[RemoteFile]) -> None:
@@ -198,8 +248,12 @@ def _localmtp_errors(repo: str) -> Iterator[None]:
         raise hub_error(cause if isinstance(cause, Exception) else fault, repo) from fault
     except (httpx.HTTPError, OfflineModeIsEnabled) as fault:
         raise hub_error(fault, repo) from fault
+    except FileMetadataError as fault:
+        raise hub_error(NotTheHubError(), repo) from fault
     except OSError as fault:
         raise LocalmtpError(
             f"cannot write {fault.filename or hub_cache()}: {fault.strerror or fault}",
             hint="HF_HOME moves the cache elsewhere; the download will resume",
         ) from fault
+    except FAULTS as fault:
+        raise hub_error(fault, repo) from fault

@@ -35,13 +35,29 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import BadHeaderError, CutOffError, Header, parse_header
+from localmtp.proxies import ignore_for_loopback, proxy_error
 
 # localmtp reports faults itself; warnings of the client would be printed in between.
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
+ignore_for_loopback(constants.ENDPOINT)
+
 T = TypeVar("T")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+FAULTS = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    OfflineModeIsEnabled,
+    # From a server that is not the hub, or from a proxy that httpx cannot use.
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+)
+"""Exceptions of the hub's client, for `hub_error`."""
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _WAITS_S = (0.5, 1.0, 2.0, 4.0)
@@ -50,6 +66,10 @@ _LONGEST_WAIT_S = 60.0
 # Bytes requested. Settings of Gemma 4 are in the first 20 kB; where the vocabulary precedes them,
 # 15 MB are needed.
 _HEADER_PARTS = (1 << 18, 1 << 25)
+
+
+class NotTheHubError(ValueError):
+    """Something else answers instead of the hub: a gateway that wants a login, for example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +102,7 @@ def gguf_files(repo: str) -> list[RemoteFile]:
     request = partial(HfApi().model_info, repo, files_metadata=True, timeout=timeout)
     try:
         info = with_retries(request)
-    except (httpx.HTTPError, OfflineModeIsEnabled, HFValidationError) as fault:
+    except FAULTS as fault:
         raise hub_error(fault, repo) from fault
     return [
         RemoteFile(
@@ -114,13 +134,13 @@ def remote_header(file: RemoteFile) -> Header:
         try:
             data = with_retries(partial(_first_bytes, file, size))
             return parse_header(data, file.nbytes, settings_only=True)
-        except (httpx.HTTPError, OfflineModeIsEnabled) as unreachable:
-            raise hub_error(unreachable, file.repo) from unreachable
         except CutOffError as more_needed:
             fault = more_needed
         except BadHeaderError as bad:
             fault = bad
             break
+        except FAULTS as unreachable:
+            raise hub_error(unreachable, file.repo) from unreachable
     raise LocalmtpError(f"{file} {fault}", hint="nothing was downloaded") from fault
 
 
@@ -144,6 +164,7 @@ def bytes_from(file: RemoteFile, start: int, end: int) -> Iterator[httpx.Respons
     Raises:
         HfHubHTTPError: the hub refuses.
         TransportError: the connection fails.
+        NotTheHubError: a page for a browser is sent instead.
     """
     headers = build_hf_headers() | {
         "Range": f"bytes={start}-{end - 1}",
@@ -153,6 +174,8 @@ def bytes_from(file: RemoteFile, start: int, end: int) -> Iterator[httpx.Respons
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream("GET", file.url, headers=headers, timeout=timeout) as response:
         hf_raise_for_status(response)
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise NotTheHubError
         yield response
 
 
@@ -224,6 +247,18 @@ def hub_error(fault: Exception, repo: str) -> LocalmtpError:
             return LocalmtpError(
                 f"the hub cannot serve {repo} now (status {response.status_code})",
                 hint="try again later; the download will resume",
+            )
+        case (
+            ImportError()
+            | ValueError()
+            | KeyError()
+            | TypeError()
+            | AttributeError()
+            | (httpx.InvalidURL())
+        ):
+            return proxy_error() or LocalmtpError(
+                f"{constants.ENDPOINT} does not respond as the Hugging Face hub does",
+                hint="the network may require a login in a browser; or check HF_ENDPOINT",
             )
         case _:
             return LocalmtpError(

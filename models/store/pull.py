@@ -93,14 +93,21 @@ def plan_pull(reference: ModelReference, *, with_drafter: bool = True) -> PullPl
     return PullPlan(reference.name, described.header, target, choice, described.qat)
 
 
-def pull(plan: PullPlan, progress: ProgressCallback | None = None) -> ModelFiles:
+def pull(
+    plan: PullPlan, progress: ProgressCallback | None = None, *, verify: bool = False
+) -> ModelFiles:
     """Downloads the missing files of a plan.
+
+    Args:
+        plan: see `plan_pull`.
+        progress: called during downloads.
+        verify: compute the hashes of cached files too.
 
     Raises:
         LocalmtpError: see `download`.
     """
     choice = plan.drafter
-    paths = download(plan.files, progress)
+    paths = download(plan.files, progress, verify=verify)
     drafter = paths[-1] if choice.file else None
     return model_files(
         plan.name, paths[0], DrafterChoice(drafter, choice.why_not, choice.why, choice.warnings)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=MODEL)
-def pull(model: str) -> None:
+@click.option("--verify", is_flag=True, help="Compute the hashes of cached files too.")
+def pull(model: str, verify: bool) -> None:
     """Download MODEL and its drafter, or update them.
 
     MODEL is a name that `localmtp list --all` shows, or USER/REPO[:QUANT] of the Hugging Face hub.
@@ -35,7 +36,7 @@ def pull(model: str) -> None:
     found = plan_pull(parse_reference(model))
     _print_download(found)
     with DownloadProgress() as progress:
-        files = pull(found, progress)
+        files = pull(found, progress, verify=verify)
     for warning in files.warnings:
         output.warning(warning)
     if files.drafter:
