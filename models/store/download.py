@@ -12,7 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from huggingface_hub.file_download import are_symlinks_supported
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from localmtp.errors import LocalmtpError
-from localmtp.models.store.cache import repository_folder
+from localmtp.models.store.cache import discard_damaged_reference, repository_folder
 from localmtp.models.store.hub import (
     FAULTS,
     NotTheHubError,
@@ -225,7 +225,9 @@ def _blob(file: RemoteFile) -> Path:
 def _has_links(cache: Path) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a page on Windows' developer mode
-        return are_symlinks_supported(cache)
+        with suppress(OSError):  # reported when the cache is written
+            return are_symlinks_supported(cache)
+        return True
 
 
 def _partial(file: RemoteFile) -> Path:
