@@ -24,6 +24,8 @@ HOSTILE = {
     "a doubled block": _TIMES_60
     + "{% set z %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = z %}{% endfor %}",
     "constants": "{{ 'x'" + " | replace('x', 'xxxxxxxxxx')" * 9 + " | length }}",
+    "a list of words": "{{ ('a ' * 50000000).split() | length }}",
+    "a list of letters": "{{ ('a ' * 50000000) | list | length }}{{ 'x' * -900000000 }}",
     "attributes": "{{ messages.__class__.__mro__ }}",
     "files": "{% include '/etc/hostname' %}",
 }

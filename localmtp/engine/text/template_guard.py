@@ -42,7 +42,7 @@ _UNITS = 256 << 20
 
 _SECONDS = 6
 """Limit of CPU seconds of the thread, which do not depend on the load of the machine. The time of
-Gemma 4's template grows with the square of the number of messages: 1 s for about a thousand."""
+Gemma 4's template grows with the square of the number of messages: 1 s for some 600."""
 
 _WALL_SECONDS = 10
 """Limit of elapsed seconds, for a busy machine."""
@@ -62,6 +62,11 @@ list lower map max min reject rejectattr reverse round safe select selectattr so
 trim unique upper wordcount
 """
 _LINEAR_FILTERS = frozenset(_FILTERS.split())
+_SPLITTING = frozenset(
+    ("list", "sort", "split", "splitlines", "rsplit", "title", "unique", "wordcount")
+)
+"""Filters and methods that make a list of a string's parts."""
+
 _METHODS = """
 capitalize casefold count endswith find index isalnum isalpha isdecimal isdigit islower isnumeric
 isspace isupper lower lstrip partition removeprefix removesuffix rfind rpartition rsplit rstrip
@@ -187,7 +192,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         elif isinstance(owner := _owner(__obj), GenerationTag | Undefined):
             pass
         elif getattr(__obj, "__name__", "") in _LINEAR_METHODS.get(type(owner), ()):
-            self.spend(_size(owner))
+            self.spend(_size(owner) + _parts(owner, __obj.__name__, *args[:1]))
         elif isinstance(owner, str) and __obj.__name__ in ("replace", "join", "format"):
             self._check_text_method(owner, __obj.__name__, args, kwargs)
         else:
@@ -206,8 +211,10 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
             if not bounded or (operator == "**" and abs(right) > 64):
                 raise BeyondGuardError
         elif operator == "*":
-            sizes = (v if isinstance(v, int) else self._deep(v) for v in (left, right))
-            self.spend(next(sizes) * next(sizes))
+            size, times = (
+                max(0, v) if isinstance(v, int) else self._deep(v) for v in (left, right)
+            )
+            self.spend(size * times)
         else:
             raise BeyondGuardError
         return super().call_binop(context, operator, left, right)
@@ -267,7 +274,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
             value = args[context_first] if len(args) > context_first else None
             if name not in _LINEAR_FILTERS:
                 raise BeyondGuardError
-            self.spend(_size(value))
+            self.spend(_size(value) + _parts(value, name))
             if name in TEXT_FILTERS:
                 self._deep(value)
             result = function(*args, **kwargs)
@@ -290,9 +297,10 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         return steps
 
     def _join(self, value: Any, d: Any = "", attribute: Any = None) -> str:
-        values = list(self._each(value))
         if attribute is not None:
             raise BeyondGuardError
+        self.spend(_ELEMENT * len(value) if isinstance(value, str) else 0)
+        values = list(self._each(value))
         return self._concat(str(self._printed(v)) for v in _between(values, d))
 
     def _replace(self, value: Any, old: str, new: str, count: int | None = None) -> str:
@@ -336,6 +344,15 @@ def _size(value: Any) -> int:
     if isinstance(value, str):
         return sys.getsizeof(value)
     return _ELEMENT * len(value) if isinstance(value, list | tuple | dict) else 0
+
+
+def _parts(value: Any, name: str, separator: object = None) -> int:
+    """Units of the list that a filter or method makes of a string."""
+    if not isinstance(value, str) or name not in _SPLITTING:
+        return 0
+    if isinstance(separator, str) and separator:
+        return _ELEMENT * (1 + value.count(separator))
+    return _ELEMENT * len(value)
 
 
 def _between(values: list[Any], separator: Any) -> Iterator[Any]:
