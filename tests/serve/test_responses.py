@@ -110,6 +110,14 @@ def test_function_call_and_its_result(tmp_path: Path) -> None:
         assert chained.usage.input_tokens == pytest.approx(again.usage.input_tokens, abs=20)
 
 
+def test_functions_in_a_namespace(tmp_path: Path) -> None:
+    tools: Any = [{"type": "namespace", "name": "agents", "tools": [FUNCTION]}]
+    with speaking(tmp_path, [OPEN, "call:weather{days:3}", CLOSE]) as (_, client):
+        response = client.responses.create(model="parrot.gguf", input="Hi", tools=tools)
+    (call,) = response.output
+    assert (call.name, call.namespace) == ("weather", "agents")
+
+
 def test_request_of_codex(server: Server) -> None:
     body = {
         "model": "nano",
@@ -127,6 +135,7 @@ def test_request_of_codex(server: Server) -> None:
             },
         ],
         "tools": [{"type": "web_search", "external_web_access": False}],
+        "client_metadata": {"thread_id": "t"},
         "tool_choice": "auto",
         "parallel_tool_calls": False,
         "reasoning": None,

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/responses/create
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -105,7 +105,7 @@ class ResponsesRequest(DialectRequest):
         messages = _messages([*history, *self.items()])
         if self.instructions:
             messages.insert(0, {"role": "system", "content": self.instructions})
-        tools = [tool for tool in self.tools or () if not _is_hosted(tool)]
+        tools = [_tool(tool) for tool, _ in self._functions()]
         fields: Json = {
             "model": self.model,
             "messages": messages,
@@ -113,7 +113,7 @@ class ResponsesRequest(DialectRequest):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "stream": self.stream,
-            "tools": [_tool(tool) for tool in tools],
+            "tools": tools,
             "tool_choice": _tool_choice(self.tool_choice) if tools else None,
             "parallel_tool_calls": self.parallel_tool_calls,
             "response_format": _format(self.text),
@@ -121,6 +121,23 @@ class ResponsesRequest(DialectRequest):
         }
         same = ("n_draft", "seed", "chat_template_kwargs", "top_k", "min_p", "stop")
         return chat_request(fields | {name: getattr(self, name) for name in same}, _NAMES)
+
+    def namespaces(self) -> dict[str, str]:
+        """Namespaces of functions, by name of the function."""
+        return {tool.get("name", ""): space for tool, space in self._functions() if space}
+
+    def _functions(self) -> Iterator[tuple[Json, str]]:
+        """Tools that are not hosted, with their namespaces; namespaces are flattened."""
+        for tool in self.tools or ():
+            if str(tool.get("type", "")).startswith(_HOSTED):
+                continue
+            inner = tool.get("tools") if tool.get("type") == "namespace" else None
+            if not isinstance(inner, list):
+                yield tool, ""
+                continue
+            for function in inner:
+                if isinstance(function, dict):
+                    yield function, str(tool.get("name", ""))
 
 
 def _messages(items: Sequence[Json]) -> list[Json]:
@@ -161,10 +178,6 @@ def _extend(assistant: Json, kind: str, item: Json) -> None:
         calls.append({"id": item.get("call_id"), "type": "function", "function": function})
     else:
         raise APIError(400, f"items of type {kind!r} are not supported", param="input")
-
-
-def _is_hosted(tool: Json) -> bool:
-    return str(tool.get("type", "")).startswith(_HOSTED)
 
 
 def _tool(tool: Json) -> Json:

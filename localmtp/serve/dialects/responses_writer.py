@@ -31,6 +31,7 @@ class ResponsesWriter:
 
     def __init__(self, body: ResponsesRequest, model: str, on_done: Callable[[Json], None]) -> None:
         self._on_done = on_done
+        self._namespaces = body.namespaces()
         self._sequence = 0
         self._items: list[Json] = []
         self._open: Json | None = None
@@ -159,6 +160,8 @@ class ResponsesWriter:
         arguments = json.dumps(call.arguments, ensure_ascii=False)
         item: Json = {"id": _new_id("fc"), "type": "function_call", "status": "in_progress"}
         item |= {"call_id": call.id, "name": call.name, "arguments": ""}
+        if namespace := self._namespaces.get(call.name):
+            item["namespace"] = namespace
         yield self._add(item)
         item["arguments"] = arguments
         at = {"item_id": item["id"], "output_index": len(self._items) - 1}
