@@ -10,7 +10,7 @@ from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
 from localmtp.hardware import cpu
 from localmtp.models import ModelFiles
-from localmtp.models.load_check import LoadCheck
+from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part
 
 
@@ -26,7 +26,9 @@ class LoadReport:
     """Predicted bytes of the target, the drafter, the KV cache and the buffers."""
 
 
-def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport]:
+def load_pair(
+    files: ModelFiles, options: LoadOptions, *, trusted: bool = False
+) -> tuple[Pair, LoadReport]:
     """Loads a pair that fits, and that libllama does not abort on.
 
     Memory is checked before loading: libllama allocates memory that is not free, and the system
@@ -35,17 +37,18 @@ def load_pair(files: ModelFiles, options: LoadOptions) -> tuple[Pair, LoadReport
     Args:
         files: the pair.
         options: fields that are None are chosen.
+        trusted: whether the files were written by this program, and need no check.
 
     Raises:
         LocalmtpError: it does not fit (the hint names what does), libllama would abort, or see
             `Pair.load`.
     """
-    check = LoadCheck(files)
+    check = None if trusted else LoadCheck(files)
     placement = choose_placement(files, options)
     if placement:
         options = placement.options
     threads = Threads(options.threads or cpu.cores(), None if options.threads else cpu.usage)
-    vocabularies = check.vocabularies()
+    vocabularies = check.vocabularies() if check else Vocabularies()
     pair = Pair.load(
         files.target,
         files.drafter,

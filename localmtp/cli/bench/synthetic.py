@@ -145,7 +145,7 @@ def _loaded(model: str, flags: PairFlags) -> Iterator[tuple[ModelFiles, Pair]]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with TemporaryDirectory(prefix="localmtp-") as folder:
         files = _write(f"{entry.name}:{quant}", pair_of_files, Path(folder), options)
-        pair, _ = load_pair(files, options)
+        pair, _ = load_pair(files, options, trusted=True)
         with pair:
             yield files, pair
 
