@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from localmtp.api.model import LanguageModel
-from localmtp.errors import LocalmtpError
+from localmtp.api.options import check_value
 from localmtp.models import ModelFiles, resolve
 from localmtp.portability import DeferredInterrupt
 
@@ -47,8 +47,8 @@ def load(
         on_round: called with every round of drafting and verifying, on the thread that generates.
 
     Raises:
-        LocalmtpError: the name is unknown, a file is missing or damaged, a download failed, or
-            the pair does not fit the memory.
+        LocalmtpError: an argument is out of range, the name is unknown, a file is missing or
+            damaged, a download failed, or the pair does not fit the memory.
     """
     with DeferredInterrupt():
         from localmtp.engine.decoding.trace import Trace
@@ -56,10 +56,10 @@ def load(
         from localmtp.engine.pair import LoadOptions
         from localmtp.session.local import open_session
 
-    if kv_type not in (None, *KVType):
-        raise LocalmtpError(
-            f"`kv_type` is {kv_type!r}", hint=f"it must be one of: {', '.join(KVType)}"
-        )
+    given = {"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers, "batch": batch}
+    for name, value in {**given, "kv_type": kv_type}.items():
+        if value is not None:
+            check_value(name, value)
     if not isinstance(model, ModelFiles):
         model = resolve(
             None if model is None else os.fspath(model),

@@ -71,7 +71,7 @@ def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]
     if given.get("n_draft") == "auto":
         del given["n_draft"]
     for name, value in given.items():
-        _check_value(name, value)
+        check_value(name, value)
     if given.get("exact") and given.get("temperature") != 0:
         raise LocalmtpError("`exact` applies to greedy replies only", hint="add `temperature=0`")
     if "acceptance" in given:
@@ -79,7 +79,12 @@ def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]
     return Choices(**given)
 
 
-def _check_value(name: str, value: object) -> None:
+def check_value(name: str, value: object) -> None:
+    """Checks the range of an option.
+
+    Raises:
+        LocalmtpError: the value is out of range.
+    """
     if expected := violated_range(name, value):
         auto = '"auto" or ' if name == "n_draft" else ""
         raise LocalmtpError(f"`{name}` is {value!r}", hint=f"it must be {auto}{expected}")

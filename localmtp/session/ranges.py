@@ -1,19 +1,20 @@
-"""Valid values of generation settings."""
+"""Valid values of settings and load options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf, isfinite
 
+from localmtp.engine.kv_type import KVType
 from localmtp.engine.sampling.params import AcceptanceRule
-from localmtp.limits import MAX_DRAFT
+from localmtp.limits import MAX_DRAFT, MAX_THREADS, MIN_CONTEXT
 
 
 def violated_range(name: str, value: object) -> str:
     """Returns the range that a value violates, for users; empty if the value is valid.
 
     Args:
-        name: of the setting; those without a range are always valid.
+        name: of the setting or load option; those without a range are always valid.
         value: anything.
     """
     if name not in _RANGES:
@@ -58,5 +59,10 @@ _RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
     "frequency_penalty": (_number(-2, 2), "-2 to 2"),
     "n_draft": (_number(0, MAX_DRAFT, whole=True), f"0 to {MAX_DRAFT}"),
     "max_tokens": (_number(1, inf, whole=True), "1 or more"),
+    "ctx": (_number(MIN_CONTEXT, inf, whole=True), f"{MIN_CONTEXT} or more"),
+    "threads": (_number(1, MAX_THREADS, whole=True), f"1 to {MAX_THREADS}"),
+    "gpu_layers": (_number(0, inf, whole=True), "0 or more"),
+    "kv_type": (lambda value: value in list(KVType), f"one of: {', '.join(KVType)}"),
+    "batch": (_number(1, inf, whole=True), "1 or more"),
 }
-"""Checks and their descriptions, by the names of settings."""
+"""Checks and their descriptions, by the names that the command line and Python use."""

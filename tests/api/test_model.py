@@ -277,6 +277,27 @@ def test_loading_reports_what_is_wrong(tmp_path: Path) -> None:
         localmtp.load("nano", ctx=1 << 30)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ctx": 1},
+        {"ctx": 512.5},
+        {"threads": 0},
+        {"threads": 100_000},
+        {"gpu_layers": -1},
+        {"kv_type": "q4_0"},
+        {"batch": 0},
+        {"batch": "512"},
+    ],
+    ids=str,
+)
+def test_a_load_option_out_of_range_is_refused(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(LocalmtpError, match=f"`{name}`") as caught:
+        localmtp.load("nano", **options)
+    assert caught.value.hint
+
+
 def test_rounds_are_reported() -> None:
     rounds: list[object] = []
     with localmtp.load("nano", threads=1, on_round=rounds.append) as model:
