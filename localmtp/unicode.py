@@ -1,4 +1,4 @@
-"""Text that can be encoded."""
+"""Replaces text that cannot be encoded as UTF-8."""
 
 from __future__ import annotations
 
