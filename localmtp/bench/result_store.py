@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -66,10 +68,12 @@ def stored_results(model: str, folder: Path) -> list[StoredResult]:
         model: as the user wrote it; without a quantization, those of all quantizations.
         folder: where they are stored.
 
-    Raises:
-        LocalmtpError: one of the files is damaged.
+    Damaged files are left out.
     """
-    found = [read_result(path) for path in folder.glob("*.json")]
+    found = []
+    for path in folder.glob("*.json"):
+        with suppress(LocalmtpError):
+            found.append(read_result(path))
     names = (model, Path(model).name)
     about = [result for result in found if result.is_about(names)]
     return sorted(about, key=lambda result: str(result.report["when"]), reverse=True)
@@ -87,12 +91,39 @@ def read_result(path: Path) -> StoredResult:
         raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise LocalmtpError(f"{path} is not a result of `localmtp bench`: {error}") from error
-    missing = [name for name in _FIELDS if not isinstance(report, dict) or name not in report]
-    if missing:
-        raise LocalmtpError(
-            f"{path} is not a result of `localmtp bench`: {', '.join(missing)} missing"
-        )
+    if reason := _damage(report):
+        raise LocalmtpError(f"{path} is not a result of `localmtp bench`: {reason}")
     return StoredResult(path, report)
+
+
+def _damage(report: object) -> str:
+    """Return why a report cannot be compared; empty if it can."""
+    if not isinstance(report, dict):
+        return "it is not a JSON object"
+    if missing := [name for name in _FIELDS if name not in report]:
+        return f"{', '.join(missing)} missing"
+    machine, runs = report["machine"], report["runs"]
+    if not (isinstance(machine, dict) and {"cpu", "threads"} <= machine.keys()):
+        return "its `machine` is damaged"
+    if not (isinstance(runs, list) and runs and all(map(_is_run, runs))):
+        return "its `runs` are damaged"
+    try:
+        datetime.fromisoformat(report["when"]).astimezone()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "its `when` is not a time"
+    return ""
+
+
+def _is_run(run: object) -> bool:
+    return (
+        isinstance(run, dict)
+        and isinstance(run.get("workload"), str)
+        and isinstance(run.get("n_draft"), str)
+        and all(
+            isinstance(value := run.get(name), int | float) and 0 <= value < inf
+            for name in ("temp", "decode_tokens_per_s")
+        )
+    )
 
 
 def history(results: list[StoredResult]) -> Table:
@@ -105,7 +136,9 @@ def history(results: list[StoredResult]) -> Table:
             str(each.report["machine"]["threads"]),
             f"{_mean(each, '0'):.1f}",
             *(
-                f"{_mean(each, n) / _mean(each, '0'):.2f}×" if _mean(each, n) else ""
+                f"{_mean(each, n) / _mean(each, '0'):.2f}×"
+                if _mean(each, n) and _mean(each, "0")
+                else ""
                 for n in lengths
             ),
         )
@@ -121,7 +154,7 @@ def ratios(earlier: StoredResult, now: StoredResult) -> dict[tuple[str, float, s
         LocalmtpError: the two have no workload and draft length in common.
     """
     old = earlier.rates()
-    both = {key: rate / old[key] for key, rate in now.rates().items() if old.get(key)}
+    both = {key: rate / old[key] for key, rate in now.rates().items() if rate and old.get(key)}
     if not both:
         raise LocalmtpError(f"{earlier.path} has no workload and draft length in common with this")
     return both
@@ -148,5 +181,5 @@ def comparison(earlier: StoredResult, now: StoredResult) -> Table:
 
 def _mean(result: StoredResult, n_draft: str) -> float:
     """Return the geometric mean of greedy rates over workloads; 0 if there are none."""
-    rates = [rate for (_, t, n), rate in result.rates().items() if t == 0 and n == n_draft]
+    rates = [rate for (_, t, n), rate in result.rates().items() if t == 0 and n == n_draft and rate]
     return geometric_mean(rates) if rates else 0.0

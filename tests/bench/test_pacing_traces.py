@@ -107,7 +107,16 @@ def test_a_trace_of_nano_is_recorded_and_replayed(tmp_path: Path) -> None:
         assert outcomes[-1]["speed"] == max(o["speed"] for o in outcomes)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"full": true}\n[]', "not JSON"])
+HEAD = '{"model": "n", "full": true, "name": "x", "pass_s": [1, 2, 3], "step_s": 1}'
+ROUND = '{"answer": 0, "workload": "w", "confidence": [0.5], "drafted": %s, "accepted": %s'
+INCONSISTENT = [
+    f'{HEAD}\n{ROUND % numbers}, "draft_s": 0, "verify_s": 0}}'
+    for numbers in ((1, 2), (2, 0), (-1, -1), ('"1"', 0), (1, "NaN"))
+]
+DAMAGED = ["", "{}", '{"full": true}\n[]', "not JSON", "[" * 100_000, *INCONSISTENT]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_file_that_is_no_trace_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(content, "utf-8")

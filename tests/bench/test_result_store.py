@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from localmtp.bench.result_store import read_result, stored_results
+from localmtp.errors import LocalmtpError
 from tests.folders import move_user_folders
 
 QUICK = ("--threads", "1", "--prompts", "1", "--repeats", "1", "--max-tokens", "8",
@@ -68,6 +71,33 @@ def test_a_file_that_is_no_result_is_refused_before_measuring(data: Path) -> Non
     assert "other.json" in done.stderr
     assert "missing" in done.stderr
     assert "answers" not in done.stderr
+
+
+WHOLE: dict[str, Any] = {
+    "model": "nano",
+    "version": "1",
+    "when": "2026-01-01T00:00:00+00:00",
+    "machine": {"cpu": "c", "threads": 1},
+    "runs": [{"workload": "w", "temp": 0.0, "n_draft": "0", "decode_tokens_per_s": 1.0}],
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[" * 100_000, "[]", "\x00", json.dumps(WHOLE | {"when": "yesterday"})),
+        *(json.dumps(WHOLE | {"machine": []}), json.dumps(WHOLE | {"runs": []})),
+        *(json.dumps(WHOLE | {"runs": [{}]}), json.dumps(WHOLE | {"runs": 1})),
+        json.dumps(WHOLE | {"runs": [WHOLE["runs"][0] | {"decode_tokens_per_s": float("nan")}]}),
+    ],
+)
+def test_a_damaged_result_is_refused_or_left_out(data: Path, content: str) -> None:
+    file = data / "damaged.json"
+    file.write_text(content, "utf-8")
+    with pytest.raises(LocalmtpError, match=r"damaged\.json is not a result"):
+        read_result(file)
+    (data / "whole.json").write_text(json.dumps(WHOLE), "utf-8")
+    assert [result.path.name for result in stored_results("nano", data)] == ["whole.json"]
 
 
 def test_a_result_that_cannot_be_stored_is_still_printed(data: Path) -> None:

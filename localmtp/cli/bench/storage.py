@@ -19,7 +19,7 @@ def results_of(model: str) -> list[StoredResult]:
         model: as the user wrote it.
 
     Raises:
-        LocalmtpError: there is none, or a stored file is damaged.
+        LocalmtpError: there is none.
     """
     from localmtp.bench.result_store import stored_results
     from localmtp.paths import bench_results

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import chain
+from math import inf
 from pathlib import Path
 
 from localmtp.atomic import atomic_write
 from localmtp.engine.decoding.trace import Round
 from localmtp.errors import LocalmtpError
+from localmtp.limits import MAX_AUTO_DRAFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,11 @@ def read(path: Path) -> FullTrace:
             _, rounds = answers.setdefault(row.pop("answer"), (row.pop("workload"), []))
             row.pop("workload", None)
             rounds.append(Round(**{**row, "confidence": tuple(row["confidence"])}))
+        if not _is_consistent(curve, (r for _, rounds in answers.values() for r in rounds)):
+            raise ValueError("inconsistent numbers")
     except OSError as error:
         raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LocalmtpError(
             f"{path} is not a trace to replay on",
             hint=f"record one: localmtp bench trace MODEL {path.name}",
@@ -101,4 +105,14 @@ def read(path: Path) -> FullTrace:
         )
     return FullTrace(
         head["model"], curve, tuple(TracedAnswer(w, tuple(r)) for w, r in answers.values())
+    )
+
+
+def _is_consistent(curve: CostCurve, rounds: Iterable[Round]) -> bool:
+    """Return whether costs are positive, and drafts no longer than what is known of them."""
+    return all(0 < cost < inf for cost in (*curve.pass_s, curve.step_s)) and all(
+        0 <= r.accepted <= r.drafted <= len(r.confidence)
+        and r.drafted < min(len(curve.pass_s), MAX_AUTO_DRAFT + 1)
+        and all(0 <= confidence <= 1 for confidence in r.confidence)
+        for r in rounds
     )
