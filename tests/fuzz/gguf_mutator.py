@@ -45,7 +45,7 @@ class GgufHeader:
         return b"".join(parts)
 
 
-def read(path: Path, longest_array: int = 400) -> GgufHeader:
+def read(path: Path, longest_array: int = 40) -> GgufHeader:
     """Read the header of a valid file; longer arrays, such as vocabularies, are shortened."""
     data = path.read_bytes()
     n_tensors, n_values = struct.unpack_from("<QQ", data, 8)
