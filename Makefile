@@ -44,7 +44,7 @@ pictures: ## Redraw the pictures of the chat in docs/images
 	$(PYTHON) -m localmtp.bench.lab.chat.picture
 
 bench: ## Measure decoding speed; MODEL=gemma4-e4b for another model
-	$(PYTHON) -m localmtp bench $(MODEL)
+	$(PYTHON) -m localmtp bench run $(MODEL)
 
 fuzz: ## Fuzz with more inputs than the tests do; EXAMPLES=2000
 	LOCALMTP_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest tests/fuzz tests/convert/test_fuzz.py \

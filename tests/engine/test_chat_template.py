@@ -61,7 +61,15 @@ def test_broken_templates_are_one_line(source: str) -> None:
         ChatTemplate(source, bos="")
 
 
-def test_a_template_beyond_the_guard_is_rendered_apart() -> None:
+def test_the_reason_of_a_refusal_is_one_bounded_line() -> None:
+    template = ChatTemplate("{{ raise_exception(messages[0].content) }}", bos="")
+    with pytest.raises(LocalmtpError) as caught:
+        template.render([{"role": "user", "content": "<no>\n" * 100_000}], think=False)
+    assert "rejects the conversation: <no> <no>" in caught.value.message
+    assert len(caught.value.message) < 400
+
+
+def test_a_template_beyond_the_guard_is_rendered_in_a_process() -> None:
     source = "{{ bos_token }}{{ '%5d|' % 3 }}{{ messages[0].content | center(8) }}"
     template = ChatTemplate(source, bos="<bos>")
     text = template.render([{"role": "user", "content": "<é😀>"}], think=False)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from localmtp.engine.text.quoting import quote_all, quote_message
+from localmtp.engine.text.quoting import quote_all, quote_message, unquote
 from localmtp.engine.text.template_guard import BeyondGuardError, GuardedEnvironment, TooSlowError
-from localmtp.engine.text.template_process import TemplateFailedError, render_apart, too_much
+from localmtp.engine.text.template_process import render_in_process, too_much
 from localmtp.errors import LocalmtpError
 
 _LONGEST = 1 << 18
 """Characters of a template; those of Gemma 4 have 20,000."""
+
+_LONGEST_REASON = 300
+"""Characters of an error's message."""
 
 
 class ChatTemplate:
@@ -34,7 +37,8 @@ class ChatTemplate:
         try:
             self._template, variables = self._environment.compiled(source)
         except Exception as error:  # a file from a stranger: Jinja and Python raise many types
-            raise _broken(str(error) or type(error).__name__) from error
+            nested = isinstance(error, RecursionError)
+            raise _broken("it is nested too deeply" if nested else _reason(error)) from error
         self.knows_tools = "tools" in variables
         """Whether it describes functions that the model may call."""
 
@@ -82,15 +86,15 @@ class ChatTemplate:
         except TooSlowError as error:
             raise too_much(str(error)) from error
         except BeyondGuardError:
-            return render_apart(self._source, variables)
+            return render_in_process(self._source, variables)
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, TemplateFailedError):
-        return str(error)
+    """Returns the message of an error, which a template may have chosen, in one bounded line."""
     if isinstance(error, RecursionError):
         return "it recurses without end"
-    return str(error) or type(error).__name__
+    words = " ".join(str(error)[: 2 * _LONGEST_REASON].split()) or type(error).__name__
+    return unquote(words)[:_LONGEST_REASON]
 
 
 def _broken(reason: str) -> LocalmtpError:

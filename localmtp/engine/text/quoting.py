@@ -1,7 +1,7 @@
 """Content of messages marked as text, so that it cannot become tokens that structure a turn.
 
 A chat template writes control tokens (`<|turn>`) and content into one string. In content, the first
-character of everything that could spell such a token is replaced by a Unicode noncharacter before
+character of anything that could form such a token is replaced by a Unicode noncharacter before
 rendering. It survives what templates do with strings (trimming, splitting, concatenation), and is
 replaced back when the prompt is tokenized (see `retokenize`) or shown.
 """

@@ -1,4 +1,4 @@
-"""Prompts as token ids: structure apart from content, and known answers as the model wrote them.
+"""Tokenizes prompts: structure and content separately, and known answers in their own tokens.
 
 A model may write a word in other tokens than the tokenizer would. Tokenized again, its answer would
 differ from the KV cache, and everything after it would be prefilled again; the model would also see

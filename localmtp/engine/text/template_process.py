@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from localmtp.errors import LocalmtpError
@@ -31,7 +32,7 @@ class TemplateFailedError(Exception):
     """A template raised an error."""
 
 
-def render_apart(source: str, variables: dict[str, Any]) -> str:
+def render_in_process(source: str, variables: dict[str, Any]) -> str:
     """Renders a template in a process of its own.
 
     Args:
@@ -98,6 +99,8 @@ def too_much(limit: str) -> LocalmtpError:
 def main() -> None:
     """Renders the template on standard input; runs in the child."""
     _limit()
+    # In case the parent was killed. A daemon: it does not keep a finished process.
+    threading.Thread(target=_exit_later, daemon=True).start()
     request = json.load(sys.stdin)
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -113,6 +116,11 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - whatever a template raises
         answer = {"error": f"{error}"}
     json.dump(answer, sys.stdout)
+
+
+def _exit_later() -> None:
+    sleep(2 * _WALL_SECONDS)
+    os._exit(1)
 
 
 def _limit() -> None:
