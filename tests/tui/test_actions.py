@@ -191,6 +191,10 @@ async def test_a_deleted_exchange_can_be_restored() -> None:
         assert [m.text for m in session.messages][::2] == ["one"]
         await pilot.press("u", "u")
         assert session.messages == messages
+        await pilot.press("escape", *"/undo", "enter")
+        assert len(session.messages) == 4
+        await pilot.press(*"/restore", "enter")
+        assert session.messages == messages
         assert conversation.transcript.entries == entries
 
 

@@ -31,6 +31,9 @@ class ChatControls(Protocol):
     def delete_last_exchange(self) -> bool:
         """Deletes the last question and answer; returns False if that is not possible now."""
 
+    def restore_deleted(self) -> bool:
+        """Restores the exchange deleted last; returns False if that is not possible now."""
+
     def insert_text(self, text: str) -> None:
         """Replaces the text of the prompt."""
 

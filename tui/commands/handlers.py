@@ -48,7 +48,12 @@ def edit(chat: ChatControls, _: str) -> str:
 
 def undo(chat: ChatControls, _: str) -> str:
     """Deletes the last exchange."""
-    return "deleted" if chat.delete_last_exchange() else "nothing to delete now"
+    return "deleted; /restore restores it" if chat.delete_last_exchange() else "nothing to delete"
+
+
+def restore(chat: ChatControls, _: str) -> str:
+    """Restores the exchange deleted last."""
+    return "restored" if chat.restore_deleted() else "nothing to restore"
 
 
 def copy(chat: ChatControls, which: str) -> str:

@@ -55,6 +55,7 @@ COMMANDS = (
     Command("continue", "", "Resume an answer that was cut", handlers.resume),
     Command("edit", "", "Edit the last question and branch off there", handlers.edit),
     Command("undo", "", "Delete the last question and its answer", handlers.undo),
+    Command("restore", "", "Restore what was deleted last", handlers.restore),
     Command(
         "copy", "[N|all]", "Copy the last answer, its code block N, or everything", handlers.copy
     ),

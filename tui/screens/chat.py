@@ -123,7 +123,7 @@ class ChatScreen(ScreenActions):
         conversation, stats = self.conversation, self._stats()
         answer = conversation.answer
         state = state_text(answer, stats, conversation.queued, self.loader.progress)
-        narrow = answer and not self.has_class("-wide")
+        narrow = answer and answer.rounds and not self.has_class("-wide")
         self.query_one(StatusLine).show(state, summary_parts(stats) if stats and narrow else ())
 
     def _stats(self) -> Stats | None:

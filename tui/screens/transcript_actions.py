@@ -49,6 +49,10 @@ class TranscriptActions(Screen[None]):
         answer = self.conversation.last_answer()
         return answer is not None and self.conversation.delete(answer)
 
+    def restore_deleted(self) -> bool:
+        """Restores the exchange deleted last; returns False if that is not possible now."""
+        return self.conversation.restore_deleted()
+
     def action_colours(self) -> None:
         """Colours the tokens of the last answer."""
         self._colour(self.conversation.last_answer())
