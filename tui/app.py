@@ -22,10 +22,13 @@ from localmtp.tui.idle_gc import IdleCollector
 from localmtp.tui.model_loading import OpenSession
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.screens.chat import ChatScreen
+from localmtp.tui.terminal_output import tolerant
 from localmtp.tui.theme_preference import load_theme, save_theme
 from localmtp.tui.themes import PALETTES, theme
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from localmtp.history import History
 
 COLLECT_EVERY_S = 5.0
@@ -67,6 +70,10 @@ class ChatApp(App[None]):
         """Input before the first frame; None afterwards."""
         open_history = partial(self._open_history, history) if history else None
         self.chat = ChatScreen(model, open_session, open_history, self._brush())
+
+    def get_driver_class(self) -> type[Driver]:
+        """Returns a driver that survives the closing of the terminal."""
+        return tolerant(super().get_driver_class())
 
     def get_default_screen(self) -> ChatScreen:
         """Returns the chat screen."""

@@ -8,13 +8,16 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
+from typing import TextIO, cast
 
 import pytest
+from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
 from localmtp.history import History
+from localmtp.tui.terminal_output import TerminalOutput
 from tests.hub import Hub
 from tests.pairs import TINY, write_pair
 from tests.rpc import FOLDER, needs_rpc, rpc_server
@@ -148,6 +151,21 @@ def test_closing_the_terminal_ends_the_process(tmp_path: Path, controls: bool) -
         chat.until(b"drafting on")
         os.close(chat.master)
         assert chat.process.wait(PATIENCE_S) is not None
+
+
+def test_output_to_a_closed_terminal_is_discarded() -> None:
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as file:
+        os.close(master)
+        thread = WriterThread(cast(TextIO, TerminalOutput(file)))
+        thread.start()
+        for _ in range(2 * MAX_QUEUED_WRITES):
+            thread.write("text")
+        thread.stop()
+        assert not thread.is_alive()
+        # What is left in the buffer of the file cannot be written by its closing either.
+        with suppress(OSError):
+            file.close()
 
 
 def test_unsent_text_is_restored_after_the_terminal_was_closed(tmp_path: Path) -> None:
