@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.trace import Trace
@@ -26,6 +27,7 @@ from localmtp.session.base import Choices, Message, OnFull, Role, Session, rende
 from localmtp.session.loading import LoadReport, load_pair
 from localmtp.session.pacing_store import PacingStore
 from localmtp.session.prompts import chat_template, prompt_tokens, template_source
+from localmtp.session.ranges import violated_range
 from localmtp.unicode import replace_surrogates
 
 _FREE = 8
@@ -180,21 +182,23 @@ def default_sampling(pair: Pair) -> SamplingParams:
 
     A recommendation that is not a number, or out of range, is ignored.
     """
-    metadata, default = pair.target.model.metadata, SamplingParams()
+    metadata = pair.target.model.metadata
+    chosen: dict[str, Any] = {}
+    for key, (name, kind) in _RECOMMENDED.items():
+        with suppress(KeyError, ValueError, OverflowError):
+            value = kind(float(metadata[f"general.sampling.{key}"]))
+            if not violated_range(name, value):
+                chosen[name] = value
+    return SamplingParams(**chosen)
 
-    def recommended(name: str, otherwise: float, most: float) -> float:
-        with suppress(ValueError):
-            value = float(metadata.get(f"general.sampling.{name}", otherwise))
-            if 0 <= value <= most:
-                return value
-        return otherwise
 
-    return SamplingParams(
-        temperature=recommended("temp", default.temperature, 100.0),
-        top_k=int(recommended("top_k", default.top_k, 1e6)),
-        top_p=recommended("top_p", default.top_p, 1.0),
-        min_p=recommended("min_p", default.min_p, 1.0),
-    )
+_RECOMMENDED: dict[str, tuple[str, type[float]]] = {
+    "temp": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+    "min_p": ("min_p", float),
+}
+"""Fields of `SamplingParams` and their types, by the keys of GGUF."""
 
 
 def _drop_oldest(messages: Sequence[Message], characters: int) -> bool:
