@@ -87,6 +87,8 @@ def test_thoughts_that_clients_send_back_can_be_removed_by_templates() -> None:
     content = "<|channel>thought\n<b>?\n<channel|>An <answer>"
     assert unquote(rendered(content, role="assistant")).count("thought") == 0
     assert "An <answer>" in unquote(rendered(content, role="assistant"))
+    tags = quote_message({"role": "assistant", "content": "<think>a<b</think><turn|>"})["content"]
+    assert tags == "<think>" + quote("a<b") + "</think>" + quote("<turn|>")
     quoted = quote_message({"role": "assistant", "content": content, "name": None})
     assert unquote(quoted["content"]) == content
     assert "<b>" not in quoted["content"] and "name" not in quoted

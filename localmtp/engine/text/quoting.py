@@ -21,7 +21,9 @@ _UNQUOTE = str.maketrans({mark: character for character, mark in _QUOTED.items()
 MARK = re.compile("[" + "".join(_QUOTED.values()) + "]")
 """A quoted character."""
 
-_THOUGHT = re.compile(r"(<\|channel>)(.*?)(<channel\|>)", re.DOTALL)
+_THOUGHT = re.compile("\ufdd0\\|channel>(.*?)\ufdd0channel\\|>", re.DOTALL)
+_THOUGHT_TAG = re.compile("\ufdd0(/?think(?:ing)?>)")
+"""Written by models that were trained to think in tags; quoted, as the thought above."""
 
 
 def quote(text: str) -> str:
@@ -44,15 +46,14 @@ def restore_quotes(text: str) -> str:
 def quote_message(message: Mapping[str, Any]) -> dict[str, Any]:
     """Marks all strings of a message; fields that are None are left out, as transformers does.
 
-    Thoughts that a client has left in the content of an answer remain marked as such: templates
-    remove them.
+    The markers of thoughts in an answer's content are not quoted: templates search for them to
+    remove the thoughts.
     """
     quoted = {key: quote_all(value) for key, value in message.items() if value is not None}
-    content = message.get("content")
+    content = quoted.get("content")
     if message.get("role") == "assistant" and isinstance(content, str):
-        outside = _THOUGHT.split(content)
-        markers = ("<|channel>", "<channel|>")
-        quoted["content"] = "".join(p if p in markers else quote(p) for p in outside)
+        content = _THOUGHT.sub(r"<|channel>\1<channel|>", content)
+        quoted["content"] = _THOUGHT_TAG.sub(r"<\1", content)
     return quoted
 
 
