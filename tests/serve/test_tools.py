@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionToolParam
@@ -364,6 +365,42 @@ def test_invalid_tools(server: Server, with_tools: openai.OpenAI) -> None:
     assert "name" in error(with_tools, "tools.gguf", tools=odd)
     with openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
         assert "does not support tools" in error(client, "nano", tools=TOOLS)
+
+
+def nested(depth: int) -> Any:
+    schema: Any = {}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+ODD: list[Any] = [
+    {"properties": {"a": nested(100)}},
+    {"properties": {"a": nested(300)}},
+    {"properties": {"a": nested(450)}},
+    {"properties": {"\ud800": {"enum": ["\udfff", "\x00", 'a"\\\n']}}, "required": ["\ud800"]},
+    {"properties": {"a": {"$ref": "#/properties/a"}}},
+    {"properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    {"properties": {"a": 5, "b": {"anyOf": []}, "c": {"enum": []}, "d": {"type": ["odd", 1]}}},
+    {"properties": [], "required": 5},
+    {"properties": {f"p{i}": {"enum": [{"x": [i]}, i]} for i in range(800)}},
+    {"properties": {"a": {"type": "array", "items": {}, "minItems": 3, "maxItems": 1}}},
+    {"properties": {"a b:{}": {"const": None}}, "required": ["a b:{}"]},
+]
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_odd_parameters_of_required_calls(with_tools: openai.OpenAI, number: int) -> None:
+    function = {"name": "f", "parameters": {"type": "object", **ODD[number]}}
+    tools = [{"type": "function", "function": function}]
+    body = {"model": "tools.gguf", "messages": ASK, "tools": tools, "tool_choice": "required"}
+    content = json.dumps({**body, "max_tokens": 12}).encode()
+    headers = {"Content-Type": "application/json"}
+    url = str(with_tools.base_url) + "chat/completions"
+    reply = httpx.post(url, content=content, headers=headers, timeout=60, trust_env=False)
+    assert reply.status_code in (200, 400), reply.text
+    if reply.status_code == 400:
+        assert reply.json()["error"]["param"] in ("tools", "response_format", "messages")
 
 
 def test_agent_loop_of_ten_calls(tmp_path: Path) -> None:

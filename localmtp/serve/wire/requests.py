@@ -6,6 +6,7 @@ are extensions that other local servers share, `n_draft` is our own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from localmtp.limits import MAX_DRAFT
 from localmtp.serve.errors import APIError
+from localmtp.unicode import replace_surrogates
 
 _INT64 = 2**63
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
@@ -66,7 +68,18 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _encodable_json(value: Any) -> Any:
+    """Replace lone surrogates at any depth: objects of requests reach prompts and grammars."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value if text.isascii() else json.loads(replace_surrogates(text))
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_encodable_json)]
+JsonList = Annotated[list[Any], AfterValidator(_encodable_json)]
 StopText = Annotated[str, Field(max_length=256), AfterValidator(_encodable)]
 TokenLimit = Annotated[Literal[-1] | Annotated[int, Field(ge=1, le=_INT64 - 1)], Field()]
 """-1: no limit."""
@@ -166,7 +179,7 @@ class CalledFunction(_Lenient):
     """Function name, and arguments as a JSON string."""
 
     name: Text
-    arguments: Text | dict[str, Any] | list[Any] | None = None
+    arguments: Text | JsonObject | JsonList | None = None
 
 
 class PastCall(_Lenient):
@@ -196,7 +209,7 @@ class FunctionTool(_Lenient):
 
     name: Name
     description: Text | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     """A JSON schema."""
     strict: bool | None = Field(None, exclude=True)
     """Constrain the arguments to the schema."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localmtp.engine.text.json_types import types_of
+from localmtp.serve.errors import APIError
 
 Json = Mapping[str, Any]
 
@@ -77,6 +78,9 @@ def answer_grammar(
         json_grammar: GBNF of the text, instead of free text.
         thinks: the answer may start with a thought.
         in_thought: the prompt has opened the thought.
+
+    Raises:
+        APIError: a schema is nested too deeply.
     """
     rules = [f"string ::= <[{markers.quote}]> (!<[{markers.quote}]>)* <[{markers.quote}]>", _COMMON]
     thought = _thought(markers, thinks=thinks, in_thought=in_thought)
@@ -84,7 +88,10 @@ def answer_grammar(
         rules.append(_renamed(json_grammar))
     if calls is None:
         return "\n".join([f"root ::= {thought} json", *rules])
-    rules.append(_call_rules(markers, calls))
+    try:
+        rules.append(_call_rules(markers, calls))
+    except RecursionError:
+        raise APIError(400, "a tool's parameters are nested too deeply", param="tools") from None
     several = "call+" if calls.parallel else "call"
     if calls.required:
         body = f"{thought} {several}"
@@ -157,8 +164,10 @@ class _Rules:
     def _array(self, schema: Json, root: Json) -> str:
         item = self._value(schema["items"], root)
         least, most = _count(schema.get("minItems")), _count(schema.get("maxItems"))
-        limit = "" if most is None else str(max(0, most - 1))
-        more = f'({item} ("," {item}){{{max(0, (least or 0) - 1)},{limit}}})'
+        fewer = max(0, (least or 0) - 1)
+        # libllama does not end on reversed bounds.
+        limit = "" if most is None else str(max(fewer, most - 1))
+        more = f'({item} ("," {item}){{{fewer},{limit}}})'
         if most == 0:
             return '"[" "]"'
         return f'"[" {more}{"" if least else "?"} "]"'
