@@ -145,7 +145,7 @@ class Chat:
 def run(arguments: list[str], prompt: str) -> float:
     """Return tokens per second of `localmtp run`."""
     command = [sys.executable, "-m", "localmtp", "run", *arguments, prompt, "--json"]
-    done = subprocess.run(command, capture_output=True, check=True)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     return float(json.loads(done.stdout)["stats"]["decode_tokens_per_s"])
 
 
