@@ -1,4 +1,4 @@
-"""The product's modules, read without importing them."""
+"""The product's modules, parsed without importing them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _files(folder: Path) -> list[Path]:
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Every module of the product by its dotted name, parsed."""
+    """Returns every module of the product by its dotted name, parsed."""
     found = {}
     for package, folder in PACKAGES.items():
         for path in _files(folder):

@@ -1,4 +1,4 @@
-"""What a command imports, seen from outside: a static graph cannot see a deferred import."""
+"""Modules that commands import at run time, including deferred imports."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ HEAVY = {"llama_cpp", "textual", "numpy", "huggingface_hub", "gguf", "jinja2"}
 
 
 def modules_after(code: str) -> set[str]:
-    """Top-level names in sys.modules once `code` has run in a fresh interpreter."""
+    """Returns top-level names in sys.modules after `code` has run in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules, sep='\\n')"],
         capture_output=True,

@@ -22,7 +22,7 @@ USED_BY_ALL = {
 """Modules of `localmtp` itself; all others are in a package."""
 
 KNOWN: set[str] = set()
-"""Packages not yet divided. Remove them here as they are; add none."""
+"""Known packages with more modules. Remove them once they are divided; add none."""
 
 
 def is_package(name: str) -> bool:

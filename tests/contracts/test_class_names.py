@@ -1,4 +1,4 @@
-"""A class name means one thing in the product."""
+"""Class names are unique in the product."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tests.contracts.sources import modules
 KNOWN: dict[str, int] = {
     "Generation": 2,
 }
-"""Names not yet told apart, with the number of classes. Lower them as they go; add none."""
+"""Known duplicates, with the number of classes. Lower the numbers over time; add none."""
 
 SAME_IDEA: dict[str, str] = {}
-"""Names that several classes share because they are one idea, with that idea."""
+"""Names that several classes share on purpose, with the reason."""
 
 
-def homonyms() -> dict[str, list[str]]:
-    """Class names defined more than once, private ones without their underscore."""
+def duplicates() -> dict[str, list[str]]:
+    """Returns class names defined more than once, ignoring leading underscores."""
     places = defaultdict(list)
     for name, tree in modules().items():
         for node in ast.walk(tree):
@@ -27,7 +27,7 @@ def homonyms() -> dict[str, list[str]]:
 
 
 def test_class_names_are_defined_once() -> None:
-    found = homonyms()
+    found = duplicates()
     assert {
         name: places
         for name, places in found.items()

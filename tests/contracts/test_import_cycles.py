@@ -1,4 +1,4 @@
-"""No module imports itself through others, deferred imports counted."""
+"""There are no import cycles, deferred imports included."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from tests.contracts.sources import modules
 
 KNOWN: set[frozenset[str]] = set()
-"""Circles not yet broken. Remove them here as they go; add none."""
+"""Known cycles. Remove them once they are broken; add none."""
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Module and name of every import that runs; those for type checkers alone do not."""
+    """Yields module and name of every import except those for type checkers."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -27,7 +27,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def graph() -> dict[str, set[str]]:
-    """The modules that each module imports; a package counts where it is imported itself."""
+    """Returns the modules that each module imports, including packages imported by name."""
     known = modules()
     return {
         name: {
@@ -39,8 +39,8 @@ def graph() -> dict[str, set[str]]:
     }
 
 
-def circles(edges: dict[str, set[str]]) -> set[frozenset[str]]:
-    """Sets of modules that reach each other."""
+def cycles(edges: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Returns sets of modules that reach each other."""
 
     def reached(start: str) -> set[str]:
         seen: set[str] = set()
@@ -59,12 +59,12 @@ def circles(edges: dict[str, set[str]]) -> set[frozenset[str]]:
     }
 
 
-def test_a_circle_is_found() -> None:
+def test_a_cycle_is_found() -> None:
     edges = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}
-    assert circles(edges) == {frozenset({"b", "c"}), frozenset({"d"})}
+    assert cycles(edges) == {frozenset({"b", "c"}), frozenset({"d"})}
     tree = ast.parse("if TYPE_CHECKING:\n import a\nelse:\n import b\ndef f():\n from c import d")
     assert set(_imports(tree)) == {("b", ""), ("c", "d")}
 
 
-def test_no_module_imports_itself_through_others() -> None:
-    assert circles(graph()) - KNOWN == set()
+def test_there_are_no_import_cycles() -> None:
+    assert cycles(graph()) - KNOWN == set()
