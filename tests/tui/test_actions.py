@@ -47,6 +47,7 @@ async def test_settings_by_command_and_on_the_settings_screen() -> None:
         assert "unknown command /nonsense" in seen(app)
         await pilot.press("f2")
         await wait_until(pilot, lambda: isinstance(app.screen, SettingsScreen), "it is open")
+        assert app.screen.focused is app.screen.query_one("#temp")
         app.screen.query_one("#top-k", Input).value = "7"
         await pilot.press("enter")
         await wait_until(pilot, lambda: session.settings.sampling.top_k == 7, "it is applied")
