@@ -51,7 +51,12 @@ def test_an_entry_is_shown_from_the_headers_of_both_its_repositories(
 ) -> None:
     program.configure("models.toml", OWN_ENTRY)
     shown = program("show", "small").stdout
-    for words in ("small:Q8_0", "Apache-2.0", "someone/drafters-GGUF/mtp-tiny.gguf", "fits here"):
+    for words in (
+        "small:Q8_0",
+        "Apache-2.0",
+        "someone/drafters-GGUF/mtp-tiny.gguf",
+        "fits this machine",
+    ):
         assert words in shown
     before = json.loads(program("show", "small", "--json").stdout)
     assert before["first_draft_length"] == 2
@@ -86,5 +91,5 @@ def test_pull_reports_size_and_fit_first(hub: Hub, program: Program, published: 
     program.configure("models.toml", OWN_ENTRY)
     reported = program("pull", "small").stderr
     megabytes = (len(published.target) + len(published.drafter)) / 1e6
-    assert f"small:Q8_0: {megabytes:.1f} MB to download, fits here" in reported
+    assert f"small:Q8_0: {megabytes:.1f} MB to download, fits this machine" in reported
     assert "to download" not in program("pull", "small").stderr
