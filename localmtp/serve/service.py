@@ -193,20 +193,28 @@ class Service:
                 message = "the vocabulary of the model has no tokens for tool calls"
                 raise APIError(400, message, param="tool_choice")
             text = json_grammar
-        else:
-            text = answer_grammar(
+            return await self._parsed(text, "response_format") if text else None
+
+        def grammar(calls: CallRules | None) -> str:
+            return answer_grammar(
                 markers,
-                calls=rules,
+                calls=calls,
                 json_grammar=json_grammar,
                 thinks=think,
                 in_thought=in_thought,
             )
-        if not text:
-            return None
+
+        if rules is None or json_grammar:
+            return await self._parsed(grammar(rules), "response_format")
+        try:
+            return await self._parsed(grammar(rules), "tools")
+        except APIError:  # too large for libllama: hold the names of the functions only
+            return await self._parsed(grammar(rules.loose()), "tools")
+
+    async def _parsed(self, text: str, param: str) -> Grammar:
         try:
             return await run_in_threadpool(self.model.grammar, text)
         except LocalmtpError as error:
-            param = "response_format" if json_grammar else "tools"
             raise APIError(400, error.message, param=param) from error
 
     async def _rendered(self, turns: Sequence[Json], tools: Sequence[Json], *, think: bool) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from localmtp.engine.text.json_types import types_of
-from localmtp.serve.errors import APIError
 
 Json = Mapping[str, Any]
 
@@ -61,6 +60,10 @@ class CallRules:
     parallel: bool = True
     """Several calls are allowed."""
 
+    def loose(self) -> CallRules:
+        """The same for any arguments."""
+        return replace(self, functions=dict.fromkeys(self.functions))
+
 
 def answer_grammar(
     markers: Markers,
@@ -78,9 +81,6 @@ def answer_grammar(
         json_grammar: GBNF of the text, instead of free text.
         thinks: the answer may start with a thought.
         in_thought: the prompt has opened the thought.
-
-    Raises:
-        APIError: a schema is nested too deeply.
     """
     rules = [f"string ::= <[{markers.quote}]> (!<[{markers.quote}]>)* <[{markers.quote}]>", _COMMON]
     thought = _thought(markers, thinks=thinks, in_thought=in_thought)
@@ -91,7 +91,7 @@ def answer_grammar(
     try:
         rules.append(_call_rules(markers, calls))
     except RecursionError:
-        raise APIError(400, "a tool's parameters are nested too deeply", param="tools") from None
+        rules.append(_call_rules(markers, calls.loose()))
     several = "call+" if calls.parallel else "call"
     if calls.required:
         body = f"{thought} {several}"
