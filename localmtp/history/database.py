@@ -57,10 +57,18 @@ _REASONS = {
 """Causes and hints by SQLite's primary error code."""
 
 
-def explained(path: Path, error: sqlite3.Error | OSError) -> LocalmtpError:
-    """Returns the error that users see, for one of SQLite or of the file system."""
+Failure = sqlite3.Error | OSError | UnicodeError
+"""Exceptions of SQLite and the file system. Messages about damaged schemas may not be UTF-8."""
+
+FAILURES = (sqlite3.Error, OSError, UnicodeError)
+
+
+def explained(path: Path, error: Failure) -> LocalmtpError:
+    """Returns the error that users see."""
     reason, hint = str(error), "chat without saving: --no-save"
-    if isinstance(error, OSError):
+    if _is_damage(error):
+        reason, hint = _REASONS["SQLITE_CORRUPT"]
+    elif isinstance(error, OSError):
         hint = "check its folder, or chat with --no-save"
         reason = error.strerror or reason
     else:
@@ -87,15 +95,23 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Path | None]:
         before = _identity(path)
         try:
             return _connect(path), None
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+        except (sqlite3.Error, UnicodeError) as error:
+            if not _is_damage(error):
                 # Locked, not writable, no space: the file itself is intact.
                 raise
         # Another process may have replaced it meanwhile.
         aside = _moved_aside(path) if _identity(path) == before else None
         return _connect(path), aside
-    except (OSError, sqlite3.Error) as error:
+    except FAILURES as error:
         raise explained(path, error) from error
+
+
+def _is_damage(error: Failure) -> bool:
+    """Whether the file's contents are the cause; `SQLITE_ERROR` is a table that is missing."""
+    if isinstance(error, UnicodeError):
+        return True
+    code = getattr(error, "sqlite_errorname", "")
+    return code == "SQLITE_ERROR" or code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
-from localmtp.history.database import explained, open_database
+from localmtp.history.database import FAILURES, explained, open_database
 from localmtp.history.rows import (
     MESSAGE_COLUMNS,
     message_row,
@@ -222,7 +222,7 @@ class History:
         try:
             with self._lock, self._connection:
                 yield self._connection
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise explained(self.path, error) from error
 
 

@@ -7,8 +7,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -152,7 +154,9 @@ def test_saved_messages_survive_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     code = f"""
 import os
+from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 from localmtp.history import History
 from localmtp.session import Message, Role, Settings
 history = History(Path({str(path)!r}))
@@ -331,7 +335,9 @@ def test_lone_surrogates_are_replaced(history: History) -> None:
 
 OPEN = """
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 from localmtp.history import History
 from localmtp.session import Message, Role, Settings
 sys.stdin.read(1)
@@ -368,3 +374,22 @@ def test_a_locked_file_is_one_line(tmp_path: Path) -> None:
             history.begin("question", "nano")
     assert "--no-save" in caught.value.hint
     assert history.begin("question", "nano")
+
+
+def test_damaged_bytes_are_one_line_or_a_new_file(tmp_path: Path) -> None:
+    intact, path = tmp_path / "intact.sqlite3", tmp_path / "h.sqlite3"
+    with closing(History(intact)) as history:
+        conversation_of(history, "question", "answer " * 900, "question", "answer " * 900)
+    content = intact.read_bytes()
+    random = Random(1)
+    for number in range(100):
+        damaged = bytearray(content)
+        for _ in range(1 << number % 10):
+            damaged[random.randrange(len(damaged) if number % 2 else 2000)] = random.randrange(256)
+        path.write_bytes(damaged)
+        with suppress(LocalmtpError), closing(History(path)) as history:
+            for saved in history.find("answer"):
+                history.save(saved.id, history.resume(saved.id)[0], SETTINGS)
+            history.begin("question", "nano")
+        for file in tmp_path.glob("h.sqlite3*"):
+            file.unlink()
