@@ -36,6 +36,7 @@ _MAX_ELEMENTS = 1 << 24
 _MAX_STRING = 1 << 20
 _MAX_BYTES_READ = 1 << 24
 _MAX_RANK = 4
+_MAX_ARCHITECTURE = 64
 # Arrays with one element per layer are read; vocabularies, scores and merges are skipped.
 _MAX_ARRAY_READ = 4096
 
@@ -80,8 +81,9 @@ class Header:
 
     @property
     def architecture(self) -> str:
-        """`gemma4`, `gemma4-assistant`, …; empty if missing."""
-        return str(self.values.get("general.architecture", ""))
+        """`gemma4`, `gemma4-assistant`, …; empty if missing, or no name."""
+        value = self.values.get("general.architecture", "")
+        return value if isinstance(value, str) and len(value) <= _MAX_ARCHITECTURE else ""
 
     @property
     def n_vocab(self) -> int:

@@ -81,6 +81,13 @@ def test_hostile_headers_are_refused(hostile: bytes) -> None:
         parse_header(hostile, len(hostile))
 
 
+def test_an_architecture_that_is_no_name_is_unknown() -> None:
+    text = struct.pack("<Q", 1000) + b"x" * 1000
+    for kind, data in ((STRING, text), (ARRAY, struct.pack("<IQ", STRING, 1) + text), (7, b"\1")):
+        data = header(value("general.architecture", kind, data))
+        assert parse_header(data, len(data)).architecture == ""
+
+
 def test_a_truncated_file_is_refused_wherever_it_ends(pair: Pair, tmp_path: Path) -> None:
     whole = tmp_path / "whole.gguf"
     whole.write_bytes(pair.target)
