@@ -1,7 +1,8 @@
 """Multimodal projectors (`mmproj`): encoders of images and audio, in llama.cpp's libmtmd format.
 
 E2B and E4B have a vision and an audio encoder, 26B-A4B and 31B a vision encoder, and 12B has
-projections only. Tensors are named by gguf's tensor map; `_UNIFIED` has the names it is missing.
+projections only. Tensors are named by gguf's tensor map; `_UNIFIED` has names that it does not
+contain.
 """
 
 from __future__ import annotations

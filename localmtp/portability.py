@@ -246,8 +246,8 @@ def is_closed_pipe(error: OSError) -> bool:
 def prepare_standard_streams() -> None:
     """Make standard output and error accept every character.
 
-    One that the terminal's encoding is missing is replaced. On Windows a pipe or a file would get
-    the system's code page: it gets UTF-8, as everywhere else.
+    Characters that the terminal's encoding does not have are replaced. On Windows, pipes and files
+    get UTF-8 instead of the system's code page, as everywhere else.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -16,7 +16,7 @@ class ModelFiles:
     name: str
     """Display name: `nano`, `gemma4-e4b:Q4_0`, `some-file.gguf`."""
     target: Path
-    """Of a model in several parts, the first."""
+    """Path of the target, or of its first part."""
     drafter: Path | None
     drafter_name: str
     """Display name of the drafter; empty without one."""

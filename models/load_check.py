@@ -29,7 +29,7 @@ from localmtp.models.vocabulary import check_special_tokens, repeated_tokens, wr
 from localmtp.paths import load_checks
 
 _VERSION = 1
-"""Of the checks; results of other versions are ignored."""
+"""Version of the checks; results of other versions are ignored."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from localmtp.session import Session
 
 SAVE_EVERY_S = 1.0
-"""How often a growing answer is saved: a crash costs a sentence, not an answer."""
+"""Seconds between saves of a growing answer: a crash costs a sentence, not an answer."""
 
 
 class AnswerStream:

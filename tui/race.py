@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from localmtp.session import Session
 
 MAX_TOKENS = 512
-"""Of each answer: enough to see a difference, and short."""
+"""Length limit of each answer: short, but long enough to see a difference."""
 
 WARM_UP_TOKENS = 8
-"""Of the first answer, which is not counted: it prefills the prompt for all others, and warms up
-threads and memory."""
+"""Length limit of the first answer, which is not counted: it prefills the prompt for all others,
+and warms up threads and memory."""
 
 MIN_TOKENS = 32
 """Shorter answers are not compared."""

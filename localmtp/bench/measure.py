@@ -109,7 +109,7 @@ def _warm_up(session: LocalSession, prompt: str) -> None:
 def _answer(
     session: LocalSession, prompt: str, repeat: int
 ) -> tuple[Stats, tuple[tuple[int, int], ...]]:
-    """MeasuredAnswer in a new conversation; the seed depends on the repeat."""
+    """Generates an answer in a new conversation; the seed depends on the repeat."""
     settings = session.settings
     sampling = settings.sampling
     if sampling.seed is None and sampling.acceptance == AcceptanceRule.AUTO:

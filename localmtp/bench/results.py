@@ -22,7 +22,7 @@ class Run:
     rates: tuple[float, ...]
     """Decoded tokens per second of each repeat, over all prompts."""
     stats: Stats
-    """Of all answers, pooled."""
+    """Statistics pooled over all answers."""
     completion_tokens: int
     """Mean over repeats, rounded."""
 

@@ -10,7 +10,7 @@ from localmtp.engine.kv_type import KVType
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a pair is loaded; a field that is None is chosen by the program."""
+    """Options for loading a pair; values are chosen for fields that are None."""
 
     context: int | None = None
     """Context of a sequence in tokens, prompt and answer together."""

@@ -41,7 +41,7 @@ _STEPS = (
 """Statements that upgrade a file by one version; an empty file has version 0."""
 
 VERSION = len(_STEPS)
-"""Of the tables, in the file's `user_version`."""
+"""Version of the tables, in the file's `user_version`."""
 
 _COMPANIONS = ("-wal", "-shm")
 

@@ -49,7 +49,7 @@ class IsolatedSession(Session):
         super().__init__(opened.name, opened.drafter_name, opened.settings)
         self._process = process
         self._number = 0
-        """Of the last answer."""
+        """Number of the last answer."""
         self._answering = False
         self._cancelled_at = 0.0
         process.status = self._status = opened.status

@@ -30,7 +30,7 @@ _DEFAULT_LENGTH = 3
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """How to run a model on another engine."""
+    """A plan for running a model on another engine."""
 
     model: str
     engine: str

@@ -20,8 +20,8 @@ _BODY_S = 30.0
 """Timeout for a request body; any usable network needs a fraction of it."""
 
 _LINGER_S = 2.0
-"""How long the rest of a body is read and discarded after an error: closing a connection with
-unread bytes resets it, and the reset can overtake the response (RFC 9112, section 9.6)."""
+"""Seconds for which the rest of a body is read and discarded after an error: closing a connection
+with unread bytes resets it, and the reset can overtake the response (RFC 9112, section 9.6)."""
 
 
 class AccessGuard:

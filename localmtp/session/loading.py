@@ -16,7 +16,7 @@ from localmtp.models.memory.available import choose_placement, memory_by_part
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """How a pair was loaded."""
+    """Report on how a pair was loaded."""
 
     placement: str = ""
     """One line that says what was chosen and why; empty if there was nothing to choose."""

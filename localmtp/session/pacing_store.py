@@ -1,4 +1,4 @@
-"""What automatic pacing measured of a pair on this machine, saved between runs."""
+"""Pacing data of a pair on this machine, saved between runs."""
 
 from __future__ import annotations
 

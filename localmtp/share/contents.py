@@ -27,7 +27,7 @@ class SharedModel:
 
     parts: Sequence[Path]
     header: Header
-    """Of the first part."""
+    """Header of the first part."""
     size: int
     """Bytes of all parts."""
     bits_per_weight: float

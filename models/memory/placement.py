@@ -35,7 +35,7 @@ class MemoryBudget:
 
     main: int
     gpu: int = 0
-    """Of all GPUs together."""
+    """Memory of all GPUs together."""
     gpus: int = 0
     unified: bool = False
     """GPU memory is main memory."""
@@ -58,7 +58,7 @@ class MemoryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How a pair is loaded, and why."""
+    """Options for loading a pair, with the reason."""
 
     options: LoadOptions
     """The requested options with everything chosen."""

@@ -34,7 +34,7 @@ class PullPlan:
 
     name: str
     header: Header
-    """Of the target."""
+    """Header of the target."""
     target: tuple[RemoteFile, ...]
     """All parts, usually one."""
     drafter: DrafterChoice[RemoteFile]

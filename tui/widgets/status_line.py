@@ -15,7 +15,7 @@ from localmtp.tui.rendering.answer_entry import AnswerEntry, summary
 from localmtp.tui.rendering.formatting import count, percent, show_controls
 
 NOTICE_S = 4.0
-"""How long a notice is shown: long enough to read a line."""
+"""Seconds for which a notice is shown: long enough to read a line."""
 
 SEPARATOR = " · "
 

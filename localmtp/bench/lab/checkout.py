@@ -1,4 +1,4 @@
-"""What only a checkout has: the tests, with their made-up models and their hub."""
+"""Parts of a checkout that are not installed: the tests, with their generated models and hub."""
 
 from __future__ import annotations
 

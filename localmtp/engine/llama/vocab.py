@@ -23,7 +23,7 @@ MARKER = re.compile(rb'<\|(\w+|")\|?>|<\w+\|>')
 
 
 class _PieceBuffer(threading.local):
-    """Where libllama writes a token's bytes; a server's threads must not share it."""
+    """Buffer for a token's bytes; one per thread, since a server's threads must not share it."""
 
     def __init__(self) -> None:
         self.buffer = ctypes.create_string_buffer(1 << 12)

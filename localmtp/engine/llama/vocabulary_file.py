@@ -13,7 +13,7 @@ class VocabularyFile:
 
     path: Path
     architecture: str
-    """Of the model, which has its own key for the size of a vocabulary."""
+    """Architecture of the model, which determines the key of the vocabulary's size."""
     size: int
     """Number of tokens."""
     repeated: Mapping[int, int] = field(default_factory=dict)

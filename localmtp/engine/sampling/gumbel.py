@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MASK = (1 << 64) - 1
 _STEP, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-"""Of SplitMix64 (Steele, Lea and Flood 2014)."""
+"""Constants of SplitMix64 (Steele, Lea and Flood 2014)."""
 
 _FEW = 24
 """Candidates up to which plain integers are faster than arrays."""

@@ -16,7 +16,7 @@ from localmtp.engine.llama import Vocab
 from localmtp.engine.text.quoting import MARK, unquote
 
 _CANDIDATE = re.compile(r"<[^<>\s]{1,64}>|\[[^\[\]\s]{1,64}\]")
-"""What a token that structures a turn looks like: `<bos>`, `<|turn>`, `[multimodal]`."""
+"""Pattern of structural tokens: `<bos>`, `<|turn>`, `[multimodal]`."""
 
 
 def retokenize(vocab: Vocab, text: str, *known: Sequence[int]) -> list[int]:

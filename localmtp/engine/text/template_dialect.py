@@ -97,7 +97,7 @@ def to_json(
 
 
 def printed(value: Any) -> Any:
-    """What is printed of a value: the `repr` of a list or dictionary escapes quoted characters."""
+    """Returns a value as printed; restores quoted characters that `repr` escapes."""
     return restore_quotes(str(value)) if isinstance(value, list | tuple | Mapping) else value
 
 

@@ -74,7 +74,7 @@ class CountTokensRequest(DialectRequest):
     workspace_id: Any = None
     betas: Any = None
     output_config: dict[str, Any] | None = None
-    """Of it, `format` with a JSON schema; `effort` is ignored."""
+    """Only `format`, with a JSON schema, is used; `effort` is ignored."""
     output_format: dict[str, Any] | None = None
     """Older name of `output_config.format`."""
 

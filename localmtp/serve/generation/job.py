@@ -40,7 +40,7 @@ class GenerationParams:
     functions: Mapping[str, Mapping[str, Any] | None] | None = None
     """Parameter schemas by function name, to parse tool calls; None: calls are part of the text."""
     channel: Channel = Channel.ANSWER
-    """Of the first token; a template may open a thought at the end of the prompt."""
+    """Channel of the first token; a template may open a thought at the end of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Markers:
 
 @dataclass(frozen=True, slots=True)
 class CallRules:
-    """What an answer with tools must look like."""
+    """Constraints on an answer with tools."""
 
     functions: Mapping[str, Json | None]
     """Parameter schemas of the functions that may be called; None accepts any arguments."""
