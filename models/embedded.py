@@ -7,7 +7,7 @@ from pathlib import Path
 from localmtp.models.files import ModelFiles
 
 NANO = "nano"
-"""Its name."""
+"""Name of the embedded pair."""
 
 _FOLDER = Path(__file__).with_name("nano")
 

@@ -27,7 +27,7 @@ class Checkpoint:
     generation_config: Json
     """generation_config.json; empty if there is none."""
     tensors: Mapping[str, StoredTensor]
-    """By name, sorted."""
+    """Tensors by name, sorted."""
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:

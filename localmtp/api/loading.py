@@ -1,4 +1,4 @@
-"""From the name of a model to a `LanguageModel`."""
+"""Loads models by name, and connects to servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From MODEL on the command line to files, and to a loaded pair."""
+"""Resolves MODEL to files, and loads the pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From validated requests to generation parameters, and from those to responses."""
+"""Turns validated requests into generation parameters, and those into responses."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class VerifyPlan:
     lengths: Sequence[int | None]
     """Draft lengths to compare with no drafting; None is automatic pacing."""
     sampling: SamplingParams
-    """For the sampled answers; its temperature is above 0."""
+    """Sampling of the sampled answers; its temperature is above 0."""
     max_tokens: int
     tosses: float = 400.0
     """Weight of the sampled answers, in fair coin tosses; see `SampledCheck`."""

@@ -45,7 +45,7 @@ class Weights:
     drafter: int = 0
     """0 without a drafter."""
     layers: tuple[int, ...] = ()
-    """By layer of the target; empty if unknown."""
+    """Bytes by layer of the target; empty if unknown."""
     embedding: int = 0
     """Token embeddings of the target. A GPU with the last layers has a second copy of them, as the
     output matrix."""

@@ -64,7 +64,7 @@ class RegistryEntry:
     """Projector for images and audio; text needs none."""
     shape: ModelShape | None
     quants: tuple[Quant, ...]
-    """In order of preference."""
+    """Quantizations in order of preference."""
 
     def quant(self, label: str) -> Quant:
         """Returns the quantization with a label, in any case.

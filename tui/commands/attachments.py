@@ -15,7 +15,7 @@ MAX_FILE_BYTES = 1 << 20
 """Size limit: far more than any context holds."""
 
 BYTES_PER_TOKEN = 4
-"""For estimates; typical of English text and code."""
+"""Estimated bytes per token, typical of English text and code."""
 
 MAX_SEARCHED = 5000
 """Files listed for completion."""

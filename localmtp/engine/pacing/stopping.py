@@ -58,12 +58,12 @@ FREE = Policies(np.zeros((1, 1)), (-1,))
 
 
 def single(change_s: float, longest: int) -> Policies:
-    """For one answer: a usual length, and the cost of leaving it and of returning."""
+    """Policies for one answer: a usual length, with the cost of leaving it and of returning."""
     return Policies(2.0 * change_s * (1.0 - np.eye(longest + 1)), range(longest + 1))
 
 
 def batched(change_s: float, longest: int) -> Policies:
-    """For several answers: if they draft, the number of rows changes with nearly every round."""
+    """Policies for several answers, whose rows change in nearly every round if they draft."""
     plain = [0.0] + [2.0 * change_s] * longest
     return Policies(np.array([plain, [change_s] * (longest + 1)]), (0, -1))
 

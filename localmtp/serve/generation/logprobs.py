@@ -52,15 +52,15 @@ class LogprobsSampler:
         """One entry per chosen token, in order; the reader removes them."""
 
     def propose(self, logits: Floats) -> Proposal:
-        """As the inner sampler."""
+        """Delegates to the inner sampler."""
         return self._inner.propose(logits)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
-        """As the inner sampler."""
+        """Delegates to the inner sampler."""
         return self._inner.draw(proposal, draft)
 
     def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
-        """As the inner sampler; appends the scores of the chosen tokens."""
+        """Verifies with the inner sampler, and appends the scores of the chosen tokens."""
         accepted, next_token = self._inner.accept(logits, draft)
         chosen = [*draft.tokens[:accepted], next_token]
         self.scores.extend(self._score(row, token) for row, token in zip(logits, chosen))  # noqa: B905 - rows of rejected tokens are left over
