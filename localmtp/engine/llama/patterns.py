@@ -1,7 +1,7 @@
 """Regular expressions of JSON schemas, converted to GBNF for the content of a JSON string.
 
 Supports literals, classes, groups, alternatives, repetitions and anchors at the ends (ECMA-262
-without lookarounds and back references). libllama follows all alternatives at once, so patterns are
+without lookarounds and back references). libllama follows all alternatives in parallel, so patterns are
 limited by the number of places that a match can be at.
 """
 

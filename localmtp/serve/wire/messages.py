@@ -112,9 +112,9 @@ def _turn(message: ChatMessage, number: int) -> Json:
 def _result(message: ChatMessage, pending: list[Json]) -> Json:
     """Result of a tool, for the first of the pending calls that fits."""
     text = text_of(message.content)
-    wanted = [call for call in pending if call["id"] == message.tool_call_id]
+    by_id = [call for call in pending if call["id"] == message.tool_call_id]
     named = [call for call in pending if call["function"]["name"] == message.name]
-    call = next(iter(wanted or named or pending), None)
+    call = next(iter(by_id or named or pending), None)
     if call is None:
         return {"role": "user", "content": f"Result of {message.name or 'a tool'}:\n{text}"}
     pending.remove(call)

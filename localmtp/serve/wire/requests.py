@@ -138,15 +138,15 @@ class _Generation(_Body):
         """
         if not isinstance(data, dict):
             return data
-        kept = {}
+        remaining = {}
         for name, value in data.items():
             if name in cls.model_fields:
-                kept[name] = value
+                remaining[name] = value
             elif name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
                 raise APIError(400, f"{name} is not supported", param=name)
             elif name not in _NEUTRAL and name not in _IGNORED and value is not None:
-                kept[name] = value  # unknown: rejected by pydantic
-        return kept
+                remaining[name] = value  # unknown: rejected by pydantic
+        return remaining
 
     def stops(self) -> tuple[str, ...]:
         """Stop strings as a tuple."""

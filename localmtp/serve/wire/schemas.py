@@ -15,7 +15,7 @@ properties."""
 
 _MOST_REPEATED = 1000
 _MAX_VALUES = 2000
-"""Values of an enum: libllama follows all of them at once."""
+"""Values of an enum: libllama follows all of them in parallel."""
 _REPEATED = ("minLength", "maxLength", "minItems", "maxItems")
 """Keywords that the converter unrolls: a large value exhausts the memory."""
 
