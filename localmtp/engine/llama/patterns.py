@@ -1,8 +1,8 @@
 """Regular expressions of JSON schemas, converted to GBNF for the content of a JSON string.
 
 Supports literals, classes, groups, alternatives, repetitions and anchors at the ends (ECMA-262
-without lookarounds and back references). libllama follows all alternatives in parallel, so patterns are
-limited by the number of places that a match can be at.
+without lookarounds and back references). libllama follows all alternatives in parallel, so the
+number of places that a match can be at is limited.
 """
 
 from __future__ import annotations
