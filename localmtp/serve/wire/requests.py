@@ -102,7 +102,7 @@ class StreamOptions(_Body):
     continuous_usage_stats: bool = False
 
 
-class _Generation(_Body):
+class _SharedFields(_Body):
     """Fields of chats and completions."""
 
     model: str | None = None
@@ -258,7 +258,7 @@ class ResponseFormat(_Body):
     json_schema: JsonSchema | None = None
 
 
-class ChatRequest(_Generation):
+class ChatRequest(_SharedFields):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
@@ -283,7 +283,7 @@ class ChatRequest(_Generation):
         return super().limit() if limit is None else (None if limit == -1 else limit)
 
 
-class CompletionRequest(_Generation):
+class CompletionRequest(_SharedFields):
     """`POST /v1/completions`."""
 
     prompt: (
