@@ -16,6 +16,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import VOCABULARY, Header
 
 _LENGTH = struct.Struct("<Q")
+_STRING = 8  # GGUF_TYPE_STRING
 _HEAD = struct.Struct("<4sIQQ")
 _BOS = "tokenizer.ggml.bos_token_id"
 
@@ -101,6 +102,8 @@ def _tokens(path: Path, header: Header) -> Iterator[bytes]:
     """Yields the texts of tokens as libllama reads them: up to a NUL byte."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at, read = header.arrays[VOCABULARY], _LENGTH.unpack_from
+        if struct.unpack_from("<I", data, at - 12)[0] != _STRING:
+            return  # libllama refuses a vocabulary of numbers
         for _ in range(header.n_vocab):
             end = at + 8 + read(data, at)[0]
             yield data[at + 8 : end].partition(b"\0")[0]

@@ -61,6 +61,14 @@ def test_settings_that_libllama_asserts_on_are_refused(
     assert shown.returncode == 0 or one_error(shown.stderr)
 
 
+def test_a_vocabulary_of_numbers_is_refused(program: Program, tmp_path: Path) -> None:
+    tokens = (ARRAY, (UINT32, [3] * 2556))
+    path = edited(tmp_path / "bad.gguf", {"tokenizer.ggml.tokens": tokens})
+    done = program("run", str(path), *ASK)
+    assert done.returncode == 1, done.stderr
+    assert "bad.gguf" in one_error(done.stderr)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
