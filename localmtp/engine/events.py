@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from localmtp.engine.stats import Stats
 
@@ -51,8 +52,7 @@ class FinishReason(StrEnum):
     """The server or the model's process failed or disappeared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A generated token, and the text that it completed."""
 
     token_id: int

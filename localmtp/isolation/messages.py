@@ -8,7 +8,7 @@ from multiprocessing.reduction import register
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from localmtp.engine.events import Event, Finished, Generated, Piece, Prefilled
+from localmtp.engine.events import Event, Finished, Generated, Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.session import Choices, Message, Settings
 
@@ -166,7 +166,6 @@ def _pickle_by_fields(kind: type[Any]) -> None:
 
 
 for _kind in (
-    Piece,
     Generated,
     Prefilled,
     Finished,

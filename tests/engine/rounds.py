@@ -45,4 +45,5 @@ class SingleAnswer:
     def end(self, accepted: int, draft_s: float, verify_s: float) -> None:
         self.policy.end_round(accepted, draft_s, verify_s)
         outcome = Outcome(self.policy, self._drafted, self._steps, accepted + 1)
-        self.costs.end_round(self._plan, [outcome], draft_s, verify_s)
+        drafted = self._drafted > 0 or self._steps > 0
+        self.costs.end_round(self._plan, [outcome], draft_s, verify_s, drafted=drafted)

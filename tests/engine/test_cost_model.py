@@ -59,7 +59,7 @@ def one_round(
         accepted = int(missed.argmax()) if missed.any() else length
         answer.end_round(accepted, draft_s, verify_s)
         outcomes.append(Outcome(answer, length, taken, accepted + 1))
-    costs.end_round(plan, outcomes, draft_s, verify_s)
+    costs.end_round(plan, outcomes, draft_s, verify_s, drafted=max(steps) > 0)
     return outcomes, draft_s + verify_s
 
 

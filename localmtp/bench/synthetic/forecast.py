@@ -99,7 +99,8 @@ def _paced(costs: RoundCosts, workload: str, chances: Sequence[float]) -> Foreca
         accepted = next((i for i, hit in enumerate(hits) if not hit), length)
         times = costs.draft_s[steps], costs.verify_s[length]
         policy.end_round(accepted, *times)
-        model.end_round(plan, [Outcome(policy, length, steps, accepted + 1)], *times)
+        outcome = Outcome(policy, length, steps, accepted + 1)
+        model.end_round(plan, [outcome], *times, drafted=steps > 0)
         seconds += costs.draft_s[steps] + costs.verify_s[length] + costs.rest_s[length]
         tokens += accepted + 1
         accepted_in_all += accepted

@@ -109,16 +109,17 @@ class MTPDrafter:
         if not active:
             return
         batch, context, suppressed = self._batch, self._context, self._suppressed
-        self._lay_out(active, [slot.pending for slot in active])
+        self._lay_out(active)
         for row, slot in enumerate(active):
             slot.draft = Draft()
+            batch.tokens[row] = slot.pending
             batch.hidden[row] = slot.sequence.hidden
         while True:
             context.decode(batch)
             logits = context.logits()
             if suppressed.size:
                 logits[:, suppressed] = float("-inf")
-            hidden, going = context.hidden(), 0
+            hidden, going = None, 0
             for row, slot in enumerate(active):
                 draft, policy = slot.draft, slot.policy
                 draft.steps += 1
@@ -127,6 +128,8 @@ class MTPDrafter:
                     token = slot.sampler.draw(proposal, draft)
                     if policy.should_draft():
                         # Rows replace those of slots that have stopped.
+                        if hidden is None:
+                            hidden = context.hidden()
                         batch.tokens[going] = token
                         batch.hidden[going] = hidden[row]
                         active[going] = slot
@@ -135,7 +138,7 @@ class MTPDrafter:
                 return
             if going < len(active):
                 del active[going:]
-                self._lay_out(active, [batch.tokens[row] for row in range(going)])
+                self._lay_out(active)
 
     def prefilled(self, sequence: TargetSequence, begin: int) -> None:
         """Does nothing: the drafter's only state is the target's cache."""
@@ -148,10 +151,12 @@ class MTPDrafter:
         self._batch.close()
         self._context.close()
 
-    def _lay_out(self, slots: Sequence[DraftSlot], tokens: Sequence[int]) -> None:
-        """Makes a row for every slot, at the position of its pending token."""
+    def _lay_out(self, slots: Sequence[DraftSlot]) -> None:
+        """Makes a row for every slot, at the position of its pending token; tokens stay."""
         batch = self._batch
+        tokens = batch.tokens
         batch.clear()
-        for slot, token in zip(slots, tokens, strict=True):
+        for row, slot in enumerate(slots):
             sequence = slot.sequence
-            batch.add((token,), len(sequence.tokens), all_logits=True, sequence=sequence.index)
+            position = len(sequence.tokens)
+            batch.add((tokens[row],), position, all_logits=True, sequence=sequence.index)

@@ -18,6 +18,7 @@ from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.events import Event, Finished
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import Calibration, CostModel, DraftPolicy, FixedPolicy, Outcome
+from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.sampler import make_sampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
@@ -252,9 +253,11 @@ class DecodeLoop:
         self._round_s = accepted_at - began
         # Acceptance is part of the cost of a row.
         draft_s, verify_s, sample_s = proposed - began, verified - proposed, accepted_at - verified
-        row = 0
+        row, failed = 0, False
         for one, slot in zip(running, slots, strict=True):
-            if one.error is None:
+            if one.error is not None:
+                failed = True
+            else:
                 one.counters.add_times(draft_s, verify_s, sample_s)
                 slot.policy.end_round(one.accepted, draft_s, verify_s + sample_s)
                 one.commit(row)
@@ -262,16 +265,23 @@ class DecodeLoop:
                     drafter.committed(slot, one.accepted)
             row += len(slot.draft.tokens) + 1
         if self._automatic:
-            self._costs.end_round(plan, map(_outcome, running), draft_s, verify_s + sample_s)
-        return self._emit()
+            self._costs.end_round(
+                plan,
+                map(_outcome, running),
+                draft_s,
+                verify_s + sample_s,
+                drafted=any(slot.draft is not NO_DRAFT for slot in slots),
+            )
+        outputs = self._drop_failed() if failed else []
+        for one in self._running:
+            outputs.append((one, one.emit()))
+        return outputs
 
-    def _emit(self) -> list[StepOutput]:
-        """Events of a round; answers whose sampler failed leave the loop."""
+    def _drop_failed(self) -> list[StepOutput]:
+        """Removes the answers whose sampler could not choose a token."""
         failed = [one for one in self._running if one.error is not None]
-        if failed:
-            self._set_running([one for one in self._running if one.error is None])
-        outputs: list[StepOutput] = [(one, one.emit()) for one in self._running]
-        return outputs + [self._leave(one, one.error) for one in failed if one.error]
+        self._set_running([one for one in self._running if one.error is None])
+        return [self._leave(one, one.error) for one in failed if one.error]
 
     def _retire(self) -> list[StepOutput]:
         """Removes the answers that have ended."""

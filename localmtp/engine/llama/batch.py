@@ -39,6 +39,7 @@ class Batch(Owned):
         # libllama allocates each row's list of sequences separately.
         self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
         self._sequences = [-1] * rows
+        self._n_rows = 0
         self.n_outputs = 0
         """Number of rows with logits."""
 
@@ -59,29 +60,26 @@ class Batch(Owned):
 
     def clear(self) -> None:
         """Remove all rows."""
-        self.c.n_tokens = self.n_outputs = 0
+        self.c.n_tokens = self._n_rows = self.n_outputs = 0
 
     def add(
         self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
     ) -> None:
         """Append consecutive tokens of one sequence; see `fill`."""
-        begin = self.c.n_tokens
-        end = self.c.n_tokens = begin + len(tokens)
-        in_row, at, wants_logits, sequences = (
-            self.tokens,
-            self.positions,
-            self.wants_logits,
-            self._sequences,
-        )
-        for row, token in enumerate(tokens, begin):
+        row = self._n_rows
+        in_row, at, wants_logits = self.tokens, self.positions, self.wants_logits
+        sequences = self._sequences
+        for token in tokens:
             in_row[row] = token
             at[row] = position
-            position += 1
             wants_logits[row] = all_logits
             if sequences[row] != sequence:
                 sequences[row] = self._sequence_of[row][0] = sequence
-        wants_logits[end - 1] = True
-        self.n_outputs += end - begin if all_logits else 1
+            row += 1
+            position += 1
+        wants_logits[row - 1] = True
+        self.n_outputs += len(tokens) if all_logits else 1
+        self._n_rows = self.c.n_tokens = row
 
 
 def _numbers(pointer: Any, rows: int, kind: str) -> memoryview:

@@ -94,7 +94,13 @@ class CostModel:
         self._latest_rows = 0
 
     def end_round(
-        self, plan: RoundPlan, outcomes: Iterable[Outcome], draft_s: float, verify_s: float
+        self,
+        plan: RoundPlan,
+        outcomes: Iterable[Outcome],
+        draft_s: float,
+        verify_s: float,
+        *,
+        drafted: bool,
     ) -> None:
         """Learns the cost of the round.
 
@@ -104,23 +110,24 @@ class CostModel:
                 every pass, and not decided on.
             draft_s: seconds of drafting.
             verify_s: seconds of the pass and of acceptance.
+            drafted: whether any answer took a draft step or copied tokens.
         """
-        count = drafted = steps = tokens = automatic = rows = 0
-        for policy, verified, taken, gained in outcomes:
+        if plan.resting and not drafted:
+            plan.rest(draft_s + verify_s)
+            return
+        count = verified = steps = tokens = automatic = rows = 0
+        for policy, length, taken, gained in outcomes:
             count += 1
-            rows += verified
+            rows += length
             if policy.automatic:
                 automatic += 1
-                drafted += verified
+                verified += length
                 tokens += gained
                 steps = max(steps, taken)
         rows += count
         same, self._latest_rows = rows == self._latest_rows, rows
         if not automatic:
             return
-        if plan.resting and rows == count and not steps:
-            plan.rest(draft_s + verify_s)
-            return
         if same or rows > count:
             self._rows.record(rows, verify_s - (0.0 if same else plan.change_s))
-        plan.end(drafted / automatic, steps, tokens / automatic, draft_s, verify_s, same=same)
+        plan.end(verified / automatic, steps, tokens / automatic, draft_s, verify_s, same=same)

@@ -40,11 +40,26 @@ class Detokenizer:
         self._open_call = _only(vocab.tokenize(_OPEN_CALL, special=True))
         self._close_call = _only(vocab.tokenize(_CLOSE_CALL, special=True))
         self._quote = _only(vocab.tokenize(QUOTE, special=True))
+        markers = self._open, self._close, self._open_call, self._close_call, self._quote
+        self._markers = frozenset(markers)
         self._tool_calls = tool_calls
         self._channel, self._in_name, self._in_call = channel, False, False
 
     def read(self, token_id: int, origin: Origin) -> Piece:
         """Detokenize the next token; its text may be empty or complete an earlier character."""
+        if token_id in self._markers and (piece := self._read_marker(token_id, origin)):
+            return piece
+        data = self._vocab.piece(token_id)
+        if data[:1] == b"<" and MARKER.fullmatch(data):
+            data = b""
+        text = self._decoder.decode(data)
+        if self._in_name:
+            _, line_break, text = text.partition("\n")
+            self._in_name = not line_break
+        return Piece(token_id, text, origin, self._channel)
+
+    def _read_marker(self, token_id: int, origin: Origin) -> Piece | None:
+        """Reads a marker; None where it marks nothing, as a quotation mark outside of a call."""
         if token_id == self._open:
             return self._enter(token_id, origin, Channel.THOUGHT)
         if token_id == self._open_call:
@@ -54,16 +69,11 @@ class Detokenizer:
             self._channel, self._in_call = Channel.ANSWER, False
             self._decoder.reset()
             return piece
-        data = self._vocab.piece(token_id)
         if token_id == self._quote and self._in_call:
-            data = QUOTE.encode() if self._tool_calls else b'"'
-        elif MARKER.fullmatch(data):
-            data = b""
-        text = self._decoder.decode(data)
-        if self._in_name:
-            _, line_break, text = text.partition("\n")
-            self._in_name = not line_break
-        return Piece(token_id, text, origin, self._channel)
+            mark = QUOTE if self._tool_calls else '"'
+            text = self._decoder.decode(mark.encode())
+            return Piece(token_id, text, origin, self._channel)
+        return None
 
     def _enter(self, token_id: int, origin: Origin, channel: Channel) -> Piece:
         self._in_name = channel is Channel.THOUGHT

@@ -71,7 +71,7 @@ def replay(
             draft_s, verify_s = steps * curve.step_s, curve.pass_s[length]
             policy.end_round(accepted, draft_s, verify_s)
             outcome = Outcome(policy, length, steps, accepted + 1)
-            costs.end_round(plan, [outcome], draft_s, verify_s)
+            costs.end_round(plan, [outcome], draft_s, verify_s, drafted=steps > 0)
             at += accepted + 1
             tokens += accepted + 1
             seconds += draft_s + verify_s
