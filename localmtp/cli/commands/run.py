@@ -219,7 +219,8 @@ def statistics_line(finished: Finished) -> str:
         ]
     if s.drafting != "on":
         parts.append(f"drafting {s.drafting}")
-    parts.append(f"time to first token {s.ttft_s:.2f} s")
+    first = f"{1000 * s.ttft_s:.0f} ms" if s.ttft_s < 1 else f"{s.ttft_s:.2f} s"
+    parts.append(f"time to first token {first}")
     if s.prefill_tokens_per_s:
         parts.append(f"prompt {s.prefill_tokens_per_s:.0f} tok/s")
     if s.threads < s.most_threads:
