@@ -9,6 +9,7 @@ from pathlib import Path
 from time import process_time
 
 _CPUINFO = Path("/proc/cpuinfo")
+_STAT = Path("/proc/stat")
 
 _INSTRUCTIONS = {
     # By the flags of /proc/cpuinfo: the names of `llama_print_system_info`.
@@ -57,6 +58,15 @@ def usage() -> tuple[float, float]:
     mine = affinity(0) if affinity else range(len(times))
     idle = sum(times[i].idle + getattr(times[i], "iowait", 0.0) for i in mine if i < len(times))
     return process_time(), idle
+
+
+def is_idle() -> bool:
+    """Whether no other process is running at the moment; False where the system does not say."""
+    try:
+        running = re.search(r"^procs_running (\d+)$", _STAT.read_text("ascii"), re.MULTILINE)
+    except (OSError, ValueError):
+        return False
+    return running is not None and int(running[1]) <= 1
 
 
 def built_features() -> tuple[str, ...]:

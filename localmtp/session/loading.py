@@ -58,7 +58,8 @@ def load_pair(
         target_vocabulary=vocabularies.target,
         drafter_vocabulary=vocabularies.drafter,
     )
-    threads.settle()
+    if not cpu.is_idle():
+        threads.settle()
     return pair, LoadReport(
         placement=placement.summary if placement else "",
         device=_device(options.gpu_layers, threads.most),

@@ -12,7 +12,7 @@ import pytest
 from localmtp.cli.commands.run import statistics_line
 from localmtp.engine.events import Finished
 from localmtp.engine.threads import Threads
-from localmtp.hardware.cpu import cores
+from localmtp.hardware.cpu import cores, is_idle
 from localmtp.models import resolve
 from localmtp.session import Choices
 from localmtp.session.local import open_session
@@ -142,6 +142,20 @@ def test_costs_are_measured_for_each_number_of_threads() -> None:
     answer.costs.set_threads(2)
     assert answer.costs.plain_tokens_per_s == pytest.approx(1.0, rel=0.5)
     assert measure(2.0) == pytest.approx(0.5, rel=0.2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/stat")
+def test_a_program_that_computes_is_noticed_at_once() -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=-1
+    )
+    try:
+        assert other.stdout
+        other.stdout.readline()
+        assert not all(is_idle() for _ in range(50))
+    finally:
+        other.kill()
+        other.communicate()
 
 
 @pytest.mark.skipif(cores() < 2, reason="one core has one thread")
