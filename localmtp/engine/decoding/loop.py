@@ -132,12 +132,12 @@ class DecodeLoop:
 
         Requires `free`. Nothing is decoded before the next `step`.
         """
-        sequence = self._take_sequence(request.prompt)
         greedy = request.sampling.greedy
         sampler = request.sampler or make_sampler(request.sampling, request.prompt)
         policy = request.policy or self._policy(request.n_draft, greedy=greedy)
         if request.trace:
             sampler, policy = request.trace.watch(sampler, policy)
+        sequence = self._take_sequence(request.prompt)  # last: what raises must not lose a sequence
         slot = DraftSlot(sequence, sampler, policy)
         counters = request.counters or self.new_counters()
         detokenizer = Detokenizer(
