@@ -28,3 +28,7 @@ class ModelFiles:
     """Draft length that published measurements recommend to start with; None if unknown."""
     warnings: tuple[str, ...] = ()
     """Warnings about the pair, one line each."""
+    projector: Path | None = None
+    """Path of the projector (`mmproj`), which encodes images and sound; None without one."""
+    why_no_projector: str = ""
+    """Reason why there is no projector; empty with one, or if unknown."""

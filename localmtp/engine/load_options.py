@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from localmtp.engine.kv_type import KVType
 
@@ -24,5 +25,9 @@ class LoadOptions:
     """Allocate sliding-window layers at full context size."""
     parallel: int = 1
     """Sequences decoded together, each with the whole context."""
+    projector: Path | None = None
+    """Projector (`mmproj`) that encodes images and sound, instead of the model's own."""
+    image_tokens: int | None = None
+    """Most tokens of an image, within what the model allows."""
     progress: Callable[[float], bool] | None = None
     """Receives the loaded share of a file, 0 to 1; returning False cancels. Must not raise."""
