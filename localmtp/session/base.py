@@ -13,6 +13,7 @@ from localmtp.engine.events import Channel, Event, Finished, FinishReason, Gener
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
+from localmtp.media import Media
 from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Message:
     stats: Stats | None = None
     dropped: bool = False
     """Left out of the prompt, see `OnFull.DROP`."""
+    media: tuple[Media, ...] = ()
+    """Images and sound of a user's message; they precede its text in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +157,19 @@ class Session(ABC):
     def drafting(self) -> str:
         """`on`, `off: REASON`, or `unknown: REASON` if another engine does not report it."""
 
-    def ask(self, text: str) -> Iterator[Event]:
+    def ask(self, text: str, media: Sequence[Media] = ()) -> Iterator[Event]:
         """Appends a user's message and answers it.
 
+        Args:
+            text: of the message.
+            media: images and sound that precede the text.
+
         Raises:
-            LocalmtpError: the message is empty, or the conversation does not fit the context.
+            LocalmtpError: the message has no text, or the conversation does not fit the context.
         """
         if not text.strip():
             raise LocalmtpError("the prompt is empty", hint="type something to answer")
-        self.messages.append(Message(Role.USER, replace_surrogates(text)))
+        self.messages.append(Message(Role.USER, replace_surrogates(text), media=tuple(media)))
         try:
             return self.answer()
         except LocalmtpError:
