@@ -53,6 +53,8 @@ class Faults:
     """Number of downloads with one corrupted byte."""
     claimed_size: int = 0
     """Size that listings report for every file; 0 reports the true one."""
+    listing: bytes = b""
+    """Body of every listing; empty for the true one."""
     ignores_ranges: bool = False
     bytes_per_second: float = 0.0
     """Bandwidth of downloads; 0 is unlimited."""
@@ -183,7 +185,9 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
         # The hub lists the files of a gated repository to everyone.
         if repo is None or not repo.gated:
             repo = self._allowed(name)
-        if repo is not None:
+        if repo is not None and self.hub.faults.listing:
+            self._body(self.hub.faults.listing)
+        elif repo is not None:
             claimed = self.hub.faults.claimed_size
             siblings = [
                 {"rfilename": n, "size": claimed or len(d), "blobId": _git_id(d), "lfs": _lfs(d)}
@@ -272,7 +276,9 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _json(self, value: object) -> None:
-        body = json.dumps(value).encode()
+        self._body(json.dumps(value).encode())
+
+    def _body(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

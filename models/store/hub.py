@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.hf_api import RepoSibling
 
 # Exported lazily, which type checkers do not follow.
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
@@ -45,6 +46,7 @@ ignore_for_loopback(constants.ENDPOINT)
 T = TypeVar("T")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_REVISION = re.compile("[0-9a-f]{7,64}|main")
 
 FAULTS = (
     httpx.HTTPError,
@@ -102,19 +104,32 @@ def gguf_files(repo: str) -> list[RemoteFile]:
     request = partial(HfApi().model_info, repo, files_metadata=True, timeout=timeout)
     try:
         info = with_retries(request)
+        files = [_listed(repo, info.sha, file) for file in info.siblings or []]
     except FAULTS as fault:
         raise hub_error(fault, repo) from fault
-    return [
-        RemoteFile(
-            repo,
-            info.sha or constants.DEFAULT_REVISION,
-            file.rfilename,
-            file.size or 0,
-            file.lfs.sha256 if file.lfs and _SHA256.fullmatch(file.lfs.sha256) else "",
-        )
-        for file in info.siblings or []
-        if file.rfilename.lower().endswith(".gguf") and _stays_inside(file.rfilename)
-    ]
+    return [file for file in files if file.name.lower().endswith(".gguf")]
+
+
+def _listed(repo: str, revision: str | None, file: RepoSibling) -> RemoteFile:
+    """Checks an entry of a listing: the client passes on whatever JSON it received.
+
+    Raises:
+        NotTheHubError: it is no entry of the hub.
+        TypeError: a value has another type.
+    """
+    name, nbytes = file.rfilename, file.size or 0
+    revision = revision or constants.DEFAULT_REVISION
+    sha256 = (file.lfs.sha256 if file.lfs else None) or ""
+    if not (_REVISION.fullmatch(revision) and isinstance(nbytes, int) and 0 <= nbytes < 1 << 63):
+        raise NotTheHubError(f"revision {revision!r:.60}, {nbytes!r:.30} bytes")
+    # Names that leave the folder are none that localmtp could use.
+    return RemoteFile(
+        repo,
+        revision,
+        name if _stays_inside(name) else "",
+        nbytes,
+        sha256 if _SHA256.fullmatch(sha256) else "",
+    )
 
 
 def _stays_inside(name: str) -> bool:

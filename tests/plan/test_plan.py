@@ -32,6 +32,7 @@ def test_vllm_gets_the_checkpoint_and_its_assistant() -> None:
         "method": "mtp",
         "model": "google/gemma-4-31B-it-assistant",
         "num_speculative_tokens": 4,
+        "draft_sample_method": "probabilistic",
     }
     assert "80 GB" in plan.memory
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from localmtp.serve.dialects.anthropic_requests import MessagesRequest
 from localmtp.serve.dialects.responses_requests import ResponsesRequest
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
+from tests.fuzz.budget import examples
 from tests.serve.servers import Server
 
 SCALARS = (
@@ -47,7 +48,9 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
 }
 ENDS = r"data: \[DONE\]\n\n$|event: (response.(completed|incomplete)|message_stop)\n.*\n\n$"
 EASY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 SCHEMAS = st.recursive(
