@@ -186,7 +186,7 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
         if repo is None or not repo.gated:
             repo = self._allowed(name)
         if repo is not None and self.hub.faults.listing:
-            self._body(self.hub.faults.listing)
+            self._json_body(self.hub.faults.listing)
         elif repo is not None:
             claimed = self.hub.faults.claimed_size
             siblings = [
@@ -276,9 +276,9 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _json(self, value: object) -> None:
-        self._body(json.dumps(value).encode())
+        self._json_body(json.dumps(value).encode())
 
-    def _body(self, body: bytes) -> None:
+    def _json_body(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
