@@ -7,6 +7,7 @@ trained for. With another it drafts nonsense, or libllama aborts the process.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from localmtp.errors import LocalmtpError
 
@@ -16,6 +17,21 @@ FORKS = ("gemma4_assistant", "gemma4_mtp")
 """Drafter architectures of llama.cpp forks; mainline loads neither."""
 
 _WITHOUT = "`--drafter none` runs without one"
+
+
+class DrafterKind(Enum):
+    """Kinds of drafters; the value is the display name."""
+
+    ASSISTANT = "MTP assistant"
+    """Reads the target's KV cache: Gemma 4's `gemma4-assistant`."""
+    HEAD = "MTP head"
+    """A last block of the target's own architecture with a KV cache of its own, in the target's
+    file or in a file without the other blocks."""
+
+
+HEADS = frozenset({"qwen35", "qwen35moe"})
+"""Architectures whose MTP head libllama runs. Others that declare `nextn_predict_layers` have no
+graph for it: libllama would run the target's instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,17 @@ class Traits:
     n_vocab: int
     sliding: bool = True
     """Whether some layers have a sliding window; True if unknown."""
+    n_heads: int = 0
+    """Value of `nextn_predict_layers`: number of MTP heads after the other blocks."""
+    head: bool = True
+    """Whether the tensors of the head are in the file; True if unknown."""
+    trunk: bool = True
+    """Whether the tensors of the other blocks are in the file; True if unknown."""
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the file holds an MTP head that libllama runs."""
+        return self.architecture in HEADS and self.n_heads == 1 and self.head
 
 
 def check_target(target: Traits) -> None:
@@ -45,13 +72,43 @@ def check_target(target: Traits) -> None:
             f"{target.name} is a drafter, not a target",
             hint="name the target as MODEL and this file with `--drafter`",
         )
-    if target.architecture != TARGET:
+    if not target.trunk:
+        raise LocalmtpError(
+            f"{target.name} holds an MTP head without its target",
+            hint="name the target as MODEL and this file with `--drafter`",
+        )
+    if target.architecture not in (TARGET, *HEADS):
         raise LocalmtpError(
             f"{target.name} has the architecture `{target.architecture or 'unknown'}`; "
             f"localmtp runs `{TARGET}`",
             hint="`localmtp list` shows the supported models",
         )
     _require_sliding(target)
+
+
+def drafter_kind(target: Traits, drafter: Traits) -> DrafterKind:
+    """Decides from what two files say how one drafts for the other.
+
+    Args:
+        target: the target.
+        drafter: the file given as its drafter; the target itself for a head in its file.
+
+    Raises:
+        LocalmtpError: it cannot draft for the target; see `check_pair`.
+    """
+    if drafter.architecture in FORKS:
+        raise fork_format(drafter.name, drafter.architecture)
+    if drafter.architecture == DRAFTER:
+        _check_assistant(target, drafter)
+        return DrafterKind.ASSISTANT
+    if drafter.has_head and (drafter is target or not drafter.trunk):
+        _check_head(target, drafter)
+        return DrafterKind.HEAD
+    raise LocalmtpError(
+        f"{drafter.name} is not a drafter: its architecture is "
+        f"`{drafter.architecture or 'unknown'}`",
+        hint=f"a drafter's is `{DRAFTER}`; {_WITHOUT}",
+    )
 
 
 def check_pair(target: Traits, drafter: Traits) -> None:
@@ -61,32 +118,50 @@ def check_pair(target: Traits, drafter: Traits) -> None:
         LocalmtpError: it is not a drafter, has a fork's format, was made for another target, or
             cannot be run by libllama.
     """
-    if drafter.architecture in FORKS:
-        raise fork_format(drafter.name, drafter.architecture)
-    if drafter.architecture != DRAFTER:
+    drafter_kind(target, drafter)
+
+
+def _check_head(target: Traits, drafter: Traits) -> None:
+    """Refuse a head that was made for another target."""
+    if drafter.architecture != target.architecture:
         raise LocalmtpError(
-            f"{drafter.name} is not a drafter: its architecture is "
-            f"`{drafter.architecture or 'unknown'}`",
-            hint=f"a drafter's is `{DRAFTER}`; {_WITHOUT}",
+            f"{drafter.name} has the head of a `{drafter.architecture}`; "
+            f"{target.name} is a `{target.architecture}`",
+            hint=_WITHOUT,
         )
+    if drafter.embedding_length != target.embedding_length:
+        raise LocalmtpError(
+            f"{drafter.name} was made for a target of embedding length "
+            f"{drafter.embedding_length}; {target.name} has {target.embedding_length}",
+            hint=_WITHOUT,
+        )
+    _check_vocabulary(target, drafter)
+
+
+def _check_assistant(target: Traits, drafter: Traits) -> None:
+    """Refuse a `gemma4-assistant` that was made for another target."""
     if drafter.embedding_length_out != target.embedding_length:
         raise LocalmtpError(
             f"{drafter.name} was made for a target of embedding length "
             f"{drafter.embedding_length_out}; {target.name} has {target.embedding_length}",
             hint=_WITHOUT,
         )
+    _check_vocabulary(target, drafter)
+    _require_sliding(drafter)
+
+
+def _check_vocabulary(target: Traits, drafter: Traits) -> None:
     if drafter.n_vocab != target.n_vocab:
         raise LocalmtpError(
             f"{drafter.name} has a vocabulary of {drafter.n_vocab} tokens; "
             f"{target.name} has {target.n_vocab}",
             hint=_WITHOUT,
         )
-    _require_sliding(drafter)
 
 
 def _require_sliding(model: Traits) -> None:
     """Refuse a target or drafter without sliding-window layers: libllama would abort."""
-    if not model.sliding:
+    if model.architecture in (TARGET, DRAFTER) and not model.sliding:
         raise LocalmtpError(
             f"{model.name} has no sliding-window layer, which libllama requires of a Gemma 4"
         )

@@ -10,7 +10,14 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self
 
-from localmtp.engine.compatibility import FORKS, Traits, check_pair, check_target, fork_format
+from localmtp.engine.compatibility import (
+    FORKS,
+    DrafterKind,
+    Traits,
+    check_target,
+    drafter_kind,
+    fork_format,
+)
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
@@ -26,6 +33,11 @@ from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
 
 __all__ = ["LoadOptions", "Pair"]
+
+_DRAFTERS: Mapping[DrafterKind, Callable[[Model, TargetContext], Drafter]] = {
+    DrafterKind.ASSISTANT: MTPDrafter,
+}
+"""Opens a drafter of each kind on its model and its target."""
 
 
 class Pair:
@@ -94,12 +106,12 @@ class Pair:
                 _load_model(target, layers, options.progress, target_vocabulary)
             )
             check_target(_traits(model))
-            draft_model = None
+            draft_model = kind = None
             if drafter is not None:
                 draft_model = resources.enter_context(
                     _load_model(drafter, layers, options.progress, drafter_vocabulary)
                 )
-                _check_drafter(draft_model, model)
+                kind = _kind(draft_model, model)
             context = TargetContext(
                 model,
                 n_ctx=_context_size(model, options.context),
@@ -110,16 +122,16 @@ class Pair:
                 sequences=options.parallel,
             )
             resources.callback(context.close)
-            mtp = None
-            if draft_model is not None:
-                mtp = MTPDrafter(draft_model, context)
-                resources.callback(mtp.close)
+            opened = None
+            if kind is not None and draft_model is not None:
+                opened = _DRAFTERS[kind](draft_model, context)
+                resources.callback(opened.close)
             return cls(
                 context,
                 tuple(TargetSequence(context, i) for i in range(options.parallel)),
-                mtp,
+                opened,
                 resources.pop_all(),
-                no_drafter="" if mtp else no_drafter,
+                no_drafter="" if opened else no_drafter,
                 load_s=perf_counter() - began,
             )
 
@@ -192,14 +204,15 @@ def _explained(path: Path, error: LocalmtpError) -> LocalmtpError:
     return error
 
 
-def _check_drafter(drafter: Model, target: Model) -> None:
-    check_pair(_traits(target), _traits(drafter))
+def _kind(drafter: Model, target: Model) -> DrafterKind:
+    kind = drafter_kind(_traits(target), _traits(drafter))
     if not drafter.vocab.same_as(target.vocab):
         raise LocalmtpError(
             f"{drafter.path} was made for another target: its vocabulary differs from that of "
             f"{target.path}",
             hint="use the drafter of the same model",
         )
+    return kind
 
 
 def _traits(model: Model) -> Traits:
