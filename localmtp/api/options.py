@@ -50,6 +50,9 @@ class ChatOptions(CompletionOptions, total=False):
     """System prompt."""
     think: bool
     """Let the model think first; its thoughts come in `Channel.THOUGHT`."""
+    think_budget: int | None
+    """Maximum tokens of thoughts: at the limit they are closed and the reply begins. None: no
+    limit."""
 
 
 def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]) -> Choices:

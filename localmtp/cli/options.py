@@ -75,8 +75,14 @@ class GenerationFlags:
     frequency_penalty: float | None = None
     system: str = ""
     think: bool = False
+    think_budget: int | None = None
     exact: bool = False
     on_full: str = "stop"
+
+    @property
+    def thinks(self) -> bool:
+        """Whether to think; a budget implies it."""
+        return self.think or bool(self.think_budget)
 
     def completion_options(self) -> CompletionOptions:
         """Return the keyword arguments of `LanguageModel.complete`."""
@@ -97,7 +103,12 @@ class GenerationFlags:
 
     def chat_options(self) -> ChatOptions:
         """Return the keyword arguments of `LanguageModel.chat`."""
-        return {**self.completion_options(), "system": self.system, "think": self.think}
+        return {
+            **self.completion_options(),
+            "system": self.system,
+            "think": self.thinks,
+            "think_budget": self.think_budget,
+        }
 
     def choices(self) -> Choices:
         """Return the session's choices."""
@@ -117,7 +128,8 @@ class GenerationFlags:
             n_draft=self.n_draft,
             max_tokens=self.max_tokens,
             system=self.system,
-            think=self.think,
+            think=self.thinks,
+            think_budget=self.think_budget,
             on_full=OnFull(self.on_full),
             exact=self.exact,
         )
@@ -221,6 +233,13 @@ _TRUNCATION = (
     click.option("--min-p", type=click.FloatRange(0, 1, max_open=True)),
 )
 
+_THINK_BUDGET = click.option(
+    "--think-budget",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Think, and close thoughts after N tokens; 0: do not think.",
+)
+
 _SYSTEM = click.option("--system", metavar="TEXT", default="", help="System prompt.")
 
 
@@ -287,7 +306,7 @@ def sampling_options(
 
 def prompt_options(command: Command) -> Command:
     """Add the options for what surrounds the user's text in the prompt."""
-    return _SYSTEM(think_option(command))
+    return _SYSTEM(think_option(_THINK_BUDGET(command)))
 
 
 def think_option(command: Command) -> Command:

@@ -27,6 +27,8 @@ class Counters:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     completion_tokens: int = 0
+    thought_tokens: int = 0
+    thought_cut: bool = False
     target_passes: int = 0
     draft_steps: int = 0
     drafted_at: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT)
@@ -85,6 +87,8 @@ class Counters:
             completion_tokens=self.completion_tokens,
             context_used=self.context_used,
             context_size=self.context_size,
+            thought_tokens=self.thought_tokens,
+            thought_cut=self.thought_cut,
             threads=self.threads,
             most_threads=self.most_threads,
         )
@@ -139,6 +143,10 @@ class Stats:
     completion_tokens: int
     context_used: int
     context_size: int
+    thought_tokens: int = 0
+    """Tokens of thoughts, without their markers."""
+    thought_cut: bool = False
+    """Whether a thought was ended by the thinking budget."""
     threads: int = 0
     """Compute threads of the last pass; 0 if unknown."""
     most_threads: int = 0

@@ -94,7 +94,10 @@ class RemoteSession(Session):
                 )
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.settings.think:
-            body["chat_template_kwargs"] = {"enable_thinking": True}
+            body["chat_template_kwargs"] = {"enable_thinking": self.settings.thinks}
+        if self.settings.think_budget:
+            # llama.cpp's and our name of the field.
+            body["thinking_budget_tokens"] = self.settings.think_budget
         return self._generate("/v1/chat/completions", body)
 
     def _generate(self, path: str, body: dict[str, object]) -> Iterator[Event]:

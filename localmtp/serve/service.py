@@ -29,6 +29,7 @@ from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 from localmtp.serve.wire.schemas import grammar_of
 from localmtp.serve.wire.tools import CallRules, answer_grammar
 from localmtp.serve.wire.writers import ChatWriter, CompletionWriter, Json, ResponseWriter
+from localmtp.session import Settings
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default `max_tokens` for `/v1/completions`; chats have none."""
@@ -111,7 +112,8 @@ class Service:
         if self.model.choices.system and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.model.choices.system})
         functions = chat_messages.functions(body)
-        think = self._thinks(body)
+        settings = self._thinking(body)
+        think = settings.thinks
         text = await self._rendered(turns, chat_messages.tools(functions), think=think)
         in_thought = text.rstrip().endswith(_OPEN_THOUGHT)
         rules = chat_messages.call_rules(body)
@@ -122,6 +124,7 @@ class Service:
             replace(
                 params,
                 grammar=grammar,
+                think_budget=settings.think_budget,
                 functions={f.name: f.parameters for f in functions} if functions else None,
                 channel=Channel.THOUGHT if in_thought else Channel.ANSWER,
             )
@@ -154,13 +157,14 @@ class Service:
         if body.stream_options and not body.stream:
             raise APIError(400, "stream_options requires stream: true", param="stream_options")
 
-    def _thinks(self, body: ChatRequest) -> bool:
-        options = body.chat_template_kwargs
-        if options and options.enable_thinking is not None:
-            return options.enable_thinking
-        if body.reasoning_effort is not None:
-            return body.reasoning_effort != "none"
-        return self.model.choices.think
+    def _thinking(self, body: ChatRequest) -> Settings:
+        """Settings of which `think` and `think_budget` are those of the request."""
+        chosen: dict[str, Any] = {}
+        if (think := body.thinks()) is not None:
+            chosen["think"] = think
+        if (budget := body.think_budget()) is not None:
+            chosen["think_budget"] = None if budget < 0 else budget
+        return self.model.settings(chosen)
 
     async def _prompt(self, prompt: str | list[int]) -> Sequence[int]:
         if isinstance(prompt, str):

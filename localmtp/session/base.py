@@ -64,9 +64,16 @@ class Settings:
     """Longest answer, in tokens; None: until the context is full."""
     system: str = ""
     think: bool = False
+    think_budget: int | None = None
+    """Maximum tokens of thoughts; None: no limit, 0: do not think."""
     on_full: OnFull = OnFull.STOP
     exact: bool = False
     """Resolve near-ties of greedy answers with a pass of one token."""
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model is asked to think."""
+        return self.think and self.think_budget != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Choices:
     max_tokens: int | None = None
     system: str = ""
     think: bool = False
+    think_budget: int | None = None
     on_full: OnFull = OnFull.STOP
     exact: bool = False
 
@@ -99,6 +107,7 @@ class Choices:
             max_tokens=self.max_tokens,
             system=self.system,
             think=self.think,
+            think_budget=self.think_budget,
             on_full=self.on_full,
             exact=self.exact,
         )
@@ -278,7 +287,7 @@ def render(
         raise LocalmtpError(
             f"{name} has no chat template (a base model?)", hint="prompt it with --raw"
         )
-    return template.render(chat_turns(messages, settings), think=settings.think)
+    return template.render(chat_turns(messages, settings), think=settings.thinks)
 
 
 def chat_turns(messages: Sequence[Message], settings: Settings) -> list[dict[str, str]]:

@@ -162,6 +162,7 @@ class LocalSession(Session):
             n_draft=settings.n_draft,
             max_tokens=settings.max_tokens,
             channel=channel,
+            think_budget=settings.think_budget,
             near_tie=NEAR_TIE if settings.exact and settings.sampling.greedy else 0.0,
             cancelled=self._cancelled.is_set,
             trace=self.trace,

@@ -59,6 +59,7 @@ _RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
     "frequency_penalty": (_number(-2, 2), "-2 to 2"),
     "n_draft": (_number(0, MAX_DRAFT, whole=True), f"0 to {MAX_DRAFT}"),
     "max_tokens": (_number(1, inf, whole=True), "1 or more"),
+    "think_budget": (_number(0, inf, whole=True), "0 or more"),
     "ctx": (_number(MIN_CONTEXT, inf, whole=True), f"{MIN_CONTEXT} or more"),
     "threads": (_number(1, MAX_THREADS, whole=True), f"1 to {MAX_THREADS}"),
     "gpu_layers": (_number(0, inf, whole=True), "0 or more"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from localmtp.errors import LocalmtpError
 from localmtp.limits import MAX_DRAFT
+from localmtp.session.ranges import violated_range
 
 if TYPE_CHECKING:
     from localmtp.session import Settings
@@ -21,18 +22,25 @@ KEYS = {
     "max-tokens": "none, or a number",
     "draft": f"auto, or 0..{MAX_DRAFT}; 0: off",
     "on-full": "stop, or drop (oldest)",
+    "repeat-penalty": "1: none; up to 10",
+    "presence-penalty": "-2..2; 0: none",
+    "frequency-penalty": "-2..2; 0: none",
     "think": "on, or off",
+    "think-budget": "none, or a number of tokens",
 }
 """Keys with a description of their values."""
 
 _SWITCH = {"on": True, "off": False}
 
-_SAMPLING: dict[str, tuple[str, Callable[[str], float | None], float]] = {
-    "temp": ("temperature", float, float("inf")),
-    "top-k": ("top_k", int, float("inf")),
-    "top-p": ("top_p", float, 1.0),
-    "min-p": ("min_p", float, 1.0),
-    "seed": ("seed", lambda text: None if text == "random" else int(text), float("inf")),
+_SAMPLING: dict[str, tuple[str, Callable[[str], float | None]]] = {
+    "temp": ("temperature", float),
+    "top-k": ("top_k", int),
+    "top-p": ("top_p", float),
+    "min-p": ("min_p", float),
+    "seed": ("seed", lambda text: None if text == "random" else int(text)),
+    "repeat-penalty": ("repeat_penalty", float),
+    "presence-penalty": ("presence_penalty", float),
+    "frequency-penalty": ("frequency_penalty", float),
 }
 
 
@@ -60,11 +68,16 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
             limit = None if value == "none" else int(value)
             _check(None if limit is None else limit - 1, float("inf"))
             return replace(settings, max_tokens=limit)
+        if key == "think-budget":
+            budget = None if value == "none" else int(value)
+            _check(budget, float("inf"))
+            return replace(settings, think_budget=budget)
         if key not in _SAMPLING:
             raise LocalmtpError(f"unknown setting `{key}`", hint=f"one of {', '.join(KEYS)}")
-        name, parse, maximum = _SAMPLING[key]
+        name, parse = _SAMPLING[key]
         number = parse(value)
-        _check(number, maximum)
+        if number is not None and violated_range(name, number):
+            raise ValueError(number)
         field: dict[str, Any] = {name: number}
         return replace(settings, sampling=replace(settings.sampling, **field))
     except (ValueError, KeyError) as error:
@@ -93,6 +106,8 @@ def formatted(settings: Settings, key: str) -> str:
         return "on" if settings.think else "off"
     if key == "max-tokens":
         return str(settings.max_tokens or "none")
+    if key == "think-budget":
+        return "none" if settings.think_budget is None else str(settings.think_budget)
     value = getattr(settings.sampling, _SAMPLING[key][0])
     return "random" if value is None else str(value)
 

@@ -225,6 +225,8 @@ def statistics_line(finished: Finished) -> str:
         parts.append(f"prompt {s.prefill_tokens_per_s:.0f} tok/s")
     if s.threads < s.most_threads:
         parts.append(f"{s.threads} of {s.most_threads} threads: the processor is busy")
+    if s.thought_cut:
+        parts.append(f"thought cut at {s.thought_tokens} tokens")
     if finished.reason in _ENDINGS:
         parts.append(_ENDINGS[finished.reason])
     return " · ".join(parts)

@@ -88,7 +88,8 @@ def command(
     """Serve MODEL to clients of the OpenAI API.
 
     Without MODEL it uses the largest installed model that fits, or the embedded `nano`. The
-    generation flags are defaults for requests; --max-tokens is an upper limit.
+    generation flags are defaults for requests; --max-tokens is an upper limit, and --think-budget
+    limits requests that think without a budget of their own.
 
     \b
         localmtp serve
@@ -111,7 +112,7 @@ def command(
     parallel = http.parallel or choose_parallel(files, options, _PARALLEL)
     serve(
         files,
-        generation.choices(),
+        replace(generation.choices(), think=generation.think),
         replace(options, parallel=parallel),
         address=(http.host, http.port),
         access=Access(http.api_key or None, http.cors),

@@ -10,6 +10,7 @@ from localmtp.engine.decoding.drafter import DraftSlot
 from localmtp.engine.decoding.trace import Trace
 from localmtp.engine.events import (
     Channel,
+    Edge,
     Finished,
     FinishReason,
     Generated,
@@ -23,6 +24,7 @@ from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.near_ties import first_near_tie
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler
+from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
 from localmtp.errors import LocalmtpError
@@ -47,9 +49,11 @@ class GenerationRequest:
     """Channel of the first token: a resumed answer may start inside a thought."""
     tool_calls: bool = False
     """Report tool calls in a separate channel; see `Detokenizer`."""
+    think_budget: int | None = None
+    """Maximum length of thoughts in tokens; at the limit they are closed."""
     near_tie: float = 0.0
     """Greedy choices whose two best logits are closer than this are repeated in a pass of one row.
-    Has no effect with a `sampler`, which may have state."""
+    Has no effect on samplers with state."""
     cancelled: Callable[[], bool] = _never
     """Called between passes, on the generating thread."""
     sampler: Sampler | None = None
@@ -70,6 +74,7 @@ class Generation:
         detokenizer: turns its tokens into text.
         counters: counters of its statistics.
         request: the answer to generate.
+        limit: reports whether a thought was cut; None without a thinking budget.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Generation:
         detokenizer: Detokenizer,
         counters: Counters,
         request: GenerationRequest,
+        limit: ThoughtLimitSampler | None = None,
     ) -> None:
         self.slot = slot
         self.sequence = slot.sequence
@@ -96,7 +102,9 @@ class Generation:
         self._max_tokens = request.max_tokens or self._n_ctx
         self._ends_generation = self.sequence.context.vocab.ends_generation
         self._cancelled = request.cancelled
-        self._near_tie = 0.0 if request.sampler else request.near_tie
+        stateful = request.sampler or request.sampling.penalizes or limit
+        self._near_tie = 0.0 if stateful else request.near_tie
+        self._limit = limit
 
     def check_cancelled(self) -> bool:
         """Ends the answer if it was cancelled; returns whether it has ended, for any reason."""
@@ -197,6 +205,7 @@ class Generation:
     def finish(self) -> Finished:
         """Returns the last event."""
         self.counters.drafting = self.slot.policy.state
+        self.counters.thought_cut = self._limit is not None and self._limit.cut
         return Finished(self.reason or FinishReason.STOP, self.counters.snapshot())
 
     def _settle(self) -> None:
@@ -218,7 +227,10 @@ class Generation:
             if self._ends_generation(token):
                 self.reason = FinishReason.STOP
                 break
-            pieces.append(self._detokenizer.read(token, origin))
+            piece = self._detokenizer.read(token, origin)
+            pieces.append(piece)
+            if piece.channel is Channel.THOUGHT:
+                counters.thought_tokens += piece.edge is Edge.NONE
         counters.completion_tokens += len(pieces)
         full = len(self.sequence.tokens) >= self._n_ctx
         if self.reason is None and (full or counters.completion_tokens >= self._max_tokens):

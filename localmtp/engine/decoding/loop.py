@@ -15,13 +15,14 @@ from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
 from localmtp.engine.decoding.sequence import TargetSequence
-from localmtp.engine.events import Event, Finished
+from localmtp.engine.events import Channel, Event, Finished
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import Calibration, CostModel, DraftPolicy, FixedPolicy, Outcome
 from localmtp.engine.sampling.distribution import NO_DRAFT
-from localmtp.engine.sampling.sampler import make_sampler
+from localmtp.engine.sampling.sampler import Sampler, make_sampler
+from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.engine.text.detokenizer import Detokenizer, thought_markers
 from localmtp.errors import LocalmtpError
 from localmtp.limits import MAX_DRAFT
 
@@ -134,6 +135,8 @@ class DecodeLoop:
         """
         greedy = request.sampling.greedy
         sampler = request.sampler or make_sampler(request.sampling, request.prompt)
+        limit = self._thought_limit(sampler, request)
+        sampler = limit or sampler
         policy = request.policy or self._policy(request.n_draft, greedy=greedy)
         if request.trace:
             sampler, policy = request.trace.watch(sampler, policy)
@@ -143,7 +146,7 @@ class DecodeLoop:
         detokenizer = Detokenizer(
             self.context.vocab, request.channel, tool_calls=request.tool_calls
         )
-        generation = Generation(slot, detokenizer, counters, request)
+        generation = Generation(slot, detokenizer, counters, request, limit)
         prefill = Prefill(sequence, request.prompt, self._sequences)
         counters.prompt_tokens, counters.reused_tokens = prefill.total, prefill.reused
         self._prefilling[generation] = prefill
@@ -189,6 +192,19 @@ class DecodeLoop:
         self._started.clear()
         self._free.extend(generation.sequence for generation in dropped)
         return dropped
+
+    def _thought_limit(
+        self, sampler: Sampler, request: GenerationRequest
+    ) -> ThoughtLimitSampler | None:
+        markers = None
+        if request.think_budget is not None:
+            markers = thought_markers(self.context.vocab)
+        if markers is None or request.think_budget is None:
+            return None
+        in_thought = request.channel is Channel.THOUGHT
+        return ThoughtLimitSampler(
+            sampler, markers, request.think_budget, request.prompt, in_thought=in_thought
+        )
 
     def _take_sequence(self, prompt: Sequence[int]) -> TargetSequence:
         shared = [sequence.shared_prefix(prompt) for sequence in self._free]

@@ -7,10 +7,14 @@ import codecs
 from localmtp.engine.events import Channel, Edge, Origin, Piece
 from localmtp.engine.llama import Vocab
 from localmtp.engine.llama.vocab import MARKER
+from localmtp.engine.sampling.thought_limit import ThoughtMarkers
 
 _OPEN, _CLOSE = "<|channel>", "<channel|>"
 _NAME = "thought\n"
 _OPEN_CALL, _CLOSE_CALL = "<|tool_call>", "<tool_call|>"
+_ENOUGH = "\n\nI have to answer now, with what I have worked out so far.\n"
+"""Ends a thought that exceeds its budget: an answer follows a conclusion better than a broken
+sentence."""
 QUOTE = '<|"|>'
 """Encloses strings in tool calls; a token of its own, so that strings may contain any text."""
 
@@ -90,6 +94,16 @@ def as_written(thought: str, answer: str) -> str:
     if not thought:
         return answer
     return f"{_OPEN}{_NAME}{thought}" + (f"{_CLOSE}{answer}" if answer else "")
+
+
+def thought_markers(vocab: Vocab) -> ThoughtMarkers | None:
+    """Returns the markers of thoughts; None if the vocabulary has none."""
+    opening = _only(vocab.tokenize(_OPEN, special=True))
+    closing = _only(vocab.tokenize(_CLOSE, special=True))
+    if opening < 0 or closing < 0:
+        return None
+    name, sentence = (vocab.tokenize(text, special=False) for text in (_NAME, _ENOUGH))
+    return ThoughtMarkers(opening, closing, len(name), tuple(sentence))
 
 
 def _only(ids: list[int]) -> int:

@@ -13,7 +13,12 @@ from localmtp.serve.dialects.reading import DialectRequest, Json, chat_request, 
 from localmtp.serve.errors import APIError
 from localmtp.serve.wire.requests import ChatRequest
 
-_NAMES = {"stop": "stop_sequences", "reasoning_effort": "thinking"}
+_NAMES = {
+    "stop": "stop_sequences",
+    "reasoning_effort": "thinking",
+    "thinking_budget_tokens": "thinking",
+}
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -22,7 +27,7 @@ class _Loose(BaseModel):
 
 
 class ThinkingOptions(_Loose):
-    """Whether to think; the budget is not enforced."""
+    """Whether to think, and for how many tokens."""
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
     budget_tokens: int | None = None
@@ -74,7 +79,7 @@ class CountTokensRequest(DialectRequest):
     workspace_id: Any = None
     betas: Any = None
     output_config: dict[str, Any] | None = None
-    """Only `format`, with a JSON schema, is used; `effort` is ignored."""
+    """`format`, with a JSON schema, and `effort`, which limits adaptive thinking."""
     output_format: dict[str, Any] | None = None
     """Older name of `output_config.format`."""
 
@@ -97,13 +102,21 @@ class CountTokensRequest(DialectRequest):
             "response_format": _format(self.output_config or {"format": self.output_format}),
         }
         if self.thinking:
-            fields["reasoning_effort"] = "none" if self.thinking.type == "disabled" else "high"
+            fields |= self._thinking(self.thinking)
         if choice := self.tool_choice:
             named = {"type": "function", "function": {"name": choice.name}}
             fields["tool_choice"] = _CHOICES.get(choice.type, named)
             if choice.disable_parallel_tool_use:
                 fields["parallel_tool_calls"] = False
         return fields
+
+    def _thinking(self, thinking: ThinkingOptions) -> Json:
+        if thinking.type == "disabled":
+            return {"reasoning_effort": "none"}
+        if thinking.budget_tokens is not None:
+            return {"reasoning_effort": "max", "thinking_budget_tokens": thinking.budget_tokens}
+        effort = (self.output_config or {}).get("effort")
+        return {"reasoning_effort": effort if effort in _EFFORTS else "max"}
 
 
 class MessagesRequest(CountTokensRequest):

@@ -113,7 +113,7 @@ class ResponsesWriter:
                 "input_tokens": usage.prompt,
                 "input_tokens_details": {"cached_tokens": usage.cached},
                 "output_tokens": usage.completion,
-                "output_tokens_details": {"reasoning_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": usage.thought},
                 "total_tokens": usage.prompt + usage.completion,
             },
             "stats": self._done.stats.as_dict(),

@@ -39,6 +39,8 @@ class GenerationParams:
     """Constrains the text; cloned for each choice."""
     functions: Mapping[str, Mapping[str, Any] | None] | None = None
     """Parameter schemas by function name, to parse tool calls; None: calls are part of the text."""
+    think_budget: int | None = None
+    """Maximum tokens of thoughts."""
     channel: Channel = Channel.ANSWER
     """Channel of the first token; a template may open a thought at the end of the prompt."""
 

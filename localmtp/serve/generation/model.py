@@ -144,6 +144,7 @@ class ServedModel:
             n_draft=params.n_draft,
             max_tokens=params.max_tokens,
             channel=params.channel,
+            think_budget=params.think_budget,
             tool_calls=params.functions is not None,
             near_tie=NEAR_TIE if exact else 0.0,
             cancelled=stopped,

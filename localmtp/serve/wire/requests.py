@@ -41,6 +41,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "web_search_options": (),
     "functions": ([],),
     "function_call": ("auto", "none"),
+    "reasoning_budget_message": ("",),
     "n_probs": (0,),
     "grammar": ("",),
     "json_schema": ({},),
@@ -57,6 +58,13 @@ _IGNORED = frozenset(
     | {"reasoning_format", "thinking_forced_open", "parse_tool_calls", "include_reasoning"}
 )
 """Fields that do not change the answer."""
+_ALIASES: Mapping[str, str] = dict.fromkeys(
+    ("reasoning_budget", "reasoning_budget_tokens", "thinking_budget", "thinking_token_budget"),
+    "thinking_budget_tokens",
+)
+"""Names that other servers use, by the name here."""
+_EFFORT_TOKENS = {"none": 0, "minimal": 256, "low": 1024, "medium": 4096, "high": 16384}
+"""Thinking budgets by `reasoning_effort`; higher values have no limit."""
 MOST_CHOICES = 16
 """Maximum number of choices per prompt, and of prompts per request."""
 
@@ -139,7 +147,8 @@ class _SharedFields(_Body):
         if not isinstance(data, dict):
             return data
         remaining = {}
-        for name, value in data.items():
+        for given, value in data.items():
+            name = _ALIASES.get(given, given)
             if name in cls.model_fields:
                 remaining[name] = value
             elif name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
@@ -239,6 +248,7 @@ class TemplateOptions(_Lenient):
     """Variables of the chat template; others are ignored."""
 
     enable_thinking: bool | None = None
+    thinking_budget: int | None = Field(None, ge=-1, le=_INT64 - 1)
 
 
 class JsonSchema(_Body):
@@ -269,13 +279,35 @@ class ChatRequest(_SharedFields):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
-    """`none` disables thinking; all other values enable it."""
+    """`none` disables thinking; all other values enable it, within a budget."""
+    thinking_budget_tokens: int | None = Field(None, ge=-1, le=_INT64 - 1)
+    """Maximum tokens of thoughts; -1: no limit, 0: do not think."""
     chat_template_kwargs: TemplateOptions | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     """False: at most one call."""
+
+    def thinks(self) -> bool | None:
+        """Whether to think; None if the request does not say."""
+        options = self.chat_template_kwargs
+        if self.think_budget() == 0:
+            return False
+        if options and options.enable_thinking is not None:
+            return options.enable_thinking
+        return None if self.reasoning_effort is None else True
+
+    def think_budget(self) -> int | None:
+        """Maximum tokens of thoughts; -1 for no limit, None if the request does not say."""
+        options = self.chat_template_kwargs
+        if self.thinking_budget_tokens is not None:
+            return self.thinking_budget_tokens
+        if options and options.thinking_budget is not None:
+            return options.thinking_budget
+        if self.reasoning_effort is None:
+            return None
+        return _EFFORT_TOKENS.get(self.reasoning_effort, -1)
 
     def limit(self) -> int | None:
         """Maximum number of tokens; None for no limit."""

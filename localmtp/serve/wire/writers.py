@@ -48,6 +48,8 @@ class Usage:
     cached: int
     """Prompt tokens reused from the KV cache."""
     completion: int
+    thought: int = 0
+    """Tokens of thoughts, which are part of the completion."""
 
     @classmethod
     def of(cls, choices: Sequence[Choice], per_prompt: int) -> Usage:
@@ -57,6 +59,7 @@ class Usage:
             sum(s.prompt_tokens for s in stats[::per_prompt]),
             sum(s.reused_tokens for s in stats[::per_prompt]),
             sum(s.completion_tokens for s in stats),
+            sum(s.thought_tokens for s in stats),
         )
 
 
@@ -257,6 +260,7 @@ def _usage(usage: Usage) -> Json:
         "completion_tokens": usage.completion,
         "total_tokens": usage.prompt + usage.completion,
         "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.thought},
     }
 
 
