@@ -64,11 +64,11 @@ class Settings:
     """Longest answer, in tokens; None: until the context is full."""
     system: str = ""
     think: bool = False
-    think_budget: int | None = None
-    """Maximum tokens of thoughts; None: no limit, 0: do not think."""
     on_full: OnFull = OnFull.STOP
     exact: bool = False
     """Resolve near-ties of greedy answers with a pass of one token."""
+    think_budget: int | None = None
+    """Maximum tokens of thoughts; None: no limit, 0: do not think."""
 
     @property
     def thinks(self) -> bool:

@@ -30,7 +30,7 @@ SAMPLING = SamplingParams(
     presence_penalty=-1.0,
     logit_bias=((3, -1.5), (4, 2.0)),
 )
-SETTINGS = Settings(SAMPLING, 3, 100, "Be brief.", True, OnFull.DROP)
+SETTINGS = Settings(SAMPLING, 3, 100, "Be brief.", True, OnFull.DROP, think_budget=300)
 
 
 @pytest.fixture
