@@ -37,6 +37,20 @@ _STEPS = (
         "CREATE TABLE unsent (text TEXT NOT NULL)",
     ),
     ("ALTER TABLE conversation ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",),
+    (
+        # The bytes last, so that a row's key is read without them.
+        "CREATE TABLE media (key TEXT PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL)",
+        """CREATE TABLE attachment (
+            conversation INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            number INTEGER NOT NULL,
+            media TEXT NOT NULL REFERENCES media,
+            name TEXT NOT NULL,
+            PRIMARY KEY (conversation, position, number),
+            FOREIGN KEY (conversation, position) REFERENCES message ON DELETE CASCADE
+        )""",
+        "CREATE INDEX attachment_media ON attachment (media)",
+    ),
 )
 """Statements that upgrade a file by one version; an empty file has version 0."""
 

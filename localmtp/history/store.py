@@ -10,13 +10,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.history.database import FAILURES, explained, open_database
+from localmtp.history.media_rows import delete_unused, read_media, shrink, write_media
 from localmtp.history.rows import (
     MESSAGE_COLUMNS,
     message_row,
@@ -211,6 +212,10 @@ class History:
         """Deletes a conversation; one that is being written in another program is saved again."""
         with self._transaction() as db:
             db.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
+            delete_unused(db)
+        with self._lock, suppress(sqlite3.Error):
+            # Another program that reads it prevents this; a later deletion tries again.
+            shrink(self._connection)
 
     def close(self) -> None:
         """Closes the file."""
@@ -260,10 +265,13 @@ def _write(
         " thought = excluded.thought, finish = excluded.finish, stats = excluded.stats",
         rows,
     )
-    db.execute(
+    removed = db.execute(
         "DELETE FROM message WHERE conversation = ? AND position >= ?",
         (conversation, since + len(rows)),
     )
+    write_media(db, conversation, messages, since)
+    if removed.rowcount:
+        delete_unused(db)
 
 
 def _read_known(db: sqlite3.Connection, conversation: int) -> _Known | None:
@@ -279,10 +287,14 @@ def _read_known(db: sqlite3.Connection, conversation: int) -> _Known | None:
 
 def _read_messages(db: sqlite3.Connection, conversation: int) -> tuple[list[Message], bool]:
     rows = db.execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM message WHERE conversation = ? ORDER BY position",
+        f"SELECT position, {MESSAGE_COLUMNS} FROM message WHERE conversation = ? ORDER BY position",
         (conversation,),
-    )
-    return messages_from(rows.fetchall())
+    ).fetchall()
+    messages, known = messages_from([row[1:] for row in rows])
+    media, complete = read_media(db, conversation)
+    for (position, *_), message in zip(rows, messages, strict=True):
+        message.media = media.get(position, ())
+    return messages, known and complete
 
 
 def _read_settings(db: sqlite3.Connection, conversation: int) -> Settings | None:
