@@ -171,6 +171,7 @@ def _json_object(stored: object) -> dict[str, Any] | None:
 
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
     "int": lambda value: is_number(value) and isinstance(value, int),
     "float": is_number,
     "float | None": lambda value: value is None or is_number(value),
