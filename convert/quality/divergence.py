@@ -16,7 +16,7 @@ import numpy as np
 
 from localmtp.convert.output.gguf_file import require_disk_space
 from localmtp.convert.quality.report import TargetScore
-from localmtp.engine.llama import Batch, Context, Floats, Model, TokenIds, Vocab
+from localmtp.engine.llama import Batch, Context, Floats, Model, Offload, TokenIds, Vocab
 from localmtp.errors import LocalmtpError
 
 _PASSAGE = 512
@@ -73,7 +73,7 @@ def score_targets(
     Raises:
         LocalmtpError: the text is too short, a file cannot be run, or the disk is full.
     """
-    with Model(files[0][0], gpu_layers=0) as model:
+    with Model(files[0][0], offload=Offload(0)) as model:
         texts, width = passages(text, model.vocab), model.vocab.size
     with TemporaryFile(dir=scratch) as file:
         scorer = _TargetScorer(texts, file, threads, progress)
@@ -134,7 +134,7 @@ def _log_probabilities(
         tokens [rows].
     """
     with (
-        Model(path, gpu_layers=0) as model,
+        Model(path, offload=Offload(0)) as model,
         Context(model, n_ctx=_PASSAGE, n_batch=_ROWS, n_outputs=_ROWS, threads=threads) as context,
         Batch(_ROWS) as batch,
     ):

@@ -13,6 +13,7 @@ from localmtp.portability import DeferredInterrupt
 
 if TYPE_CHECKING:
     from localmtp.engine.decoding.trace import Round
+    from localmtp.engine.device_options import DeviceOptions
     from localmtp.models.store.download import TransferProgress
 
 
@@ -23,6 +24,7 @@ def load(
     ctx: int | None = None,
     threads: int | None = None,
     gpu_layers: int | None = None,
+    devices: DeviceOptions | None = None,
     kv_type: str | None = None,
     batch: int | None = None,
     offline: bool = False,
@@ -40,6 +42,7 @@ def load(
         ctx: positions of the context.
         threads: CPU threads.
         gpu_layers: layers on GPUs.
+        devices: which GPUs, and what stays in main memory; None for the defaults.
         kv_type: type of the KV cache, "f16" or "q8_0".
         batch: prompt tokens per pass.
         offline: never use the network.
@@ -52,6 +55,7 @@ def load(
     """
     with DeferredInterrupt():
         from localmtp.engine.decoding.trace import Trace
+        from localmtp.engine.device_options import DeviceOptions
         from localmtp.engine.kv_type import KVType
         from localmtp.engine.pair import LoadOptions
         from localmtp.session.local import open_session
@@ -71,6 +75,7 @@ def load(
         context=ctx,
         threads=threads,
         gpu_layers=gpu_layers,
+        devices=devices or DeviceOptions(),
         kv_type=KVType(kv_type) if kv_type else None,
         batch=batch,
     )

@@ -7,13 +7,15 @@ argument: `pair: PairFlags`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
+from localmtp.cli.device_options import device_options
 from localmtp.cli.rpc_options import rpc_option
+from localmtp.engine.device_options import DeviceOptions
 from localmtp.limits import BATCH_ROWS, MAX_DRAFT, MAX_THREADS, MIN_CONTEXT
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class PairFlags:
     kv_type: str | None = None
     batch: int | None = None
     """Prompt tokens per pass."""
+    devices: DeviceOptions = field(default_factory=DeviceOptions)
     offline: bool = False
 
     def load_options(self, *, parallel: int = 1) -> LoadOptions:
@@ -55,6 +58,7 @@ class PairFlags:
             kv_type=KVType(self.kv_type) if self.kv_type else None,
             batch=self.batch,
             parallel=parallel,
+            devices=self.devices,
         )
 
 
@@ -245,7 +249,7 @@ _SYSTEM = click.option("--system", metavar="TEXT", default="", help="System prom
 
 def pair_options(command: Command) -> Command:
     """Add the options for drafter and placement, passed as `pair: PairFlags`."""
-    return _apply(_PAIR, collected(PairFlags, "pair")(command))
+    return _apply(_PAIR, device_options(collected(PairFlags, "pair")(command)))
 
 
 def generation_options(command: Command) -> Command:

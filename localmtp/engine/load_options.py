@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.kv_type import KVType
 
 
@@ -18,6 +19,7 @@ class LoadOptions:
     threads: int | None = None
     gpu_layers: int | None = None
     """Layers offloaded to GPUs, as libllama counts them: the output is one more."""
+    devices: DeviceOptions = field(default_factory=DeviceOptions)
     kv_type: KVType | None = None
     batch: int | None = None
     """Rows of the largest prefill batch."""

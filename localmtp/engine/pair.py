@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -23,8 +24,9 @@ from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.prompt_lookup import PromptLookupDrafter
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.device_options import drafter_offloaded
 from localmtp.engine.kv_type import KVType
-from localmtp.engine.llama import ALL_LAYERS, Model
+from localmtp.engine.llama import ALL_LAYERS, Model, Offload
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.pacing import Calibration
@@ -100,16 +102,13 @@ class Pair:
         """
         began = perf_counter()
         threads = threads or Threads(options.threads or os.cpu_count() or 1)
-        layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
         with ExitStack() as resources:
-            model = resources.enter_context(
-                _load_model(target, layers, options.progress, target_vocabulary)
-            )
+            model = resources.enter_context(_load_target(target, options, target_vocabulary))
             check_target(_traits(model))
             draft_model = kind = None
             if drafter is not None:
                 draft_model = resources.enter_context(
-                    _load_model(drafter, layers, options.progress, drafter_vocabulary)
+                    _load_drafter(drafter, model, options, drafter_vocabulary)
                 )
                 kind = _kind(draft_model, model)
             context = TargetContext(
@@ -167,9 +166,24 @@ class Pair:
         self.close()
 
 
+def _load_target(path: Path, options: LoadOptions, vocabulary: VocabularyFile | None) -> Model:
+    layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
+    return _load_model(path, Offload(layers, options.devices), options.progress, vocabulary)
+
+
+def _load_drafter(
+    path: Path, target: Model, options: LoadOptions, vocabulary: VocabularyFile | None
+) -> Model:
+    """Loads a drafter as a whole, where the KV cache is that it attends to."""
+    own = replace(options.devices, cpu_moe=None, overrides=(), tensor_split=())
+    offloaded = drafter_offloaded(options.gpu_layers, target.n_layers, target.n_own_kv_layers)
+    offload = Offload(ALL_LAYERS if offloaded else 0, own)
+    return _load_model(path, offload, options.progress, vocabulary)
+
+
 def _load_model(
     path: Path,
-    gpu_layers: int,
+    offload: Offload,
     progress: Callable[[float], bool] | None,
     vocabulary: VocabularyFile | None,
 ) -> Model:
@@ -189,13 +203,15 @@ def _load_model(
             hint="convert Hugging Face checkpoints with `localmtp convert`",
         )
     try:
-        return Model(path, gpu_layers=gpu_layers, progress=progress, vocabulary=vocabulary)
+        return Model(path, offload=offload, progress=progress, vocabulary=vocabulary)
     except LocalmtpError as error:
-        raise _explained(path, error) from error
+        raise _explained(path, error, offload) from error
 
 
-def _explained(path: Path, error: LocalmtpError) -> LocalmtpError:
+def _explained(path: Path, error: LocalmtpError, offload: Offload) -> LocalmtpError:
     """Replaces libllama's message by its cause, if that is known."""
+    if "unable to allocate" in error.message and offload.devices:
+        return LocalmtpError(error.message, hint=offload.needs_less())
     for fork in FORKS:
         if f"'{fork}'" in error.message:
             return fork_format(str(path), fork)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from localmtp.engine.llama import Batch, Context, Floats, Model
+from localmtp.engine.llama import Batch, Context, Floats, Model, Offload
 from localmtp.engine.llama.residency import few_pages_resident
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
@@ -57,7 +57,7 @@ def _load(source: dict[str, Any]) -> Model:
         path, architecture = Path(corrected["path"]), corrected["architecture"]
         vocabulary = VocabularyFile(path, architecture, corrected["size"])
     # Weights stay mapped: repacking them for speed would fill the memory.
-    return Model(Path(source["path"]), gpu_layers=0, repack=False, vocabulary=vocabulary)
+    return Model(Path(source["path"]), offload=Offload(0), repack=False, vocabulary=vocabulary)
 
 
 def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:

@@ -81,6 +81,10 @@ class Threads:
         for follower in self._followers:
             follower(count)
 
+    def hold(self) -> None:
+        """Keeps the number: other programs do not matter where devices compute."""
+        self._usage = None
+
     def settle(self) -> None:
         """Chooses before the first pass; waits if loading was too short to measure."""
         if self._usage is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from localmtp.engine.llama.ggml import devices
+from localmtp.engine.llama.offload import used_devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
 from localmtp.hardware import cpu
@@ -58,16 +58,19 @@ def load_pair(
         target_vocabulary=vocabularies.target,
         drafter_vocabulary=vocabularies.drafter,
     )
-    if not cpu.is_idle():
+    if pair.target.model.fully_offloaded:
+        threads.hold()
+    elif not cpu.is_idle():
         threads.settle()
     return pair, LoadReport(
         placement=placement.summary if placement else "",
-        device=_device(options.gpu_layers, threads.most),
+        device=_device(options, threads.most),
         memory=memory_by_part(files, replace(options, context=pair.target.n_ctx)),
     )
 
 
-def _device(gpu_layers: int | None, threads: int) -> str:
-    """Names what computes; `gpu_layers` of None offloads all layers."""
-    gpus = ", ".join(device.description for device in devices()) if gpu_layers != 0 else ""
+def _device(options: LoadOptions, threads: int) -> str:
+    """Names what computes."""
+    used = used_devices(options.gpu_layers, options.devices)
+    gpus = ", ".join(device.description for device in used)
     return gpus or f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"

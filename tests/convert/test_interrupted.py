@@ -14,7 +14,7 @@ import pytest
 
 from localmtp.convert import ConvertProgress, Options, convert
 from localmtp.convert.output.gguf_file import WorkFolder
-from localmtp.engine.llama import Model
+from localmtp.engine.llama import Model, Offload
 from tests.convert.checkpoints import write_checkpoint
 from tests.convert.test_command import localmtp
 from tests.models.test_faults import LIMITED
@@ -140,7 +140,7 @@ def test_a_run_killed_at_any_time_leaves_nothing_or_complete_files(
     process.wait()
     left = [name for name in names(out) if not name.startswith(".")] if out.exists() else []
     for name in left:
-        with Model(out / name, gpu_layers=0):
+        with Model(out / name, offload=Offload(0)):
             pass
     done = localmtp(*command, "--force")
     assert done.returncode == 0, done.stderr

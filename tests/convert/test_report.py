@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from localmtp.convert import Options, convert
 from localmtp.convert.quality.acceptance import score_drafter
 from localmtp.convert.quality.report import TargetScore, read_report
-from localmtp.engine.llama import Batch, Context, Model
+from localmtp.engine.llama import Batch, Context, Model, Offload
 from localmtp.errors import LocalmtpError
 from tests.convert.checkpoints import VOCAB, write_checkpoint
 from tests.convert.test_command import localmtp
@@ -53,7 +53,7 @@ def test_target_scores_match_their_definitions(tmp_path: Path, text: Path) -> No
 
 def predictions(path: Path, text: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Log-probabilities [rows, n_vocab] in float64, for the second half of the only passage."""
-    with Model(path, gpu_layers=0) as model:
+    with Model(path, offload=Offload(0)) as model:
         tokens = [
             model.vocab.bos,
             *model.vocab.tokenize(text.read_text(encoding="utf-8"), special=False)[:511],

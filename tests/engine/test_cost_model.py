@@ -204,3 +204,18 @@ def test_answers_of_a_single_round_are_paced_too() -> None:
     assert answer.costs.plain_tokens_per_s == pytest.approx(100, rel=0.2)
     answer.begin(limit=8)
     assert answer.draft([0.9] * 8)[0] > 0
+
+
+def test_the_first_pass_of_every_kind_is_not_measured_where_it_compiles() -> None:
+    answer = SingleAnswer(costs=CostModel(compiles=True))
+    seen = set()
+    for _ in range(12):
+        answer.begin()
+        drafted, steps = answer.draft([0.9] * 8)
+        first = (drafted, steps) not in seen
+        seen.add((drafted, steps))
+        answer.end(drafted, (0.1 if first else 0.001) * steps, 1.0 if first else 0.010)
+    plan = answer.costs.plan(1)
+    assert plan.curve[0] == pytest.approx(0.010)
+    assert max(plan.curve) < 0.2
+    assert plan.costs.step_s == pytest.approx(0.001)

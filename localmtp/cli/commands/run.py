@@ -136,6 +136,7 @@ def _open(
         ctx=pair.ctx,
         threads=pair.threads,
         gpu_layers=pair.gpu_layers,
+        devices=pair.devices,
         kv_type=pair.kv_type,
         batch=pair.batch,
         on_round=on_round,

@@ -62,7 +62,7 @@ class DecodeLoop:
         self._drafter = drafter
         self._no_drafter = no_drafter
         self._load_s = load_s
-        self._costs = CostModel()
+        self._costs = CostModel(compiles=bool(context.model.offload.devices))
         context.threads.follow(self._costs.set_threads)
         self._prefiller = Prefiller(context)
         self._free = list(sequences)

@@ -11,7 +11,8 @@ from localmtp.engine.llama.context import Context, Floats, StateBytes
 from localmtp.engine.llama.grammar import Grammar
 from localmtp.engine.llama.json_schema import gbnf
 from localmtp.engine.llama.library import Functions, log_lines, system_info
-from localmtp.engine.llama.model import ALL_LAYERS, Model
+from localmtp.engine.llama.model import Model
+from localmtp.engine.llama.offload import ALL_LAYERS, Offload
 from localmtp.engine.llama.ranking import CANDIDATE, Ranking
 from localmtp.engine.llama.vocab import TokenIds, Vocab
 
@@ -24,6 +25,7 @@ __all__ = [
     "Functions",
     "Grammar",
     "Model",
+    "Offload",
     "Ranking",
     "StateBytes",
     "TokenIds",

@@ -11,10 +11,12 @@ from llama_cpp import llama_cpp as capi
 from llama_cpp import llama_cpp_ext as capi_ext
 from numpy.typing import NDArray
 
+from localmtp.engine.device_options import Switch
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama.batch import Batch
 from localmtp.engine.llama.library import Owned, log_lines, reason
 from localmtp.engine.llama.model import Model
+from localmtp.engine.llama.offload import apply_attention
 from localmtp.errors import LocalmtpError
 from localmtp.portability import DeferredInterrupt
 
@@ -80,15 +82,21 @@ class Context(Owned):
         params.swa_full = full_window
         params.type_k = params.type_v = kv_type.ggml_type
         params.no_perf = True
+        apply_attention(params, model.offload.options)
         if target is not None:
             params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP
             params.ctx_other = target.handle
+        if model.offload.options.flash_attn is Switch.OFF and kv_type is not KVType.F16:
+            raise LocalmtpError(
+                f"a KV cache in {kv_type} requires flash attention",
+                hint="leave out `--flash-attn off`, or add `--kv-type f16`",
+            )
         with DeferredInterrupt(), log_lines() as lines:
             self.handle: Any = capi.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise LocalmtpError(
                 f"cannot run {model.path} with a context of {n_ctx}: {reason(lines)}",
-                hint="a smaller context needs less memory, for example `--ctx 2048`",
+                hint=model.offload.needs_less(model.n_layers, n_ctx),
             )
         # References that keep both alive as long as this context.
         self.model, self.target = model, target

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from localmtp.engine.llama import Functions, log_lines
+from localmtp.engine.llama.library import Functions, log_lines
 from localmtp.errors import LocalmtpError
 
 Floats = NDArray[np.float32]
@@ -26,6 +26,9 @@ _GPU, _INTEGRATED_GPU = 1, 2
 
 _METAL = "MTL"  # reports its devices as discrete
 _RPC = b"RPC"
+
+CPU = "CPU"
+"""Name of main memory where tensors are placed by name."""
 
 F32, F16, BF16 = 0, 1, 30
 """`ggml_type` of unquantized checkpoints."""
@@ -93,6 +96,9 @@ _lib.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_cha
 _lib.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
 _lib.ggml_backend_register.argtypes = [ctypes.c_void_p]
 _lib.ggml_backend_register.restype = None
+_lib.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
+_lib.ggml_backend_dev_buffer_type.argtypes = [ctypes.c_void_p]
+_lib.ggml_backend_dev_buffer_type.restype = ctypes.c_void_p
 _lib.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
 _lib.ggml_backend_dev_backend_reg.restype = ctypes.c_void_p
 for _name in (
@@ -134,7 +140,7 @@ def devices() -> tuple[Device, ...]:
 
     Integrated GPUs are used only if there is no other GPU.
     """
-    handles = [_lib.ggml_backend_dev_get(i) for i in range(_lib.ggml_backend_dev_count())]
+    handles = device_handles().values()
     found = [(_lib.ggml_backend_dev_type(handle), _device(handle)) for handle in handles]
     local = [(kind, device) for kind, device in found if not device.remote]
     wanted = _GPU if any(kind == _GPU for kind, _ in local) else _INTEGRATED_GPU
@@ -142,6 +148,11 @@ def devices() -> tuple[Device, ...]:
         *(device for kind, device in found if device.remote and kind == _GPU),
         *(device for kind, device in local if kind == wanted),
     )
+
+
+def every_device() -> tuple[Device, ...]:
+    """Devices that libllama can offload to, including integrated GPUs that it leaves out."""
+    return tuple(map(_device, device_handles().values()))
 
 
 def _device(handle: int) -> Device:
@@ -154,6 +165,32 @@ def _device(handle: int) -> Device:
     if remote:
         description = f"RPC server {description}"
     return Device(name, description, free.value, total.value, unified and not remote, remote)
+
+
+def device_handles() -> dict[str, int]:
+    """Returns the `ggml_backend_dev_t` of every GPU and RPC device by name, in libllama's order."""
+    handles = map(_lib.ggml_backend_dev_get, range(_lib.ggml_backend_dev_count()))
+    return {
+        _lib.ggml_backend_dev_name(handle).decode("utf-8", "replace"): handle
+        for handle in handles
+        if _lib.ggml_backend_dev_type(handle) in (_GPU, _INTEGRATED_GPU)
+    }
+
+
+def buffer_type(place: str) -> int:
+    """Returns the `ggml_backend_buffer_type_t` of a device, or of main memory for `CPU`.
+
+    Raises:
+        LocalmtpError: there is no device of this name.
+    """
+    if place == CPU:
+        return int(_lib.ggml_backend_cpu_buffer_type())
+    handles = device_handles()
+    if place not in handles:
+        raise LocalmtpError(
+            f"there is no device `{place}`", hint=f"devices: {', '.join([CPU, *handles])}"
+        )
+    return int(_lib.ggml_backend_dev_buffer_type(handles[place]))
 
 
 def has_rpc() -> bool:

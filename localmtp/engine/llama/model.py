@@ -11,13 +11,11 @@ from typing import Any
 from llama_cpp import llama_cpp as capi
 
 from localmtp.engine.llama.library import Owned, log_lines, reason
+from localmtp.engine.llama.offload import Offload
 from localmtp.engine.llama.vocab import Vocab
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
 from localmtp.portability import DeferredInterrupt
-
-ALL_LAYERS = -1
-"""Value of `gpu_layers`: offload as many layers as possible."""
 
 
 class _VocabularyModel(Owned):
@@ -26,6 +24,8 @@ class _VocabularyModel(Owned):
     def __init__(self, path: Path) -> None:
         params = capi.llama_model_default_params()
         params.vocab_only = True
+        no_devices = Offload(0)
+        no_devices.apply(params)
         with log_lines() as lines:
             self.handle = capi.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
@@ -50,7 +50,7 @@ class Model(Owned):
 
     Args:
         path: the GGUF file, or the first part of a split model.
-        gpu_layers: layers to offload; `ALL_LAYERS` for as many as possible.
+        offload: layers to offload, and devices; None for all of them.
         repack: copy weights that the CPU uses to a faster layout, if there is one.
         progress: called with the loaded share, 0 to 1; False, or an exception, which propagates,
             cancels.
@@ -64,13 +64,14 @@ class Model(Owned):
         self,
         path: Path,
         *,
-        gpu_layers: int = ALL_LAYERS,
+        offload: Offload | None = None,
         repack: bool = True,
         progress: Callable[[float], bool] | None = None,
         vocabulary: VocabularyFile | None = None,
     ) -> None:
         params = capi.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
+        self.offload = offload or Offload()
+        self.offload.apply(params)
         params.use_extra_bufts = repack
         if vocabulary:
             overrides = _without_vocabulary(vocabulary)
@@ -95,6 +96,12 @@ class Model(Owned):
         self.n_embd: int = capi.llama_model_n_embd(self.handle)
         self.n_embd_out: int = capi.llama_model_n_embd_out(self.handle)
         self.n_ctx_train: int = capi.llama_model_n_ctx_train(self.handle)
+        self.n_layers: int = capi.llama_model_n_layer(self.handle)
+        shared = self.metadata.get(f"{self.architecture}.attention.shared_kv_layers", "0")
+        self.n_own_kv_layers = self.n_layers - (int(shared) if shared.isdecimal() else 0)
+        """Layers that do not reuse another layer's KV cache."""
+        self.fully_offloaded = self.offload.is_complete(self.n_layers)
+        """Whether the CPU computes no part of a pass but the lookup of embeddings."""
         self.n_swa: int = capi.llama_model_n_swa(self.handle)
         self.size: int = capi.llama_model_size(self.handle)
 

@@ -35,9 +35,15 @@ class CostModel:
     Drafting is reduced as the batch grows, as far as measurements demand, and returns as it
     shrinks. Every batch size has its own plan, which starts from the measurements of other sizes.
     Every number of threads has its own plans.
+
+    Args:
+        compiles: whether the first pass of a number of rows compiles kernels, as GPUs do. It is not
+            measured, nor are draft steps before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, compiles: bool = False) -> None:
+        self._compiled: set[tuple[int, int, bool]] | None = set() if compiles else None
+        """Rounds that have run: rows, answers, and whether there were draft steps."""
         self._threads = 1
         self._rows = RowCosts()
         self._plans: dict[int, RoundPlan] = {}
@@ -126,8 +132,16 @@ class CostModel:
                 steps = max(steps, taken)
         rows += count
         same, self._latest_rows = rows == self._latest_rows, rows
-        if not automatic:
+        if not automatic or self._compiles(rows, count, steps > 0):
             return
         if same or rows > count:
             self._rows.record(rows, verify_s - (0.0 if same else plan.change_s))
         plan.end(verified / automatic, steps, tokens / automatic, draft_s, verify_s, same=same)
+
+    def _compiles(self, rows: int, answers: int, drafted: bool) -> bool:
+        """Reports whether a round compiled kernels, which only the first of its kind does."""
+        known, kind = self._compiled, (rows, answers, drafted)
+        if known is None or kind in known:
+            return False
+        known.add(kind)
+        return True
