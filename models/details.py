@@ -39,7 +39,7 @@ class ModelDetails:
     bytes: int
     """Size of the target; approximate if the hub was not asked."""
     download: int
-    """Bytes of target and drafter still to be downloaded."""
+    """Bytes of target, drafter and projector still to be downloaded."""
     drafter: str
     why_drafter: str
     """Reason why the drafter belongs to the target."""
@@ -53,13 +53,18 @@ class ModelDetails:
     """Checkpoint that the files were made from; empty if unknown."""
     context_length: int
     projector: str
-    """Projector for images on the hub, if the registry has one; it is not downloaded."""
+    """Path of the projector; `USER/REPO/FILE` unless installed; empty without one."""
     first_draft_length: int | None
     """Draft length that published measurements recommend to start with."""
     memory: tuple[dict[str, int], ...]
     """`context` in tokens with the `bytes` of a loaded pair."""
     context_here: int
     """Largest context that fits into free memory, in tokens; 0 if none does."""
+    media: tuple[str, ...] = ()
+    """Kinds of media that the projector encodes, `image` and `audio`; empty if it was not read."""
+    why_no_projector: str = ""
+    projector_bytes: int = 0
+    """Size of the projector; 0 without one, or if it is unknown."""
     embedding_length: int | None = None
     """None, as the fields below, if no header was read."""
     n_layers: int | None = None
@@ -108,6 +113,9 @@ def _from_files(files: ModelFiles, entry: RegistryEntry | None) -> ModelDetails:
         warnings=files.warnings,
         quant=quant_label(files.target.name),
         qat=describe(files.target).qat,
+        projector=str(files.projector or ""),
+        media=files.media,
+        why_no_projector=files.why_no_projector,
         **_from_header(header, weights_on_disk(files), entry),
     )
 
@@ -125,6 +133,9 @@ def _from_hub(plan: PullPlan, entry: RegistryEntry | None) -> ModelDetails:
         warnings=plan.drafter.warnings,
         quant=quant_label(first.name),
         qat=plan.qat,
+        projector=str(plan.projector.file or ""),
+        media=plan.projector.media,
+        why_no_projector=plan.projector.why_not,
         **_from_header(plan.header, plan.weights, entry),
     )
 
@@ -140,7 +151,7 @@ def _from_header(header: Header, weights: Weights, entry: RegistryEntry | None) 
         "embedding_length": header.number("embedding_length"),
         "n_layers": header.number("block_count"),
         "n_vocab": header.n_vocab,
-        "projector": str(entry.projector or "") if entry else "",
+        "projector_bytes": weights.projector,
         "first_draft_length": entry.n_draft if entry else None,
         "memory": _memory(shape, weights, limit),
         "context_here": largest_context(shape, weights, limit, available_memory()),
@@ -148,13 +159,13 @@ def _from_header(header: Header, weights: Weights, entry: RegistryEntry | None) 
 
 
 def _from_registry(entry: RegistryEntry, quant: Quant, reason: str) -> ModelDetails:
-    weights = Weights(quant.nbytes, quant.drafter_nbytes)
+    weights = quant.sizes
     return ModelDetails(
         model=f"{entry.name}:{quant.label}",
         installed=False,
         target=str(quant.target),
         bytes=quant.nbytes,
-        download=quant.nbytes + quant.drafter_nbytes,
+        download=weights.on_disk,
         drafter=str(quant.drafter or ""),
         why_drafter="listed in the registry",
         why_no_drafter="",
@@ -165,6 +176,7 @@ def _from_registry(entry: RegistryEntry, quant: Quant, reason: str) -> ModelDeta
         original=entry.original,
         context_length=entry.context,
         projector=str(entry.projector or ""),
+        projector_bytes=quant.projector_nbytes,
         first_draft_length=entry.n_draft,
         memory=_memory(entry.shape, weights, entry.context) if entry.shape else (),
         context_here=context_within(entry, quant, available_memory()),

@@ -15,7 +15,7 @@ from localmtp.hardware.bandwidth import memory_bandwidth
 from localmtp.hardware.memory import main_memory
 from localmtp.models.listing import context_within
 from localmtp.models.memory.available import budget_of
-from localmtp.models.memory.estimate import Weights, decode_rate_bound
+from localmtp.models.memory.estimate import decode_rate_bound
 from localmtp.models.memory.placement import MemoryBudget
 from localmtp.models.naming.registry import Quant, RegistryEntry, entries
 from localmtp.paths import registry_file
@@ -95,7 +95,7 @@ def _model_fit(
     n_draft = (entry.n_draft or 0) if quant.drafter else 0
     rates = [0.0, 0.0]
     if entry.shape and quant.nbytes and (budget.unified or not budget.gpu) and not budget.remote:
-        weights = Weights(quant.nbytes, quant.drafter_nbytes)
+        weights = quant.sizes
         rates = [decode_rate_bound(entry.shape, weights, bandwidth, n) for n in (0, n_draft)]
     name = f"{entry.name}:{quant.label}"
     return ModelFit(name, quant.nbytes, context_within(entry, quant, budget), n_draft, *rates)

@@ -8,6 +8,12 @@ from pathlib import Path
 NO_DRAFTER = "none"
 """Value of `--drafter` that turns drafting off."""
 
+NO_PROJECTOR = "none"
+"""Value of `--mmproj` that turns images and sound off."""
+
+NO_MEDIA = "--no-media"
+"""Reason why there is no projector, where none is wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
@@ -29,6 +35,8 @@ class ModelFiles:
     warnings: tuple[str, ...] = ()
     """Warnings about the pair, one line each."""
     projector: Path | None = None
-    """Path of the projector (`mmproj`), which encodes images and sound; None without one."""
+    """Encoder of images and sound, loaded when the first of them comes; None without one."""
     why_no_projector: str = ""
-    """Reason why there is no projector; empty with one, or if unknown."""
+    """Reason why there is none, as it follows `no images or sound: `; empty with one."""
+    media: tuple[str, ...] = ()
+    """Kinds of media that the projector encodes: `image`, `audio`."""

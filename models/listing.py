@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.placement import MemoryBudget, largest_context
 from localmtp.models.naming.registry import Quant, RegistryEntry, entries
 from localmtp.models.store.cache import cached
@@ -28,6 +27,10 @@ class ListedModel:
     """ISO date, as precise as the file system records it; empty unless installed."""
     context: int
     """Largest context that fits into free memory, in tokens; 0 if none does."""
+    projector: str = ""
+    """File name of the projector; empty without one."""
+    total_bytes: int = 0
+    """Size of target, drafter and projector."""
 
 
 def installed_row(model: InstalledModel, budget: MemoryBudget) -> ListedModel:
@@ -40,6 +43,8 @@ def installed_row(model: InstalledModel, budget: MemoryBudget) -> ListedModel:
         installed=True,
         last_used=datetime.fromtimestamp(model.last_used, UTC).date().isoformat(),
         context=model.context_within(budget),
+        projector=model.projector.name if model.projector else "",
+        total_bytes=model.sizes.on_disk,
     )
 
 
@@ -54,6 +59,8 @@ def registry_rows(budget: MemoryBudget) -> list[ListedModel]:
             installed=False,
             last_used="",
             context=context_within(entry, quant, budget),
+            projector=Path(entry.projector.file).name if entry.projector else "",
+            total_bytes=quant.sizes.on_disk,
         )
         for entry in entries().values()
         for quant in entry.quants
@@ -65,5 +72,5 @@ def context_within(entry: RegistryEntry, quant: Quant, budget: MemoryBudget) -> 
     """Returns the largest context of a registry model that fits, in tokens; 0 for none."""
     if entry.shape is None or not quant.nbytes:
         return 0
-    weights = Weights(quant.nbytes, quant.drafter_nbytes)
+    weights = quant.sizes
     return largest_context(entry.shape, weights, entry.context, budget)

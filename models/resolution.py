@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.embedded import NANO, embedded_files
-from localmtp.models.files import NO_DRAFTER, ModelFiles
+from localmtp.models.files import NO_DRAFTER, NO_MEDIA, ModelFiles
 from localmtp.models.naming.hub_address import hub_name
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def resolve(
     model: str | None,
     *,
     drafter: str | None = None,
+    projector: str | None = None,
     offline: bool = False,
     progress: ProgressCallback | None = None,
 ) -> ModelFiles:
@@ -29,12 +30,15 @@ def resolve(
     Args:
         model: `nano`, a registry name, `USER/REPO[:QUANT]` or `PATH.gguf`; None for the default.
         drafter: a path, `none` for no drafter, or None for the model's own.
+        projector: encoder of images and sound: a path, `none` for none, or None for the model's
+            own, which is downloaded with the model, but never alone.
         offline: never download.
         progress: called during downloads.
 
     Raises:
         LocalmtpError: an unknown name, a missing file, a target and a drafter that do not match,
-            or a failed download.
+            or a failed download. A target without projector is none of them: `why_no_projector`
+            says why.
     """
     if model is None:
         from localmtp.models.naming.default import default_model
@@ -42,16 +46,22 @@ def resolve(
         model = default_model()
     model = hub_name(model)
     if model == NANO:
-        return _embedded(drafter)
+        return _embedded(drafter, projector)
+    from localmtp.models.store.projectors import with_projector
+
     if not is_on_hub(model):
         from localmtp.models.store.local import resolve_path
 
-        return resolve_path(Path(model).expanduser(), drafter)
+        return with_projector(resolve_path(Path(model).expanduser(), drafter), projector)
 
     from localmtp.models.naming.reference import parse_reference
 
     reference = parse_reference(model)
-    files = _from_hub(reference, drafter, offline, progress)
+    wanted = projector is None
+    files = _from_hub(reference, drafter, offline, progress, with_projector=wanted)
+    sought = files.projector or files.why_no_projector not in ("", NO_MEDIA)
+    if not (wanted and sought):
+        files = with_projector(files, projector, reference)
     return replace(files, first_draft_length=reference.first_draft_length)
 
 
@@ -74,15 +84,21 @@ def _exists(model: str) -> bool:
     return model != "" and "\0" not in model and Path(model).exists()
 
 
-def _embedded(drafter: str | None) -> ModelFiles:
+def _embedded(drafter: str | None, projector: str | None) -> ModelFiles:
     files = embedded_files()
-    if drafter is None:
-        return files
     if drafter == NO_DRAFTER:
-        return ModelFiles(NANO, files.target, None, "", f"--drafter {NO_DRAFTER}")
-    from localmtp.models.store.local import checked_pair
+        files = replace(
+            files, drafter=None, drafter_name="", why_no_drafter=f"--drafter {NO_DRAFTER}"
+        )
+    elif drafter is not None:
+        from localmtp.models.store.local import checked_pair
 
-    return checked_pair(NANO, files.target, Path(drafter).expanduser())
+        files = checked_pair(NANO, files.target, Path(drafter).expanduser())
+    if projector is None:
+        return replace(files, why_no_projector=f"{NANO} reads text only")
+    from localmtp.models.store.projectors import with_projector
+
+    return with_projector(files, projector)
 
 
 def _from_hub(
@@ -90,6 +106,8 @@ def _from_hub(
     drafter: str | None,
     offline: bool,
     progress: ProgressCallback | None,
+    *,
+    with_projector: bool,
 ) -> ModelFiles:
     from localmtp.models.naming.pairing import DrafterChoice
     from localmtp.models.store.local import checked_pair, model_files
@@ -102,7 +120,7 @@ def _from_hub(
                 f"{reference.name} is not on this machine",
                 hint=f"without --offline: `localmtp pull {reference.name}`",
             )
-        files = _pull(reference, drafter is None, progress)
+        files = _pull(reference, drafter is None, with_projector, progress)
         if drafter is None:
             return files
         target = files.target
@@ -114,18 +132,21 @@ def _from_hub(
     if own.file is None and reference.drafter is not None and not offline:
         # The registry knows that there is one.
         try:
-            return _pull(reference, True, progress)
+            return _pull(reference, True, False, progress)
         except LocalmtpError as fault:
             own = DrafterChoice(None, f"its drafter could not be downloaded: {fault.message}")
     return model_files(reference.name, target, own)
 
 
 def _pull(
-    reference: ModelReference, with_drafter: bool, progress: ProgressCallback | None
+    reference: ModelReference,
+    with_drafter: bool,
+    with_projector: bool,
+    progress: ProgressCallback | None,
 ) -> ModelFiles:
     from localmtp.models.store.pull import plan_pull, pull
 
-    plan = plan_pull(reference, with_drafter=with_drafter)
+    plan = plan_pull(reference, with_drafter=with_drafter, with_projector=with_projector)
     if plan.shortage:
         raise LocalmtpError(
             plan.shortage,

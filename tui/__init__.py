@@ -24,6 +24,7 @@ def run_chat(
     model: str | None,
     *,
     drafter: str | None = None,
+    projector: str | None = None,
     offline: bool = False,
     prepare: Callable[[], tuple[Choices, LoadOptions]],
     connect: Callable[[str | None], Session] | None = None,
@@ -35,6 +36,7 @@ def run_chat(
     Args:
         model: as for `localmtp.models.resolve`; resolved and loaded while the chat is open.
         drafter: path of a drafter, or `none`.
+        projector: path of a projector, or `none`.
         offline: never download.
         prepare: returns settings and load options; called in the model's process, so it must be a
             module-level function or a `partial` of one.
@@ -55,7 +57,9 @@ def run_chat(
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = ChatApp(
         model,
-        server_opener(connect) if connect else local_opener(model, drafter, offline, prepare),
+        server_opener(connect)
+        if connect
+        else local_opener(model, drafter, offline, prepare, projector),
         history_file() if save else None,
         theme_file(),
     )

@@ -37,23 +37,26 @@ def local_opener(
     drafter: str | None,
     offline: bool,
     prepare: Callable[[], tuple[Choices, LoadOptions]],
+    projector: str | None = None,
 ) -> OpenSession:
     """Returns a function that resolves, downloads and loads models in a process of their own.
 
     Args:
-        first: model that `drafter` belongs to; other models use their own drafters.
+        first: model that `drafter` and `projector` belong to; other models use their own.
         drafter: path of a drafter, or `none` for no drafter with any model.
         offline: never download.
         prepare: returns settings and load options, see `localmtp.isolation.messages.OpenRequest`.
+        projector: path of a projector, or `none` for no images and sound with any model.
     """
 
     def open_session(model: str | None, report: ReportProgress) -> Session:
         from localmtp.isolation import open_isolated
         from localmtp.isolation.messages import OpenRequest
-        from localmtp.models.files import NO_DRAFTER
+        from localmtp.models.files import NO_DRAFTER, NO_PROJECTOR
 
         own = drafter if model == first or drafter == NO_DRAFTER else None
-        request = OpenRequest(model, own, offline, prepare)
+        encoder = projector if model == first or projector == NO_PROJECTOR else None
+        request = OpenRequest(model, own, offline, prepare, encoder)
         return open_isolated(request, lambda step: report(_progress_text(step)))
 
     return open_session

@@ -21,6 +21,7 @@ def load(
     model: str | os.PathLike[str] | ModelFiles | None = None,
     *,
     drafter: str | os.PathLike[str] | None = None,
+    mmproj: str | os.PathLike[str] | None = None,
     ctx: int | None = None,
     threads: int | None = None,
     gpu_layers: int | None = None,
@@ -39,6 +40,7 @@ def load(
         model: `nano`, a name such as `gemma4-e4b:Q4_K_M`, `USER/REPO[:QUANT]`, or the path of a
             GGUF file; None for the default model. Also what `localmtp.models.resolve` returns.
         drafter: path of another drafter; "none" for no drafting.
+        mmproj: path of another projector; "none" for no images and sound.
         ctx: positions of the context.
         threads: CPU threads.
         gpu_layers: layers on GPUs.
@@ -68,6 +70,7 @@ def load(
         model = resolve(
             None if model is None else os.fspath(model),
             drafter=None if drafter is None else os.fspath(drafter),
+            projector=None if mmproj is None else os.fspath(mmproj),
             offline=offline,
             progress=on_download,
         )

@@ -18,7 +18,7 @@ def find_model(model: str | None, flags: PairFlags) -> ModelFiles:
 
     Args:
         model: as the user wrote it; None for the default model.
-        flags: `drafter` and `offline` apply.
+        flags: `drafter`, `mmproj` and `offline` apply.
 
     Raises:
         LocalmtpError: see `localmtp.models.resolve`.
@@ -26,7 +26,13 @@ def find_model(model: str | None, flags: PairFlags) -> ModelFiles:
     from localmtp.models import resolve
 
     with DownloadProgress() as progress:
-        files = resolve(model, drafter=flags.drafter, offline=flags.offline, progress=progress)
+        files = resolve(
+            model,
+            drafter=flags.drafter,
+            projector=flags.mmproj,
+            offline=flags.offline,
+            progress=progress,
+        )
     for warning in files.warnings:
         output.warning(warning)
     return files

@@ -32,6 +32,8 @@ class PairFlags:
 
     drafter: str | None = None
     """A path, or `none`."""
+    mmproj: str | None = None
+    """Path of the projector, or `none`."""
     ctx: int | None = None
     """Tokens."""
     threads: int | None = None
@@ -220,6 +222,13 @@ _PAIR = (
     click.option("--offline", is_flag=True, help="Do not use the network."),
 )
 
+_PROJECTOR = (
+    click.option(
+        "--mmproj", metavar="PATH|none", help="Projector GGUF; `none`: no images and sound."
+    ),
+    click.option("--no-media", "mmproj", flag_value="none", help="The same as `--mmproj none`."),
+)
+
 _LENGTHS = (
     click.option(
         "--n-draft",
@@ -250,6 +259,11 @@ _SYSTEM = click.option("--system", metavar="TEXT", default="", help="System prom
 def pair_options(command: Command) -> Command:
     """Add the options for drafter and placement, passed as `pair: PairFlags`."""
     return _apply(_PAIR, device_options(collected(PairFlags, "pair")(command)))
+
+
+def projector_options(command: Command) -> Command:
+    """Add the options for the projector, passed with those of `pair_options`, which go below."""
+    return _apply(_PROJECTOR, command)
 
 
 def generation_options(command: Command) -> Command:

@@ -13,6 +13,9 @@ from localmtp.errors import LocalmtpError
 
 TARGET, DRAFTER = "gemma4", "gemma4-assistant"
 
+PROJECTOR = "clip"
+"""Architecture of projectors, which encode images and sound."""
+
 FORKS = ("gemma4_assistant", "gemma4_mtp")
 """Drafter architectures of llama.cpp forks; mainline loads neither."""
 
@@ -71,6 +74,11 @@ def check_target(target: Traits) -> None:
         raise LocalmtpError(
             f"{target.name} is a drafter, not a target",
             hint="name the target as MODEL and this file with `--drafter`",
+        )
+    if target.architecture == PROJECTOR:
+        raise LocalmtpError(
+            f"{target.name} is a projector, not a target",
+            hint="name the target as MODEL and this file with `--mmproj`",
         )
     if not target.trunk:
         raise LocalmtpError(

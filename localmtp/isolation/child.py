@@ -117,7 +117,11 @@ class Child:
             return True
 
         files = resolve(
-            request.model, drafter=request.drafter, offline=request.offline, progress=downloading
+            request.model,
+            drafter=request.drafter,
+            projector=request.projector,
+            offline=request.offline,
+            progress=downloading,
         )
         self._send(Loading(files.name, 0.0))
         choices, options = request.prepare()

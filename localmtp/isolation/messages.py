@@ -27,6 +27,8 @@ class OpenRequest:
     prepare: Callable[[], tuple[Choices, LoadOptions]]
     """Returns the options of the session. Called in the child, because it imports libllama; must
     be picklable: a function of a module, or a `partial` of one."""
+    projector: str | None = None
+    """A path, `none`, or None for the model's own."""
 
 
 @dataclass(frozen=True, slots=True)

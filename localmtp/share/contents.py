@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 from localmtp.convert.quality.report import SUFFIX, Report, read_report
-from localmtp.engine.compatibility import DRAFTER, FORKS, TARGET
+from localmtp.engine.compatibility import DRAFTER, FORKS, PROJECTOR, TARGET
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header, Value, read_header
 from localmtp.models.naming.quant import quant_label
@@ -17,7 +17,6 @@ from localmtp.models.naming.quant import quant_label
 CARD = "README.md"
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
-_PROJECTOR = "clip"
 _IMATRIX = "imatrix"
 
 
@@ -47,7 +46,7 @@ class SharedModel:
         """`target`, `drafter`, `projector` or `imatrix`."""
         if self.header.values.get("general.type") == _IMATRIX:
             return _IMATRIX
-        kinds = {TARGET: "target", DRAFTER: "drafter", _PROJECTOR: "projector"}
+        kinds = {TARGET: "target", DRAFTER: "drafter", PROJECTOR: "projector"}
         return kinds.get(self.header.architecture, "")
 
     def general(self, key: str) -> Value | None:

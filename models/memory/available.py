@@ -61,7 +61,7 @@ def choose_placement(files: ModelFiles, requested: LoadOptions) -> Placement | N
     return place(
         files.name,
         shape_of(header),
-        weights_of(header, weights.target, weights.drafter),
+        replace(weights_of(header, weights.target, weights.drafter), projector=weights.projector),
         header.number("context_length") or DEFAULT_CONTEXT,
         budget,
         requested,
@@ -90,13 +90,15 @@ def choose_parallel(files: ModelFiles, requested: LoadOptions, most: int) -> int
 
 
 def weights_on_disk(files: ModelFiles) -> Weights:
-    """Returns the file sizes of a pair, all parts of the target together."""
+    """Returns the file sizes of a pair and its projector, all parts of the target together."""
     drafter = files.drafter.stat().st_size if files.drafter else 0
-    return Weights(sum(part.stat().st_size for part in parts_on_disk(files.target)), drafter)
+    projector = files.projector.stat().st_size if files.projector else 0
+    target = sum(part.stat().st_size for part in parts_on_disk(files.target))
+    return Weights(target, drafter, projector=projector)
 
 
 def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:
-    """Estimates the bytes of target, drafter, KV cache and buffers of a loaded pair.
+    """Estimates the bytes of target, drafter, projector, KV cache and buffers of a loaded pair.
 
     Args:
         files: the pair.
@@ -104,9 +106,11 @@ def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:
     """
     weights, header = weights_on_disk(files), read_header(files.target, settings_only=True)
     needed = estimate_memory(shape_of(header), weights, replace(options, gpu_layers=None))
+    projector = {"projector": needed.projector} if needed.projector else {}
     return {
         "target": needed.weights,
         "drafter": needed.drafter,
+        **projector,
         "cache": needed.kv_cache,
         "buffers": needed.buffers,
     }

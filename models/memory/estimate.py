@@ -26,6 +26,9 @@ _FLOAT = 4
 _DRAFTER_BUFFERS = 3 << 20
 """A drafter has no KV cache of its own; its buffers took 2 MB in every size."""
 
+_PROJECTOR_BUFFERS = 256 << 20
+"""Working memory of a projector for an image."""
+
 _OUTPUTS = 17 << 20
 """Logits of the longest draft of a sequence, for a vocabulary of 262,144. Those of the first
 sequence are within the error of the buffers."""
@@ -49,6 +52,13 @@ class Weights:
     embedding: int = 0
     """Token embeddings of the target. A GPU with the last layers has a second copy of them, as the
     output matrix."""
+    projector: int = 0
+    """0 without one."""
+
+    @property
+    def on_disk(self) -> int:
+        """Bytes of all files."""
+        return self.target + self.drafter + self.projector
 
     @property
     def all_layers(self) -> int:
@@ -96,6 +106,8 @@ class MemoryEstimate:
     """Memory on GPUs, with the buffers of one; 0 without any."""
     main: int = 0
     """Main memory, the program included."""
+    projector: int = 0
+    """Weights and buffers of the projector, reserved in main memory; 0 without one."""
 
     @property
     def total(self) -> int:
@@ -121,6 +133,7 @@ def estimate_memory(
     buffers = batch * (_FLOAT * shape.scratch + _MASK * (cells + window_cells))
     buffers += _OUTPUTS * (options.parallel - 1)
     drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
+    projector = weights.projector + _PROJECTOR_BUFFERS if weights.projector else 0
     element = (options.kv_type or KVType.F16).bytes_per_element
 
     def cache(layer: int) -> int:
@@ -129,15 +142,15 @@ def estimate_memory(
         slid = shape.sliding_width * window_cells * sum(i >= layer for i in shape.sliding_layers)
         return int(element * (full + slid))
 
-    kv_cache, main = cache(0), weights.target + buffers + _PROGRAM
+    kv_cache, main = cache(0), weights.target + buffers + _PROGRAM + projector
     if not options.gpu_layers:
         main += kv_cache + drafter
-        return MemoryEstimate(weights.target, kv_cache, buffers, drafter, 0, main)
+        return MemoryEstimate(weights.target, kv_cache, buffers, drafter, 0, main, projector)
     first = max(0, weights.all_layers - options.gpu_layers)
     offloaded, on_gpu = sum(weights.layers[first:]), cache(first)
     gpu = offloaded + weights.embedding + on_gpu + buffers + drafter
     main += kv_cache - on_gpu - offloaded
-    return MemoryEstimate(weights.target, kv_cache, buffers, drafter, gpu, main)
+    return MemoryEstimate(weights.target, kv_cache, buffers, drafter, gpu, main, projector)
 
 
 def decode_rate_bound(

@@ -197,6 +197,10 @@ def _what_fits(failed: _Search) -> str:
         return f"this fits: --ctx {max(instead.context or 0, largest)}"
     if instead:
         return f"this fits: {_flags(instead, requested)}"
+    if failed.weights.projector:
+        silent = replace(failed, requested=free, weights=replace(failed.weights, projector=0))
+        if without := silent.first_that_fits():
+            return f"it fits without images and sound: --no-media --ctx {without.context}"
     alone = replace(failed, requested=free, weights=replace(failed.weights, drafter=0))
     without = alone.first_that_fits()
     if without and failed.weights.drafter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Generic, TypeVar
 
 from localmtp.engine.compatibility import Traits, check_pair
@@ -30,6 +31,11 @@ def names_a_drafter(path: str) -> bool:
     return path.lower().endswith(".gguf") and any(
         _DRAFTER_NAME.search(part) for part in path.replace("\\", "/").split("/")[-2:]
     )
+
+
+def name_similarity(one: str, other: str) -> float:
+    """Returns how similar two names are, 0 to 1."""
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def mentions_qat(text: str) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from localmtp.errors import LocalmtpError
 from localmtp.models.memory import placement
 from localmtp.models.memory.available import available_memory
-from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.placement import MemoryBudget
 from localmtp.models.naming.hub_address import hub_name
 from localmtp.models.naming.registry import (
@@ -17,6 +16,7 @@ from localmtp.models.naming.registry import (
     RegistryEntry,
     drafter_for,
     find,
+    projector_for,
     similar_names,
 )
 from localmtp.models.store.cache import cached
@@ -38,6 +38,8 @@ class ModelReference:
     """Drafter known to the registry; None to look in the target's repository."""
     first_draft_length: int | None = None
     """See `RegistryEntry.n_draft`."""
+    projector: HubFile | None = None
+    """Projector known to the registry; None to look in the target's repository."""
 
 
 def is_registered(model: str) -> bool:
@@ -57,9 +59,17 @@ def parse_reference(model: str) -> ModelReference:
     if entry is not None:
         quant = entry.quant(label) if label else _best_quant(entry)
         name = f"{entry.name}:{quant.label}"
-        return ModelReference(name, quant.target, quant.label, quant.drafter, entry.n_draft)
+        return ModelReference(
+            name, quant.target, quant.label, quant.drafter, entry.n_draft, entry.projector
+        )
     if _REPOSITORY.fullmatch(name):
-        return ModelReference(model, HubFile(name, ""), label, drafter_for(name))
+        return ModelReference(
+            model,
+            HubFile(name, ""),
+            label,
+            drafter_for(name),
+            projector=projector_for(name),
+        )
     *others, last = [f"`{n}`" for n in similar_names(name)] or [""]
     similar = f"{', '.join(others)} or {last}" if others else last
     raise LocalmtpError(
@@ -74,7 +84,7 @@ def fits(entry: RegistryEntry, quant: Quant, budget: MemoryBudget) -> bool:
     """Reports whether a chat of some length fits; True if sizes are unknown."""
     if entry.shape is None or not quant.nbytes:
         return True
-    weights = Weights(quant.nbytes, quant.drafter_nbytes)
+    weights = quant.sizes
     return placement.fits(entry.shape, weights, budget)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.embedded import NANO
+from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.shape import ModelShape, shape_from_registry
 from localmtp.paths import registry_file
 
@@ -44,6 +45,13 @@ class Quant:
     nbytes: int
     """Size of the target in bytes; 0 if unknown."""
     drafter_nbytes: int
+    projector_nbytes: int = 0
+    """Size of the entry's projector in bytes; 0 if unknown, or without one."""
+
+    @property
+    def sizes(self) -> Weights:
+        """Sizes of all files."""
+        return Weights(self.nbytes, self.drafter_nbytes, projector=self.projector_nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class RegistryEntry:
     n_draft: int | None
     """Draft length to start with, from published measurements."""
     projector: HubFile | None
-    """Projector for images and audio; text needs none."""
+    """Projector for images and sound; text needs none."""
     shape: ModelShape | None
     quants: tuple[Quant, ...]
     """Quantizations in order of preference."""
@@ -111,6 +119,18 @@ def drafter_for(repo: str) -> HubFile | None:
     return next((quant.drafter for quant in quants if quant.target.repo == repo), None)
 
 
+def projector_for(repo: str) -> HubFile | None:
+    """Returns the projector of a repository's targets, if the registry has it."""
+    return next(
+        (
+            entry.projector
+            for entry in entries().values()
+            if any(quant.target.repo == repo for quant in entry.quants)
+        ),
+        None,
+    )
+
+
 def similar_names(name: str) -> list[str]:
     """Returns the names that look most similar: one, or several that are about equally similar."""
     begin = [each for each in entries() if name and each.startswith(name.lower())]
@@ -130,6 +150,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 def _entry(name: str, fields: Mapping[str, Any], file: Path) -> RegistryEntry:
     try:
+        projector = fields.get("projector", {})
         return RegistryEntry(
             name=name,
             title=fields.get("title", name),
@@ -138,9 +159,11 @@ def _entry(name: str, fields: Mapping[str, Any], file: Path) -> RegistryEntry:
             licence=fields.get("licence", ""),
             context=fields.get("context", 0),
             n_draft=fields.get("n_draft"),
-            projector=_hub_file(fields["projector"]["file"]) if "projector" in fields else None,
+            projector=_hub_file(projector["file"]) if projector else None,
             shape=shape_from_registry(fields["shape"]) if "shape" in fields else None,
-            quants=tuple(_quant(label, q) for label, q in fields["quants"].items()),
+            quants=tuple(
+                _quant(label, q, projector.get("bytes", 0)) for label, q in fields["quants"].items()
+            ),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise LocalmtpError(
@@ -149,7 +172,7 @@ def _entry(name: str, fields: Mapping[str, Any], file: Path) -> RegistryEntry:
         ) from fault
 
 
-def _quant(label: str, fields: Mapping[str, Any]) -> Quant:
+def _quant(label: str, fields: Mapping[str, Any], projector_nbytes: int) -> Quant:
     return Quant(
         label=label,
         target=_hub_file(fields["target"]),
@@ -157,6 +180,7 @@ def _quant(label: str, fields: Mapping[str, Any]) -> Quant:
         qat=fields.get("qat", False),
         nbytes=fields.get("bytes", 0),
         drafter_nbytes=fields.get("drafter_bytes", 0),
+        projector_nbytes=projector_nbytes,
     )
 
 

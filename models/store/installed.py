@@ -15,10 +15,11 @@ from localmtp.models.memory.placement import MemoryBudget, fits, largest_context
 from localmtp.models.memory.shape import shape_of
 from localmtp.models.naming.quant import parts_of, quant_label, target_names
 from localmtp.models.naming.reference import ModelReference
-from localmtp.models.naming.registry import HubFile, drafter_for, entries
+from localmtp.models.naming.registry import HubFile, drafter_for, entries, projector_for
 from localmtp.models.store.cache import cached_files, cached_repositories
 from localmtp.models.store.local import describe
 from localmtp.models.store.on_disk import drafter_on_disk
+from localmtp.models.store.projectors import projector_on_disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class InstalledModel:
     """All parts, usually one."""
     drafter: Path | None
     header: Header
+    projector: Path | None = None
 
     @property
     def weights(self) -> int:
@@ -45,19 +47,28 @@ class InstalledModel:
         return self.drafter.stat().st_size if self.drafter else 0
 
     @property
+    def projector_weights(self) -> int:
+        """Size of the projector in bytes; 0 without one."""
+        return self.projector.stat().st_size if self.projector else 0
+
+    @property
+    def sizes(self) -> Weights:
+        """Sizes of all files."""
+        return Weights(self.weights, self.drafter_weights, projector=self.projector_weights)
+
+    @property
     def last_used(self) -> float:
         """Seconds since the epoch, as precise as the file system records it: often to a day."""
         return self.target[0].stat().st_atime
 
     def fits(self, budget: MemoryBudget) -> bool:
         """Reports whether a chat of some length fits."""
-        return fits(shape_of(self.header), Weights(self.weights, self.drafter_weights), budget)
+        return fits(shape_of(self.header), self.sizes, budget)
 
     def context_within(self, budget: MemoryBudget) -> int:
         """Returns the largest context that fits, in tokens; 0 for none."""
-        weights = Weights(self.weights, self.drafter_weights)
         limit = self.header.number("context_length")
-        return largest_context(shape_of(self.header), weights, limit, budget)
+        return largest_context(shape_of(self.header), self.sizes, limit, budget)
 
 
 def installed_models() -> list[InstalledModel]:
@@ -78,7 +89,7 @@ def embedded_model() -> InstalledModel:
 
 
 def remove(model: InstalledModel, others: Sequence[InstalledModel]) -> int:
-    """Deletes the files of a model, except a drafter that another model uses.
+    """Deletes the files of a model, except a drafter or projector that another model uses.
 
     Args:
         model: the model to delete.
@@ -93,8 +104,8 @@ def remove(model: InstalledModel, others: Sequence[InstalledModel]) -> int:
     from huggingface_hub import scan_cache_dir
 
     doomed = set(model.target)
-    if model.drafter and all(model.drafter != other.drafter for other in others):
-        doomed.add(model.drafter)
+    needed = {path for other in others for path in (other.drafter, other.projector)}
+    doomed |= {path for path in (model.drafter, model.projector) if path and path not in needed}
     cache = scan_cache_dir()
     files = [
         file
@@ -126,6 +137,7 @@ def _in_repository(repo: str) -> Iterator[InstalledModel]:
                 tuple(files[part] for part in parts_of(files, name)),
                 drafter_on_disk(reference, files[name]).file,
                 header,
+                projector_on_disk(reference, files[name]).file,
             )
 
 
@@ -136,6 +148,9 @@ def _reference(repo: str, name: str) -> ModelReference:
         for quant in entry.quants:
             if quant.target == source:
                 model = f"{entry.name}:{quant.label}"
-                return ModelReference(model, source, quant.label, quant.drafter)
+                return ModelReference(
+                    model, source, quant.label, quant.drafter, projector=entry.projector
+                )
     label = quant_label(name)
-    return ModelReference(f"{repo}:{label}" if label else repo, source, label, drafter_for(repo))
+    model = f"{repo}:{label}" if label else repo
+    return ModelReference(model, source, label, drafter_for(repo), projector=projector_for(repo))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from localmtp.models.naming.pairing import (
     agreement,
     best_drafter,
     lineage_warnings,
+    name_similarity,
     names_a_drafter,
     require_match,
 )
@@ -100,4 +100,4 @@ def _nearby_drafter(target: Path, described: DescribedFile) -> DrafterChoice[Pat
 
 def _similarity(drafter: Path, target: Path) -> float:
     bare = drafter.stem.lower().removeprefix("mtp-").removesuffix("-mtp")
-    return SequenceMatcher(None, bare, target.stem.lower()).ratio()
+    return name_similarity(bare, target.stem.lower())

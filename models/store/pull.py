@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from localmtp.engine.compatibility import check_target
 from localmtp.errors import LocalmtpError
-from localmtp.models.files import NO_DRAFTER, ModelFiles
+from localmtp.models.files import NO_DRAFTER, NO_MEDIA, ModelFiles
 from localmtp.models.gguf_header import Header
 from localmtp.models.gguf_settings import check_settings
 from localmtp.models.memory.available import available_memory, shortage
@@ -15,6 +17,11 @@ from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.placement import largest_context
 from localmtp.models.memory.shape import shape_of
 from localmtp.models.naming.pairing import DescribedFile, DrafterChoice, best_drafter
+from localmtp.models.naming.projector import (
+    ProjectorChoice,
+    best_projector,
+    projector_names,
+)
 from localmtp.models.naming.quant import (
     drafter_names,
     parts_of,
@@ -26,6 +33,7 @@ from localmtp.models.naming.reference import ModelReference
 from localmtp.models.store.download import ProgressCallback, download
 from localmtp.models.store.hub import RemoteFile, gguf_files, remote_header
 from localmtp.models.store.local import model_files
+from localmtp.models.store.projectors import with_choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +48,20 @@ class PullPlan:
     drafter: DrafterChoice[RemoteFile]
     qat: bool
     """Whether the target says that it is from quantization-aware training."""
+    projector: ProjectorChoice[RemoteFile]
 
     @property
     def files(self) -> tuple[RemoteFile, ...]:
-        """All files of target and drafter."""
-        return self.target + ((self.drafter.file,) if self.drafter.file else ())
+        """All files of target, drafter and projector."""
+        others = (self.drafter.file, self.projector.file)
+        return self.target + tuple(file for file in others if file)
 
     @property
     def weights(self) -> Weights:
         """File sizes."""
         drafter = self.drafter.file.nbytes if self.drafter.file else 0
-        return Weights(sum(part.nbytes for part in self.target), drafter)
+        projector = self.projector.file.nbytes if self.projector.file else 0
+        return Weights(sum(part.nbytes for part in self.target), drafter, projector=projector)
 
     @property
     def context(self) -> int:
@@ -64,17 +75,20 @@ class PullPlan:
         return shortage(self.name, shape_of(self.header), self.weights)
 
 
-def plan_pull(reference: ModelReference, *, with_drafter: bool = True) -> PullPlan:
+def plan_pull(
+    reference: ModelReference, *, with_drafter: bool = True, with_projector: bool = True
+) -> PullPlan:
     """Finds the files of a pair on the hub and reads their headers, without downloading them.
 
     Args:
         reference: target and drafter.
         with_drafter: whether to look for a drafter.
+        with_projector: whether to look for a projector. One that cannot be found is no error.
 
     Raises:
         LocalmtpError: the hub cannot be reached, or has no matching target.
     """
-    repo, drafter = reference.target.repo, reference.drafter
+    repo = reference.target.repo
     files = {file.name: file for file in gguf_files(repo)}
     chosen = pick_target(list(files), reference.target.file, reference.label)
     if chosen is None:
@@ -82,15 +96,50 @@ def plan_pull(reference: ModelReference, *, with_drafter: bool = True) -> PullPl
     described = _described(files[chosen])
     check_target(described.traits)
     target = tuple(files[part] for part in parts_of(files, chosen))
-    if not with_drafter:
-        none: DrafterChoice[RemoteFile] = DrafterChoice(None, f"--drafter {NO_DRAFTER}")
-        return PullPlan(reference.name, described.header, target, none, described.qat)
+    drafter: DrafterChoice[RemoteFile] = DrafterChoice(None, f"--drafter {NO_DRAFTER}")
+    if with_drafter:
+        drafter = _drafter(reference, described, files, quant_label(chosen))
+    projector: ProjectorChoice[RemoteFile] = ProjectorChoice(None, NO_MEDIA)
+    if with_projector:
+        projector = _projector(reference, described, files)
+    return PullPlan(
+        reference.name, described.header, target, drafter, described.qat, projector=projector
+    )
+
+
+def _drafter(
+    reference: ModelReference,
+    target: DescribedFile,
+    files: Mapping[str, RemoteFile],
+    label: str,
+) -> DrafterChoice[RemoteFile]:
+    repo, drafter = reference.target.repo, reference.drafter
     if drafter and drafter.repo != repo:
         files = {file.name: file for file in gguf_files(drafter.repo)}
-    names = drafter_names(files, drafter.file if drafter else "", quant_label(chosen))
+    names = drafter_names(files, drafter.file if drafter else "", label)
     candidates = [(files[n], partial(_described, files[n])) for n in names]
-    choice = best_drafter(described, candidates, f"{repo} holds no drafter")
-    return PullPlan(reference.name, described.header, target, choice, described.qat)
+    return best_drafter(target, candidates, f"{repo} holds no drafter")
+
+
+def _projector(
+    reference: ModelReference, target: DescribedFile, files: Mapping[str, RemoteFile]
+) -> ProjectorChoice[RemoteFile]:
+    """Chooses a projector: of the registry's repository, else of the target's."""
+    repo, source = reference.target.repo, reference.projector
+    otherwise = f"{repo} holds no projector (mmproj)"
+    listings: list[tuple[Mapping[str, RemoteFile], str]] = []
+    if source and source.repo != repo:
+        try:
+            listings.append(({f.name: f for f in gguf_files(source.repo)}, source.file))
+        except LocalmtpError as fault:
+            otherwise = fault.message
+    listings.append((files, source.file if source and source.repo == repo else ""))
+    candidates = [
+        (listed[name], partial(_described, listed[name]))
+        for listed, pattern in listings
+        for name in projector_names(listed, pattern)
+    ]
+    return best_projector(target, candidates, otherwise)
 
 
 def pull(
@@ -106,12 +155,21 @@ def pull(
     Raises:
         LocalmtpError: see `download`.
     """
-    choice = plan.drafter
-    paths = download(plan.files, progress, verify=verify)
-    drafter = paths[-1] if choice.file else None
-    return model_files(
-        plan.name, paths[0], DrafterChoice(drafter, choice.why_not, choice.why, choice.warnings)
+    paths = dict(zip(plan.files, download(plan.files, progress, verify=verify), strict=True))
+    found, media = plan.drafter, plan.projector
+    files = model_files(
+        plan.name,
+        paths[plan.target[0]],
+        DrafterChoice(_path(found.file, paths), found.why_not, found.why, found.warnings),
     )
+    return with_choice(
+        files,
+        ProjectorChoice(_path(media.file, paths), media.why_not, media.why, media.media),
+    )
+
+
+def _path(file: RemoteFile | None, paths: Mapping[RemoteFile, Path]) -> Path | None:
+    return paths[file] if file else None
 
 
 def _described(file: RemoteFile) -> DescribedFile:

@@ -16,6 +16,7 @@ from localmtp.cli.options import (
     generation_options,
     pair_options,
     prepared,
+    projector_options,
 )
 from localmtp.cli.server_options import ServerFlags, check_flags, connect, server_options
 from localmtp.errors import LocalmtpError
@@ -24,6 +25,7 @@ from localmtp.errors import LocalmtpError
 @click.command("chat", short_help="Chat in the terminal, with live statistics.")
 @click.argument("model", type=MODEL, required=False)
 @server_options
+@projector_options
 @pair_options
 @generation_options
 @exact_option
@@ -65,6 +67,7 @@ def command(
     run_chat(
         model,
         drafter=pair.drafter,
+        projector=pair.mmproj,
         offline=pair.offline,
         prepare=partial(prepared, pair, generation),
         connect=(lambda name: connect(name, remote, generation)) if remote.server else None,

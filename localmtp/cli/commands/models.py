@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=MODEL)
 @click.option("--verify", is_flag=True, help="Compute the hashes of cached files too.")
-def pull(model: str, verify: bool) -> None:
-    """Download MODEL and its drafter, or update them.
+@click.option("--no-media", is_flag=True, help="Without the projector for images and sound.")
+def pull(model: str, verify: bool, no_media: bool) -> None:
+    """Download MODEL, its drafter and its projector, or update them.
 
     MODEL is a name that `localmtp list --all` shows, or USER/REPO[:QUANT] of the Hugging Face hub.
     """
@@ -33,17 +34,22 @@ def pull(model: str, verify: bool) -> None:
 
     if model == "nano":
         raise LocalmtpError("nano ships with localmtp; there is nothing to download")
-    found = plan_pull(parse_reference(model))
+    found = plan_pull(parse_reference(model), with_projector=not no_media)
     _print_download(found)
     with DownloadProgress() as progress:
         files = pull(found, progress, verify=verify)
     for warning in files.warnings:
         output.warning(warning)
+    parts = [files.target.name]
     if files.drafter:
-        output.line(f"{files.name}: {files.target.name}, drafter {files.drafter.name}")
-    else:
-        output.line(f"{files.name}: {files.target.name}")
+        parts.append(f"drafter {files.drafter.name}")
+    if files.projector:
+        parts.append(f"projector {files.projector.name} ({_media(files.media)})")
+    output.line(f"{files.name}: {', '.join(parts)}")
+    if not files.drafter:
         output.warning(f"no drafter: {files.why_no_drafter}")
+    if not files.projector and not no_media:
+        output.note(f"no images or sound: {files.why_no_projector}")
 
 
 def _print_download(found: PullPlan) -> None:
@@ -55,6 +61,11 @@ def _print_download(found: PullPlan) -> None:
         output.note(f"{found.name}: {gigabytes(missing)} to download, {_fits(found.context)}")
     if found.shortage:
         output.warning(found.shortage)
+
+
+def _media(kinds: Iterable[str]) -> str:
+    """Name kinds of media."""
+    return " and ".join({"image": "images", "audio": "sound"}[kind] for kind in kinds)
 
 
 def _fits(context: int) -> str:
@@ -86,14 +97,16 @@ def list_(everything: bool, as_json: bool) -> None:
         (
             r.model,
             r.quant,
-            gigabytes(r.bytes),
+            gigabytes(r.total_bytes),
             r.drafter or "none",
+            r.projector or "none",
             f"{tokens(r.context)} tokens" if r.context else "no",
             r.last_used if r.installed else "not here",
         )
         for r in rows
     ]
-    table(("model", "quant", "size", "drafter", "fits with", "last used"), words)
+    head = ("model", "quant", "size", "drafter", "projector", "fits with", "last used")
+    table(head, words)
     if not everything:
         output.hint("`localmtp list --all` includes models that can be pulled")
 
@@ -103,7 +116,7 @@ def list_(everything: bool, as_json: bool) -> None:
 @click.option("--offline", is_flag=True, help="Do not use the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(model: str, offline: bool, as_json: bool) -> None:
-    """Show MODEL's properties, its drafter and the memory it needs.
+    """Show MODEL's properties, its drafter and projector, and the memory it needs.
 
     MODEL is a name that `localmtp list --all` shows, USER/REPO[:QUANT] of the Hugging Face hub, or
     a GGUF file. Only the headers of models on the hub are read.
@@ -115,6 +128,8 @@ def show(model: str, offline: bool, as_json: bool) -> None:
         output.line(json.dumps(facts, indent=2))
         return
     memory = facts.pop("memory")
+    facts["media"] = _media(facts["media"])
+    facts["projector_size"] = gigabytes(size) if (size := facts.pop("projector_bytes")) else ""
     facts["size"] = gigabytes(facts.pop("bytes"))
     facts["download"] = gigabytes(facts["download"]) if facts["download"] else ""
     facts["here"] = _fits(facts.pop("context_here"))
@@ -140,7 +155,7 @@ def _formatted(value: object) -> str:
 @click.argument("model", type=MODEL)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 def rm(model: str, yes: bool) -> None:
-    """Delete MODEL from this machine, except a drafter that another model needs."""
+    """Delete MODEL from this machine, except a drafter or projector that another model needs."""
     from localmtp.models.store.installed import installed_models, remove
 
     if model == "nano":
@@ -148,7 +163,8 @@ def rm(model: str, yes: bool) -> None:
     here = installed_models()
     doomed = _named(model, here)
     if not yes:
-        click.confirm(f"Delete {doomed.name} ({gigabytes(doomed.weights)})?", abort=True, err=True)
+        size = gigabytes(doomed.sizes.on_disk)
+        click.confirm(f"Delete {doomed.name} ({size})?", abort=True, err=True)
     freed = remove(doomed, [other for other in here if other is not doomed])
     output.line(f"freed {gigabytes(freed)}")
 

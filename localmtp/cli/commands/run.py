@@ -24,6 +24,7 @@ from localmtp.cli.options import (
     exact_option,
     generation_options,
     pair_options,
+    projector_options,
 )
 from localmtp.cli.output_file import check_output, force_option, is_trace
 from localmtp.cli.prompt import whole_prompt
@@ -58,6 +59,7 @@ class _RunCommand(click.Command):
 @click.argument("prompt", required=False)
 @click.option("-m", "--model", "model_option", type=MODEL, help="The same as MODEL.")
 @server_options
+@projector_options
 @pair_options
 @generation_options
 @exact_option

@@ -16,6 +16,7 @@ from localmtp.cli.options import (
     exact_option,
     generation_options,
     pair_options,
+    projector_options,
 )
 from localmtp.errors import LocalmtpError
 
@@ -40,6 +41,7 @@ class _HttpFlags:
 
 @click.command("serve", short_help="An OpenAI-compatible HTTP server.")
 @click.argument("model", type=MODEL, required=False)
+@projector_options
 @pair_options
 @generation_options
 @exact_option

@@ -18,6 +18,7 @@ from localmtp.cli.options import (
     PairFlags,
     collected,
     pair_options,
+    projector_options,
     sampling_options,
 )
 from localmtp.errors import LocalmtpError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 @click.command("verify", short_help="Check that drafting leaves the output unchanged.")
 @click.argument("model", type=MODEL)
+@projector_options
 @pair_options
 @click.option(
     "--n-draft",
