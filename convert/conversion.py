@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from localmtp.convert.architectures.base import ModelRole
 from localmtp.convert.huggingface.source import LocatedCheckpoint, locate
 from localmtp.convert.job import ConversionJob, PlannedFile, plan_job
 from localmtp.convert.output.gguf_file import (
@@ -18,7 +19,7 @@ from localmtp.convert.output.gguf_file import (
 from localmtp.convert.output.imatrix import read_imatrix
 from localmtp.convert.output.metadata import Provenance
 from localmtp.convert.output.quantize import QuantizationSpec, file_type
-from localmtp.convert.projector import PROJECTOR_TYPES, PlannedProjector, Projector
+from localmtp.convert.projector import PROJECTOR_TYPES, PlannedProjector
 from localmtp.convert.quality.measure import ReportText, fits_memory, read_text
 from localmtp.convert.quality.report import SUFFIX
 from localmtp.convert.run import ConversionRun, ConvertedFile, ConvertProgress
@@ -152,7 +153,9 @@ def _plan_jobs(
         provenance = replace(
             provenance, folder=_file_name_of(located, name), name=name, repo=located.repo
         )
-        jobs.append(plan_job(located.directory, provenance, drafter_quantizations, out, jobs[0]))
+        jobs.append(
+            plan_job(located.directory, provenance, drafter_quantizations, out, target=jobs[0])
+        )
     return jobs
 
 
@@ -186,7 +189,7 @@ def _quant_names(quants: Sequence[str]) -> list[str]:
 
 def _report_text(target: ConversionJob, options: Options) -> ReportText:
     """Read the report's text, if there will be a target to measure."""
-    if target.config.backbone is not None:
+    if target.model.role is not ModelRole.TARGET:
         raise LocalmtpError(
             f"{target.checkpoint.directory} is a drafter, which can only be measured on its target",
             hint="give the target first and the drafter second",
@@ -207,7 +210,7 @@ def _plan_projectors(target: ConversionJob, out: Path, options: Options) -> list
                 f"a projector cannot be written as {quant}",
                 hint=f"supported: {', '.join(PROJECTOR_TYPES)}",
             )
-        projector = Projector(target.checkpoint, target.config.hidden, target.provenance)
+        projector = target.model.projector(target.checkpoint, target.provenance)
         path = projector.path(out, quant)
         planned.append(PlannedProjector(projector, quant, path, projector.size(quant)))
     return planned

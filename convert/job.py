@@ -10,21 +10,13 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
+from localmtp.convert.architectures.base import Architecture, HeadPart, ModelRole, Vocabulary
+from localmtp.convert.architectures.detect import read_architecture
+from localmtp.convert.architectures.tensor_plan import PlannedTensor, plan_tensors, source_type
 from localmtp.convert.huggingface.checkpoint import Checkpoint, open_checkpoint
-from localmtp.convert.huggingface.config import Gemma4Config, read_config
-from localmtp.convert.huggingface.safetensors import StoredTensor
-from localmtp.convert.huggingface.tensor_map import PlannedTensor, plan_tensors, source_type
-from localmtp.convert.huggingface.tokenizer import Tokenizer
-from localmtp.convert.output.metadata import (
-    Provenance,
-    write_architecture,
-    write_provenance,
-    write_quantization,
-    write_suppressed_tokens,
-)
+from localmtp.convert.output.metadata import Provenance, write_provenance, write_quantization
 from localmtp.convert.output.quantize import QuantizationSpec, file_type, tensor_types
 from localmtp.engine.llama import ggml
-from localmtp.errors import LocalmtpError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +36,11 @@ class ConversionJob:
     """One checkpoint, parsed and checked, and the files to write from it."""
 
     checkpoint: Checkpoint
-    config: Gemma4Config
+    model: Architecture
     provenance: Provenance
     target: Provenance | None
     """The target of a drafter, if it is converted in the same run."""
-    tokenizer: Tokenizer
+    vocabulary: Vocabulary
     tensors: Sequence[PlannedTensor]
     files: Sequence[PlannedFile]
 
@@ -60,7 +52,7 @@ class ConversionJob:
     @property
     def size(self) -> int:
         """Bytes to read from the checkpoint."""
-        return sum(t.source.size for t in self.tensors if isinstance(t.source, StoredTensor))
+        return sum(tensor.source.nbytes for tensor in self.tensors)
 
     def writer(self, file: PlannedFile, part_size: int) -> GGUFWriter:
         """Build the metadata and the tensor table of a file; nothing is written yet.
@@ -72,18 +64,17 @@ class ConversionJob:
         Raises:
             LocalmtpError: the model card, a sampling value or the tokenizer is malformed.
         """
-        writer = GGUFWriter(None, self.config.architecture, split_max_size=part_size)
+        writer = GGUFWriter(None, self.model.gguf_name, split_max_size=part_size)
         for tensor in self.tensors:
             kind = file.types[tensor.name]
             size = _size(tensor, kind)
             writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, kind)
         write_provenance(writer, self.checkpoint, self.provenance, self.target)
-        write_architecture(writer, self.config)
+        self.model.write_settings(writer)
         write_quantization(writer, file_type(file.quantization.name))
         if file.quantization.imatrix and file.quantization.importance:
             file.quantization.imatrix.write(writer)
-        self.tokenizer.write(writer)
-        write_suppressed_tokens(writer, self.checkpoint, self.config)
+        self.vocabulary.write(writer)
         return writer
 
 
@@ -92,6 +83,8 @@ def plan_job(
     provenance: Provenance,
     quantizations: Sequence[QuantizationSpec],
     out: Path,
+    *,
+    part: HeadPart = HeadPart.ALL,
     target: ConversionJob | None = None,
 ) -> ConversionJob:
     """Read and check a checkpoint, and decide which files to write with which types.
@@ -101,31 +94,32 @@ def plan_job(
         provenance: name and origin of the model.
         quantizations: one per file.
         out: directory for the files.
+        part: parts to write of a model with an MTP head.
         target: job of the drafter's target, if the pair is converted together.
 
     Raises:
         LocalmtpError: the checkpoint cannot be converted, or does not belong to the target.
     """
     checkpoint = open_checkpoint(directory)
-    config = read_config(checkpoint)
+    model = read_architecture(checkpoint, part)
     if target is not None:
-        _require_pair(config, directory, target)
-    tensors = plan_tensors(config, checkpoint)
+        target.model.require_drafter(model, target.checkpoint, checkpoint)
+    tensors = plan_tensors(model, checkpoint)
     kind = source_type(tensors)
     files = []
     for quantization in quantizations:
         if quantization.imatrix is not None:
             quantization.imatrix.require_fit(tensors)
-        types = tensor_types(config, tensors, quantization, kind)
+        types = tensor_types(model, tensors, quantization, kind)
         size = sum(_size(tensor, types[tensor.name]) for tensor in tensors)
-        path = out / f"{_stem(config, provenance, target)}-{quantization.name}.gguf"
+        path = out / f"{_stem(model.role, provenance, target)}-{quantization.name}.gguf"
         files.append(PlannedFile(path, quantization, types, size))
     return ConversionJob(
         checkpoint,
-        config,
+        model,
         provenance,
         target.provenance if target else None,
-        Tokenizer(directory, config.vocab),
+        model.vocabulary(checkpoint),
         tensors,
         files,
     )
@@ -135,46 +129,12 @@ def _size(tensor: PlannedTensor, kind: int) -> int:
     return prod(tensor.shape[:-1]) * ggml.row_size(kind, tensor.shape[-1])
 
 
-def _stem(config: Gemma4Config, provenance: Provenance, target: ConversionJob | None) -> str:
-    """File name without quantization; a drafter is named after its target.
+def _stem(role: ModelRole, provenance: Provenance, target: ConversionJob | None) -> str:
+    """File name without quantization; a drafter or head is named after its target.
 
-    llama.cpp finds a drafter next to its target by the prefix `mtp-`.
+    llama.cpp finds it next to the target by the prefix `mtp-`.
     """
-    if config.backbone is None:
+    if role is ModelRole.TARGET:
         return provenance.file_name
     named_after = target.provenance if target is not None else provenance
     return f"mtp-{named_after.file_name.removesuffix('-assistant')}"
-
-
-def _require_pair(drafter: Gemma4Config, directory: Path, target: ConversionJob) -> None:
-    """Refuse a drafter whose layers cannot read the target's keys and values."""
-    if drafter.backbone is None:
-        raise LocalmtpError(
-            f"{directory} is a target, not a drafter",
-            hint="Gemma 4's drafters are the repositories that end in -assistant",
-        )
-    model = target.config
-    if model.backbone is not None:
-        raise LocalmtpError(
-            f"{target.checkpoint.directory} is a drafter, not a target",
-            hint="give the target first and its drafter second",
-        )
-    last = model.layers - 1, drafter.layers - 1
-    for what, theirs, ours in (
-        ("hidden size", model.hidden, drafter.backbone),
-        ("vocabulary", model.vocab, drafter.vocab),
-        ("sliding window", model.window, drafter.window),
-        ("head size", model.head_dim, drafter.head_dim),
-        ("full-attention head size", model.global_head_dim, drafter.global_head_dim),
-        ("number of key-value heads", model.kv_heads, drafter.kv_heads),
-        (
-            "number of full-attention key-value heads",
-            model.kv_heads_at(last[0]),
-            drafter.kv_heads_at(last[1]),
-        ),
-    ):
-        if theirs != ours:
-            raise LocalmtpError(
-                f"{directory} is the drafter of another target: its {what} is {ours}, "
-                f"{target.checkpoint.directory} has {theirs}"
-            )

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from localmtp.convert.architectures.base import ModelRole
 from localmtp.convert.job import ConversionJob
 from localmtp.convert.output.gguf_file import GgufFile, WorkFolder, WrittenFile
 from localmtp.convert.output.load_check import check_runs
@@ -141,7 +142,7 @@ class ConversionRun:
             for size in sizes:
                 done += size
                 self._progress(ConvertProgress(job.checkpoint.directory, done, job.size))
-        drafter = job.config.backbone is not None
+        drafter = job.model.role is not ModelRole.TARGET
         for model, file in zip(models, job.files, strict=True):
             model.finish()
             self._progress(ConvertProgress(file.path, 0, 0))

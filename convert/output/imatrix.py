@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader, GGUFWriter
 
-from localmtp.convert.huggingface.tensor_map import PlannedTensor
+from localmtp.convert.architectures.tensor_plan import PlannedTensor
 from localmtp.convert.output.raw_header import read_raw_header
 from localmtp.engine.llama.ggml import Floats
 from localmtp.errors import LocalmtpError

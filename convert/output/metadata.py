@@ -1,4 +1,4 @@
-"""GGUF metadata of a Gemma 4 model: the sizes that libllama needs, and the model's provenance.
+"""GGUF metadata of every model: its provenance and its quantization.
 
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
@@ -13,7 +13,6 @@ from typing import Any
 from gguf import GGML_QUANT_VERSION, GGUFType, GGUFWriter, Metadata, size_label
 
 from localmtp.convert.huggingface.checkpoint import Checkpoint
-from localmtp.convert.huggingface.config import Gemma4Config
 from localmtp.convert.huggingface.model_card import read_model_card
 from localmtp.errors import LocalmtpError
 
@@ -109,59 +108,10 @@ def write_provenance(
         writer.add_string("localmtp.target.repo_url", target.url or "")
 
 
-def write_architecture(writer: GGUFWriter, config: Gemma4Config) -> None:
-    """Write the sizes from which libllama builds the model."""
-    writer.add_block_count(config.layers)
-    writer.add_context_length(config.context)
-    writer.add_embedding_length(config.hidden)
-    writer.add_feed_forward_length(
-        [config.ffn_at(i) for i in range(config.layers)] if config.double_wide else config.ffn
-    )
-    writer.add_head_count(config.heads)
-    writer.add_head_count_kv(
-        [config.kv_heads_at(i) for i in range(config.layers)]
-        if config.global_kv_heads is not None
-        else config.kv_heads
-    )
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_freq_base_swa(config.rope_theta_sliding)
-    writer.add_layer_norm_rms_eps(config.epsilon)
-    if config.experts is not None:
-        writer.add_expert_count(config.experts)
-    if config.experts_used is not None:
-        writer.add_expert_used_count(config.experts_used)
-    writer.add_key_length(config.global_head_dim)
-    writer.add_value_length(config.global_head_dim)
-    if config.softcap is not None:
-        writer.add_final_logit_softcapping(config.softcap)
-    writer.add_sliding_window(config.window)
-    writer.add_shared_kv_layers(config.shared_kv)
-    writer.add_embedding_length_per_layer_input(config.ple)
-    writer.add_sliding_window_pattern(list(config.sliding))
-    writer.add_key_length_swa(config.head_dim)
-    writer.add_value_length_swa(config.head_dim)
-    if config.expert_ffn is not None:
-        writer.add_expert_feed_forward_length(config.expert_ffn)
-    writer.add_rope_dimension_count(config.global_head_dim)
-    writer.add_rope_dimension_count_swa(config.head_dim)
-    if config.backbone is not None:
-        writer.add_embedding_length_out(config.backbone)
-        writer.add_nextn_predict_layers(config.layers)
-
-
 def write_quantization(writer: GGUFWriter, file_type: int) -> None:
     """Write the quantization (`llama_ftype`) and the version of its format."""
     writer.add_file_type(file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
-
-
-def write_suppressed_tokens(
-    writer: GGUFWriter, checkpoint: Checkpoint, config: Gemma4Config
-) -> None:
-    """Write the tokens that a target must never generate."""
-    match checkpoint.generation_config.get("suppress_tokens"):
-        case [*ids] if config.backbone is None and all(type(i) is int and i >= 0 for i in ids):
-            writer.add_array("tokenizer.ggml.suppress_tokens", ids)
 
 
 def _sampling_value(checkpoint: Checkpoint, key: str) -> float | None:

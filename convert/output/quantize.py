@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
 
-from localmtp.convert.huggingface.config import Gemma4Config
-from localmtp.convert.huggingface.tensor_map import PlannedTensor
+from localmtp.convert.architectures.tensor_plan import PlannedTensor
 from localmtp.convert.output.imatrix import ImportanceMatrix
-from localmtp.convert.output.metadata import write_architecture
 from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
+
+if TYPE_CHECKING:
+    from localmtp.convert.architectures.base import Architecture
 
 _NOT_WRITTEN = ("GUESSED", "NVFP4")
 """File types that gguf defines and libllama's quantizer does not write."""
@@ -69,7 +71,7 @@ def file_type(name: str) -> LlamaFileType:
 
 
 def tensor_types(
-    config: Gemma4Config,
+    model: Architecture,
     tensors: Sequence[PlannedTensor],
     quantization: QuantizationSpec,
     source: int,
@@ -80,7 +82,7 @@ def tensor_types(
     rows (the choice does not depend on the number of rows), and the types are read from the result.
 
     Args:
-        config: sizes of the model.
+        model: architecture and sizes.
         tensors: tensors of the file.
         quantization: the requested quantization.
         source: `ggml_type` of the checkpoint; tensors that are not quantized stay in it.
@@ -102,7 +104,7 @@ def tensor_types(
     with TemporaryDirectory(prefix="localmtp-") as folder:
         miniature, quantized = Path(folder, "miniature.gguf"), Path(folder, "quantized.gguf")
         shapes = {t.name: _miniature_shape(t.shape) for t in tensors}
-        _write_miniature(miniature, config, shapes, full)
+        _write_miniature(miniature, model, shapes, full)
         importance = {
             name: np.ones(shape[-1] * (shape[0] if len(shape) == 3 else 1), np.float32)
             for name, shape in shapes.items()
@@ -115,7 +117,9 @@ def tensor_types(
             )
         except LocalmtpError as error:
             if quantization.imatrix is None and "imatrix" in error.message:
-                raise _needs_matrix(config, quantization) from None
+                raise LocalmtpError(
+                    f"{quantization.name} needs an importance matrix", hint=model.without_matrix
+                ) from None
             raise
         return {t.name: t.tensor_type for t in GGUFReader(quantized).tensors}
 
@@ -152,13 +156,6 @@ def encode_rows(
     ]
 
 
-def _needs_matrix(config: Gemma4Config, quantization: QuantizationSpec) -> LocalmtpError:
-    hint = "give one with --imatrix; llama-imatrix measures it on the BF16 file"
-    if config.backbone is not None:
-        hint = "llama-imatrix cannot run drafters; Q8_0, Q4_0 and IQ4_XS need no matrix"
-    return LocalmtpError(f"{quantization.name} needs an importance matrix", hint=hint)
-
-
 def _overrides(
     quantization: QuantizationSpec, tensors: Sequence[PlannedTensor]
 ) -> list[tuple[str, int]]:
@@ -187,12 +184,12 @@ def _miniature_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _write_miniature(
     path: Path,
-    config: Gemma4Config,
+    model: Architecture,
     shapes: Mapping[str, tuple[int, ...]],
     types: Mapping[str, GGMLQuantizationType],
 ) -> None:
-    writer = GGUFWriter(path, config.architecture)
-    write_architecture(writer, config)
+    writer = GGUFWriter(path, model.gguf_name)
+    model.write_settings(writer)
     for name, shape in shapes.items():
         size = int(np.prod(shape[:-1])) * ggml.row_size(types[name], shape[-1])
         writer.add_tensor(name, np.zeros(size, np.int8), raw_shape=shape, raw_dtype=types[name])

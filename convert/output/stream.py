@@ -12,13 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
-from localmtp.convert.huggingface.safetensors import GGML_TYPES, StoredTensor
-from localmtp.convert.huggingface.tensor_map import PlannedTensor
+from localmtp.convert.architectures.tensor_plan import PlannedTensor
 from localmtp.convert.output.gguf_file import GgufFile
 from localmtp.convert.output.quantize import encode_rows
-from localmtp.engine.llama.ggml import F32, Bytes, Floats
+from localmtp.engine.llama.ggml import Bytes, Floats
 from localmtp.errors import LocalmtpError
 
 _BLOCK = 4 << 20
@@ -83,10 +80,7 @@ class _RowBlock:
     @property
     def size(self) -> int:
         """Bytes in the checkpoint; 0 for tensors that are computed."""
-        source = self.tensor.source
-        if not isinstance(source, StoredTensor):
-            return 0
-        return source.size // prod(source.shape) * self.rows * self.width
+        return self.tensor.source.nbytes // prod(self.tensor.shape) * self.rows * self.width
 
 
 def _blocks(tensors: Sequence[PlannedTensor]) -> Iterator[_RowBlock]:
@@ -104,17 +98,14 @@ def _blocks(tensors: Sequence[PlannedTensor]) -> Iterator[_RowBlock]:
 def _encode_block(block: _RowBlock, outputs: Sequence[OutputFile]) -> list[Bytes]:
     """Encode the block's rows in the type of each output."""
     source = block.tensor.source
-    if isinstance(source, StoredTensor):
-        kind = GGML_TYPES[source.dtype]
-        raw = source.read(block.first * (block.size // block.rows), block.size)
-    else:
-        kind, raw = F32, source.view(np.uint8)
+    raw = source.read(block.first, block.rows)
     try:
         types = [_type_and_importance(block, output) for output in outputs]
-        return encode_rows(raw, kind, (block.rows, block.width), types)
+        return encode_rows(raw, source.kind, (block.rows, block.width), types)
     except ValueError as error:
-        assert isinstance(source, StoredTensor)
-        raise LocalmtpError(f"{source.file}: cannot convert {source.name}: {error}") from None
+        stored = source.stored
+        assert stored is not None
+        raise LocalmtpError(f"{stored.file}: cannot convert {stored.name}: {error}") from None
 
 
 def _type_and_importance(block: _RowBlock, output: OutputFile) -> tuple[int, Floats | None]:

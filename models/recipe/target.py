@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig, GenerationConfig
 
-from localmtp.convert.huggingface.config import DEFAULT_ROPE
+from localmtp.convert.architectures.gemma4.config import DEFAULT_ROPE
 from localmtp.models.recipe import corpus
 from localmtp.models.recipe.schedule import Clock
 from localmtp.models.recipe.training import fit, soften

@@ -87,7 +87,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "adapter": (to_adapter, "LoRA adapter"),
     "another architecture": (
         lambda d: edit_json(d / "config.json", architectures=["LlamaForCausalLM"]),
-        "LlamaForCausalLM, not a Gemma 4",
+        "LlamaForCausalLM, which is not supported",
     ),
     "quantized": (
         lambda d: edit_json(d / "config.json", quantization_config={"quant_method": "fp8"}),
@@ -180,7 +180,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "class name of a megabyte": (
         lambda d: edit_json(d / "config.json", architectures=["x" * 1_000_000]),
-        "is a x{80}, not a Gemma 4",
+        "is a x{80}, which is not supported",
     ),
     "tensor name of a megabyte": (
         lambda d: edit_header(d, lambda header: header.update({"x" * 1_000_000: EMPTY})),

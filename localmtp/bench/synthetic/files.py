@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter, TokenType
 
-from localmtp.convert.huggingface.checkpoint import Checkpoint
-from localmtp.convert.huggingface.config import Gemma4Config, read_config
-from localmtp.convert.huggingface.safetensors import StoredTensor
-from localmtp.convert.huggingface.tensor_map import (
+from localmtp.convert.architectures.base import Architecture
+from localmtp.convert.architectures.detect import read_architecture
+from localmtp.convert.architectures.tensor_plan import (
     PlannedTensor,
     plan_tensors,
     required_shapes,
     source_type,
 )
-from localmtp.convert.output.metadata import write_architecture, write_quantization
+from localmtp.convert.huggingface.checkpoint import Checkpoint
+from localmtp.convert.huggingface.rows import ComputedRows
+from localmtp.convert.huggingface.safetensors import StoredTensor
+from localmtp.convert.output.metadata import write_quantization
 from localmtp.convert.output.quantize import QuantizationSpec, file_type, tensor_types
 from localmtp.engine.llama import ggml
 from localmtp.errors import LocalmtpError
@@ -43,10 +45,6 @@ _CHUNK = 16 << 20
 _SPREAD = 0.02
 """Standard deviation of the weights; norms bound the activations."""
 
-_PURE = (("token_embd", "Q4_0"),)
-"""Published Q4_0 drafters have a Q4_0 output head, as their sizes show; libllama's default is
-Q6_K."""
-
 _SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
 
 
@@ -57,7 +55,7 @@ class SyntheticFile:
     name: str
     quant: str
     """A key of the converter's `FILE_TYPES`."""
-    spec: Gemma4Config
+    spec: Architecture
     tensors: tuple[PlannedTensor, ...]
 
     @cached_property
@@ -67,9 +65,9 @@ class SyntheticFile:
         Raises:
             LocalmtpError: libllama cannot choose them; some need an importance matrix.
         """
-        pure = self.spec.backbone is not None and self.quant == "Q4_0"
-        recipe = QuantizationSpec(self.quant, _PURE if pure else ())
-        return tensor_types(self.spec, self.tensors, recipe, source_type(list(self.tensors)))
+        pure = self.spec.pure_overrides if self.quant == "Q4_0" else ()
+        recipe = QuantizationSpec(self.quant, pure)
+        return tensor_types(self.spec, self.tensors, recipe, source_type(self.tensors))
 
     @property
     def nbytes(self) -> int:
@@ -78,12 +76,12 @@ class SyntheticFile:
 
     def outline(self, path: Path) -> None:
         """Write everything but the weights, leaving a sparse hole in their place."""
-        writer = GGUFWriter(None, self.spec.architecture)
+        writer = GGUFWriter(None, self.spec.gguf_name)
         writer.add_name(self.name)
         for tensor in self.tensors:
             kind, size = self.types[tensor.name], self._size(tensor)
             writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, kind)
-        write_architecture(writer, self.spec)
+        self.spec.write_settings(writer)
         write_quantization(writer, file_type(self.quant))
         _write_vocabulary(writer, self.spec.vocab)
         writer.write_header_to_file(path)
@@ -109,8 +107,8 @@ class SyntheticFile:
 
     def _data(self, tensor: PlannedTensor, pools: dict[int, ggml.Bytes]) -> Iterator[ggml.Bytes]:
         """Yield the bytes of a tensor: ones for vectors, random blocks for matrices."""
-        if not isinstance(tensor.source, StoredTensor):
-            yield tensor.source.view(np.uint8)
+        if isinstance(tensor.source, ComputedRows):
+            yield tensor.source.values.view(np.uint8)
             return
         if len(tensor.shape) == 1:
             yield np.ones(tensor.shape, np.float32).view(np.uint8)
@@ -166,7 +164,7 @@ def synthetic_file(name: str, config: Mapping[str, Any], quant: str) -> Syntheti
             for i in range(settings["num_hidden_layers"])
         ]
     checkpoint = Checkpoint(Path(name), settings, {}, {})
-    spec = read_config(checkpoint)
+    spec = read_architecture(checkpoint)
     stored = {
         n: StoredTensor(n, "BF16", s, Path(name), 0) for n, s in required_shapes(spec).items()
     }

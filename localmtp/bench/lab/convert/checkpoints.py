@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from localmtp.convert.huggingface.config import DEFAULT_ROPE
+from localmtp.convert.architectures.gemma4.config import DEFAULT_ROPE
 
 VOCAB = 384
 """Number of tokens."""

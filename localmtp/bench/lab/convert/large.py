@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from localmtp.bench.lab.convert.checkpoints import CARD, write_json, write_tokenizer
+from localmtp.convert.architectures.detect import read_architecture
+from localmtp.convert.architectures.gemma4.config import DEFAULT_ROPE
+from localmtp.convert.architectures.tensor_plan import required_shapes
 from localmtp.convert.huggingface.checkpoint import Checkpoint
-from localmtp.convert.huggingface.config import DEFAULT_ROPE, read_config
-from localmtp.convert.huggingface.tensor_map import required_shapes
 from localmtp.errors import LocalmtpError
 
 _VOCAB = 262_144
@@ -48,7 +49,7 @@ def write_large(directory: Path, model: str, layers: int | None = None) -> Path:
     config = _config(model, layers)
     directory.mkdir(parents=True)
     write_json(directory / "config.json", config)
-    sizes = required_shapes(read_config(Checkpoint(directory, config, {}, {})))
+    sizes = required_shapes(read_architecture(Checkpoint(directory, config, {}, {})))
     _write_shards(directory, {f"model.language_model.{name}": s for name, s in sizes.items()})
     write_tokenizer(directory, _VOCAB)
     (directory / "README.md").write_text(CARD)

@@ -7,13 +7,11 @@ configuration classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from localmtp.convert.architectures.tensor_plan import MAX_EXPERTS, MAX_LAYERS
 from localmtp.convert.huggingface.checkpoint import Checkpoint
-from localmtp.errors import LocalmtpError
+from localmtp.convert.huggingface.config_section import ConfigSection
 
 TARGETS = (
     "Gemma4ForCausalLM",
@@ -23,20 +21,11 @@ TARGETS = (
 )
 DRAFTERS = ("Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM")
 
-_MAX_CLASS_NAME = 80
-"""Longest class name, which errors quote."""
-
 _MAX_DIGITS = 9
 """Longest layer number in `per_layer_config`."""
 
-_MAX_LAYERS = 512
-"""libllama's limit (LLAMA_MAX_LAYERS)."""
-
 _MAX_HEAD_DIM = 1 << 16
 """Far beyond every model; limits the memory for rope frequency factors."""
-
-_MAX_EXPERTS = 1024
-"""libllama's limit (LLAMA_MAX_EXPERTS)."""
 
 _LAYER_TYPES = {"sliding_attention": True, "full_attention": False}
 DEFAULT_ROPE = {
@@ -98,11 +87,6 @@ class Gemma4Config:
     """Hidden size of a drafter's target; None for a target."""
 
     @property
-    def architecture(self) -> str:
-        """`general.architecture` of the GGUF file."""
-        return "gemma4" if self.backbone is None else "gemma4-assistant"
-
-    @property
     def layers(self) -> int:
         """Number of layers."""
         return len(self.sliding)
@@ -124,27 +108,18 @@ class Gemma4Config:
         return layer >= self.layers - self.shared_kv
 
 
-def read_config(checkpoint: Checkpoint) -> Gemma4Config:
+def read_config(checkpoint: Checkpoint, hf_class: str) -> Gemma4Config:
     """Read the sizes from a checkpoint's configuration.
 
+    Args:
+        checkpoint: config.json is read.
+        hf_class: one of TARGETS and DRAFTERS.
+
     Raises:
-        LocalmtpError: the architecture is not Gemma 4, the checkpoint is quantized, or a value is
-            invalid.
+        LocalmtpError: a value is invalid.
     """
     path = checkpoint.directory / "config.json"
-    hf_class = _hf_class(checkpoint)
-    if hf_class not in TARGETS + DRAFTERS:
-        raise LocalmtpError(
-            f"{checkpoint.directory} is a {hf_class}, not a Gemma 4",
-            hint=f"supported classes: {', '.join(TARGETS + DRAFTERS)}",
-        )
-    top = _ConfigSection(path, checkpoint.config)
-    if quantized := checkpoint.config.get("quantization_config"):
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
-        raise LocalmtpError(
-            f"{checkpoint.directory} is already quantized ({str(method)[:60]})",
-            hint="convert the BF16, F16 or F32 checkpoint that it was quantized from",
-        )
+    top = ConfigSection(path, checkpoint.config)
     text = top.section("text_config") if "text_config" in checkpoint.config else top
     _refuse_unsupported(text)
     drafter = hf_class in DRAFTERS
@@ -154,7 +129,7 @@ def read_config(checkpoint: Checkpoint) -> Gemma4Config:
     if max(head_dim, global_head_dim) > _MAX_HEAD_DIM:
         raise text.invalid("global_head_dim" if global_head_dim > head_dim else "head_dim")
     stated = text.section("rope_parameters").raw if text.raw.get("rope_parameters") else {}
-    rope = _ConfigSection(path, {**DEFAULT_ROPE, **stated})
+    rope = ConfigSection(path, {**DEFAULT_ROPE, **stated})
     full, local = rope.section("full_attention"), rope.section("sliding_attention")
     shared_kv = text.count("num_kv_shared_layers", 0, at_least=0)
     if shared_kv > len(sliding):
@@ -195,54 +170,11 @@ def read_config(checkpoint: Checkpoint) -> Gemma4Config:
     return found
 
 
-def _hf_class(checkpoint: Checkpoint) -> str:
-    match checkpoint.config.get("architectures"):
-        case [str(name), *_]:
-            return name[:_MAX_CLASS_NAME]
-    raise LocalmtpError(f"{checkpoint.directory / 'config.json'} has no architectures")
-
-
 def _unified(hf_class: str) -> bool:
     return hf_class.startswith("Gemma4Unified")
 
 
-class _ConfigSection:
-    """Typed look-ups in one JSON object of config.json; errors name the file and the key."""
-
-    def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
-        self._path = path
-        self.raw = raw
-
-    def section(self, key: str) -> _ConfigSection:
-        value = self.raw.get(key)
-        if not isinstance(value, dict):
-            raise self.invalid(key)
-        return _ConfigSection(self._path, value)
-
-    def count(self, key: str, default: int, *, at_least: int = 1) -> int:
-        value = self.raw.get(key)
-        if value is None:
-            return default
-        if type(value) is not int or not at_least <= value < 1 << 31:
-            raise self.invalid(key)
-        return value
-
-    def optional_count(self, key: str) -> int | None:
-        return None if self.raw.get(key) is None else self.count(key, 0)
-
-    def number(self, key: str, default: float) -> float:
-        value = self.raw.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, int | float) or not 0 <= value < 1e30:
-            raise self.invalid(key)
-        return float(value)
-
-    def invalid(self, key: str) -> LocalmtpError:
-        return LocalmtpError(f"{self._path}: invalid {key}: {str(self.raw.get(key))[:60]}")
-
-
-def _refuse_unsupported(text: _ConfigSection) -> None:
+def _refuse_unsupported(text: ConfigSection) -> None:
     expected = {
         "hidden_activation": (None, "gelu_pytorch_tanh"),
         "attention_bias": (None, False),
@@ -253,10 +185,10 @@ def _refuse_unsupported(text: _ConfigSection) -> None:
             raise text.invalid(key)
 
 
-def _refuse_inconsistent(text: _ConfigSection, config: Gemma4Config) -> None:
+def _refuse_inconsistent(text: ConfigSection, config: Gemma4Config) -> None:
     """Refuse sizes that contradict each other, for which libllama would abort the process."""
     experts, used = config.experts or 0, config.experts_used or 0
-    if experts > _MAX_EXPERTS:
+    if experts > MAX_EXPERTS:
         raise text.invalid("num_experts")
     if used > experts or (experts and not used):
         raise text.invalid("top_k_experts")
@@ -271,10 +203,10 @@ def _refuse_inconsistent(text: _ConfigSection, config: Gemma4Config) -> None:
             raise text.invalid("num_kv_shared_layers")
 
 
-def _layer_types(text: _ConfigSection) -> tuple[bool, ...]:
+def _layer_types(text: ConfigSection) -> tuple[bool, ...]:
     """Layers with a sliding window; by default five of them before each full-attention layer."""
     layers = text.count("num_hidden_layers", 30)
-    if layers > _MAX_LAYERS:
+    if layers > MAX_LAYERS:
         raise text.invalid("num_hidden_layers")
     names = text.raw.get("layer_types")
     if names is None:
@@ -289,7 +221,7 @@ def _layer_types(text: _ConfigSection) -> tuple[bool, ...]:
 
 
 def _full_attention(
-    text: _ConfigSection, sliding: tuple[bool, ...], head_dim: int
+    text: ConfigSection, sliding: tuple[bool, ...], head_dim: int
 ) -> tuple[int, int | None]:
     """Head size of full-attention layers, and their number of key-value heads if it differs."""
     if text.raw.get("per_layer_config") is None:

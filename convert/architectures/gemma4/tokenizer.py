@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from gguf import GGUFWriter, SpecialVocab, TokenType
+from gguf import GGUFWriter, TokenType
 
 from localmtp.convert.huggingface.checkpoint import Json, read_json
+from localmtp.convert.huggingface.tokenizer_json import read_tokenizer, write_special_tokens
 from localmtp.errors import LocalmtpError
-
-# gguf reports progress as log warnings, which would be printed without a handler.
-logging.getLogger("gguf").addHandler(logging.NullHandler())
 
 _USER_DEFINED = frozenset(
     (
@@ -35,39 +31,29 @@ _SCORE = -1000.0
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
-class Tokenizer:
+class Gemma4Tokenizer:
     """Vocabulary and token types of a checkpoint.
 
     Args:
         directory: the checkpoint.
         vocab: number of rows of the model's embedding; every row must have one token.
+        suppressed: ids of the tokens that the model must never generate; None: not stated.
 
     Raises:
         LocalmtpError: tokenizer.json is missing, malformed, of another kind or another size.
     """
 
-    def __init__(self, directory: Path, vocab: int) -> None:
-        self._directory = directory
-        path = directory / "tokenizer.json"
-        if not path.exists():
-            raise LocalmtpError(
-                f"{directory} has no tokenizer.json",
-                hint="copy the original model's tokenizer files into it",
-            )
-        data = read_json(path)
-        model = data.get("model")
-        if not isinstance(model, dict) or not model.get("byte_fallback"):
-            raise LocalmtpError(f"{path} is not a Gemma tokenizer (BPE with byte fallback)")
-        self._added = _added_tokens(data, path)
-        base = model.get("vocab")
-        if not isinstance(base, dict) or not all(type(i) is int for i in base.values()):
-            raise LocalmtpError(f"{path} has no usable vocabulary")
-        ids = base | {token["content"]: token["id"] for token in self._added}
+    def __init__(self, directory: Path, vocab: int, suppressed: Sequence[int] | None) -> None:
+        self._directory, self._suppressed = directory, suppressed
+        found = read_tokenizer(directory)
+        if not found.model.get("byte_fallback"):
+            raise LocalmtpError(f"{found.path} is not a Gemma tokenizer (BPE with byte fallback)")
+        self._added, ids = found.added, found.ids
         if sorted(ids.values()) != list(range(vocab)):
             raise LocalmtpError(
-                f"{path} has {len(ids)} tokens, the model's embedding has {vocab} rows"
+                f"{found.path} has {len(ids)} tokens, the model's embedding has {vocab} rows"
             )
-        self._base_size = len(base)
+        self._base_size = len(found.base)
         self._tokens = sorted(ids, key=ids.__getitem__)
 
     def write(self, writer: GGUFWriter) -> None:
@@ -80,14 +66,11 @@ class Tokenizer:
         writer.add_token_list(self._tokens)
         writer.add_token_scores([_SCORE] * len(self._tokens))
         writer.add_token_types(self._types())
-        try:
-            SpecialVocab(self._directory, load_merges=True).add_to_gguf(writer, quiet=True)
-        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-            raise LocalmtpError(
-                f"the tokenizer files in {self._directory} are malformed: {error}"
-            ) from error
+        write_special_tokens(writer, self._directory)
         writer.add_add_space_prefix(False)
         writer.add_add_bos_token(True)
+        if self._suppressed is not None:
+            writer.add_array("tokenizer.ggml.suppress_tokens", self._suppressed)
 
     def _types(self) -> list[TokenType]:
         special = self._special()
@@ -112,17 +95,6 @@ class Tokenizer:
         path = self._directory / "tokenizer_config.json"
         named = set(_named_tokens(read_json(path))) if path.exists() else set()
         return named | {token["content"] for token in self._added if token.get("special")}
-
-
-def _added_tokens(data: Json, path: Path) -> list[dict[str, Any]]:
-    added = data.get("added_tokens") or []
-    for token in added if isinstance(added, list) else [added]:
-        match token:
-            case {"id": int(), "content": str()}:
-                continue
-            case _:
-                raise LocalmtpError(f"{path} has a malformed added token")
-    return list(added)
 
 
 def _named_tokens(config: Json) -> Iterator[str]:
