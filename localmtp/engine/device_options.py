@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -83,3 +84,19 @@ def drafter_offloaded(gpu_layers: int | None, layers: int, own_kv_layers: int) -
         own_kv_layers: its layers that do not reuse another layer's cache.
     """
     return gpu_layers is None or layers + 1 - gpu_layers <= max(0, own_kv_layers - 2)
+
+
+def device_of(layer: int, layers: int, shares: Sequence[float]) -> int:
+    """Returns the number of the device that libllama puts a layer on.
+
+    Args:
+        layer: its index among the offloaded layers, of which the output is the last.
+        layers: number of offloaded layers, the output included.
+        shares: of each device, in any unit.
+    """
+    total, below = sum(shares), 0.0
+    for device, share in enumerate(shares):
+        below += share
+        if layer / layers < below / total:
+            return device
+    return len(shares) - 1

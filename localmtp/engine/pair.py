@@ -24,7 +24,7 @@ from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.prompt_lookup import PromptLookupDrafter
 from localmtp.engine.decoding.sequence import TargetSequence
-from localmtp.engine.device_options import drafter_offloaded
+from localmtp.engine.device_options import SplitMode, drafter_offloaded
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model, Offload
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
@@ -174,9 +174,13 @@ def _load_target(path: Path, options: LoadOptions, vocabulary: VocabularyFile | 
 def _load_drafter(
     path: Path, target: Model, options: LoadOptions, vocabulary: VocabularyFile | None
 ) -> Model:
-    """Loads a drafter as a whole, where the KV cache is that it attends to."""
+    """Loads a drafter as a whole, on the device with the KV cache that it attends to."""
     own = replace(options.devices, cpu_moe=None, overrides=(), tensor_split=())
-    offloaded = drafter_offloaded(options.gpu_layers, target.n_layers, target.n_own_kv_layers)
+    cached = target.n_own_kv_layers
+    offloaded = drafter_offloaded(options.gpu_layers, target.n_layers, cached)
+    if offloaded and len(target.offload.devices) > 1:
+        device = target.offload.device_of(cached - 1, target.n_layers)
+        own = replace(own, names=(device.name,), split_mode=SplitMode.LAYER)
     offload = Offload(ALL_LAYERS if offloaded else 0, own)
     return _load_model(path, offload, options.progress, vocabulary)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.trace import Trace
+from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.events import Channel, Event, Generated
 from localmtp.engine.llama.ggml import devices
 from localmtp.engine.pair import LoadOptions, Pair
@@ -238,6 +239,7 @@ def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:
         *(f"{path.name} {path.stat().st_size}" for path in paths),
         f"{options.threads or cpu.cores()} threads, GPU layers {options.gpu_layers}",
         cpu.processor(),
+        *([repr(options.devices)] if options.devices != DeviceOptions() else []),
         *(device.description for device in devices()),
     ]
     return PacingStore(parts)

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localmtp.engine.device_options import SplitMode
 from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.hardware.memory import main_memory
@@ -53,7 +54,8 @@ def choose_placement(files: ModelFiles, requested: LoadOptions) -> Placement | N
     weights = weights_on_disk(files)
     if weights.target < _SMALL:
         return None
-    budget = available_memory()
+    requested = _without_full_gpus(requested)
+    budget = available_memory(requested)
     if budget.gpu:
         header = _whole_header(parts_on_disk(files.target))
     else:
@@ -61,7 +63,10 @@ def choose_placement(files: ModelFiles, requested: LoadOptions) -> Placement | N
     return place(
         files.name,
         shape_of(header),
-        replace(weights_of(header, weights.target, weights.drafter), projector=weights.projector),
+        replace(
+            weights_of(header, weights.target, weights.drafter, requested.devices.overrides),
+            projector=weights.projector,
+        ),
         header.number("context_length") or DEFAULT_CONTEXT,
         budget,
         requested,
@@ -116,24 +121,52 @@ def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:
     }
 
 
-def available_memory() -> MemoryBudget:
-    """Returns the memory that a model may take on this machine now."""
-    from localmtp.engine.llama.ggml import devices
+def available_memory(requested: LoadOptions | None = None) -> MemoryBudget:
+    """Returns the memory that a model may take on this machine now.
 
-    return budget_of(main_memory().usable, devices())
+    Args:
+        requested: its `devices` are counted; None for all.
+    """
+    from localmtp.engine.llama.offload import used_devices
+
+    chosen = (requested or LoadOptions()).devices
+    return budget_of(main_memory().usable, used_devices(None, chosen), chosen.tensor_split)
 
 
-def budget_of(usable: int, devices: Sequence[Device]) -> MemoryBudget:
+def budget_of(usable: int, devices: Sequence[Device], shares: Sequence[float] = ()) -> MemoryBudget:
     """Returns the memory that a model may take.
 
     Args:
         usable: bytes of main memory.
         devices: GPUs, and devices of RPC servers.
+        shares: of the layers for each device; empty: by free memory.
     """
     free = [max(0, device.free - _GPU_HEADROOM) for device in devices]
     unified = any(device.unified for device in devices)
     remote = sum(size for size, device in zip(free, devices, strict=True) if device.remote)
-    return MemoryBudget(usable, sum(free), sum(map(bool, free)), unified, remote)
+    budget = MemoryBudget(usable, sum(free), sum(map(bool, free)), unified, remote)
+    if shares:
+        given = (*shares, *[0.0] * len(free))[: len(free)]
+        return replace(budget, each=tuple(free), shares=given) if len(free) > 1 else budget
+    used = [(size, float(device.free)) for size, device in zip(free, devices, strict=True) if size]
+    if len(used) < 2:
+        return budget
+    each, by_memory = zip(*used, strict=True)
+    return replace(budget, each=each, shares=by_memory)
+
+
+def _without_full_gpus(requested: LoadOptions) -> LoadOptions:
+    """Leaves out GPUs without free memory, on which libllama would place layers all the same."""
+    from localmtp.engine.llama.offload import used_devices
+
+    chosen = requested.devices
+    if chosen.names is not None or chosen.tensor_split or chosen.split_mode is SplitMode.NONE:
+        return requested
+    found = used_devices(None, chosen)
+    usable = tuple(device.name for device in found if device.free > _GPU_HEADROOM)
+    if len(usable) == len(found) or not usable:
+        return requested
+    return replace(requested, devices=replace(chosen, names=usable))
 
 
 def shortage(name: str, shape: ModelShape, weights: Weights) -> str:

@@ -8,8 +8,10 @@ stay in main memory, the last layers are offloaded first, the output matrix befo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from localmtp.engine.device_options import drafter_offloaded, repacks
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.load_options import LoadOptions
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
@@ -22,6 +24,7 @@ ACCEPTANCE = 0.65
 _CELL_BLOCK = 256  # libllama rounds the cells of a KV cache up to this
 _MASK = 2  # bytes per element of an attention mask
 _FLOAT = 4
+
 
 _DRAFTER_BUFFERS = 3 << 20
 """A drafter has no KV cache of its own; its buffers took 2 MB in every size."""
@@ -38,6 +41,7 @@ _PROGRAM = 200 << 20
 
 _EMBEDDING = "token_embd.weight"
 _BLOCK = re.compile(r"blk\.(\d{1,4})\.")
+_EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,12 @@ class Weights:
     """0 without a drafter."""
     layers: tuple[int, ...] = ()
     """Bytes by layer of the target; empty if unknown."""
+    experts: tuple[int, ...] = ()
+    """Bytes of experts by layer, part of `layers`; empty without experts, or if unknown."""
+    placed: int = 0
+    """Bytes of tensors placed on GPUs by name, not part of `layers`."""
+    largest_expert: int = 0
+    """Bytes of the largest tensor of experts."""
     embedding: int = 0
     """Token embeddings of the target. A GPU with the last layers has a second copy of them, as the
     output matrix."""
@@ -65,31 +75,53 @@ class Weights:
         """Number of layers as libllama counts them: the output is one more."""
         return len(self.layers) + 1
 
-    def spread_over(self, layers: int) -> Weights:
-        """Returns the same weights divided evenly among layers, unless they are known."""
-        known = self.layers or (self.target // max(1, layers),) * layers
-        return replace(self, layers=known)
+    def spread_over(self, layers: int, expert_share: float = 0.0) -> Weights:
+        """Returns the same weights divided evenly among layers, unless they are known.
+
+        Args:
+            layers: number of layers.
+            expert_share: share of the weights that are experts.
+        """
+        if self.layers:
+            return self
+        known = (self.target // max(1, layers),) * layers
+        experts = tuple(int(expert_share * each) for each in known) if expert_share else ()
+        return replace(
+            self, layers=known, experts=experts, largest_expert=max((0, *experts)) * 2 // 3
+        )
 
 
-def weights_of(header: Header, target: int, drafter: int) -> Weights:
+def weights_of(
+    header: Header, target: int, drafter: int, overrides: Sequence[tuple[str, str]] = ()
+) -> Weights:
     """Returns the weights of a pair.
 
     Args:
         header: of the target; without tensor table the layers are unknown.
         target: size of the target's files in bytes.
         drafter: size of the drafter's file in bytes; 0 without one.
+        overrides: see `DeviceOptions`.
     """
     if not header.tensors:
         return Weights(target, drafter)
     layers = [0] * header.number("block_count")
-    embedding = 0
+    experts = [0] * len(layers)
+    embedding = placed = largest = 0
+    patterns = [(re.compile(pattern), place) for pattern, place in overrides]
     for tensor in header.tensors:
+        place = next((place for pattern, place in patterns if pattern.search(tensor.name)), None)
         block = _BLOCK.match(tensor.name)
-        if block and int(block[1]) < len(layers):
+        if place is not None:
+            placed += 0 if place == "CPU" else tensor.nbytes
+        elif block and int(block[1]) < len(layers):
             layers[int(block[1])] += tensor.nbytes
+            if _EXPERTS.search(tensor.name):
+                experts[int(block[1])] += tensor.nbytes
+                largest = max(largest, tensor.nbytes)
         elif tensor.name == _EMBEDDING:
             embedding = tensor.nbytes
-    return Weights(target, drafter, tuple(layers), embedding)
+    known = tuple(experts) if any(experts) else ()
+    return Weights(target, drafter, tuple(layers), known, placed, largest, embedding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +140,10 @@ class MemoryEstimate:
     """Main memory, the program included."""
     projector: int = 0
     """Weights and buffers of the projector, reserved in main memory; 0 without one."""
+    parts: tuple[int, ...] = ()
+    """Bytes of weights and KV cache of each offloaded layer, and of the output."""
+    drafter_part: int = -1
+    """Index in `parts` of the layer whose device holds the drafter; -1: in main memory."""
 
     @property
     def total(self) -> int:
@@ -135,22 +171,55 @@ def estimate_memory(
     drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
     projector = weights.projector + _PROJECTOR_BUFFERS if weights.projector else 0
     element = (options.kv_type or KVType.F16).bytes_per_element
+    cache = [0] * shape.layers
+    for layer in shape.full_layers:
+        cache[layer] = int(element * shape.full_width * cells)
+    for layer in shape.sliding_layers:
+        cache[layer] = int(element * shape.sliding_width * window_cells)
+    everything = weights.target + sum(cache) + buffers + drafter + projector + _PROGRAM
+    alone = MemoryEstimate(
+        weights.target, sum(cache), buffers, drafter, main=everything, projector=projector
+    )
+    return _offloaded(alone, shape, weights, options, cache) if options.gpu_layers else alone
 
-    def cache(layer: int) -> int:
-        """Bytes of the KV cache from this layer on."""
-        full = shape.full_width * cells * sum(i >= layer for i in shape.full_layers)
-        slid = shape.sliding_width * window_cells * sum(i >= layer for i in shape.sliding_layers)
-        return int(element * (full + slid))
 
-    kv_cache, main = cache(0), weights.target + buffers + _PROGRAM + projector
-    if not options.gpu_layers:
-        main += kv_cache + drafter
-        return MemoryEstimate(weights.target, kv_cache, buffers, drafter, 0, main, projector)
-    first = max(0, weights.all_layers - options.gpu_layers)
-    offloaded, on_gpu = sum(weights.layers[first:]), cache(first)
-    gpu = offloaded + weights.embedding + on_gpu + buffers + drafter
-    main += kv_cache - on_gpu - offloaded
-    return MemoryEstimate(weights.target, kv_cache, buffers, drafter, gpu, main, projector)
+def _offloaded(
+    alone: MemoryEstimate,
+    shape: ModelShape,
+    weights: Weights,
+    options: LoadOptions,
+    cache: Sequence[int],
+) -> MemoryEstimate:
+    """Moves what is offloaded from main memory to GPUs.
+
+    Args:
+        alone: without offload.
+        shape: of the target.
+        weights: of both files, with layers.
+        options: with a number of layers.
+        cache: bytes of the KV cache of each layer.
+    """
+    devices, layers = options.devices, options.gpu_layers or 0
+    first = max(0, weights.all_layers - layers)
+    staying = weights.experts[: devices.cpu_moe or 0]
+    kept = dict(enumerate(staying))
+    parts = [
+        weights.layers[i] - kept.get(i, 0) + (cache[i] if devices.kv_offload else 0)
+        for i in range(first, len(weights.layers))
+    ]
+    moved = sum(parts) + weights.placed
+    own = 1 + max((0, *shape.full_layers, *shape.sliding_layers))
+    with_gpu = drafter_offloaded(layers, shape.layers, own)
+    drafter = alone.drafter if with_gpu else 0
+    # Experts in main memory are copied to the GPU for prompts, one tensor at a time.
+    copied = weights.largest_expert if any(staying[first:]) and not repacks(devices) else 0
+    return replace(
+        alone,
+        gpu=moved + weights.embedding + alone.buffers + copied + drafter,
+        main=alone.main - moved - drafter,
+        parts=(*parts, weights.embedding),
+        drafter_part=max(0, own - 1 - first) if drafter else -1,
+    )
 
 
 def decode_rate_bound(

@@ -1,15 +1,17 @@
 """Choosing context, KV cache type, batch and offloaded layers for the memory that there is.
 
 Pure arithmetic: the machine is described by a `MemoryBudget`. Where memory is short, savings are
-made in the order in which they hurt least: smaller prefill batches, an 8-bit KV cache, a shorter
-context, fewer layers on the GPU. The drafter is never dropped.
+made in the order in which they hurt least: experts in main memory, smaller prefill batches, an
+8-bit KV cache, a shorter context, fewer layers on the GPU. The drafter is never dropped, and goes
+where the KV cache is that it attends to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from localmtp.engine.device_options import device_of, drafter_offloaded
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
@@ -41,6 +43,10 @@ class MemoryBudget:
     """GPU memory is main memory."""
     remote: int = 0
     """Part of `gpu` that is on other machines."""
+    each: tuple[int, ...] = ()
+    """Memory of each GPU, in libllama's order; empty if unknown."""
+    shares: tuple[float, ...] = ()
+    """Share of the layers that each GPU receives, in any unit."""
 
     @property
     def total(self) -> int:
@@ -49,11 +55,40 @@ class MemoryBudget:
 
     def holds(self, needed: MemoryEstimate) -> bool:
         """Reports whether both the GPU part and the main part fit."""
-        on_gpus = needed.gpu + max(0, self.gpus - 1) * needed.buffers if needed.gpu else 0
         # libllama divides offloaded layers among devices by their free memory.
         away = needed.gpu * self.remote // self.gpu if self.gpu else 0
         in_main = needed.total - away if self.unified else needed.main
-        return on_gpus <= self.gpu and in_main <= self.main
+        return in_main <= self.main and self.gpu_holds(needed)
+
+    def gpu_holds(self, needed: MemoryEstimate) -> bool:
+        """Reports whether the GPU part fits, on every GPU where they are known one by one."""
+        if not needed.gpu:
+            return True
+        if len(self.each) < 2:
+            return needed.gpu + max(0, self.gpus - 1) * needed.buffers <= self.gpu
+        by_gpu = divided(needed, self.shares)
+        return all(part <= free for part, free in zip(by_gpu, self.each, strict=True))
+
+
+def divided(needed: MemoryEstimate, shares: Sequence[float]) -> list[int]:
+    """Divides the GPU part among GPUs as libllama does (`llama_model::load_tensors`).
+
+    Args:
+        needed: with its parts.
+        shares: of the layers, for each GPU.
+
+    Returns:
+        Bytes by GPU. The drafter is placed with the layer whose KV cache it reads, and what belongs
+        to no layer is counted on every GPU.
+    """
+    by_gpu = [0] * len(shares)
+    for at, nbytes in enumerate(needed.parts):
+        by_gpu[device_of(at, len(needed.parts), shares)] += nbytes
+    drafter = needed.drafter if needed.drafter_part >= 0 else 0
+    if drafter:
+        by_gpu[device_of(needed.drafter_part, len(needed.parts), shares)] += drafter
+    rest = needed.gpu - sum(needed.parts) - drafter
+    return [nbytes + rest if nbytes else 0 for nbytes in by_gpu]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +131,7 @@ def place(
     preferred = next(search.candidates())
     chosen = search.first_that_fits()
     if chosen is None:
-        needed = estimate_memory(shape, weights, preferred).total
-        raise LocalmtpError(
-            f"{name} needs {_gb(needed)} with a context of {preferred.context}; "
-            f"{_gb(budget.total)} can be used",
-            hint=_what_fits(search),
-        )
+        raise LocalmtpError(_too_large(name, search, preferred), hint=_what_fits(search))
     return Placement(chosen, _summary(search, preferred, chosen))
 
 
@@ -109,13 +139,9 @@ def fits(
     shape: ModelShape, weights: Weights, budget: MemoryBudget, context: int = MIN_CHAT_CONTEXT
 ) -> bool:
     """Reports whether a pair fits with a context, on GPUs, in main memory, or divided."""
-    weights = weights.spread_over(shape.layers)
-    return any(
-        budget.holds(
-            estimate_memory(shape, weights, LoadOptions(context=context, gpu_layers=layers))
-        )
-        for layers in (range(weights.all_layers, -1, -1) if budget.gpu else (0,))
-    )
+    weights = weights.spread_over(shape.layers, shape.experts)
+    search = _Search(shape, weights, context, budget, LoadOptions(context=context))
+    return any(search.fits(options) for options in search.divisions())
 
 
 def largest_context(shape: ModelShape, weights: Weights, limit: int, budget: MemoryBudget) -> int:
@@ -144,21 +170,57 @@ class _Search:
     def first_that_fits(self) -> LoadOptions | None:
         """Returns the best options that fit."""
         tried = (*self._longer_contexts(), *self.candidates())
-        return next((options for options in tried if self._holds(options)), None)
+        return next((options for options in tried if self.fits(options)), None)
 
     def candidates(self) -> Iterator[LoadOptions]:
         """Yields all options that may be tried, best first."""
-        if self.requested.gpu_layers is not None:
-            yield from self._ladder(self.requested.gpu_layers, _MIN_CONTEXT)
-            return
-        if self.budget.gpu:
-            yield from self._ladder(self.weights.all_layers, MIN_CHAT_CONTEXT)
-            for layers in range(self.weights.all_layers - 1, 0, -1):
-                yield next(self._ladder(layers, MIN_CHAT_CONTEXT))
-        yield from self._ladder(0, _MIN_CONTEXT)
+        given, all_layers = self.requested.gpu_layers, self.weights.all_layers
+        layers = all_layers if given is None else given
+        least = _MIN_CONTEXT if given is not None else MIN_CHAT_CONTEXT
+        if layers and (given is not None or self.budget.gpu):
+            *some, most = self._expert_choices()
+            for experts in some:
+                yield next(self._ladder(layers, least, experts))
+            yield from self._ladder(layers, least, most)
+            if given is None:
+                for fewer in self._fewer_layers():
+                    yield next(self._ladder(fewer, least, most))
+        if given is None or not layers:
+            yield from self._ladder(0, _MIN_CONTEXT)
 
-    def _ladder(self, layers: int, least: int) -> Iterator[LoadOptions]:
-        """Yields options that need less and less memory, with the same layers on GPUs."""
+    def divisions(self) -> Iterator[LoadOptions]:
+        """Yields the divisions between GPUs and main memory, with the requested context."""
+        if self.budget.gpu:
+            *some, most = self._expert_choices()
+            layers = self.weights.all_layers
+            yield from (self._divided(layers, experts) for experts in (*some, most))
+            yield from (self._divided(fewer, most) for fewer in self._fewer_layers())
+        yield self._divided(0)
+
+    def _fewer_layers(self) -> Iterator[int]:
+        """Yields numbers of layers below all, as long as the drafter is on the GPU with them."""
+        own = 1 + max((0, *self.shape.full_layers, *self.shape.sliding_layers))
+        for layers in range(self.weights.all_layers - 1, 0, -1):
+            if self.weights.drafter and not drafter_offloaded(layers, self.shape.layers, own):
+                return
+            yield layers
+
+    def _expert_choices(self) -> Sequence[int | None]:
+        """Numbers of layers whose experts stay in main memory, best first."""
+        given = self.requested.devices.cpu_moe
+        if given is not None or not self.weights.experts:
+            return (given,)
+        return (None, *range(1, len(self.weights.experts) + 1))
+
+    def _divided(self, layers: int, experts: int | None = None) -> LoadOptions:
+        devices = self.requested.devices
+        if experts != devices.cpu_moe and layers:
+            devices = replace(devices, cpu_moe=experts)
+        return replace(self.requested, gpu_layers=layers, devices=devices)
+
+    def _ladder(self, layers: int, least: int, experts: int | None = None) -> Iterator[LoadOptions]:
+        """Yields options that need less and less memory, with the same division."""
+        divided = self._divided(layers, experts)
         requested, context = self.requested, min(DEFAULT_CONTEXT, self.limit)
         contexts = [requested.context] if requested.context else [context]
         while not requested.context and contexts[-1] // 2 >= least:
@@ -166,9 +228,7 @@ class _Search:
         for context in contexts:
             for kv_type in (requested.kv_type,) if requested.kv_type else tuple(KVType):
                 for batch in (requested.batch,) if requested.batch else (BATCH_ROWS, _SMALL_BATCH):
-                    yield replace(
-                        requested, context=context, kv_type=kv_type, batch=batch, gpu_layers=layers
-                    )
+                    yield replace(divided, context=context, kv_type=kv_type, batch=batch)
 
     def _longer_contexts(self) -> Iterator[LoadOptions]:
         """Yields longer contexts than the default that take a small share of the memory."""
@@ -178,19 +238,40 @@ class _Search:
         for context in (_LONG_CONTEXT, _LONG_CONTEXT // 2):
             options = replace(best, context=min(context, self.limit))
             memory = self.budget.gpu if best.gpu_layers else self.budget.main
-            if self._need(options).kv_cache * _LONG_CONTEXT_SHARE <= memory:
+            if self.need(options).kv_cache * _LONG_CONTEXT_SHARE <= memory:
                 yield options
 
-    def _need(self, options: LoadOptions) -> MemoryEstimate:
+    def need(self, options: LoadOptions) -> MemoryEstimate:
+        """Estimates the memory with these options."""
         return estimate_memory(self.shape, self.weights, options)
 
-    def _holds(self, options: LoadOptions) -> bool:
-        return self.budget.holds(self._need(options))
+    def fits(self, options: LoadOptions) -> bool:
+        """Reports whether a pair with these options fits."""
+        return self.budget.holds(self.need(options))
+
+
+def _too_large(name: str, search: _Search, preferred: LoadOptions) -> str:
+    """Says what is short: with given layers that may be the GPU's memory, else all of it."""
+    needed, budget = search.need(preferred), search.budget
+    if search.requested.gpu_layers and not budget.gpu_holds(needed):
+        layers = min(preferred.gpu_layers or 0, search.weights.all_layers)
+        return (
+            f"{name} needs {_gb(needed.gpu)} on the GPU for {layers} of "
+            f"{search.weights.all_layers} layers and a context of {preferred.context}; "
+            f"{_gb(budget.gpu)} can be used there"
+        )
+    return (
+        f"{name} needs {_gb(needed.total)} with a context of {preferred.context}; "
+        f"{_gb(budget.total)} can be used"
+    )
 
 
 def _what_fits(failed: _Search) -> str:
     requested = failed.requested
-    free = replace(requested, context=None, kv_type=None, batch=None, gpu_layers=None)
+    devices = replace(requested.devices, cpu_moe=None)
+    free = replace(
+        requested, context=None, kv_type=None, batch=None, gpu_layers=None, devices=devices
+    )
     instead = replace(failed, requested=free).first_that_fits()
     if instead and requested == replace(free, context=requested.context):
         largest = largest_context(failed.shape, failed.weights, failed.limit, failed.budget)
@@ -217,6 +298,8 @@ def _flags(fitting: LoadOptions, requested: LoadOptions) -> str:
         flags.append(f"--batch {fitting.batch}")
     if requested.gpu_layers is not None:
         flags.append(f"--gpu-layers {fitting.gpu_layers}")
+    if requested.devices.cpu_moe is not None:
+        flags.append(f"--n-cpu-moe {fitting.devices.cpu_moe or 0}")
     return " ".join(flags)
 
 
@@ -232,12 +315,27 @@ def _summary(search: _Search, preferred: LoadOptions, chosen: LoadOptions) -> st
     if budget.gpu:
         layers = min(chosen.gpu_layers or 0, weights.all_layers)
         parts.append(f"{layers} of {weights.all_layers} layers on the GPU")
+    if chosen.devices.cpu_moe and chosen.gpu_layers:
+        kept = min(chosen.devices.cpu_moe, len(weights.experts))
+        parts.append(f"experts of {kept} layers in main memory")
     line = f"{', '.join(parts)}: {_gb(needed.total)} of {_gb(budget.total)}"
-    longer = (chosen.context or 0) >= (preferred.context or 0)
-    if longer and chosen == replace(preferred, context=chosen.context):
-        return line
-    better = estimate_memory(search.shape, weights, preferred).total
-    return f"{line}; context {preferred.context} without savings would take {_gb(better)}"
+    whole = search.need(replace(preferred, context=chosen.context))
+    if needed.gpu and needed.gpu < whole.gpu and not budget.unified:
+        line += f", {_gb(needed.gpu)} of {_gb(budget.gpu)} on the GPU"
+    return line + _savings(search, preferred, chosen)
+
+
+def _savings(search: _Search, preferred: LoadOptions, chosen: LoadOptions) -> str:
+    """Names what was given up, and what it would take."""
+    if (chosen.context or 0) > (preferred.context or 0):
+        preferred = replace(preferred, context=chosen.context)
+    line, better = "", search.need(preferred)
+    divided = replace(preferred, gpu_layers=chosen.gpu_layers, devices=chosen.devices)
+    if search.budget.gpu and divided != preferred:
+        line = f"; all on the GPU would take {_gb(better.gpu)} there"
+    if chosen != divided:
+        line += f"; context {preferred.context} without savings would take {_gb(better.total)}"
+    return line
 
 
 def _gb(nbytes: int) -> str:

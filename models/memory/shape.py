@@ -36,6 +36,8 @@ class ModelShape:
     """Share of the weights read by a pass of one token."""
     read_more: float
     """Share added by each further token of a pass: the experts routed to for it."""
+    experts: float = 0.0
+    """Share of the weights that are experts."""
 
 
 def shape_of(header: Header) -> ModelShape:
@@ -67,6 +69,7 @@ def shape_of(header: Header) -> ModelShape:
         ),
         read=_share_read(header),
         read_more=_share_of_routed_experts(header),
+        experts=_expert_bytes(header) / (sum(t.nbytes for t in header.tensors) or 1),
     )
 
 
@@ -94,6 +97,7 @@ def shape_from_registry(settings: Mapping[str, float]) -> ModelShape:
         ),
         read=settings["read"],
         read_more=settings.get("read_more", 0.0),
+        experts=settings.get("experts", 0.0),
     )
 
 

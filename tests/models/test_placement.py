@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama.ggml import Device
 from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.models.memory.available import budget_of
 from localmtp.models.memory.estimate import Weights, estimate_memory
-from localmtp.models.memory.placement import MemoryBudget, Placement, place
+from localmtp.models.memory.placement import MemoryBudget, Placement, divided, place
 from localmtp.models.memory.shape import ModelShape
 from localmtp.models.naming.registry import RegistryEntry, entries
 
@@ -31,7 +34,8 @@ def described(name: str) -> tuple[RegistryEntry, ModelShape, Weights]:
     entry = entries()[name]
     assert entry.shape is not None
     quant = entry.quants[0]
-    weights = Weights(quant.nbytes, quant.drafter_nbytes).spread_over(entry.shape.layers)
+    weights = Weights(quant.nbytes, quant.drafter_nbytes)
+    weights = weights.spread_over(entry.shape.layers, entry.shape.experts)
     return entry, entry.shape, weights
 
 
@@ -84,6 +88,69 @@ def test_less_gpu_memory_means_fewer_layers_on_it() -> None:
     assert layers == sorted(layers, reverse=True)
     assert 0 < layers[-1] < layers[0] < 61
     assert offloaded("gemma4-31b", MemoryBudget(PLENTY, GB // 4, 1)) == 0
+
+
+def test_experts_leave_a_small_gpu_before_layers_do() -> None:
+    chosen = placed("gemma4-26b-a4b", MemoryBudget(PLENTY, 12 * GB, 1))
+    assert (chosen.options.gpu_layers, chosen.context) == (31, 8192)
+    kept = chosen.options.devices.cpu_moe
+    assert kept
+    assert f"31 of 31 layers on the GPU, experts of {kept} layers in main memory" in chosen.summary
+    assert "of 12.0 GB on the GPU; all on the GPU would take 14.8 GB there" in chosen.summary
+    fewer = placed("gemma4-26b-a4b", MemoryBudget(PLENTY, 8 * GB, 1)).options
+    assert fewer.gpu_layers == 31
+    assert (fewer.devices.cpu_moe or 0) > kept
+    smallest = placed("gemma4-26b-a4b", MemoryBudget(PLENTY, 2 * GB, 1)).options
+    assert smallest.devices.cpu_moe == 30
+    assert 0 < (smallest.gpu_layers or 0) < 31
+
+
+def test_given_experts_are_not_changed() -> None:
+    requested = LoadOptions(devices=DeviceOptions(cpu_moe=30))
+    chosen = placed("gemma4-26b-a4b", MemoryBudget(PLENTY, 40 * GB, 1), requested)
+    assert chosen.options.devices.cpu_moe == 30
+    assert chosen.options.gpu_layers == 31
+    with pytest.raises(LocalmtpError, match=r"needs 14\.\d GB on the GPU for 31 of 31") as caught:
+        placed(
+            "gemma4-26b-a4b",
+            MemoryBudget(PLENTY, 12 * GB, 1),
+            LoadOptions(gpu_layers=31, devices=DeviceOptions(cpu_moe=0)),
+        )
+    assert caught.value.hint == "this fits: --ctx 8192 --gpu-layers 31 --n-cpu-moe 8"
+
+
+def test_a_division_given_up_is_named_and_not_the_context() -> None:
+    summary = placed("gemma4-31b", MemoryBudget(PLENTY, 8 * GB, 1)).summary
+    assert "24 of 61 layers on the GPU" in summary
+    assert summary.endswith("8.0 GB of 8.0 GB on the GPU; all on the GPU would take 20.1 GB there")
+
+
+def test_every_gpu_of_several_holds_its_share() -> None:
+    gpus = [Device("CUDA0", "", 24 << 30, 24 << 30), Device("CUDA1", "", 8 << 30, 8 << 30)]
+    by_memory = budget_of(PLENTY, gpus)
+    assert (by_memory.each, by_memory.shares) == ((23 << 30, 7 << 30), (24 << 30, 8 << 30))
+    assert placed("gemma4-31b", by_memory).options.gpu_layers == 61
+    even = budget_of(PLENTY, gpus, (1.0, 1.0))
+    assert (placed("gemma4-31b", even).options.gpu_layers or 0) < 61
+    estimate = estimate_memory(*described("gemma4-31b")[1:], loaded(8192, gpu_layers=61))
+    first, second = divided(estimate, (3.0, 1.0))
+    assert 2 < first / second < 3.5
+    assert first + second == pytest.approx(estimate.gpu + estimate.buffers, rel=0.01)
+
+
+def test_a_kv_cache_in_main_memory_takes_none_of_the_gpu() -> None:
+    there = needed("gemma4-12b", loaded(8192, gpu_layers=49))
+    devices = DeviceOptions(kv_offload=False)
+    here = needed("gemma4-12b", replace(loaded(8192, gpu_layers=49), devices=devices))
+    assert sum(here) == sum(there)
+    assert here[1] < there[1]
+
+
+def test_the_drafter_goes_where_the_cache_is_that_it_reads() -> None:
+    _, shape, weights = described("gemma4-e2b")
+    for layers, on_gpu in ((1, False), (22, False), (23, True), (36, True)):
+        estimate = estimate_memory(shape, weights, loaded(8192, gpu_layers=layers))
+        assert (estimate.drafter_part >= 0) is on_gpu
 
 
 def test_every_gpu_has_its_own_buffers() -> None:

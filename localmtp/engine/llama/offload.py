@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_cpp import llama_cpp as capi
 
-from localmtp.engine.device_options import DeviceOptions, SplitMode, Switch, repacks
+from localmtp.engine.device_options import DeviceOptions, SplitMode, Switch, device_of, repacks
 from localmtp.engine.llama.ggml import (
     CPU,
     Device,
@@ -84,6 +84,19 @@ class Offload:
             and options.kv_offload
             and all(place != CPU for _, place in options.overrides)
         )
+
+    def device_of(self, layer: int, layers: int) -> Device:
+        """Returns the device of an offloaded layer.
+
+        Args:
+            layer: its index in the model.
+            layers: of the model, without its output.
+        """
+        offloaded = layers + 1 if self.gpu_layers < 0 else min(self.gpu_layers, layers + 1)
+        at = layer - (layers + 1 - offloaded)
+        split = (*self.options.tensor_split, *[0.0] * len(self.devices))[: len(self.devices)]
+        by_memory = [float(device.free) for device in self.devices]
+        return self.devices[device_of(at, offloaded, split if sum(split) else by_memory)]
 
     def needs_less(self, layers: int = 0, context: int = 0) -> str:
         """Returns a hint: what needs less memory than this model took when it ran out.
