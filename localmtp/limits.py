@@ -22,3 +22,12 @@ MAX_THREADS = 512
 
 MIN_CONTEXT = 16
 """Smallest context that can be requested, in tokens."""
+
+IMAGE_TOKENS = 280
+"""Most tokens of an image where none are requested, as in Gemma 4's own processor."""
+
+MAX_IMAGE_TOKENS = 1120
+"""Most tokens of an image that can be requested: the largest budget that Gemma 4 is trained for."""
+
+MIN_IMAGE_TOKENS = 4
+"""Fewest that can be requested: an image of 96 x 96 pixels."""

@@ -28,6 +28,7 @@ def load(
     devices: DeviceOptions | None = None,
     kv_type: str | None = None,
     batch: int | None = None,
+    image_tokens: int | None = None,
     offline: bool = False,
     on_download: Callable[[TransferProgress], None] | None = None,
     on_round: Callable[[Round], None] | None = None,
@@ -47,6 +48,7 @@ def load(
         devices: which GPUs, and what stays in main memory; None for the defaults.
         kv_type: type of the KV cache, "f16" or "q8_0".
         batch: prompt tokens per pass.
+        image_tokens: most tokens of an image.
         offline: never use the network.
         on_download: called with the progress of downloads, after every chunk.
         on_round: called with every round of drafting and verifying, on the thread that generates.
@@ -63,7 +65,7 @@ def load(
         from localmtp.session.local import open_session
 
     given = {"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers, "batch": batch}
-    for name, value in {**given, "kv_type": kv_type}.items():
+    for name, value in {**given, "kv_type": kv_type, "image_tokens": image_tokens}.items():
         if value is not None:
             check_value(name, value)
     if not isinstance(model, ModelFiles):
@@ -81,6 +83,7 @@ def load(
         devices=devices or DeviceOptions(),
         kv_type=KVType(kv_type) if kv_type else None,
         batch=batch,
+        image_tokens=image_tokens,
     )
     session = open_session(model, options=options)
     if on_round:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, TypeAlias, Unpack
 
 from localmtp.api.options import ChatOptions, CompletionOptions, checked_choices
 from localmtp.api.reply import Reply
 from localmtp.api.turns import Turns
 from localmtp.engine.events import Event
 from localmtp.errors import LocalmtpError
+from localmtp.media import Media, load_media, media_from_bytes
 from localmtp.session import Choices, Message, Role, Session
+
+MediaSource: TypeAlias = str | os.PathLike[str] | bytes | Media
+"""An image or sound: the path of its file, or the file's bytes."""
 
 _ROLES = {"user": Role.USER, "assistant": Role.MODEL}
 
@@ -62,7 +67,11 @@ class LanguageModel:
         return self._session.placement
 
     def chat(
-        self, messages: str | Sequence[Mapping[str, str]], **options: Unpack[ChatOptions]
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        media: Sequence[MediaSource] = (),
+        **options: Unpack[ChatOptions],
     ) -> Reply:
         """Answers a conversation.
 
@@ -71,16 +80,18 @@ class LanguageModel:
 
         Args:
             messages: as in OpenAI's API: mappings with a `role` (`system`, which comes first,
-                `user` or `assistant`) and a `content`. A last message of the assistant is
-                continued. A string is a single message of the user.
+                `user` or `assistant`) and a `content`, and perhaps `media` as below. A last
+                message of the assistant is continued. A string is a single message of the user.
+            media: images and sounds of the last message, before its text: paths of files, or their
+                bytes.
             **options: see `ChatOptions`.
 
         Raises:
             TypeError: there is no option of a name.
-            LocalmtpError: an option or a message is not valid. Errors of generation are raised
-                when the reply is read.
+            LocalmtpError: an option or a message is not valid, or a file cannot be read. Errors of
+                generation are raised when the reply is read.
         """
-        system, conversation = _conversation(messages)
+        system, conversation = _conversation(messages, media)
         if system:
             if options.get("system"):
                 raise LocalmtpError("there are two system prompts", hint="leave one of them out")
@@ -89,7 +100,9 @@ class LanguageModel:
 
         def start() -> Iterator[Event]:
             session = self._prepared(choices)
-            session.messages = [Message(message.role, message.text) for message in conversation]
+            session.messages = [
+                Message(message.role, message.text, media=message.media) for message in conversation
+            ]
             continues = conversation[-1].role is Role.MODEL
             return session.resume() if continues else session.answer()
 
@@ -137,8 +150,10 @@ class LanguageModel:
         return Reply(self._session, self._turns, start)
 
 
-def _conversation(messages: str | Sequence[Mapping[str, str]]) -> tuple[str, list[Message]]:
-    """Splits messages into the system prompt and the turns.
+def _conversation(
+    messages: str | Sequence[Mapping[str, Any]], media: Sequence[MediaSource]
+) -> tuple[str, list[Message]]:
+    """Splits messages into the system prompt and the turns; the last one gets the media.
 
     Raises:
         LocalmtpError: a message is not valid, or there is none to answer.
@@ -155,16 +170,31 @@ def _conversation(messages: str | Sequence[Mapping[str, str]]) -> tuple[str, lis
                 f"a message has the role {turn.get('role')!r}",
                 hint="roles are user and assistant; system for the first message",
             )
-        conversation.append(Message(role, _content(turn)))
-    if not conversation or not conversation[-1].text.strip():
+        conversation.append(Message(role, _content(turn), media=_loaded(turn.get("media", ()))))
+    if conversation:
+        conversation[-1].media += _loaded(media)
+    if not conversation or not (conversation[-1].text.strip() or conversation[-1].media):
         raise LocalmtpError("the prompt is empty", hint="end with a message that has a content")
     return system, conversation
 
 
-def _content(turn: Mapping[str, str]) -> str:
+def _content(turn: Mapping[str, Any]) -> str:
     content = turn.get("content")
     if not isinstance(content, str):
         raise LocalmtpError(
             f"the content of a message is {content!r:.80}", hint="it must be a string"
         )
     return content
+
+
+def _loaded(sources: Sequence[MediaSource]) -> tuple[Media, ...]:
+    if isinstance(sources, str | bytes | os.PathLike):
+        raise TypeError("`media` is a list of files")
+    return tuple(
+        source
+        if isinstance(source, Media)
+        else media_from_bytes(source)
+        if isinstance(source, bytes)
+        else load_media(source)
+        for source in sources
+    )

@@ -16,7 +16,15 @@ import click
 from localmtp.cli.device_options import device_options
 from localmtp.cli.rpc_options import rpc_option
 from localmtp.engine.device_options import DeviceOptions
-from localmtp.limits import BATCH_ROWS, MAX_DRAFT, MAX_THREADS, MIN_CONTEXT
+from localmtp.limits import (
+    BATCH_ROWS,
+    IMAGE_TOKENS,
+    MAX_DRAFT,
+    MAX_IMAGE_TOKENS,
+    MAX_THREADS,
+    MIN_CONTEXT,
+    MIN_IMAGE_TOKENS,
+)
 
 if TYPE_CHECKING:
     from localmtp.api import ChatOptions, CompletionOptions
@@ -42,6 +50,7 @@ class PairFlags:
     batch: int | None = None
     """Prompt tokens per pass."""
     devices: DeviceOptions = field(default_factory=DeviceOptions)
+    image_tokens: int | None = None
     offline: bool = False
 
     def load_options(self, *, parallel: int = 1) -> LoadOptions:
@@ -61,6 +70,7 @@ class PairFlags:
             batch=self.batch,
             parallel=parallel,
             devices=self.devices,
+            image_tokens=self.image_tokens,
         )
 
 
@@ -217,6 +227,11 @@ _PAIR = (
         "--batch",
         type=click.IntRange(min=1),
         help=f"Prompt tokens per pass.  [default: {BATCH_ROWS}]",
+    ),
+    click.option(
+        "--image-tokens",
+        type=click.IntRange(MIN_IMAGE_TOKENS, MAX_IMAGE_TOKENS),
+        help=f"Most tokens of an image.  [default: {IMAGE_TOKENS}]",
     ),
     rpc_option,
     click.option("--offline", is_flag=True, help="Do not use the network."),

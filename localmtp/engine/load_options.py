@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.kv_type import KVType
@@ -27,8 +26,6 @@ class LoadOptions:
     """Allocate sliding-window layers at full context size."""
     parallel: int = 1
     """Sequences decoded together, each with the whole context."""
-    projector: Path | None = None
-    """Projector (`mmproj`) that encodes images and sound, instead of the model's own."""
     image_tokens: int | None = None
     """Most tokens of an image, within what the model allows."""
     progress: Callable[[float], bool] | None = None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from localmtp.engine.compatibility import (
     FORKS,
@@ -29,10 +29,14 @@ from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model, Offload
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.engine.load_options import LoadOptions
+from localmtp.engine.media import MediaEncoder
 from localmtp.engine.pacing import Calibration
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
-from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT
+from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, IMAGE_TOKENS
+
+if TYPE_CHECKING:
+    from localmtp.engine.llama.mtmd import Tower
 
 __all__ = ["LoadOptions", "Pair"]
 
@@ -71,6 +75,10 @@ class Pair:
         self.sequences = sequences
         self.no_drafter = no_drafter
         self.load_s = load_s
+        self.media: MediaEncoder | None = None
+        """Encodes the images and sounds of prompts; None without a projector."""
+        self.no_media = ""
+        """Reason why there is no projector; empty with one, or if unknown."""
         self._resources = resources
 
     @classmethod
@@ -133,6 +141,38 @@ class Pair:
                 no_drafter="" if opened else no_drafter,
                 load_s=perf_counter() - began,
             )
+
+    def use_projector(
+        self,
+        path: Path,
+        *,
+        image_tokens: int | None = None,
+        use_gpu: bool = True,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Lets prompts have images and sounds. The projector is loaded at the first one.
+
+        Args:
+            path: the projector (`mmproj`).
+            image_tokens: most tokens of an image; None for the default, within a pass.
+            use_gpu: encode on a GPU, if there is one.
+            check: called before the projector is loaded for the first time; raises if it cannot be.
+        """
+        target = self.target
+        tokens = image_tokens or min(IMAGE_TOKENS, target.max_prefill_rows)
+
+        def open_tower(threads: int) -> Tower:
+            nonlocal check
+            from localmtp.engine.llama.mtmd import Tower
+
+            check()
+            check = lambda: None  # noqa: E731
+            return Tower(path, target.model, threads=threads, image_tokens=tokens, use_gpu=use_gpu)
+
+        self.media = MediaEncoder(
+            open_tower, target.threads, image_tokens=tokens, max_pass=target.max_prefill_rows
+        )
+        self._resources.callback(self.media.close)
 
     def decode_loop(self, calibrations: Mapping[bool, Calibration] | None = None) -> DecodeLoop:
         """A loop over all sequences. Loops of one pair must not decode at the same time.

@@ -26,6 +26,10 @@ class Counters:
     context_used: int = 0
     prompt_tokens: int = 0
     reused_tokens: int = 0
+    media: int = 0
+    media_tokens: int = 0
+    encoded_tokens: int = 0
+    encode_s: float = 0.0
     completion_tokens: int = 0
     thought_tokens: int = 0
     thought_cut: bool = False
@@ -40,6 +44,10 @@ class Counters:
     prefilled: float = 0.0
     first_token: float = 0.0
     last_token: float = 0.0
+
+    def count_encoded(self, tokens: int, seconds: float) -> None:
+        """Sets how many tokens of images and sounds were encoded so far, and how long it took."""
+        self.encoded_tokens, self.encode_s = tokens, seconds
 
     def add_times(self, draft_s: float, verify_s: float, sample_s: float) -> None:
         """Adds the times of a round."""
@@ -68,7 +76,9 @@ class Counters:
             prefill_s=prefill_s,
             ttft_s=max(0.0, self.first_token - self.started),
             decode_s=decode_s,
-            prefill_tokens_per_s=_per(self.prompt_tokens - self.reused_tokens, prefill_s),
+            prefill_tokens_per_s=_per(
+                self.prompt_tokens - self.reused_tokens, prefill_s - self.encode_s
+            ),
             decode_tokens_per_s=_per(self.completion_tokens - 1, decode_s),
             target_passes=self.target_passes,
             draft_steps=self.draft_steps,
@@ -91,6 +101,10 @@ class Counters:
             thought_cut=self.thought_cut,
             threads=self.threads,
             most_threads=self.most_threads,
+            media=self.media,
+            media_tokens=self.media_tokens,
+            encoded_tokens=self.encoded_tokens,
+            encode_s=self.encode_s,
         )
 
 
@@ -119,7 +133,7 @@ class Stats:
     decode_s: float
     """Time from the first token to the last."""
     prefill_tokens_per_s: float
-    """Prompt tokens that were not reused, per second of prefill."""
+    """Prompt tokens that were not reused, per second of prefill without `encode_s`."""
     decode_tokens_per_s: float
     """(completion_tokens - 1) / decode_s."""
     target_passes: int
@@ -151,6 +165,14 @@ class Stats:
     """Compute threads of the last pass; 0 if unknown."""
     most_threads: int = 0
     """Compute threads when no other program uses the cores; 0 if unknown."""
+    media: int = 0
+    """Images and sounds in the prompt."""
+    media_tokens: int = 0
+    """Tokens of those."""
+    encoded_tokens: int = 0
+    """Tokens of those that were encoded for this answer; others were in memory."""
+    encode_s: float = 0.0
+    """Time that encoding took, part of `prefill_s`."""
 
     def as_dict(self) -> dict[str, object]:
         """Returns the `stats` of `run --json`, see `docs/json.md`.

@@ -26,7 +26,7 @@ from localmtp.isolation.messages import (
     UpdateSettings,
 )
 from localmtp.isolation.process import ModelProcess, ProcessLostError
-from localmtp.session import Message, Session, Settings, render
+from localmtp.session import Message, Session, Settings, media_of, render, shown
 
 UNRESPONSIVE_S = 10.0
 """Seconds after `cancel` during which an answer is given time to end; a pass may take that long."""
@@ -117,11 +117,11 @@ class IsolatedSession(Session):
                 conversation.
         """
         from localmtp.engine.text.chat_template import ChatTemplate
-        from localmtp.engine.text.quoting import unquote
 
         source, tokens = self._template, self._special_tokens
         template = ChatTemplate(source, **tokens) if source else None
-        return unquote(render(template, self.name, self.messages, self.settings))
+        prompt = render(template, self.name, self.messages, self.settings)
+        return shown(prompt, media_of(self.messages))
 
     def close(self) -> None:
         """Ends the child, after it has saved its pacing data."""

@@ -8,7 +8,9 @@ from localmtp.session.base import (
     Session,
     Settings,
     chat_turns,
+    media_of,
     render,
+    shown,
 )
 
 __all__ = [
@@ -19,5 +21,7 @@ __all__ = [
     "Session",
     "Settings",
     "chat_turns",
+    "media_of",
     "render",
+    "shown",
 ]

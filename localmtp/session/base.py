@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
@@ -170,13 +170,14 @@ class Session(ABC):
         """Appends a user's message and answers it.
 
         Args:
-            text: of the message.
-            media: images and sound that precede the text.
+            text: may be empty if there are media.
+            media: images and sounds that belong to the message.
 
         Raises:
-            LocalmtpError: the message has no text, or the conversation does not fit the context.
+            LocalmtpError: the message is empty, the conversation does not fit the context, or the
+                model reads no such media.
         """
-        if not text.strip():
+        if not text.strip() and not media:
             raise LocalmtpError("the prompt is empty", hint="type something to answer")
         self.messages.append(Message(Role.USER, replace_surrogates(text), media=tuple(media)))
         try:
@@ -290,16 +291,39 @@ def render(
     return template.render(chat_turns(messages, settings), think=settings.thinks)
 
 
-def chat_turns(messages: Sequence[Message], settings: Settings) -> list[dict[str, str]]:
+def shown(prompt: str, media: Sequence[Media]) -> str:
+    """Returns a rendered prompt as it reads, with a placeholder for each image and sound."""
+    from localmtp.engine.text.quoting import MEDIA_MARK, unquote
+
+    for each in media:
+        prompt = prompt.replace(MEDIA_MARK, f"<|{each.kind}|>", 1)
+    return unquote(prompt)
+
+
+def chat_turns(messages: Sequence[Message], settings: Settings) -> list[dict[str, Any]]:
     """Returns a conversation as the messages of OpenAI's API: system prompt first, no thoughts.
 
-    Dropped messages are left out.
+    Dropped messages are left out. The content of messages with media is a list of parts, with the
+    `type` `image`, `audio` or `text`.
     """
     turns = [
-        {"role": _CHAT_ROLES[message.role], "content": replace_surrogates(message.text)}
+        {"role": _CHAT_ROLES[message.role], "content": _content(message)}
         for message in messages
         if not message.dropped
     ]
     if settings.system:
         turns.insert(0, {"role": "system", "content": replace_surrogates(settings.system)})
     return turns
+
+
+def media_of(messages: Sequence[Message]) -> list[Media]:
+    """Returns the media of a conversation in the order of its prompt, without dropped messages."""
+    return [each for message in messages if not message.dropped for each in message.media]
+
+
+def _content(message: Message) -> str | list[dict[str, str]]:
+    text = replace_surrogates(message.text)
+    if not message.media:
+        return text
+    media = [{"type": str(each.kind)} for each in message.media]
+    return [*media, {"type": "text", "text": text}] if text else media

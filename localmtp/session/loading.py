@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from localmtp.engine.llama.offload import used_devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
+from localmtp.errors import LocalmtpError
 from localmtp.hardware import cpu
+from localmtp.limits import BATCH_ROWS
 from localmtp.models import ModelFiles
 from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part
@@ -44,6 +46,7 @@ def load_pair(
             `Pair.load`.
     """
     check = None if trusted else LoadCheck(files)
+    options = _with_passes_for_images(options)
     placement = choose_placement(files, options)
     if placement:
         options = placement.options
@@ -62,11 +65,34 @@ def load_pair(
         threads.hold()
     elif not cpu.is_idle():
         threads.settle()
+    if files.projector:
+        pair.use_projector(
+            files.projector, image_tokens=options.image_tokens, use_gpu=options.gpu_layers != 0
+        )
+    else:
+        pair.no_media = files.why_no_projector
     return pair, LoadReport(
         placement=placement.summary if placement else "",
         device=_device(options, threads.most),
         memory=memory_by_part(files, replace(options, context=pair.target.n_ctx)),
     )
+
+
+def _with_passes_for_images(options: LoadOptions) -> LoadOptions:
+    """Enlarges the batch for large images: all rows of one may have to be in one pass.
+
+    Raises:
+        LocalmtpError: the batch was chosen, and is too small.
+    """
+    tokens = options.image_tokens or 0
+    if tokens <= (options.batch or BATCH_ROWS):
+        return options
+    if options.batch:
+        raise LocalmtpError(
+            f"images of {tokens} tokens do not fit passes of {options.batch}",
+            hint=f"allow larger passes: `--batch {tokens}`, or leave it out",
+        )
+    return replace(options, batch=tokens)
 
 
 def _device(options: LoadOptions, threads: int) -> str:

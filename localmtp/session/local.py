@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
@@ -19,15 +19,22 @@ from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.engine.text.detokenizer import as_written
-from localmtp.engine.text.quoting import quote, unquote
+from localmtp.engine.text.quoting import quote
 from localmtp.engine.text.retokenize import retokenize
 from localmtp.errors import LocalmtpError
 from localmtp.hardware import cpu
+from localmtp.media import Media
 from localmtp.models import ModelFiles
-from localmtp.session.base import Choices, Message, OnFull, Role, Session, render
+from localmtp.session.base import Choices, Message, OnFull, Role, Session, media_of, render, shown
 from localmtp.session.loading import LoadReport, load_pair
 from localmtp.session.pacing_store import PacingStore
-from localmtp.session.prompts import chat_template, prompt_tokens, template_source
+from localmtp.session.prompts import (
+    TokenPrompt,
+    chat_template,
+    media_prompt,
+    place_media,
+    template_source,
+)
 from localmtp.session.ranges import violated_range
 from localmtp.unicode import replace_surrogates
 
@@ -95,7 +102,9 @@ class LocalSession(Session):
         """
         if not text:
             raise LocalmtpError("the prompt is empty", hint="give a text to continue")
-        return self._generate(prompt_tokens(self._pair, replace_surrogates(text)), Channel.ANSWER)
+        return self._generate(
+            media_prompt(self._pair, replace_surrogates(text), ()), Channel.ANSWER
+        )
 
     def stats(self) -> Stats:
         """Returns the statistics of the running answer, or of the last one."""
@@ -108,7 +117,15 @@ class LocalSession(Session):
             LocalmtpError: the model has no chat template, or the template rejects the
                 conversation.
         """
-        return unquote(self._render(self.messages))
+        return shown(self._render(self.messages), media_of(self.messages))
+
+    def media_tokens(self, media: Media) -> int:
+        """Returns the number of tokens of an image or sound; the first one loads the projector.
+
+        Raises:
+            LocalmtpError: the model reads no such media, or they cannot be decoded.
+        """
+        return len(place_media(self._pair, [media])[0].tokens)
 
     def close(self) -> None:
         """Saves the pacing data and frees the pair."""
@@ -125,7 +142,8 @@ class LocalSession(Session):
         if self.settings.on_full is OnFull.DROP:
             self._drop_excess(messages, prefix)
         text = self._render(messages) + prefix
-        return self._generate(prompt_tokens(self._pair, text, self._known), channel)
+        prompt = media_prompt(self._pair, text, media_of(messages), self._known)
+        return self._generate(prompt, channel)
 
     def _drop_excess(self, messages: Sequence[Message], prefix: str) -> None:
         """Drops the oldest exchanges if the conversation fills the context.
@@ -141,24 +159,29 @@ class LocalSession(Session):
         vocab = self._pair.target.vocab
         while True:
             text = self._render(messages) + prefix
-            used = len(retokenize(vocab, text, self._known))
+            placed = place_media(self._pair, media_of(messages))
+            ids = [each.tokens for each in placed]
+            used = len(retokenize(vocab, text, self._known, media=ids))
             if used <= most:
                 return
             most = n_ctx // 2
             # Estimated from characters, because tokenizing a long conversation is slow.
-            spare = int(_CAUTION * len(text) * (used - most) / used)
-            if not _drop_oldest(messages, spare):
+            rows = sum(map(len, ids))
+            per_token = len(text) / max(1, used - rows)
+            spare = int(_CAUTION * per_token * (used - most))
+            lengths = {each.media.key: int(per_token * each.rows) for each in placed}
+            if not _drop_oldest(messages, spare, lengths):
                 return
 
     def _render(self, messages: Sequence[Message]) -> str:
         return render(self._template, self.name, messages, self.settings)
 
-    def _generate(self, prompt: Sequence[int], channel: Channel) -> Iterator[Event]:
+    def _generate(self, prompt: TokenPrompt, channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
         self._counters = self._loop.new_counters()
         settings = self.settings
         request = GenerationRequest(
-            prompt,
+            prompt.tokens,
             settings.sampling,
             n_draft=settings.n_draft,
             max_tokens=settings.max_tokens,
@@ -168,8 +191,9 @@ class LocalSession(Session):
             cancelled=self._cancelled.is_set,
             trace=self.trace,
             counters=self._counters,
+            media=prompt.media,
         )
-        self._known = list(prompt)
+        self._known = list(prompt.tokens)
         return self._remember(self._loop.run(request))
 
     def _remember(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -203,15 +227,22 @@ _RECOMMENDED: dict[str, tuple[str, type[float]]] = {
 """Fields of `SamplingParams` and their types, by the keys of GGUF."""
 
 
-def _drop_oldest(messages: Sequence[Message], characters: int) -> bool:
+def _drop_oldest(messages: Sequence[Message], characters: int, media: Mapping[str, int]) -> bool:
     """Drops the oldest exchanges with at most `characters` in total: at least one, never the last.
+
+    Args:
+        messages: the conversation.
+        characters: the largest total length.
+        media: lengths of images and sounds, in characters of as many tokens, by their key.
 
     Returns:
         False if only one exchange was left.
     """
     present = [m for m in messages if not m.dropped]
     starts = [i for i, m in enumerate(present) if i and m.role is Role.USER]
-    lengths = list(accumulate(len(m.text) for m in present))
+    lengths = list(
+        accumulate(len(m.text) + sum(media.get(each.key, 0) for each in m.media) for m in present)
+    )
     first = max((i for i in starts if lengths[i - 1] <= characters), default=min(starts, default=0))
     for message in present[:first]:
         message.dropped = True

@@ -7,7 +7,13 @@ from math import inf, isfinite
 
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.sampling.params import AcceptanceRule
-from localmtp.limits import MAX_DRAFT, MAX_THREADS, MIN_CONTEXT
+from localmtp.limits import (
+    MAX_DRAFT,
+    MAX_IMAGE_TOKENS,
+    MAX_THREADS,
+    MIN_CONTEXT,
+    MIN_IMAGE_TOKENS,
+)
 
 
 def violated_range(name: str, value: object) -> str:
@@ -65,5 +71,9 @@ _RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
     "gpu_layers": (_number(0, inf, whole=True), "0 or more"),
     "kv_type": (lambda value: value in list(KVType), f"one of: {', '.join(KVType)}"),
     "batch": (_number(1, inf, whole=True), "1 or more"),
+    "image_tokens": (
+        _number(MIN_IMAGE_TOKENS, MAX_IMAGE_TOKENS, whole=True),
+        f"{MIN_IMAGE_TOKENS} to {MAX_IMAGE_TOKENS}",
+    ),
 }
 """Checks and their descriptions, by the names that the command line and Python use."""

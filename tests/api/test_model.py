@@ -52,11 +52,12 @@ assert not hasattr(localmtp, "no_such_name")
 
 def test_options_are_those_of_the_command_line() -> None:
     arguments = {"model", "prompt", "model_option", "raw", "server", "api_key", "rpc"}
+    media = {"image", "audio"}  # `media` in Python
     output = {"as_json", "trace", "force", "quiet", "help"}
     flags = {str(param.name) for param in run.params if isinstance(param, click.Parameter)}
     loading = set(localmtp.load.__kwdefaults__ or {}) - {"on_download", "on_round"}
     options = set(localmtp.ChatOptions.__annotations__)
-    assert loading | options | {"temp"} == flags - arguments - output | {"temperature"}
+    assert loading | options | {"temp"} == flags - arguments - output - media | {"temperature"}
 
 
 def test_a_reply_is_events_text_and_statistics(model: localmtp.LanguageModel) -> None:

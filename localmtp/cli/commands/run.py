@@ -27,13 +27,14 @@ from localmtp.cli.options import (
     projector_options,
 )
 from localmtp.cli.output_file import check_output, force_option, is_trace
-from localmtp.cli.prompt import whole_prompt
+from localmtp.cli.prompt import MediaFlags, media_options, whole_prompt
 from localmtp.cli.server_options import ServerFlags, check_flags, server_options
 
 if TYPE_CHECKING:
     from localmtp import LanguageModel, Reply
     from localmtp.engine.decoding.trace import Round
     from localmtp.engine.events import Event, Finished, Piece
+    from localmtp.engine.stats import Stats
 
 
 _MODEL_NAME = re.compile(r"nano|gemma4-\S+|\S+\.gguf|[\w.-]+/[\w.:-]+|/\S+", re.IGNORECASE)
@@ -63,6 +64,7 @@ class _RunCommand(click.Command):
 @pair_options
 @generation_options
 @exact_option
+@media_options
 @click.option("--raw", is_flag=True, help="No chat template: feed the prompt unchanged.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -79,6 +81,7 @@ def command(
     remote: ServerFlags,
     pair: PairFlags,
     generation: GenerationFlags,
+    media: MediaFlags,
     raw: bool,
     as_json: bool,
     trace: Path | None,
@@ -94,12 +97,16 @@ def command(
         localmtp run gemma4-e4b "Why is the sky blue?"
         localmtp run nano --json < prompt.txt
         localmtp run -m gemma4-e4b "Summarize:" < report.txt
+        localmtp run gemma4-e4b "What is this?" --image photo.jpg
         localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
     check_flags()
     check_exact(generation)
     model, prompt = _model_and_prompt(model, prompt, model_option)
-    text = whole_prompt(prompt)
+    if media and raw:
+        raise click.UsageError("--raw has no place for images or sound")
+    text = whole_prompt(prompt, stdin_is_taken=media.reads_stdin, may_be_empty=bool(media))
+    files = media.load()
     if trace:
         check_output(trace, force=force, is_ours=is_trace)
     rounds: list[Round] = []
@@ -107,7 +114,7 @@ def command(
         if raw:
             reply = language_model.complete(text, **generation.completion_options())
         else:
-            reply = language_model.chat(text, **generation.chat_options())
+            reply = language_model.chat(text, media=files, **generation.chat_options())
         signal.signal(signal.SIGINT, _stop_then_abort(reply))
         pieces, finished = _follow(reply, stream=not as_json)
         if as_json:
@@ -141,6 +148,7 @@ def _open(
         devices=pair.devices,
         kv_type=pair.kv_type,
         batch=pair.batch,
+        image_tokens=pair.image_tokens,
         on_round=on_round,
     )
     if loaded.placement:
@@ -222,6 +230,8 @@ def statistics_line(finished: Finished) -> str:
         ]
     if s.drafting != "on":
         parts.append(f"drafting {s.drafting}")
+    if s.media:
+        parts.append(_media_words(s))
     first = f"{1000 * s.ttft_s:.0f} ms" if s.ttft_s < 1 else f"{s.ttft_s:.2f} s"
     parts.append(f"time to first token {first}")
     if s.prefill_tokens_per_s:
@@ -233,3 +243,9 @@ def statistics_line(finished: Finished) -> str:
     if finished.reason in _ENDINGS:
         parts.append(_ENDINGS[finished.reason])
     return " · ".join(parts)
+
+
+def _media_words(stats: Stats) -> str:
+    """Return the tokens of images and sounds, and the time that encoding took."""
+    words = f"{stats.media_tokens} media tokens"
+    return f"{words}, encoded in {stats.encode_s:.2f} s" if stats.encoded_tokens else words

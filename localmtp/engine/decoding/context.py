@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from localmtp.engine.kv_type import KVType
-from localmtp.engine.llama import Batch, Context, Floats, Model
+from localmtp.engine.llama import Batch, Context, Floats, Model, RowBatch
 from localmtp.engine.threads import Threads
+from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, MAX_DRAFT
 
 MAX_VERIFY_ROWS = 128
@@ -77,9 +78,12 @@ class TargetContext:
         """Opens every turn of a conversation; -1 if the vocabulary has no such token."""
         self._prefill_batch = Batch(self.max_prefill_rows)
         self._verify_batch = Batch(self.max_verify_rows)
+        self._row_batch: RowBatch | None = None
 
     def close(self) -> None:
         """Frees the context and the batches."""
+        if self._row_batch:
+            self._row_batch.close()
         self._verify_batch.close()
         self._prefill_batch.close()
         self.cache.close()
@@ -97,6 +101,32 @@ class TargetContext:
             LocalmtpError: see `Context.decode`.
         """
         return self._decode(self._prefill_batch, parts, all_logits=False)
+
+    def prefill_rows(self, sequence: int, position: int, rows: Floats, *, causal: bool) -> Floats:
+        """Decodes rows of an image or sound in one pass.
+
+        Args:
+            sequence: its number.
+            position: of the first row.
+            rows: [n, n_embd], at most `max_prefill_rows`.
+            causal: see `Context.decode_rows`.
+
+        Returns:
+            Logits [1, n_vocab] after the last row.
+
+        Raises:
+            LocalmtpError: see `Context.decode`.
+        """
+        if len(rows) > self.max_prefill_rows:
+            raise LocalmtpError(
+                f"{len(rows)} rows do not fit a pass of {self.max_prefill_rows}",
+                hint=f"allow larger passes: `--batch {len(rows)}`",
+            )
+        if self._row_batch is None:
+            self._row_batch = RowBatch(self.max_prefill_rows, rows.shape[1])
+        self._row_batch.fill(rows, position, sequence=sequence)
+        self.cache.decode_rows(self._row_batch, causal=causal)
+        return self._outputs()
 
     def verify(self, parts: Sequence[Part]) -> Floats:
         """Decodes pending tokens, each followed by its draft, in one pass.
@@ -121,6 +151,10 @@ class TargetContext:
         for sequence, position, tokens in parts:
             batch.add(tokens, position, all_logits=all_logits, sequence=sequence)
         self.cache.decode(batch)
+        return self._outputs()
+
+    def _outputs(self) -> Floats:
+        """Returns the logits of a pass, with tokens that are never generated suppressed."""
         self.threads.look()
         logits = self.cache.logits()
         if self.vocab.suppressed.size:

@@ -19,6 +19,7 @@ from localmtp.engine.events import (
     Prefilled,
 )
 from localmtp.engine.llama import Floats
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pacing import DraftPolicy, RoundPlan
 from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.near_ties import first_near_tie
@@ -64,6 +65,8 @@ class GenerationRequest:
     """Records every round."""
     counters: Counters | None = None
     """Replaces new counters; see `DecodeLoop.new_counters`."""
+    media: Sequence[PlacedMedia] = ()
+    """Images and sounds whose rows the prompt has, in its order."""
 
 
 class Generation:

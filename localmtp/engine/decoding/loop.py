@@ -147,8 +147,9 @@ class DecodeLoop:
             self.context.vocab, request.channel, tool_calls=request.tool_calls
         )
         generation = Generation(slot, detokenizer, counters, request, limit)
-        prefill = Prefill(sequence, request.prompt, self._sequences)
+        prefill = Prefill(sequence, request.prompt, self._sequences, request.media)
         counters.prompt_tokens, counters.reused_tokens = prefill.total, prefill.reused
+        counters.media, counters.media_tokens = len(request.media), prefill.media_rows
         self._prefilling[generation] = prefill
         self._started.append((generation, generation.prefilled(prefill.reused)))
         return generation
@@ -229,6 +230,7 @@ class DecodeLoop:
             generation = owners[prefill]
             if self._drafter:
                 self._drafter.prefilled(prefill.sequence, begins[prefill])
+            generation.counters.count_encoded(prefill.encoded, prefill.encode_s)
             outputs.append((generation, generation.prefilled(prefill.done)))
             if not prefill.remaining:
                 del self._prefilling[generation]

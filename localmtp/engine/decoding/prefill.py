@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from time import perf_counter
+from typing import NamedTuple
 
 from localmtp.engine.decoding.context import Part, TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
+from localmtp.engine.media import PlacedMedia, RowPiece, row_number
 
 PASS_S = 0.5
 """Seconds of a prefill pass, short enough for cancellation and progress."""
@@ -22,6 +25,14 @@ _MIN_PART = 16
 """Minimum number of tokens for a separate pass before a checkpoint."""
 
 
+class _Span(NamedTuple):
+    """Rows of an image or sound in a prompt."""
+
+    start: int
+    stop: int
+    media: PlacedMedia
+
+
 class Prefill:
     """Progress of one prompt.
 
@@ -29,8 +40,10 @@ class Prefill:
 
     Args:
         sequence: receives the prompt.
-        prompt: token ids, at least one and fewer than a sequence has positions.
+        prompt: token ids, at least one and fewer than a sequence has positions. Those below 0 are
+            rows of `media`.
         others: sequences of the same context whose prefixes may be shared.
+        media: images and sounds of the prompt, in its order.
     """
 
     def __init__(
@@ -38,12 +51,18 @@ class Prefill:
         sequence: TargetSequence,
         prompt: Sequence[int],
         others: Sequence[TargetSequence] = (),
+        media: Sequence[PlacedMedia] = (),
     ) -> None:
         self.sequence = sequence
         self.total = len(prompt)
+        self.encode_s = 0.0
+        """Seconds of encoding so far."""
+        self.encoded = 0
+        """Rows encoded so far."""
+        self._spans = _spans(prompt, media)
         self.done = self.reused = sequence.reuse(prompt, others)
         self._prompt = prompt
-        self._checkpoints = _turn_starts(sequence, prompt)
+        self._checkpoints = _checkpoints(sequence, prompt, self._spans)
         self._save_if_due()
 
     @property
@@ -51,16 +70,48 @@ class Prefill:
         """Prompt tokens that are not in the cache."""
         return self.total - self.done
 
+    @property
+    def media_rows(self) -> int:
+        """Rows of images and sounds in the prompt."""
+        return sum(span.stop - span.start for span in self._spans)
+
+    @property
+    def at_media(self) -> bool:
+        """Whether the next entry of the prompt is a row of an image or sound."""
+        return self._prompt[self.done] < 0
+
     def part(self, rows: int) -> Sequence[int]:
-        """The next tokens, at most `rows`, up to the next checkpoint."""
-        ends = (at for at in (*self._checkpoints, self.total) if at > self.done)
-        return self._prompt[self.done : min(next(ends), self.done + rows)]
+        """The next tokens, at most `rows`, up to the next checkpoint, image or sound."""
+        stops = (*self._checkpoints, *(span.start for span in self._spans), self.total)
+        end = min(at for at in stops if at > self.done)
+        return self._prompt[self.done : min(end, self.done + rows)]
+
+    def media_part(self, rows: int) -> RowPiece:
+        """The next rows of an image or sound, encoded now if they are not in memory.
+
+        Args:
+            rows: most rows; an image whose rows all attend to each other comes in one piece.
+
+        Raises:
+            LocalmtpError: see `PlacedMedia.piece`.
+        """
+        span = next(span for span in self._spans if span.start <= self.done < span.stop)
+        row = row_number(self._prompt[self.done])
+        piece = span.media.piece(row)
+        self.encode_s += piece.seconds
+        self.encoded += len(piece.rows) if piece.seconds else 0
+        part = piece.rows[row - piece.first :]
+        return replace(piece, first=row, rows=part[:rows] if piece.causal else part)
 
     def advance(self, tokens: Sequence[int], row: int) -> None:
         """Records that `tokens` were decoded; see `TargetSequence.append`."""
         self.sequence.append(tokens, row)
         self.done += len(tokens)
         self._save_if_due()
+
+    def advance_rows(self, rows: int) -> None:
+        """Records that rows of an image or sound were decoded, in a pass of their own."""
+        self.advance(self._prompt[self.done : self.done + rows], 0)
 
     def _save_if_due(self) -> None:
         if self.done in self._checkpoints:
@@ -94,12 +145,16 @@ class Prefiller:
             LocalmtpError: see `Context.decode`.
         """
         context = self._context
+        waiting = sorted(prefills, key=lambda one: one.remaining)
         rows = max(_MIN_ROWS, int(self._rate * seconds)) if self._rate else _FIRST_ROWS
         rows = min(context.max_prefill_rows, rows)
+        if waiting[0].at_media:
+            return [(waiting[0], self._media_pass(waiting[0], rows))]
         chosen: list[tuple[Prefill, Sequence[int]]] = []
         parts: list[Part] = []
-        for prefill in sorted(prefills, key=lambda one: one.remaining):
-            if rows and len(parts) < context.max_verify_rows:
+        for prefill in waiting:
+            # A pass has tokens or rows of media, not both.
+            if rows and len(parts) < context.max_verify_rows and not prefill.at_media:
                 tokens = prefill.part(rows)
                 chosen.append((prefill, tokens))
                 parts.append((prefill.sequence.index, prefill.done, tokens))
@@ -111,32 +166,57 @@ class Prefiller:
             prefill.advance(tokens, row)
         return [(prefill, logits[row : row + 1]) for row, (prefill, _) in enumerate(chosen)]
 
+    def _media_pass(self, prefill: Prefill, rows: int) -> Floats:
+        """Decodes rows of an image or sound of one prompt; returns logits [1, n_vocab]."""
+        part, sequence = prefill.media_part(rows), prefill.sequence
+        began = perf_counter()
+        logits = self._context.prefill_rows(
+            sequence.index, prefill.done, part.rows, causal=part.causal
+        )
+        self._rate = len(part.rows) / (perf_counter() - began)
+        prefill.advance_rows(len(part.rows))
+        return logits
 
-def prefill(sequence: TargetSequence, prompt: Sequence[int]) -> Floats:
+
+def prefill(
+    sequence: TargetSequence, prompt: Sequence[int], media: Sequence[PlacedMedia] = ()
+) -> Floats:
     """Decodes a whole prompt into the cache.
 
     Args:
         sequence: receives it.
         prompt: see `Prefill`.
+        media: see `Prefill`.
 
     Returns:
         Logits [1, n_vocab] after its last token; valid until the next pass.
     """
-    one, prefiller = Prefill(sequence, prompt), Prefiller(sequence.context)
+    one, prefiller = Prefill(sequence, prompt, (), media), Prefiller(sequence.context)
     while True:
         ((_, logits),) = prefiller.step([one])
         if not one.remaining:
             return logits
 
 
-def _turn_starts(sequence: TargetSequence, prompt: Sequence[int]) -> list[int]:
-    """Positions of the last two turns, where they are not in the cache yet.
+def _spans(prompt: Sequence[int], media: Sequence[PlacedMedia]) -> list[_Span]:
+    """Finds the rows of media, in order: the first row of each has the number 0."""
+    if not media:
+        return []
+    starts = [at for at, token in enumerate(prompt) if token < 0 and not row_number(token)]
+    return [_Span(at, at + one.rows, one) for at, one in zip(starts, media, strict=True)]
+
+
+def _checkpoints(
+    sequence: TargetSequence, prompt: Sequence[int], spans: Sequence[_Span]
+) -> list[int]:
+    """Positions of checkpoints: the last two turns, and the end of the last image or sound.
 
     The next prompt may diverge there: when a question is edited, when it is answered again, and
-    when the template removes the thought from the answer.
+    when the template removes the thought from the answer. Those in the cache already are left out.
     """
     done = len(sequence.tokens)
     marker = sequence.context.turn_token
-    turns = [at for at, token in enumerate(prompt) if token == marker][-2:]
-    starts = [done if at - done < _MIN_PART else at for at in turns if at >= done]
+    places = [at for at, token in enumerate(prompt) if token == marker][-2:]
+    places += [spans[-1].stop + 1] if spans and spans[-1].stop + _MIN_PART < len(prompt) else []
+    starts = [done if at - done < _MIN_PART else at for at in sorted(places) if at >= done]
     return [at for at in starts if at >= _MIN_PART]

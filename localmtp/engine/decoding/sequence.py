@@ -10,6 +10,7 @@ import numpy as np
 from localmtp.engine.decoding.checkpoints import Checkpoints
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.llama import Floats
+from localmtp.engine.media import row_number
 
 _MIN_SHARED = 64
 """Tokens that sharing another sequence's prefix must save: sharing copies its sliding window."""
@@ -52,7 +53,7 @@ class TargetSequence:
             needed.
         """
         self.context.threads.restart()
-        shared = self.shared_prefix(prompt)
+        shared = _before_media(prompt, self.shared_prefix(prompt))
         self.checkpoints.discard_after(shared)
         done = self._cut(min(shared, len(prompt) - 1))
         return self._share(prompt, others, done)
@@ -157,7 +158,7 @@ class TargetSequence:
 
     def _shareable(self, prompt: Sequence[int]) -> int:
         """Number of prompt tokens that another sequence can take over from this one."""
-        length = min(self.shared_prefix(prompt), len(prompt) - 1)
+        length = _before_media(prompt, min(self.shared_prefix(prompt), len(prompt) - 1))
         return length if self._holds_window(length) else self.checkpoints.before(length)
 
     def _copy_window(self, other: TargetSequence, length: int) -> bool:
@@ -169,3 +170,9 @@ class TargetSequence:
         restored = cache.restore_window(window, self.index)
         cache.remove_from(length, self.index)
         return restored
+
+
+def _before_media(prompt: Sequence[int], length: int) -> int:
+    """Shortens a prefix that ends inside an image or sound: it ends before it then."""
+    inside = length < len(prompt) and prompt[length] < 0
+    return length - row_number(prompt[length]) if inside else length

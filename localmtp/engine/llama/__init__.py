@@ -6,7 +6,7 @@ entry points are llama.cpp's `llama-ext.h`, declared experimental there, which i
 llama-cpp-python is pinned exactly.
 """
 
-from localmtp.engine.llama.batch import Batch
+from localmtp.engine.llama.batch import Batch, RowBatch
 from localmtp.engine.llama.context import Context, Floats, StateBytes
 from localmtp.engine.llama.grammar import Grammar
 from localmtp.engine.llama.json_schema import gbnf
@@ -27,6 +27,7 @@ __all__ = [
     "Model",
     "Offload",
     "Ranking",
+    "RowBatch",
     "StateBytes",
     "TokenIds",
     "Vocab",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as capi
+from numpy.typing import NDArray
 
 from localmtp.engine.llama.library import Owned
 
@@ -80,6 +81,42 @@ class Batch(Owned):
         wants_logits[row - 1] = True
         self.n_outputs += len(tokens) if all_logits else 1
         self._n_rows = self.c.n_tokens = row
+
+
+class RowBatch(Owned):
+    """Rows of one decode that are no tokens: an encoded image or sound.
+
+    Args:
+        rows: capacity.
+        width: length of a row, the target's embedding length.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.c = capi.llama_batch_init(rows, width, 1)
+        self._finalizer = weakref.finalize(self, _free_batch, self.c, False)
+        self._rows = np.ctypeslib.as_array(self.c.embd, (rows, width))
+        self._positions = np.ctypeslib.as_array(self.c.pos, (rows,))
+        self._wants_logits = np.ctypeslib.as_array(self.c.logits, (rows,))
+        np.ctypeslib.as_array(self.c.n_seq_id, (rows,))[:] = 1
+        self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
+        self.n_outputs = 1
+        """Number of rows with logits: the last one."""
+
+    def fill(self, rows: NDArray[np.float32], position: int, *, sequence: int = 0) -> None:
+        """Replace the content by consecutive rows of one sequence.
+
+        Args:
+            rows: [n, width], at least one and at most the capacity.
+            position: position of the first row in the sequence.
+            sequence: number of the sequence.
+        """
+        n = self.c.n_tokens = len(rows)
+        self._rows[:n] = rows
+        self._positions[:n] = np.arange(position, position + n)
+        self._wants_logits[:n] = 0
+        self._wants_logits[n - 1] = 1
+        for of_row in self._sequence_of[:n]:
+            of_row[0] = sequence
 
 
 def _numbers(pointer: Any, rows: int, kind: str) -> memoryview:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from localmtp.engine.device_options import Switch
 from localmtp.engine.kv_type import KVType
-from localmtp.engine.llama.batch import Batch
+from localmtp.engine.llama.batch import Batch, RowBatch
 from localmtp.engine.llama.library import Owned, log_lines, reason
 from localmtp.engine.llama.model import Model
 from localmtp.engine.llama.offload import apply_attention
@@ -109,7 +109,24 @@ class Context(Owned):
         self._logits = _RowView(n_outputs, model.vocab.size)
         self._hidden = _RowView(n_outputs, model.n_embd_out)
 
-    def decode(self, batch: Batch) -> None:
+    def decode_rows(self, batch: RowBatch, *, causal: bool) -> None:
+        """Decode an encoded image or sound.
+
+        Args:
+            batch: at most `n_batch` rows: libllama ends the process on more.
+            causal: False lets all rows of the batch attend to each other, where the model does
+                that with images.
+
+        Raises:
+            LocalmtpError: see `decode`.
+        """
+        capi.llama_set_causal_attn(self.handle, causal)
+        try:
+            self.decode(batch)
+        finally:
+            capi.llama_set_causal_attn(self.handle, True)
+
+    def decode(self, batch: Batch | RowBatch) -> None:
         """Decode a batch and add its keys and values to the cache.
 
         Raises:

@@ -22,7 +22,8 @@ _log: deque[str] = deque(maxlen=64)
 
 
 @capi.llama_log_callback  # type: ignore[untyped-decorator]
-def _keep_log(level: int, text: bytes, _user_data: object) -> None:
+def keep_log(level: int, text: bytes, _user_data: object) -> None:
+    """Keeps a line of libllama's, or libmtmd's, log for `log_lines`."""
     line = text.decode("utf-8", "replace")
     if level == _CONTINUED:
         _log.append((_log.pop() if _log else "") + line)
@@ -32,7 +33,7 @@ def _keep_log(level: int, text: bytes, _user_data: object) -> None:
 
 # Thirty lines of a debugger's output help nobody who did not build libllama.
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-capi.llama_log_set(_keep_log, ctypes.c_void_p(0))
+capi.llama_log_set(keep_log, ctypes.c_void_p(0))
 capi.llama_backend_init()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from localmtp.engine.text.quoting import quote_all, quote_message, unquote
+from localmtp.engine.text.media_marks import as_texts, media_kinds, with_marks
+from localmtp.engine.text.quoting import MEDIA_MARK, quote_all, quote_message, unquote
 from localmtp.engine.text.template_guard import BeyondGuardError, GuardedEnvironment, TooSlowError
 from localmtp.engine.text.template_process import render_in_process, too_much
 from localmtp.errors import LocalmtpError
@@ -55,7 +57,9 @@ class ChatTemplate:
 
         Args:
             messages: with `role` (system, user, assistant, tool) and `content`; those of the
-                assistant may have `tool_calls`, whose arguments are mappings.
+                assistant may have `tool_calls`, whose arguments are mappings. A content may be a
+                list of parts, with the `type` `text`, `image` or `audio`; the last two become
+                `MEDIA_MARK` in the prompt.
             think: whether the model is asked to think first.
             tools: functions that the model may call, as JSON schemas in OpenAI's form.
 
@@ -71,13 +75,26 @@ class ChatTemplate:
             "tools": quote_all(tools) or None,
         }
         try:
-            return self._rendered(variables)
+            return self._marked(variables, media_kinds(messages))
         except LocalmtpError:
             raise
         except Exception as error:
             raise LocalmtpError(
                 f"the model's chat template rejects the conversation: {_reason(error)}"
             ) from error
+
+    def _marked(self, variables: dict[str, Any], kinds: Sequence[str]) -> str:
+        """Renders with a mark for each image and sound."""
+        if not kinds:
+            return self._rendered(variables)
+        with suppress(Exception):  # a template that knows no parts may fail on them
+            prompt = with_marks(self._rendered(variables), kinds)
+            if prompt is not None:
+                return prompt
+        prompt = self._rendered(variables | {"messages": as_texts(variables["messages"])})
+        if prompt.count(MEDIA_MARK) != len(kinds):
+            raise LocalmtpError("the model's chat template has no place for images or sound")
+        return prompt
 
     def _rendered(self, variables: dict[str, Any]) -> str:
         try:

@@ -15,7 +15,10 @@ from typing import Any
 _QUOTED = {"<": "\ufdd0", "[": "\ufdd1"}
 """First characters of control tokens; U+FDD0 to U+FDEF are reserved for use inside a program."""
 
-_QUOTE = str.maketrans(_QUOTED | dict.fromkeys(_QUOTED.values(), "\ufffd"))
+MEDIA_MARK = "\ufdd2"
+"""Stands for an image or sound in a rendered prompt."""
+
+_QUOTE = str.maketrans(_QUOTED | dict.fromkeys((*_QUOTED.values(), MEDIA_MARK), "\ufffd"))
 _UNQUOTE = str.maketrans({mark: character for character, mark in _QUOTED.items()})
 
 MARK = re.compile("[" + "".join(_QUOTED.values()) + "]")

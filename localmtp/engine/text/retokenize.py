@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from localmtp.engine.llama import Vocab
-from localmtp.engine.text.quoting import MARK, unquote
+from localmtp.engine.text.quoting import MARK, MEDIA_MARK, unquote
 
-_CANDIDATE = re.compile(r"<[^<>\s]{1,64}>|\[[^\[\]\s]{1,64}\]")
-"""Pattern of structural tokens: `<bos>`, `<|turn>`, `[multimodal]`."""
+_CANDIDATE = re.compile(rf"<[^<>\s]{{1,64}}>|\[[^\[\]\s]{{1,64}}\]|{MEDIA_MARK}")
+"""Pattern of structural tokens (`<bos>`, `<|turn>`, `[multimodal]`) and of media."""
+
+_INSIDE = -1
+"""End of an id inside an image or sound."""
 
 
-def retokenize(vocab: Vocab, text: str, *known: Sequence[int]) -> list[int]:
+def retokenize(
+    vocab: Vocab, text: str, *known: Sequence[int], media: Sequence[Sequence[int]] = ()
+) -> list[int]:
     """Returns the token ids of a prompt, with BOS in front exactly once.
 
     As far as the prompt repeats one of `known`, with the same structural tokens at the same places,
@@ -30,8 +35,9 @@ def retokenize(vocab: Vocab, text: str, *known: Sequence[int]) -> list[int]:
         vocab: of the target.
         text: a rendered prompt, its content quoted (see `quoting`); or raw text.
         known: token ids of earlier prompts with their answers, from BOS on.
+        media: ids of each image and sound, for the marks in `text` (see `media_marks`).
     """
-    prompt = _DividedPrompt(vocab, text)
+    prompt = _DividedPrompt(vocab, text, media)
     matches = [(prompt.matching(tokens), tokens) for tokens in (*known, ())]
     ends, tokens = max(matches, key=lambda match: len(match[0]))
     while len(ends) > 1 and not prompt.is_seam(ends[-1]):
@@ -41,47 +47,58 @@ def retokenize(vocab: Vocab, text: str, *known: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _PromptPart:
-    """A control token, or text between two of them."""
+    """A control token, an image or sound, or text between two of them."""
 
     start: int
     """Offset of its first byte."""
     end: int
     text: str
     """Quoted."""
-    token: int | None
-    """Id of the control token."""
+    ids: Sequence[int] | None
+    """Ids of the control token, or of the image or sound; None for text."""
 
 
 class _DividedPrompt:
     """A rendered prompt, divided at its control tokens."""
 
-    def __init__(self, vocab: Vocab, text: str) -> None:
+    def __init__(self, vocab: Vocab, text: str, media: Sequence[Sequence[int]]) -> None:
         self._vocab = vocab
         self._segments: list[_PromptPart] = []
         data = bytearray()
-        for piece, token in _divided(vocab, text):
+        for piece, ids in _divided(vocab, text, iter(media)):
             start = len(data)
             data += _bytes(piece)
-            self._segments.append(_PromptPart(start, len(data), piece, token))
+            self._segments.append(_PromptPart(start, len(data), piece, ids))
         self._data = bytes(data)
-        self._controls = {s.start: s.end for s in self._segments if s.token is not None}
-        self._texts = {s.start: s.end for s in self._segments if s.token is None}
+        self._controls = {s.start: s.end for s in self._segments if s.ids is not None}
+        self._texts = {s.start: s.end for s in self._segments if s.ids is None}
+        self._media = {s.start: s for s in self._segments if s.ids and s.text == MEDIA_MARK}
         first = self._segments[0] if self._segments else None
-        self._start = first.end if first and first.token == vocab.bos else 0
+        self._start = first.end if first and first.ids == (vocab.bos,) else 0
 
     def matching(self, tokens: Sequence[int]) -> list[int]:
         """Returns the offsets at which the tokens end that the prompt begins with, BOS first."""
         ends = [self._start]
         text_end = 0
-        for token in tokens[1:]:
-            at = ends[-1]
+        index = 1
+        while index < len(tokens):
+            at, token = ends[-1], tokens[index]
+            if found := self._media.get(at):
+                ids = found.ids or ()
+                if [*tokens[index : index + len(ids)]] != [*ids]:
+                    break
+                # Only its last id ends at an offset: a match never ends inside.
+                ends += [_INSIDE] * (len(ids) - 1) + [found.end]
+                index += len(ids)
+                continue
             text_end = self._texts.get(at, text_end)
-            piece = self._vocab.piece(token, special=True)
+            piece = self._vocab.piece(token, special=True) if token >= 0 else b""
             end = at + len(piece)
             same = self._controls.get(at) == end if self._is_control(token) else end <= text_end
             if not piece or not same or not self._data.startswith(piece, at):
                 break
             ends.append(end)
+            index += 1
         return ends
 
     def is_seam(self, offset: int) -> bool:
@@ -93,8 +110,8 @@ class _DividedPrompt:
         for segment in self._segments:
             if segment.start < offset:
                 continue
-            if segment.token is not None:
-                yield segment.token
+            if segment.ids is not None:
+                yield from segment.ids
             else:
                 yield from self._text_tokens(segment.text)
 
@@ -116,19 +133,26 @@ class _DividedPrompt:
             yield from self._vocab.tokenize(plain[start:end], special=False)
 
     def _is_control(self, token: int) -> bool:
-        return self._vocab.is_structural(token)
+        return token >= 0 and self._vocab.is_structural(token)
 
 
-def _divided(vocab: Vocab, text: str) -> Iterator[tuple[str, int | None]]:
-    """Yields text and control tokens in order; quoted characters start none."""
+def _divided(
+    vocab: Vocab, text: str, media: Iterator[Sequence[int]]
+) -> Iterator[tuple[str, Sequence[int] | None]]:
+    """Yields text, control tokens and media in order; quoted characters start none."""
     at = 0
     for match in _CANDIDATE.finditer(text):
-        token = vocab.structural(match[0])
-        if token is None:
+        ids: Sequence[int] | None
+        if match[0] == MEDIA_MARK:
+            ids = next(media, None)
+        else:
+            token = vocab.structural(match[0])
+            ids = None if token is None else (token,)
+        if ids is None:
             continue
         if match.start() > at:
             yield text[at : match.start()], None
-        yield match[0], token
+        yield match[0], ids
         at = match.end()
     if at < len(text):
         yield text[at:], None
