@@ -19,6 +19,9 @@ PROJECTOR = "clip"
 FORKS = ("gemma4_assistant", "gemma4_mtp")
 """Drafter architectures of llama.cpp forks; mainline loads neither."""
 
+FIRST_TENSOR = "blk.0.attn_norm.weight"
+"""Tensor that files with an MTP head alone do not have; libllama tells them by it."""
+
 _WITHOUT = "`--drafter none` runs without one"
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from localmtp.engine.compatibility import (
+    FIRST_TENSOR,
     FORKS,
     DrafterKind,
     Traits,
@@ -21,12 +22,13 @@ from localmtp.engine.compatibility import (
 )
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
+from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.prompt_lookup import PromptLookupDrafter
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.device_options import SplitMode, drafter_offloaded
 from localmtp.engine.kv_type import KVType
-from localmtp.engine.llama import ALL_LAYERS, Model, Offload
+from localmtp.engine.llama import ALL_LAYERS, Model, Offload, holds_tensor
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.media import MediaEncoder
@@ -42,6 +44,7 @@ __all__ = ["LoadOptions", "Pair"]
 
 _DRAFTERS: Mapping[DrafterKind, Callable[[Model, TargetContext], Drafter]] = {
     DrafterKind.ASSISTANT: MTPDrafter,
+    DrafterKind.HEAD: HeadDrafter,
 }
 """Opens a drafter of each kind on its model and its target."""
 
@@ -96,8 +99,9 @@ class Pair:
         """Loads GGUF files.
 
         Args:
-            target: a Gemma 4 model.
-            drafter: its `gemma4-assistant`; None for no drafting.
+            target: a model.
+            drafter: its drafter, see `DrafterKind`; the target itself for a head in its file; None
+                for no drafting.
             options: context, threads, offload.
             threads: number of compute threads; None for that of `options`, else all cores.
             no_drafter: why `drafter` is None.
@@ -111,13 +115,17 @@ class Pair:
         began = perf_counter()
         threads = threads or Threads(options.threads or os.cpu_count() or 1)
         with ExitStack() as resources:
-            model = resources.enter_context(_load_target(target, options, target_vocabulary))
+            in_file = drafter == target
+            model = resources.enter_context(
+                _load_target(target, options, target_vocabulary, heads=in_file)
+            )
             check_target(_traits(model))
-            draft_model = kind = None
-            if drafter is not None:
+            draft_model, kind = model if in_file else None, None
+            if drafter is not None and not in_file:
                 draft_model = resources.enter_context(
                     _load_drafter(drafter, model, options, drafter_vocabulary)
                 )
+            if draft_model is not None:
                 kind = _kind(draft_model, model)
             context = TargetContext(
                 model,
@@ -127,6 +135,7 @@ class Pair:
                 full_window=options.full_window,
                 kv_type=options.kv_type or KVType.F16,
                 sequences=options.parallel,
+                all_hidden=kind is DrafterKind.HEAD,
             )
             resources.callback(context.close)
             opened = None
@@ -206,9 +215,12 @@ class Pair:
         self.close()
 
 
-def _load_target(path: Path, options: LoadOptions, vocabulary: VocabularyFile | None) -> Model:
+def _load_target(
+    path: Path, options: LoadOptions, vocabulary: VocabularyFile | None, *, heads: bool
+) -> Model:
     layers = ALL_LAYERS if options.gpu_layers is None else options.gpu_layers
-    return _load_model(path, Offload(layers, options.devices), options.progress, vocabulary)
+    offload = Offload(layers, options.devices)
+    return _load_model(path, offload, options.progress, vocabulary, heads=heads)
 
 
 def _load_drafter(
@@ -222,7 +234,7 @@ def _load_drafter(
         device = target.offload.device_of(cached - 1, target.n_layers)
         own = replace(own, names=(device.name,), split_mode=SplitMode.LAYER)
     offload = Offload(ALL_LAYERS if offloaded else 0, own)
-    return _load_model(path, offload, options.progress, vocabulary)
+    return _load_model(path, offload, options.progress, vocabulary, heads=True)
 
 
 def _load_model(
@@ -230,6 +242,8 @@ def _load_model(
     offload: Offload,
     progress: Callable[[float], bool] | None,
     vocabulary: VocabularyFile | None,
+    *,
+    heads: bool = False,
 ) -> Model:
     if path.is_dir():
         raise LocalmtpError(
@@ -247,7 +261,7 @@ def _load_model(
             hint="convert Hugging Face checkpoints with `localmtp convert`",
         )
     try:
-        return Model(path, offload=offload, progress=progress, vocabulary=vocabulary)
+        return Model(path, offload=offload, progress=progress, vocabulary=vocabulary, heads=heads)
     except LocalmtpError as error:
         raise _explained(path, error, offload) from error
 
@@ -265,7 +279,8 @@ def _explained(path: Path, error: LocalmtpError, offload: Offload) -> LocalmtpEr
 
 
 def _kind(drafter: Model, target: Model) -> DrafterKind:
-    kind = drafter_kind(_traits(target), _traits(drafter))
+    of_target = _traits(target)
+    kind = drafter_kind(of_target, of_target if drafter is target else _traits(drafter))
     if not drafter.vocab.same_as(target.vocab):
         raise LocalmtpError(
             f"{drafter.path} was made for another target: its vocabulary differs from that of "
@@ -282,6 +297,8 @@ def _traits(model: Model) -> Traits:
         embedding_length=model.n_embd,
         embedding_length_out=model.n_embd_out,
         n_vocab=model.vocab.size,
+        n_heads=model.n_heads,
+        trunk=not model.n_heads or holds_tensor(model.path, FIRST_TENSOR),
     )
 
 

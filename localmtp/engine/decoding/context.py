@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model, RowBatch
+from localmtp.engine.recurrent import draft_limit, state_bytes
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, MAX_DRAFT
@@ -34,6 +36,7 @@ class TargetContext:
         full_window: see `Context`.
         kv_type: quantization type of the KV cache.
         sequences: number of sequences.
+        all_hidden: keep the hidden state of every row, which an MTP head reads.
 
     Raises:
         LocalmtpError: libllama cannot create the context.
@@ -49,13 +52,16 @@ class TargetContext:
         full_window: bool,
         kv_type: KVType = KVType.F16,
         sequences: int = 1,
+        all_hidden: bool = False,
     ) -> None:
         self.model = model
+        self.all_hidden = all_hidden
         self.vocab = model.vocab
         self.threads = threads
         self.n_sequences = sequences
         self.max_prefill_rows = min(batch, n_ctx)
-        wanted = max(MAX_DRAFT + 1, min(sequences * (MAX_DRAFT + 1), MAX_VERIFY_ROWS))
+        most = _draft_limit(model)
+        wanted = max(most + 1, min(sequences * (most + 1), MAX_VERIFY_ROWS))
         self.max_verify_rows = min(self.max_prefill_rows, wanted)
         """Rows of the largest verification pass, all sequences together."""
         self.cache = Context(
@@ -67,12 +73,25 @@ class TargetContext:
             full_window=full_window,
             kv_type=kv_type,
             sequences=sequences,
+            all_hidden=all_hidden,
+            snapshots=most,
         )
+        self.max_draft = min(most, self.max_verify_rows - 1)
+        """Longest draft of a sequence, in tokens."""
+        self.replays = self.cache.recurrent and not self.cache.snapshots
+        """Whether rejected drafts are rolled back to a checkpoint, and accepted ones decoded
+        again, because libllama keeps no states for this architecture."""
         threads.follow(self.cache.set_threads)
         self.n_ctx = self.cache.n_ctx // sequences
         """Positions of each sequence, prompt and answer together."""
         self.window = 0 if full_window else model.n_swa
         """Positions that sliding-window layers hold; 0 if all layers hold every position."""
+        self.needs_checkpoints = bool(self.window) or self.cache.recurrent
+        """Whether some layers cannot be rolled back to every position."""
+        self.followers: list[Callable[[int, int, int], None]] = []
+        """Called after `share` with the same arguments, by caches that follow this one."""
+        self._rows = [0] * sequences
+        self._replays: list[Part] = []
         turn = self.vocab.tokenize(_TURN, special=True)
         self.turn_token = turn[0] if len(turn) == 1 else -1
         """Opens every turn of a conversation; -1 if the vocabulary has no such token."""
@@ -125,6 +144,7 @@ class TargetContext:
         if self._row_batch is None:
             self._row_batch = RowBatch(self.max_prefill_rows, rows.shape[1])
         self._row_batch.fill(rows, position, sequence=sequence)
+        self._rows[sequence] = 0
         self.cache.decode_rows(self._row_batch, causal=causal)
         return self._outputs()
 
@@ -146,9 +166,35 @@ class TargetContext:
         """Hidden states [rows, n_embd] of the last pass, one for every row of logits."""
         return self.cache.hidden()
 
+    def first_row(self, sequence: int) -> int:
+        """Row of the first token of a sequence in the last pass that it was part of."""
+        return self._rows[sequence]
+
+    def share(self, source: int, sequence: int, length: int) -> None:
+        """Shares cells with another sequence; see `Context.share`."""
+        self.cache.share(source, sequence, length)
+        for follow in self.followers:
+            follow(source, sequence, length)
+
+    def replay_later(self, part: Part) -> None:
+        """Notes tokens that `replay` decodes again, after the results of this pass are read."""
+        self._replays.append(part)
+
+    def replay(self) -> None:
+        """Decodes again what was accepted of sequences that went back to a checkpoint.
+
+        Raises:
+            LocalmtpError: see `Context.decode`.
+        """
+        if self._replays:
+            parts, self._replays = self._replays, []
+            self._decode(self._prefill_batch, parts, all_logits=False)
+
     def _decode(self, batch: Batch, parts: Sequence[Part], *, all_logits: bool) -> Floats:
         batch.clear()
+        rows = self._rows
         for sequence, position, tokens in parts:
+            rows[sequence] = batch.n_rows
             batch.add(tokens, position, all_logits=all_logits, sequence=sequence)
         self.cache.decode(batch)
         return self._outputs()
@@ -160,3 +206,16 @@ class TargetContext:
         if self.vocab.suppressed.size:
             logits[:, self.vocab.suppressed] = -np.inf
         return logits
+
+
+def _draft_limit(model: Model) -> int:
+    """Longest draft that the recurrent states of a model allow."""
+    if not model.recurrent:
+        return MAX_DRAFT
+
+    def setting(key: str) -> int:
+        with suppress(ValueError):
+            return int(model.metadata.get(f"{model.architecture}.{key}", 0))
+        return 0
+
+    return draft_limit(state_bytes(setting))

@@ -25,6 +25,8 @@ class DraftSlot:
     """The token chosen last, not in the cache yet."""
     draft: Draft = NO_DRAFT
     """`NO_DRAFT` when a round begins; a drafter that takes a step replaces it."""
+    guard: bool = False
+    """Whether to save the state of the sequence before a draft is verified."""
 
 
 class Drafter(Protocol):

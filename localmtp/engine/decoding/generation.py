@@ -182,7 +182,7 @@ class Generation:
         slot, sequence, counters, accepted = self.slot, self.sequence, self.counters, self.accepted
         draft = slot.draft
         drafted = len(draft.tokens)
-        sequence.commit(slot.pending, draft.tokens[:accepted], drafted, row)
+        sequence.commit(slot.pending, draft.tokens[:accepted], drafted, row, redecode=self._tied)
         counters.count_round(draft.steps, drafted, accepted)
         counters.context_used = len(sequence.tokens)
         counters.threads = self._threads.count

@@ -24,7 +24,6 @@ from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer, thought_markers
 from localmtp.errors import LocalmtpError
-from localmtp.limits import MAX_DRAFT
 
 _WAIT_S = 0.1
 """Seconds of a prefill pass while other answers decode, or as long as their rounds take if that is
@@ -252,7 +251,7 @@ class DecodeLoop:
         running, drafter = self._running, self._drafter
         began = perf_counter()
         plan = self._costs.begin_round(len(running), automatic=self._automatic > 0)
-        most = min(MAX_DRAFT, self.context.max_verify_rows // len(running) - 1)
+        most = min(self.context.max_draft, self.context.max_verify_rows // len(running) - 1)
         slots = [one.begin_round(most, plan) for one in running]
         if drafter:
             drafter.propose(slots)
@@ -261,6 +260,8 @@ class DecodeLoop:
         for slot in slots:
             sequence = slot.sequence
             tokens = (slot.pending, *slot.draft.tokens)
+            if slot.guard and slot.draft.tokens:
+                sequence.guard()
             parts.append((sequence.index, len(sequence.tokens), tokens))
         logits = self.context.verify(parts)
         verified = perf_counter()
@@ -282,6 +283,7 @@ class DecodeLoop:
                 if drafter:
                     drafter.committed(slot, one.accepted)
             row += len(slot.draft.tokens) + 1
+        self.context.replay()
         if self._automatic:
             self._costs.end_round(
                 plan,

@@ -9,7 +9,7 @@ import numpy as np
 
 from localmtp.engine.decoding.checkpoints import Checkpoints
 from localmtp.engine.decoding.context import TargetContext
-from localmtp.engine.llama import Floats
+from localmtp.engine.llama import Floats, StateBytes
 from localmtp.engine.media import row_number
 
 _MIN_SHARED = 64
@@ -32,8 +32,15 @@ class TargetSequence:
         self.index = index
         self.tokens: list[int] = []
         """Token ids in the cache."""
-        self.hidden: Floats = np.zeros(context.model.n_embd, np.float32)
+        self.hidden: Floats = np.zeros(context.model.n_embd_out, np.float32)
         """[n_embd]: the hidden state from which the pending token was chosen."""
+        self.before: Floats = np.zeros_like(self.hidden)
+        """[n_embd]: the hidden state before the first token that the last pass added: of the token
+        before it, or zeros."""
+        self.knows_before = True
+        """False if `before` is unknown because the cache was cut."""
+        self._knows_hidden = True
+        self._guard: tuple[int, StateBytes] | None = None
         self.checkpoints = Checkpoints(context.cache, index, sequences=context.n_sequences)
 
     def shared_prefix(self, prompt: Sequence[int]) -> int:
@@ -53,6 +60,7 @@ class TargetSequence:
             needed.
         """
         self.context.threads.restart()
+        self._guard = None
         shared = _before_media(prompt, self.shared_prefix(prompt))
         self.checkpoints.discard_after(shared)
         done = self._cut(min(shared, len(prompt) - 1))
@@ -66,7 +74,16 @@ class TargetSequence:
             row: row of its logits in the pass.
         """
         self.tokens.extend(tokens)
-        np.copyto(self.hidden, self.context.hidden()[row])
+        if self.context.all_hidden:
+            row = self.context.first_row(self.index) + len(tokens) - 1
+        self._note_hidden(row)
+
+    def guard(self) -> None:
+        """Saves the state before a pass that may be rolled back entirely, or not at all.
+
+        The next `commit` returns to it where libllama cannot roll back.
+        """
+        self._guard = len(self.tokens), self.context.cache.copy_state(self.index)
 
     def verify(self, pending: int, draft: Sequence[int] = ()) -> Floats:
         """Verifies a draft in a pass of its own; see `TargetContext.verify`.
@@ -76,7 +93,15 @@ class TargetSequence:
         """
         return self.context.verify([(self.index, len(self.tokens), (pending, *draft))])
 
-    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+    def commit(
+        self,
+        pending: int,
+        accepted: Sequence[int],
+        drafted: int,
+        row: int = 0,
+        *,
+        redecode: bool = False,
+    ) -> None:
         """Commits the pending token and the accepted drafts of the last pass; rolls back the rest.
 
         Args:
@@ -84,62 +109,92 @@ class TargetSequence:
             accepted: accepted draft tokens.
             drafted: number of draft tokens in the pass.
             row: row of the pending token in the pass.
+            redecode: whether `redecode_last` follows: the last token leaves the cache too.
 
         Raises:
+            RollbackError: the state after these tokens is not there; see `guard`.
             LocalmtpError: see `Context.remove_from`.
         """
         self.tokens.append(pending)
         self.tokens.extend(accepted)
-        self.hidden[:] = self.context.hidden()[row + len(accepted)]
-        if len(accepted) < drafted:
-            self.context.cache.remove_from(len(self.tokens), self.index)
+        self._note_hidden(row + len(accepted))
+        if len(accepted) < drafted or redecode:
+            self._roll_back(len(self.tokens) - redecode)
+        self._guard = None
 
     def redecode_last(self) -> Floats:
-        """Decodes the last token again, in a pass of one row.
+        """Decodes the last token again, in a pass of one row, after `commit` with `redecode`.
 
         Returns:
             Logits [1, n_vocab] after it.
         """
-        last = self.tokens.pop()
-        self.context.cache.remove_from(len(self.tokens), self.index)
-        logits = self.verify(last)
-        self.commit(last, (), 0)
+        length = len(self.tokens) - 1
+        logits = self.context.verify([(self.index, length, (self.tokens[length],))])
+        self.hidden[:] = self.context.hidden()[0]
         return logits
 
     def save_checkpoint(self) -> None:
-        """Saves the sliding window, so that `reuse` can return to the current length."""
-        if self.context.window:
-            self.checkpoints.save(len(self.tokens))
+        """Saves window and state, so that `reuse` can return to the current length."""
+        if self.context.needs_checkpoints:
+            hidden = self.hidden if self._knows_hidden else None
+            self.checkpoints.save(len(self.tokens), hidden)
 
     def clear(self) -> None:
         """Empties the cache and discards the checkpoints."""
         self.checkpoints.discard_after(0)
         self.context.cache.remove_from(0, self.index)
         self.tokens.clear()
+        self.hidden[:] = 0.0
+        self._knows_hidden = True
+
+    def _note_hidden(self, row: int) -> None:
+        """Copies the hidden state of the last new token; `before` becomes the one before them."""
+        self.before, self.hidden = self.hidden, self.before
+        self.knows_before, self._knows_hidden = self._knows_hidden, True
+        self.hidden[:] = self.context.hidden()[row]
+
+    def _roll_back(self, length: int) -> None:
+        """Removes the rows of the last pass from position `length` on."""
+        cache = self.context.cache
+        if self._guard is not None and not cache.can_roll_back(length, self.index):
+            begin, state = self._guard
+            cache.restore_state(state, self.index)
+            cache.remove_from(begin, self.index)
+            if begin < length:
+                self.context.replay_later((self.index, begin, self.tokens[begin:length]))
+            return
+        cache.remove_from(length, self.index)
 
     def _cut(self, length: int) -> int:
-        """Cuts the cache to `length` tokens, or fewer where the sliding window has moved on.
+        """Cuts the cache to `length` tokens, or fewer where layers do not hold that position.
 
         Returns:
             Number of tokens left.
         """
-        if length < len(self.tokens) and not self._holds_window(length):
+        if not self._holds(length):
             length = self.checkpoints.restore(length)
         self.context.cache.remove_from(length, self.index)
-        del self.tokens[length:]
+        if length < len(self.tokens):
+            del self.tokens[length:]
+            saved = self.checkpoints.hidden(length)
+            self._knows_hidden = saved is not None or not length
+            self.hidden[:] = 0.0 if saved is None else saved
         return length
 
-    def _holds_window(self, length: int) -> bool:
-        """Whether sliding-window layers hold every position that token `length` attends to."""
-        window = self.context.window
-        first = max(0, length - window + 1)
-        return not window or self.context.cache.earliest_position(self.index) <= first
+    def _holds(self, length: int) -> bool:
+        """Whether all layers hold what the token at position `length` attends to."""
+        context, index = self.context, self.index
+        if not context.cache.can_roll_back(length, index):
+            return False
+        first = max(0, length - context.window + 1)
+        return not context.window or context.cache.earliest_position(index) <= first
 
     def _share(self, prompt: Sequence[int], others: Sequence[TargetSequence], done: int) -> int:
         """Takes over a longer prefix of `prompt` from another sequence, if there is one.
 
         Cells of full-attention layers are shared. The sliding window is copied: libllama would
-        otherwise keep cells that several sequences hold beyond the window.
+        otherwise keep cells that several sequences hold beyond the window. Recurrent states are
+        copied too: libllama shares only the last one.
 
         Returns:
             Number of prompt tokens in the cache.
@@ -149,25 +204,33 @@ class TargetSequence:
         if length < done + _MIN_SHARED:
             return done
         self.clear()
-        self.context.cache.share(other.index, self.index, length)
-        if self.context.window and not self._copy_window(other, length):
+        self.context.share(other.index, self.index, length)
+        if self.context.needs_checkpoints and not self._copy_state(other, length):
             self.clear()
             return 0
         self.tokens.extend(other.tokens[:length])
+        hidden = other.hidden if length == len(other.tokens) else other.checkpoints.hidden(length)
+        self._knows_hidden = hidden is not None
+        if hidden is not None:
+            self.hidden[:] = hidden
         return length
 
     def _shareable(self, prompt: Sequence[int]) -> int:
         """Number of prompt tokens that another sequence can take over from this one."""
         length = _before_media(prompt, min(self.shared_prefix(prompt), len(prompt) - 1))
-        return length if self._holds_window(length) else self.checkpoints.before(length)
+        cache = self.context.cache
+        # Of recurrent layers only the state at the end can be copied.
+        if cache.recurrent and length != cache.end(self.index):
+            return self.checkpoints.before(length)
+        return length if self._holds(length) else self.checkpoints.before(length)
 
-    def _copy_window(self, other: TargetSequence, length: int) -> bool:
+    def _copy_state(self, other: TargetSequence, length: int) -> bool:
         saved = other.checkpoints.saved(length)
         if saved is not None:
             self.checkpoints.adopt(length, saved)
         cache = self.context.cache
-        window = cache.copy_window(other.index) if saved is None else saved
-        restored = cache.restore_window(window, self.index)
+        state = cache.copy_state(other.index) if saved is None else saved
+        restored = cache.restore_state(state, self.index)
         cache.remove_from(length, self.index)
         return restored
 

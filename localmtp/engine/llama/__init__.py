@@ -11,7 +11,7 @@ from localmtp.engine.llama.context import Context, Floats, StateBytes
 from localmtp.engine.llama.grammar import Grammar
 from localmtp.engine.llama.json_schema import gbnf
 from localmtp.engine.llama.library import Functions, log_lines, system_info
-from localmtp.engine.llama.model import Model
+from localmtp.engine.llama.model import Model, holds_tensor
 from localmtp.engine.llama.offload import ALL_LAYERS, Offload
 from localmtp.engine.llama.ranking import CANDIDATE, Ranking
 from localmtp.engine.llama.vocab import TokenIds, Vocab
@@ -32,6 +32,7 @@ __all__ = [
     "TokenIds",
     "Vocab",
     "gbnf",
+    "holds_tensor",
     "log_lines",
     "system_info",
 ]

@@ -43,6 +43,8 @@ class Batch(Owned):
         self._n_rows = 0
         self.n_outputs = 0
         """Number of rows with logits."""
+        self.parts: list[tuple[int, int]] = []
+        """Sequence and number of rows of each part, in order."""
 
     def fill(
         self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
@@ -62,11 +64,26 @@ class Batch(Owned):
     def clear(self) -> None:
         """Remove all rows."""
         self.c.n_tokens = self._n_rows = self.n_outputs = 0
+        self.parts.clear()
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self._n_rows
 
     def add(
-        self, tokens: Sequence[int], position: int, *, all_logits: bool, sequence: int = 0
+        self,
+        tokens: Sequence[int],
+        position: int,
+        *,
+        all_logits: bool,
+        sequence: int = 0,
+        no_logits: bool = False,
     ) -> None:
-        """Append consecutive tokens of one sequence; see `fill`."""
+        """Append consecutive tokens of one sequence; see `fill`.
+
+        With `no_logits`, not even the last one has logits.
+        """
         row = self._n_rows
         in_row, at, wants_logits = self.tokens, self.positions, self.wants_logits
         sequences = self._sequences
@@ -78,9 +95,12 @@ class Batch(Owned):
                 sequences[row] = self._sequence_of[row][0] = sequence
             row += 1
             position += 1
+        self.parts.append((sequence, len(tokens)))
+        self._n_rows = self.c.n_tokens = row
+        if no_logits:
+            return
         wants_logits[row - 1] = True
         self.n_outputs += len(tokens) if all_logits else 1
-        self._n_rows = self.c.n_tokens = row
 
 
 class RowBatch(Owned):
@@ -101,6 +121,8 @@ class RowBatch(Owned):
         self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
         self.n_outputs = 1
         """Number of rows with logits: the last one."""
+        self.parts: list[tuple[int, int]] = []
+        """As of `Batch`: one sequence."""
 
     def fill(self, rows: NDArray[np.float32], position: int, *, sequence: int = 0) -> None:
         """Replace the content by consecutive rows of one sequence.
@@ -117,6 +139,12 @@ class RowBatch(Owned):
         self._wants_logits[n - 1] = 1
         for of_row in self._sequence_of[:n]:
             of_row[0] = sequence
+        self.parts = [(sequence, n)]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.c.n_tokens)
 
 
 def _numbers(pointer: Any, rows: int, kind: str) -> memoryview:

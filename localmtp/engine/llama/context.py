@@ -17,6 +17,7 @@ from localmtp.engine.llama.batch import Batch, RowBatch
 from localmtp.engine.llama.library import Owned, log_lines, reason
 from localmtp.engine.llama.model import Model
 from localmtp.engine.llama.offload import apply_attention
+from localmtp.engine.recurrent import RecurrentStates, RollbackError
 from localmtp.errors import LocalmtpError
 from localmtp.portability import DeferredInterrupt
 
@@ -52,7 +53,11 @@ class Context(Owned):
             rolled back to any position.
         kv_type: type of the KV cache.
         sequences: number of sequences in the cache.
-        target: makes this an MTP drafter's context, which reads the KV cache of `target`.
+        target: makes this an MTP assistant's context, which reads the KV cache of `target`.
+        head: makes this the context of the model's MTP head, with a KV cache of its own.
+        all_hidden: keep the hidden state of every row, not of those with logits only.
+        snapshots: recurrent states to keep for rolling back, at most `n_batch` - 1; see
+            `can_roll_back`.
 
     Raises:
         LocalmtpError: libllama cannot create it, usually for lack of memory.
@@ -70,6 +75,9 @@ class Context(Owned):
         kv_type: KVType = KVType.F16,
         sequences: int = 1,
         target: Context | None = None,
+        head: bool = False,
+        all_hidden: bool = False,
+        snapshots: int = 0,
     ) -> None:
         params = capi.llama_context_default_params()
         params.n_seq_max = sequences
@@ -83,14 +91,16 @@ class Context(Owned):
         params.type_k = params.type_v = kv_type.ggml_type
         params.no_perf = True
         apply_attention(params, model.offload.options)
-        if target is not None:
-            params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP
-            params.ctx_other = target.handle
         if model.offload.options.flash_attn is Switch.OFF and kv_type is not KVType.F16:
             raise LocalmtpError(
                 f"a KV cache in {kv_type} requires flash attention",
                 hint="leave out `--flash-attn off`, or add `--kv-type f16`",
             )
+        # Fewer rows of a micro-batch than states abort the process.
+        params.n_rs_seq = min(snapshots, n_batch - 1) if model.recurrent and not head else 0
+        if target is not None or head:
+            params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP
+            params.ctx_other = target and target.handle
         with DeferredInterrupt(), log_lines() as lines:
             self.handle: Any = capi.llama_init_from_model(model.handle, params)
         if not self.handle:
@@ -102,12 +112,17 @@ class Context(Owned):
         self.model, self.target = model, target
         self._finalizer = weakref.finalize(self, capi.llama_free, self.handle)
         # Masked: hidden states only for rows with logits, not for every prompt token.
-        capi_ext.llama_set_embeddings_nextn(self.handle, True, True)
+        capi_ext.llama_set_embeddings_nextn(self.handle, True, not all_hidden)
         self.n_ctx: int = capi.llama_n_ctx(self.handle)
         self._memory = capi.llama_get_memory(self.handle)
-        self._n_outputs = 0
+        self._n_outputs = self._n_hidden = 0
+        self._all_hidden = all_hidden
         self._logits = _RowView(n_outputs, model.vocab.size)
-        self._hidden = _RowView(n_outputs, model.n_embd_out)
+        self._hidden = _RowView(n_batch if all_hidden else n_outputs, model.n_embd_out)
+        self.snapshots: int = capi.llama_n_rs_seq(self.handle)
+        """Recurrent states that are kept for rolling back; 0 where libllama cannot keep any."""
+        recurrent = model.recurrent and not head
+        self._states = RecurrentStates(self.snapshots, sequences) if recurrent else None
 
     def decode_rows(self, batch: RowBatch, *, causal: bool) -> None:
         """Decode an encoded image or sound.
@@ -134,6 +149,9 @@ class Context(Owned):
         """
         status = capi.llama_decode(self.handle, batch.c)
         self._n_outputs = batch.n_outputs
+        self._n_hidden = batch.n_rows if self._all_hidden else batch.n_outputs
+        if self._states:
+            self._states.decoded(batch.parts)
         if status == 1:
             raise LocalmtpError(
                 f"the context of {self.n_ctx} tokens is full", hint="use a larger one: `--ctx N`"
@@ -150,20 +168,44 @@ class Context(Owned):
         return self._logits.at(_get_logits(self.handle))[: self._n_outputs]
 
     def hidden(self) -> Floats:
-        """Hidden states [rows with logits, n_embd of the target], the input of a drafter.
+        """Hidden states [rows, n_embd of the target], the input of a drafter.
 
-        Of a target after its final norm, of a drafter projected back to the target's width. A view,
-        valid until the next decode.
+        Of all rows, or of those with logits. Of a target after its final norm, of a drafter
+        projected back to the target's width. A view, valid until the next decode.
         """
-        return self._hidden.at(_get_hidden(self.handle))[: self._n_outputs]
+        return self._hidden.at(_get_hidden(self.handle))[: self._n_hidden]
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether some layers have a recurrent state instead of a KV cache."""
+        return self._states is not None
+
+    def can_roll_back(self, position: int, sequence: int = 0) -> bool:
+        """Whether recurrent states allow `remove_from`; True without any.
+
+        They can be rolled back once after a pass, by fewer rows than it had and by at most
+        `snapshots`, and not after `restore_state`. Removing everything is always possible.
+        """
+        states = self._states
+        if states is None or position <= 0:
+            return True
+        return self.end(sequence) - position <= states.distance(sequence)
 
     def remove_from(self, position: int, sequence: int = 0) -> None:
         """Removes the cells of a sequence from `position` on.
 
         Raises:
-            LocalmtpError: libllama refuses, because a recurrent state cannot be rolled back that
-                far.
+            RollbackError: `can_roll_back` is False.
+            LocalmtpError: libllama refuses.
         """
+        if self._states:
+            if not self.can_roll_back(position, sequence):
+                raise RollbackError(
+                    f"sequence {sequence} ends at {self.end(sequence)} and cannot be rolled back "
+                    f"to {position}: {self._states.distance(sequence)} states are valid"
+                )
+            if position < self.end(sequence):
+                self._states.spent(sequence)
         if not capi.llama_memory_seq_rm(self._memory, sequence, position, -1):
             raise LocalmtpError(
                 f"the KV cache of {self.model.path} cannot be rolled back to position {position}"
@@ -173,8 +215,15 @@ class Context(Owned):
         """First position that all layers hold, including sliding-window ones; -1 if empty."""
         return int(capi.llama_memory_seq_pos_min(self._memory, sequence))
 
+    def end(self, sequence: int = 0) -> int:
+        """Position after the last one in the cache; 0 if empty."""
+        return int(capi.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
     def share(self, source: int, sequence: int, length: int) -> None:
         """Share the cells of the first `length` tokens of a sequence with another one.
+
+        A recurrent state is not shared: `restore_state` must follow, with that after `length`
+        tokens.
 
         Args:
             source: the sequence that holds the tokens.
@@ -183,22 +232,24 @@ class Context(Owned):
         """
         capi.llama_memory_seq_cp(self._memory, source, sequence, 0, length)
 
-    def copy_window(self, sequence: int = 0) -> StateBytes:
-        """Copy the sliding-window layers' cells of a sequence to host memory."""
+    def copy_state(self, sequence: int = 0) -> StateBytes:
+        """Copy a sequence's sliding-window cells and recurrent states to host memory."""
         flags = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
         size = capi.llama_state_seq_get_size_ext(self.handle, sequence, flags)
         data = np.empty(size, np.uint8)
         capi.llama_state_seq_get_data_ext(self.handle, _bytes_of(data), size, sequence, flags)
         return data
 
-    def restore_window(self, data: StateBytes, sequence: int = 0) -> bool:
-        """Restore a copy to the sliding-window layers of a sequence.
+    def restore_state(self, data: StateBytes, sequence: int = 0) -> bool:
+        """Restore a copy of sliding-window cells and recurrent states to a sequence.
 
         The full-attention layers must hold the sequence's tokens.
 
         Returns:
-            Whether it succeeded; otherwise the sliding-window layers are empty.
+            Whether it succeeded; otherwise those layers are empty.
         """
+        if self._states:
+            self._states.spent(sequence)
         flags, size = capi.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, data.nbytes
         read = capi.llama_state_seq_set_data_ext(
             self.handle, _bytes_of(data), size, sequence, flags

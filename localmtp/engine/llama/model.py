@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_cpp import llama_cpp as capi
 
-from localmtp.engine.llama.library import Owned, log_lines, reason
+from localmtp.engine.llama.library import Functions, Owned, log_lines, reason
 from localmtp.engine.llama.offload import Offload
 from localmtp.engine.llama.vocab import Vocab
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
@@ -55,6 +55,7 @@ class Model(Owned):
         progress: called with the loaded share, 0 to 1; False, or an exception, which propagates,
             cancels.
         vocabulary: loaded instead of that of the file.
+        heads: load MTP heads too. A context of a head that is not loaded aborts the process.
 
     Raises:
         LocalmtpError: libllama cannot load it; the message has libllama's reason.
@@ -68,11 +69,13 @@ class Model(Owned):
         repack: bool = True,
         progress: Callable[[float], bool] | None = None,
         vocabulary: VocabularyFile | None = None,
+        heads: bool = False,
     ) -> None:
         params = capi.llama_model_default_params()
         self.offload = offload or Offload()
         self.offload.apply(params)
         params.use_extra_bufts = repack
+        params.load_mtp = heads
         if vocabulary:
             overrides = _without_vocabulary(vocabulary)
             params.kv_overrides = overrides
@@ -104,6 +107,12 @@ class Model(Owned):
         """Whether the CPU computes no part of a pass but the lookup of embeddings."""
         self.n_swa: int = capi.llama_model_n_swa(self.handle)
         self.size: int = capi.llama_model_size(self.handle)
+        self.n_heads: int = capi.llama_model_n_layer_nextn(self.handle)
+        """Number of MTP heads, loaded or not."""
+        self.recurrent: bool = capi.llama_model_is_recurrent(
+            self.handle
+        ) or capi.llama_model_is_hybrid(self.handle)
+        """Whether some layers have a state instead of a KV cache."""
 
     def _read_metadata(self) -> Iterator[tuple[str, str]]:
         buffer = ctypes.create_string_buffer(1 << 18)
@@ -112,6 +121,29 @@ class Model(Owned):
             key = buffer.value.decode("utf-8", "replace")
             capi.llama_model_meta_val_str_by_index(self.handle, i, buffer, len(buffer))
             yield key, buffer.value.decode("utf-8", "replace")
+
+
+class _GGUFParams(ctypes.Structure):
+    """`gguf_init_params`."""
+
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+
+def holds_tensor(path: Path, name: str) -> bool:
+    """Reports whether a GGUF file has a tensor of this name."""
+    functions = Functions()
+    functions.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GGUFParams]
+    functions.gguf_init_from_file.restype = ctypes.c_void_p
+    functions.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    functions.gguf_find_tensor.restype = ctypes.c_int64
+    functions.gguf_free.argtypes = [ctypes.c_void_p]
+    header = functions.gguf_init_from_file(str(path).encode(), _GGUFParams(True, None))
+    if not header:
+        return False
+    try:
+        return bool(functions.gguf_find_tensor(header, name.encode()) >= 0)
+    finally:
+        functions.gguf_free(header)
 
 
 class _LoadObserver:
