@@ -29,6 +29,7 @@ def parrot(
     template: str = "",
     also: Mapping[str, Sequence[str]] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    ends: bool = True,
 ) -> Path:
     """Write a model that says a script, one token after another, and ends its turn.
 
@@ -39,13 +40,15 @@ def parrot(
         template: chat template; empty keeps nano's.
         also: further successors by token, each as likely as that of the script.
         metadata: other values for existing keys.
+        ends: whether it ends its turn, or says the script again and again.
 
     Returns:
         The path.
     """
     nano = GGUFReader(str(resolve("nano").target))
     vocabulary = _Vocabulary(nano)
-    successors = {now: {then} for now, then in zip(script, [*script[1:], _END], strict=True)}
+    after = [*script[1:], _END if ends else script[0]]
+    successors = {now: {then} for now, then in zip(script, after, strict=True)}
     for now, others in (also or {}).items():
         successors[now] |= set(others)
     ids = {text: vocabulary.id_of(text) for text in [*script, _END]}

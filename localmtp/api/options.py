@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
-from localmtp.engine.sampling.params import AcceptanceRule
+from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat
 from localmtp.errors import LocalmtpError
 from localmtp.session import Choices
 from localmtp.session.ranges import violated_range
@@ -34,6 +34,14 @@ class CompletionOptions(TypedDict, total=False):
     """Subtracted from the logits of tokens in the reply."""
     frequency_penalty: float | None
     """The same, times their count."""
+    dry_multiplier: float | None
+    """Penalty for continuing a repetition, see `DrySampler`; 0: none, usually 0.8."""
+    dry_base: float | None
+    dry_allowed_length: int | None
+    dry_penalty_last_n: int | None
+    on_repeat: Literal["auto", "stop", "dry", "off"] | None
+    """When a reply turns in circles: end it, penalize repetitions with DRY, or nothing. The default
+    ends it, unless decoding is greedy."""
     n_draft: int | Literal["auto"] | None
     """Tokens to draft per pass, at most 16; "auto" (the default) adapts, 0 turns drafting off."""
     max_tokens: int | None
@@ -79,6 +87,8 @@ def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]
         raise LocalmtpError("`exact` applies to greedy replies only", hint="add `temperature=0`")
     if "acceptance" in given:
         given["acceptance"] = AcceptanceRule(given["acceptance"])
+    if "on_repeat" in given:
+        given["on_repeat"] = OnRepeat(given["on_repeat"])
     return Choices(**given)
 
 

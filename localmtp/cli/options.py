@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 
 from localmtp.cli.device_options import device_options
+from localmtp.cli.repetition_options import REPETITION
 from localmtp.cli.rpc_options import rpc_option
 from localmtp.engine.device_options import DeviceOptions
 from localmtp.limits import (
@@ -89,6 +90,11 @@ class GenerationFlags:
     repeat_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    on_repeat: Literal["auto", "stop", "dry", "off"] | None = None
     system: str = ""
     think: bool = False
     think_budget: int | None = None
@@ -112,6 +118,11 @@ class GenerationFlags:
             "repeat_penalty": self.repeat_penalty,
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
+            "dry_multiplier": self.dry_multiplier,
+            "dry_base": self.dry_base,
+            "dry_allowed_length": self.dry_allowed_length,
+            "dry_penalty_last_n": self.dry_penalty_last_n,
+            "on_repeat": self.on_repeat,
             "n_draft": self.n_draft,
             "max_tokens": self.max_tokens,
             "exact": self.exact,
@@ -128,7 +139,7 @@ class GenerationFlags:
 
     def choices(self) -> Choices:
         """Return the session's choices."""
-        from localmtp.engine.sampling.params import AcceptanceRule
+        from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat
         from localmtp.session import Choices, OnFull
 
         return Choices(
@@ -141,6 +152,11 @@ class GenerationFlags:
             repeat_penalty=self.repeat_penalty,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
+            dry_multiplier=self.dry_multiplier,
+            dry_base=self.dry_base,
+            dry_allowed_length=self.dry_allowed_length,
+            dry_penalty_last_n=self.dry_penalty_last_n,
+            on_repeat=OnRepeat(self.on_repeat) if self.on_repeat else None,
             n_draft=self.n_draft,
             max_tokens=self.max_tokens,
             system=self.system,
@@ -284,7 +300,8 @@ def projector_options(command: Command) -> Command:
 def generation_options(command: Command) -> Command:
     """Add the options for generation, passed as `generation: GenerationFlags`."""
     command = collected(GenerationFlags, "generation")(command)
-    return _apply(_LENGTHS, sampling_options()(prompt_options(command)))
+    command = _apply(REPETITION, prompt_options(command))
+    return _apply(_LENGTHS, sampling_options()(command))
 
 
 def sampling_options(

@@ -31,6 +31,8 @@ _SENT_TO_SERVERS = frozenset(
         "think_budget",
     }
     | {"temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "n_draft"}
+    | {"repeat_penalty", "presence_penalty", "frequency_penalty"}
+    | {"dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"}
 )
 """Parameters that have an effect with `--server`."""
 

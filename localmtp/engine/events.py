@@ -47,6 +47,8 @@ class FinishReason(StrEnum):
     """The model ended its turn."""
     LENGTH = "length"
     """`max_tokens` was reached, or the context is full."""
+    REPEAT = "repeat"
+    """The answer turned in circles."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """The server or the model's process failed or disappeared."""

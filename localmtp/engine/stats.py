@@ -33,6 +33,7 @@ class Counters:
     completion_tokens: int = 0
     thought_tokens: int = 0
     thought_cut: bool = False
+    cycle_tokens: int = 0
     target_passes: int = 0
     draft_steps: int = 0
     drafted_at: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT)
@@ -99,6 +100,7 @@ class Counters:
             context_size=self.context_size,
             thought_tokens=self.thought_tokens,
             thought_cut=self.thought_cut,
+            cycle_tokens=self.cycle_tokens,
             threads=self.threads,
             most_threads=self.most_threads,
             media=self.media,
@@ -161,6 +163,8 @@ class Stats:
     """Tokens of thoughts, without their markers."""
     thought_cut: bool = False
     """Whether a thought was ended by the thinking budget."""
+    cycle_tokens: int = 0
+    """Length of the cycle of an answer that was ended because it turned in circles."""
     threads: int = 0
     """Compute threads of the last pass; 0 if unknown."""
     most_threads: int = 0

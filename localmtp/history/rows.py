@@ -140,7 +140,9 @@ def _valid(saved: dict[str, Any], default: object) -> dict[str, Any]:
             with suppress(ValueError):
                 chosen[name] = type(usual)(value)
         elif isinstance(usual, tuple):
-            if _is_logit_bias(value):
+            if name == "dry_sequence_breakers" and _is_texts(value):
+                chosen[name] = tuple(map(replace_surrogates, value))
+            elif name == "logit_bias" and _is_logit_bias(value):
                 chosen[name] = tuple(map(tuple, value))
         elif isinstance(usual, bool | str):
             if type(value) is type(usual):
@@ -150,6 +152,10 @@ def _valid(saved: dict[str, Any], default: object) -> dict[str, Any]:
         elif is_number(value) and not violated_range(name, value):
             chosen[name] = value
     return chosen
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _is_logit_bias(value: object) -> bool:

@@ -25,6 +25,12 @@ _POLL_S = 0.05
 _POLLS = 10
 """Servers may update their counters shortly after the answer: interval in seconds, and attempts."""
 
+_SENT_IF_CHANGED = (
+    *("presence_penalty", "frequency_penalty", "repeat_penalty"),
+    *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+)
+"""Fields of sampling: strict servers reject those that they do not know."""
+
 _UNKNOWN = "unknown: the server does not report it"
 
 
@@ -123,7 +129,7 @@ class RemoteSession(Session):
             # Not OpenAI's: strict servers reject unknown fields, so send only changed values.
             if self._dialect.all_sampling or value != getattr(usual, name):
                 request[name] = value
-        for name in ("presence_penalty", "frequency_penalty", "repeat_penalty"):
+        for name in _SENT_IF_CHANGED:
             if (value := getattr(sampling, name)) != getattr(usual, name):
                 request[name] = value
         if sampling.seed is not None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
+from localmtp.engine.sampling.params import OnRepeat
 from localmtp.errors import LocalmtpError
 from localmtp.serve.delivery import respond, respond_streaming
 from localmtp.serve.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
@@ -246,6 +247,7 @@ class Service:
             for name in (
                 *("temperature", "top_k", "top_p", "min_p"),
                 *("presence_penalty", "frequency_penalty", "repeat_penalty"),
+                *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
             )
             if (value := getattr(body, name)) is not None
         }
@@ -253,6 +255,10 @@ class Service:
             chosen["top_k"] = 0
         if body.repetition_penalty is not None:
             chosen["repeat_penalty"] = body.repetition_penalty
+        if body.dry_sequence_breakers is not None:
+            chosen["dry_sequence_breakers"] = tuple(filter(None, body.dry_sequence_breakers))
+        if body.on_repeat is not None:
+            chosen["on_repeat"] = OnRepeat(body.on_repeat)
         if body.logit_bias:
             chosen["logit_bias"] = _logit_bias(body.logit_bias, self.model.vocab_size)
         if body.seed is not None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
-from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
+from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat, SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
@@ -90,6 +90,12 @@ class Choices:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: tuple[tuple[int, float], ...] | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    on_repeat: OnRepeat | None = None
     n_draft: int | None = None
     max_tokens: int | None = None
     system: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import inf, isfinite
 
 from localmtp.engine.kv_type import KVType
-from localmtp.engine.sampling.params import AcceptanceRule
+from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat
 from localmtp.limits import (
     MAX_DRAFT,
     MAX_IMAGE_TOKENS,
@@ -63,6 +63,11 @@ _RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
     "repeat_penalty": (_number(0, 10, above=True), "more than 0, at most 10"),
     "presence_penalty": (_number(-2, 2), "-2 to 2"),
     "frequency_penalty": (_number(-2, 2), "-2 to 2"),
+    "dry_multiplier": (_number(0, 100), "0 to 100"),
+    "dry_base": (_number(1, 100), "1 to 100"),
+    "dry_allowed_length": (_number(1, inf, whole=True), "1 or more"),
+    "dry_penalty_last_n": (_number(-1, inf, whole=True), "-1 or more"),
+    "on_repeat": (lambda value: value in list(OnRepeat), f"one of: {', '.join(OnRepeat)}"),
     "n_draft": (_number(0, MAX_DRAFT, whole=True), f"0 to {MAX_DRAFT}"),
     "max_tokens": (_number(1, inf, whole=True), "1 or more"),
     "think_budget": (_number(0, inf, whole=True), "0 or more"),

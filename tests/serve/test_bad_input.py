@@ -61,7 +61,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ({**HELLO, "logit_bias": {"x": 1}}, "logit_bias"),
         ({**HELLO, "logit_bias": {"9" * 5000: 1}}, "logit_bias"),
         ({**HELLO, "repeat_penalty": 0}, "repeat_penalty"),
-        ({**HELLO, "dry_multiplier": 0.8}, "dry_multiplier"),
+        ({**HELLO, "dry_multiplier": -1}, "dry_multiplier"),
         ({**HELLO, "modalities": ["text", "audio"]}, "modalities"),
         ({**HELLO, "web_search_options": {}}, "web_search_options"),
         ({**HELLO, "function_call": {"name": "f"}}, "function_call"),

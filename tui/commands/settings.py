@@ -25,6 +25,8 @@ KEYS = {
     "repeat-penalty": "1: none; up to 10",
     "presence-penalty": "-2..2; 0: none",
     "frequency-penalty": "-2..2; 0: none",
+    "dry": "0: none; usually 0.8",
+    "on-repeat": "auto, stop, dry, or off",
     "think": "on, or off",
     "think-budget": "none, or a number of tokens",
 }
@@ -41,6 +43,7 @@ _SAMPLING: dict[str, tuple[str, Callable[[str], float | None]]] = {
     "repeat-penalty": ("repeat_penalty", float),
     "presence-penalty": ("presence_penalty", float),
     "frequency-penalty": ("frequency_penalty", float),
+    "dry": ("dry_multiplier", float),
 }
 
 
@@ -62,6 +65,10 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
             return replace(settings, n_draft=length)
         if key == "on-full":
             return replace(settings, on_full=type(settings.on_full)(value))
+        if key == "on-repeat":
+            sampling = settings.sampling
+            mode = type(sampling.on_repeat)(value)
+            return replace(settings, sampling=replace(sampling, on_repeat=mode))
         if key == "think":
             return replace(settings, think=_SWITCH[value])
         if key == "max-tokens":
@@ -102,6 +109,8 @@ def formatted(settings: Settings, key: str) -> str:
         return "auto" if settings.n_draft is None else str(settings.n_draft)
     if key == "on-full":
         return settings.on_full
+    if key == "on-repeat":
+        return settings.sampling.on_repeat
     if key == "think":
         return "on" if settings.think else "off"
     if key == "max-tokens":

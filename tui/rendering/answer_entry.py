@@ -26,6 +26,7 @@ from localmtp.tui.rendering.rounds import AnswerRound
 _ENDINGS = {
     FinishReason.CANCELLED: "stopped",
     FinishReason.LENGTH: "token limit reached, /continue resumes",
+    FinishReason.REPEAT: "turned in circles",
     FinishReason.LOST: "model lost, /continue resumes",
 }
 

@@ -215,7 +215,12 @@ def _report(model: LanguageModel, pieces: list[Piece], finished: Finished) -> di
     }
 
 
-_ENDINGS = {"length": "cut at the limit", "cancelled": "stopped", "lost": "cut: server lost"}
+_ENDINGS = {
+    "repeat": "cut: it turned in circles",
+    "length": "cut at the limit",
+    "cancelled": "stopped",
+    "lost": "cut: server lost",
+}
 """Ends of an answer that the statistics name."""
 
 

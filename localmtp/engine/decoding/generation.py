@@ -23,7 +23,8 @@ from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pacing import DraftPolicy, RoundPlan
 from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.near_ties import first_near_tie
-from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.params import OnRepeat, SamplingParams
+from localmtp.engine.sampling.repetition import RepetitionGuard
 from localmtp.engine.sampling.sampler import Sampler
 from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
@@ -105,9 +106,11 @@ class Generation:
         self._max_tokens = request.max_tokens or self._n_ctx
         self._ends_generation = self.sequence.context.vocab.ends_generation
         self._cancelled = request.cancelled
-        stateful = request.sampler or request.sampling.penalizes or limit
+        sampling = request.sampling
+        stateful = request.sampler or limit or sampling.penalizes or sampling.dries
         self._near_tie = 0.0 if stateful else request.near_tie
         self._limit = limit
+        self._guard = RepetitionGuard() if sampling.repeats is OnRepeat.STOP else None
 
     def check_cancelled(self) -> bool:
         """Ends the answer if it was cancelled; returns whether it has ended, for any reason."""
@@ -225,7 +228,7 @@ class Generation:
     ) -> Generated:
         """Detokenizes up to the token that ends the turn, if there is one."""
         pieces: list[Piece] = []
-        counters = self.counters
+        counters, guard = self.counters, self._guard
         for token, origin in zip(tokens, origins, strict=True):
             if self._ends_generation(token):
                 self.reason = FinishReason.STOP
@@ -234,6 +237,10 @@ class Generation:
             pieces.append(piece)
             if piece.channel is Channel.THOUGHT:
                 counters.thought_tokens += piece.edge is Edge.NONE
+            if guard is not None and guard.read(token):
+                self.reason = FinishReason.REPEAT
+                counters.cycle_tokens = guard.cycle
+                break
         counters.completion_tokens += len(pieces)
         full = len(self.sequence.tokens) >= self._n_ctx
         if self.reason is None and (full or counters.completion_tokens >= self._max_tokens):

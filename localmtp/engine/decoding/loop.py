@@ -133,7 +133,9 @@ class DecodeLoop:
         Requires `free`. Nothing is decoded before the next `step`.
         """
         greedy = request.sampling.greedy
-        sampler = request.sampler or make_sampler(request.sampling, request.prompt)
+        sampler = request.sampler or make_sampler(
+            request.sampling, request.prompt, self.context.vocab.piece
+        )
         limit = self._thought_limit(sampler, request)
         sampler = limit or sampler
         policy = request.policy or self._policy(request.n_draft, greedy=greedy)

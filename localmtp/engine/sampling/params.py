@@ -17,11 +17,23 @@ class AcceptanceRule(StrEnum):
     """Accept with probability min(1, p/q); see `SpeculativeSampler`."""
 
 
+class OnRepeat(StrEnum):
+    """Behaviour when an answer turns in circles; see `repetition`."""
+
+    AUTO = "auto"
+    """`OFF` if greedy, else `STOP`."""
+    STOP = "stop"
+    """The answer ends."""
+    DRY = "dry"
+    """DRY draws it out; see `DrySampler`."""
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """Sampling parameters, with Gemma 4's defaults.
 
-    Applied in this order: penalties, temperature, top-k, top-p, min-p.
+    Applied in this order: penalties, DRY, temperature, top-k, top-p, min-p.
     """
 
     temperature: float = 1.0
@@ -39,6 +51,16 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Token ids, and the values added to their logits."""
+    dry_multiplier: float = 0.0
+    """0 for none; see `DrySampler`, as for the next four."""
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    """Repeated tokens without a penalty."""
+    dry_penalty_last_n: int = 1024
+    """Tokens that are searched, at most 4,096; -1 for all of these."""
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    """Repetitions do not reach across them."""
+    on_repeat: OnRepeat = OnRepeat.AUTO
 
     @property
     def greedy(self) -> bool:
@@ -47,9 +69,21 @@ class SamplingParams:
 
     @property
     def penalizes(self) -> bool:
-        """Whether logits are changed before they are sampled."""
+        """Whether a `PenalizedSampler` is needed."""
         given = self.presence_penalty, self.frequency_penalty, self.logit_bias
         return self.repeat_penalty != 1.0 or any(given)
+
+    @property
+    def repeats(self) -> OnRepeat:
+        """Behaviour when the answer turns in circles; never `AUTO`."""
+        if self.on_repeat is OnRepeat.AUTO:
+            return OnRepeat.OFF if self.greedy else OnRepeat.STOP
+        return self.on_repeat
+
+    @property
+    def dries(self) -> bool:
+        """Whether a `DrySampler` is needed."""
+        return self.dry_multiplier > 0 or self.repeats is OnRepeat.DRY
 
     @property
     def shares_noise(self) -> bool:

@@ -6,12 +6,13 @@ rules, both exact in distribution; see `AcceptanceRule`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from localmtp.engine.sampling.distribution import Draft, Proposal
+from localmtp.engine.sampling.dry import DrySampler
 from localmtp.engine.sampling.gumbel import GumbelSampler
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.penalties import PenalizedSampler
@@ -20,6 +21,10 @@ from localmtp.engine.sampling.truncation import COLUMNS, LARGE
 
 if TYPE_CHECKING:
     from localmtp.engine.llama import Floats
+
+
+def _unknown(_token: int) -> bytes:
+    return b"?"
 
 
 class Sampler(Protocol):
@@ -77,12 +82,17 @@ class Greedy:
         return len(draft.tokens), int(logits[len(draft.tokens)].argmax())
 
 
-def make_sampler(sampling: SamplingParams, prompt: Sequence[int] = ()) -> Sampler:
+def make_sampler(
+    sampling: SamplingParams,
+    prompt: Sequence[int] = (),
+    piece: Callable[[int], bytes] = _unknown,
+) -> Sampler:
     """Makes a sampler.
 
     Args:
         sampling: its parameters.
         prompt: token ids before the answer.
+        piece: bytes of a token, for DRY's sequence breakers; by default nothing is one.
     """
     sampler: Sampler
     if sampling.greedy:
@@ -91,4 +101,6 @@ def make_sampler(sampling: SamplingParams, prompt: Sequence[int] = ()) -> Sample
         sampler = GumbelSampler(sampling, len(prompt))
     else:
         sampler = SpeculativeSampler(sampling)
+    if sampling.dries:
+        sampler = DrySampler(sampler, sampling, prompt, piece)
     return PenalizedSampler(sampler, sampling, prompt) if sampling.penalizes else sampler

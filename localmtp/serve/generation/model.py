@@ -130,12 +130,13 @@ class ServedModel:
             stopped: called between passes; True ends the choice with `length`.
         """
         sampler: Sampler | None = None
+        piece = self._pair.target.vocab.piece
         if params.grammar is not None:
-            plain = make_sampler(params.sampling, params.prompt)
+            plain = make_sampler(params.sampling, params.prompt, piece)
             sampler = ConstrainedSampler(plain, params.sampling, params.grammar.clone())
         scoring = None
         if params.logprobs is not None:
-            inner = sampler or make_sampler(params.sampling, params.prompt)
+            inner = sampler or make_sampler(params.sampling, params.prompt, piece)
             sampler = scoring = LogprobsSampler(inner, self._pair.target.vocab, params.logprobs)
         exact = self.choices.exact and params.sampling.greedy
         request = GenerationRequest(

@@ -24,7 +24,6 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "mirostat": (0,),
     "dynatemp_range": (0,),
     "xtc_probability": (0,),
-    "dry_multiplier": (0,),
     "min_tokens": (0,),
     "best_of": (1,),
     "length_penalty": (1,),
@@ -52,8 +51,7 @@ _IGNORED = frozenset(
     | {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "cache_prompt"}
     | {"timings_per_token", "return_progress", "return_tokens", "id_slot", "keep_alive", "priority"}
     | {"request_id", "spaces_between_special_tokens", "samplers", "repeat_last_n", "n_keep"}
-    | {"mirostat_tau", "mirostat_eta", "dry_base", "dry_allowed_length", "dry_penalty_last_n"}
-    | {"dry_sequence_breakers", "xtc_threshold", "dynatemp_exponent", "post_sampling_probs"}
+    | {"mirostat_tau", "mirostat_eta", "xtc_threshold", "dynatemp_exponent", "post_sampling_probs"}
     | {"min_keep", "t_max_predict_ms", "t_max_prompt_ms", "provider", "usage", "include"}
     | {"reasoning_format", "thinking_forced_open", "parse_tool_calls", "include_reasoning"}
 )
@@ -130,6 +128,13 @@ class _SharedFields(_Body):
     repeat_penalty: float | None = Field(None, gt=0, le=10)
     """llama.cpp's name of the field above."""
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    dry_multiplier: float | None = Field(None, ge=0, le=100)
+    dry_base: float | None = Field(None, ge=1, le=100)
+    dry_allowed_length: int | None = Field(None, ge=1, le=_INT64 - 1)
+    dry_penalty_last_n: int | None = Field(None, ge=-1, le=_INT64 - 1)
+    dry_sequence_breakers: Annotated[list[StopText], Field(max_length=64)] | None = None
+    on_repeat: Literal["auto", "stop", "dry", "off"] | None = None
+    """Behaviour when the answer turns in circles."""
     seed: int | None = Field(None, ge=-_INT64, le=_INT64 - 1)
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     """Empty strings are ignored."""

@@ -1,0 +1,65 @@
+"""Repetition collapse: an answer that turns in circles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+_CYCLES = 4
+_MIN_TOKENS = 256
+"""Length of text that must consist of repetitions: tables, refrains and runs of zeros are
+shorter."""
+
+_LONGEST = 512
+"""Tokens of the longest cycle that is noticed: a few paragraphs."""
+
+INTERVAL = 32
+"""Answers are checked at multiples of this length, whatever was drafted."""
+
+
+def cycle_length(tokens: Sequence[int]) -> int:
+    """Length of the cycle that ends an answer, in tokens; 0 if it does not turn in circles.
+
+    A cycle has been written at least four times, and for at least 256 tokens.
+
+    Args:
+        tokens: ids of the answer.
+    """
+    if len(tokens) < _MIN_TOKENS:
+        return 0
+    text = np.array(tokens[-_CYCLES * _LONGEST :], np.int64)
+    end = text.size
+    same = (text[2:-1] == text[-1]) & (text[1:-2] == text[-2]) & (text[:-3] == text[-3])
+    for at in reversed(same.nonzero()[0].tolist()):
+        period = end - at - 3
+        length = max(_MIN_TOKENS, _CYCLES * period)
+        if length > end:
+            return 0
+        if np.array_equal(text[end - length : end - period], text[end - length + period :]):
+            return int(period)
+    return 0
+
+
+class RepetitionGuard:
+    """Follows the tokens of an answer."""
+
+    def __init__(self) -> None:
+        self._tokens: list[int] = []
+        self.cycle = 0
+        """See `cycle_length`."""
+
+    def read(self, token: int) -> bool:
+        """Adds a token; returns whether the answer turns in circles."""
+        self._tokens.append(token)
+        if not (self.cycle or len(self._tokens) % INTERVAL):
+            self.cycle = cycle_length(self._tokens)
+        return self.cycle > 0
+
+    def turns(self, drafted: Sequence[int]) -> bool:
+        """Whether the answer would turn in circles with further tokens; they are not added."""
+        begin = len(self._tokens)
+        boundary = (begin // INTERVAL + 1) * INTERVAL
+        if self.cycle or begin + len(drafted) < boundary:
+            return self.cycle > 0
+        return cycle_length([*self._tokens, *drafted[: boundary - begin]]) > 0
