@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 
 from localmtp.cli.device_options import device_options
-from localmtp.cli.repetition_options import REPETITION
-from localmtp.cli.rpc_options import rpc_option
+from localmtp.cli.flags.repetition import REPETITION
+from localmtp.cli.flags.rpc import rpc_option
 from localmtp.engine.device_options import DeviceOptions
 from localmtp.limits import (
     BATCH_ROWS,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli import output
-from localmtp.cli.rpc_options import rpc_option
+from localmtp.cli.flags.rpc import rpc_option
 from localmtp.cli.table import gigabytes, table, tokens
 from localmtp.models.memory.estimate import ACCEPTANCE
 
