@@ -32,7 +32,7 @@ from localmtp.engine.llama import ALL_LAYERS, Model, Offload, holds_tensor
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.media import MediaEncoder
-from localmtp.engine.pacing import Calibration
+from localmtp.engine.pacing import PacingState
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, IMAGE_TOKENS
@@ -183,11 +183,11 @@ class Pair:
         )
         self._resources.callback(self.media.close)
 
-    def decode_loop(self, calibrations: Mapping[bool, Calibration] | None = None) -> DecodeLoop:
+    def decode_loop(self, pacing: PacingState | None = None) -> DecodeLoop:
         """A loop over all sequences. Loops of one pair must not decode at the same time.
 
         Args:
-            calibrations: see `DecodeLoop`.
+            pacing: see `DecodeLoop`.
         """
         drafter = self.drafter and PromptLookupDrafter(self.sequences, self.drafter)
         return DecodeLoop(
@@ -196,7 +196,7 @@ class Pair:
             drafter,
             no_drafter=self.no_drafter,
             load_s=self.load_s,
-            calibrations=calibrations,
+            pacing=pacing,
         )
 
     def close(self) -> None:

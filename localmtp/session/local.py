@@ -130,7 +130,7 @@ class LocalSession(Session):
     def close(self) -> None:
         """Saves the pacing data and frees the pair."""
         if self._pacing_store:
-            self._pacing_store.save_all(self._loop.calibrations)
+            self._pacing_store.save_all(self._loop.pacing)
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from localmtp.atomic import atomic_write_text
-from localmtp.engine.pacing import Calibration
+from localmtp.engine.pacing import Calibration, PacingState
+from localmtp.engine.pacing.plan import MAX_COPY
 from localmtp.errors import LocalmtpError
 from localmtp.paths import pacing_store
 from localmtp.session.ranges import is_number
 
-_FORMAT = 2
+_FORMAT, _COST_FORMAT = 2, 1
 """Incremented when the meaning of the data changes; files of other formats are ignored."""
 
-
 _ROUNDING = 1e-6
+
+_LONGEST_S = 1e4
+"""Seconds of a pass above which a saved cost is not plausible."""
 
 
 class PacingStore:
@@ -43,32 +46,65 @@ class PacingStore:
         Args:
             greedy: greedy and sampled answers are measured separately.
         """
-        try:
-            saved = json.loads(self._path(greedy=greedy).read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
+        saved = self._read(self._path(greedy=greedy))
         return Calibration.load(saved) if _are_rates(saved, Calibration().dump()) else None
 
     def save(self, calibration: Calibration, *, greedy: bool) -> None:
         """Replaces the saved data, if the file can be written."""
-        path = self._path(greedy=greedy)
-        with suppress(OSError, LocalmtpError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(path, json.dumps(calibration.dump()), durable=False)
+        self._write(self._path(greedy=greedy), calibration.dump())
 
-    def load_all(self) -> dict[bool, Calibration]:
-        """Returns saved or new data for both ways of sampling, by whether it is greedy."""
-        return {greedy: self.load(greedy=greedy) or Calibration() for greedy in (True, False)}
+    def load_all(self) -> PacingState:
+        """Returns saved data, new where there is none."""
+        calibrations = {
+            greedy: self.load(greedy=greedy) or Calibration() for greedy in (True, False)
+        }
+        saved = self._read(self._costs)
+        return PacingState(calibrations, saved if _are_costs(saved) else {})
 
-    def save_all(self, calibrations: Mapping[bool, Calibration]) -> None:
-        """Saves what was measured of both ways of sampling."""
-        for greedy, calibration in calibrations.items():
+    def save_all(self, pacing: PacingState) -> None:
+        """Saves what was measured."""
+        for greedy, calibration in pacing.calibrations.items():
             if calibration.measured:
                 self.save(calibration, greedy=greedy)
+        if pacing.costs:
+            self._write(self._costs, pacing.costs)
+
+    @property
+    def _costs(self) -> Path:
+        return self._directory / f"{self._name}-costs-{_COST_FORMAT}.json"
+
+    @staticmethod
+    def _read(path: Path) -> Any:
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    @staticmethod
+    def _write(path: Path, data: Any) -> None:
+        with suppress(OSError, LocalmtpError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(path, json.dumps(data), durable=False)
 
     def _path(self, *, greedy: bool) -> Path:
         mode = "greedy" if greedy else "sampled"
         return self._directory / f"{self._name}-{mode}-{_FORMAT}.json"
+
+
+def _are_costs(saved: Any) -> bool:
+    """Whether a value of JSON has the structure of `CostModel.dump`, with plausible seconds."""
+    if not isinstance(saved, dict):
+        return False
+    for costs in saved.values():
+        if not isinstance(costs, dict) or costs.keys() != {"passes", "step", "change"}:
+            return False
+        passes = costs["passes"]
+        if not (isinstance(passes, list) and len(passes) == MAX_COPY + 1 and passes[0]):
+            return False
+        seconds = (*passes, costs["step"], costs["change"])
+        if not all(is_number(s) and 0 <= s <= _LONGEST_S for s in seconds):
+            return False
+    return True
 
 
 def _are_rates(saved: Any, expected: Any) -> bool:

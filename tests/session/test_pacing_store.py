@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localmtp.engine.pacing import Calibration
+from localmtp.engine.pacing import Calibration, CostModel, Outcome, PacingState
 from localmtp.session.pacing_store import PacingStore
 
 
@@ -49,6 +49,48 @@ def test_damaged_data_is_ignored(tmp_path: Path, damage: bytes | dict[str, objec
     else:
         path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     assert store.load(greedy=True) is None
+
+
+def test_costs_are_loaded_by_number_of_threads(tmp_path: Path) -> None:
+    costs = CostModel()
+    costs.set_threads(2)
+    for length, steps in ((0, 0), (0, 0), (3, 3)):
+        plan = costs.begin_round(1)
+        policy = costs.policy(Calibration())
+        policy.begin_round(8, plan)
+        outcome = Outcome(policy, length, steps, 1)
+        costs.end_round(plan, [outcome], 0.01 * steps, 0.1 + 0.01 * length, drafted=steps > 0)
+    store = PacingStore(["a model"], tmp_path)
+    store.save_all(PacingState(costs=costs.dump()))
+    loaded = store.load_all().costs
+    assert loaded == costs.dump()
+    assert loaded["2"]["passes"][0] == pytest.approx(0.1)
+    later = CostModel(loaded)
+    assert later.plain_tokens_per_s == 0
+    later.set_threads(2)
+    assert later.plain_tokens_per_s == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        [],
+        {"2": None},
+        {"2": {"passes": [0.1] * 3, "step": 0.1, "change": 0.1}},
+        {"2": {"passes": [0.0] * 17, "step": 0.1, "change": 0.1}},
+        {"2": {"passes": [float("nan")] * 17, "step": 0.1, "change": 0.1}},
+        {"2": {"passes": [0.1] * 17, "step": -1, "change": 0.1}},
+        {"2": {"passes": [0.1] * 17, "step": "0", "change": 0.1}},
+        {"2": {"passes": [1e300] * 17, "step": 0.1, "change": 0.1}},
+    ],
+)
+def test_damaged_costs_are_ignored(tmp_path: Path, damage: object) -> None:
+    store = PacingStore(["a model"], tmp_path)
+    store.save_all(PacingState(costs={"1": {"passes": [0.1] * 17, "step": 0.1, "change": 0.1}}))
+    (path,) = tmp_path.iterdir()
+    assert store.load_all().costs
+    path.write_text(json.dumps(damage))
+    assert store.load_all().costs == {}
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing_else(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ compute; pacing measures how much is left. A single answer is a batch of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 from localmtp.engine.decoding.context import Part, TargetContext
@@ -17,7 +17,7 @@ from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.events import Channel, Event, Finished
 from localmtp.engine.llama import Floats
-from localmtp.engine.pacing import Calibration, CostModel, DraftPolicy, FixedPolicy, Outcome
+from localmtp.engine.pacing import CostModel, DraftPolicy, FixedPolicy, Outcome, PacingState
 from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
@@ -42,7 +42,7 @@ class DecodeLoop:
         drafter: drafts for all of them; None for no drafting.
         no_drafter: reason why there is none.
         load_s: seconds that loading took, for statistics.
-        calibrations: of the drafter, keyed by whether sampling is greedy. Updated while decoding.
+        pacing: of an earlier run.
     """
 
     def __init__(
@@ -53,15 +53,16 @@ class DecodeLoop:
         *,
         no_drafter: str = "",
         load_s: float = 0.0,
-        calibrations: Mapping[bool, Calibration] | None = None,
+        pacing: PacingState | None = None,
     ) -> None:
         self.context = context
-        self.calibrations = calibrations or {True: Calibration(), False: Calibration()}
+        pacing = pacing or PacingState()
+        self._calibrations = pacing.calibrations
         self._sequences = sequences
         self._drafter = drafter
         self._no_drafter = no_drafter
         self._load_s = load_s
-        self._costs = CostModel(compiles=bool(context.model.offload.devices))
+        self._costs = CostModel(pacing.costs, compiles=bool(context.model.offload.devices))
         context.threads.follow(self._costs.set_threads)
         self._prefiller = Prefiller(context)
         self._free = list(sequences)
@@ -91,6 +92,11 @@ class DecodeLoop:
     def plain_tokens_per_s(self) -> float:
         """Tokens per second of one answer without drafting, as measured; 0 before that."""
         return self._costs.plain_tokens_per_s
+
+    @property
+    def pacing(self) -> PacingState:
+        """Current pacing data, for the next run."""
+        return PacingState(self._calibrations, self._costs.dump())
 
     def drafting_state(self, n_draft: int | None, *, greedy: bool) -> str:
         """`on`, or `off: REASON`, for answers with this draft length and way of sampling."""
@@ -219,7 +225,7 @@ class DecodeLoop:
             return FixedPolicy(0, self._no_drafter or "no drafter")
         if n_draft is not None:
             return FixedPolicy(n_draft)
-        return self._costs.policy(self.calibrations[greedy])
+        return self._costs.policy(self._calibrations[greedy])
 
     def _prefill(self) -> list[StepOutput]:
         seconds = max(_WAIT_S, self._round_s) if self._running else PASS_S

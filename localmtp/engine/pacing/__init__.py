@@ -10,6 +10,7 @@ from localmtp.engine.pacing.calibration import Calibration
 from localmtp.engine.pacing.cost_model import CostModel, Outcome
 from localmtp.engine.pacing.plan import RoundPlan
 from localmtp.engine.pacing.policy import DraftPolicy, FixedPolicy
+from localmtp.engine.pacing.state import PacingState
 
 __all__ = [
     "AutoPolicy",
@@ -18,5 +19,6 @@ __all__ = [
     "DraftPolicy",
     "FixedPolicy",
     "Outcome",
+    "PacingState",
     "RoundPlan",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from localmtp.engine.pacing.auto import AutoPolicy
 from localmtp.engine.pacing.calibration import Calibration
@@ -37,11 +37,13 @@ class CostModel:
     Every number of threads has its own plans.
 
     Args:
+        saved: costs of an earlier run, from `dump`.
         compiles: whether the first pass of a number of rows compiles kernels, as GPUs do. It is not
             measured, nor are draft steps before it.
     """
 
-    def __init__(self, *, compiles: bool = False) -> None:
+    def __init__(self, saved: Mapping[str, Any] | None = None, *, compiles: bool = False) -> None:
+        self._saved = saved or {}
         self._compiled: set[tuple[int, int, bool]] | None = set() if compiles else None
         """Rounds that have run: rows, answers, and whether there were draft steps."""
         self._threads = 1
@@ -55,6 +57,15 @@ class CostModel:
     def plain_tokens_per_s(self) -> float:
         """Rounds of one answer without a draft per second of verification; 0 if not measured."""
         return self.plan(1).plain_tokens_per_s
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-ready costs of single answers for the next run, by number of threads."""
+        measured = {
+            str(threads): plans[1].costs.dump()
+            for threads, (_, plans) in self._of_threads.items()
+            if 1 in plans and plans[1].costs.pass_s[0] and plans[1].costs.step_s
+        }
+        return {**self._saved, **measured}
 
     def set_threads(self, threads: int) -> None:
         """Selects the costs for a number of threads, marked as stale."""
@@ -78,7 +89,8 @@ class CostModel:
             if plan is None:
                 nearest = min(self._plans, key=lambda other: abs(other - size), default=size)
                 near = self._plans.get(nearest)
-                plan = RoundPlan(size, self._rows, near.costs if near else None)
+                saved = self._saved.get(str(self._threads)) if size == 1 else None
+                plan = RoundPlan(size, self._rows, near.costs if near else None, saved)
                 self._plans[size] = plan
             self._plans[answers] = plan
         return plan

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from localmtp.engine.pacing.row_costs import RowCosts
 
@@ -103,6 +105,27 @@ class PassCosts:
     def expire(self) -> None:
         """Marks all costs as stale: the next sample replaces most of each."""
         self._passes += _STALE + 1
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-ready costs for the next run: seconds, 0 where not measured."""
+        return {"passes": self.pass_s, "step": self.step_s, "change": self.change_s}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Restores what `dump` returned, as stale costs.
+
+        Their ratios are trusted. The first plain pass scales them to the machine's current speed.
+
+        Raises:
+            KeyError, TypeError, ValueError: `saved` is not from `dump`.
+        """
+        passes = [float(seconds) for seconds in saved["passes"]]
+        if len(passes) != len(self.pass_s) or not passes[0]:
+            raise ValueError("no cost of a pass by draft length")
+        self.pass_s, self.step_s = passes, float(saved["step"])
+        self.change_s = float(saved["change"])
+        self._samples = [_ENOUGH if seconds else 0 for seconds in passes]
+        self._stepped = self.step_s > 0
+        self.expire()
 
     @property
     def knows_change(self) -> bool:

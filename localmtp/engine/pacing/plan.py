@@ -8,7 +8,9 @@ alike: of a pass of B answers with n drafts each, an answer pays 1/B and gains 1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, inf
+from typing import Any
 
 from localmtp.engine.pacing.calibration import Calibration
 from localmtp.engine.pacing.pass_costs import PassCosts
@@ -28,9 +30,13 @@ from localmtp.limits import MAX_AUTO_DRAFT
 MAX_COPY = 16
 """Longest copy from the context: repetitions are often long, and copying takes no draft steps."""
 
-_WARM_UP = (3, 3, 0, 0, 1)
-"""Draft lengths of the first rounds: several lengths are measured, including 0, and so is a change
-of length, which the first of two equal ones pays for."""
+_WARM_UP = (0, 0, 3)
+"""Draft lengths of the first rounds: none and several tokens are measured, and so is a change of
+length, which the first of two equal ones pays for. Three, because rows may cost less in blocks."""
+
+_WARM_UP_KNOWN = (0, 0)
+"""The same with costs of an earlier run: one pass that pays for a change of length, and one that
+shows the machine's speed now."""
 
 _WARM_UP_BATCH = (0, 0, 1)
 """The same for several answers: if they leave no idle compute, a draft for all of them costs as
@@ -86,10 +92,15 @@ class RoundPlan:
         answers: number of answers decoded together.
         rows: costs by rows, shared with other sizes.
         near: costs of another size, used until own ones are measured.
+        saved: costs of an earlier run, from `PassCosts.dump`.
     """
 
     def __init__(
-        self, answers: int = 1, rows: RowCosts | None = None, near: PassCosts | None = None
+        self,
+        answers: int = 1,
+        rows: RowCosts | None = None,
+        near: PassCosts | None = None,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         self.answers = answers
         self.costs = PassCosts(MAX_COPY, answers, rows, near)
@@ -106,6 +117,9 @@ class RoundPlan:
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
         warm_up = _WARM_UP if answers == 1 else _WARM_UP_BATCH
         self._warm_up = [n for n in warm_up if not self.costs.elsewhere(n)]
+        if saved:
+            self.costs.load(saved)
+            self._warm_up = list(_WARM_UP_KNOWN)
         self._done = 0
         # Rounds since the last draft step, draft or copy, and verified draft:
         self._idle = self._uncopied = self._unverified = 0

@@ -183,7 +183,7 @@ class ServedModel:
 
     def close(self) -> None:
         """Save the pacing data and free the pair."""
-        self._pacing_store.save_all(self._loop.calibrations)
+        self._pacing_store.save_all(self._loop.pacing)
         self._pair.close()
 
     def _forget(self, generation: Generation, reason: str) -> None:
