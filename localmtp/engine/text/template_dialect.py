@@ -139,3 +139,5 @@ def install_dialect(environment: ImmutableSandboxedEnvironment) -> None:
         "raise_exception": refuse,
         "strftime_now": strftime_now,
     }
+    # Text of any length from one call; no chat template has a use for it.
+    del environment.globals["lipsum"]
