@@ -63,8 +63,7 @@ def _damage(path: Path, saved: bytes, rng: Random) -> None:
         return
     path.write_bytes(saved)
     with closing(sqlite3.connect(path)) as db, db:
-        for _ in range(rng.randint(1, 3)):
-            table, column = rng.choice(_COLUMNS)
+        for table, column in rng.sample(_COLUMNS, rng.randint(1, 3)):
             value = odd(rng)
             if column in ("stats", "settings") and rng.random() < 0.7:
                 (text,) = db.execute(

@@ -97,5 +97,5 @@ def _render(source: str, *, tools: bool) -> str:
     except LocalmtpError as error:
         assert error.message and "\n" not in error.message and len(error.message) < 4000
         return "refused"
-    assert len(text) < 1 << 24
+    assert len(text) <= 1 << 24
     return "rendered"

@@ -15,6 +15,9 @@ from localmtp.errors import LocalmtpError
 _LONGEST = 1 << 18
 """Characters of a template; those of Gemma 4 have 20,000."""
 
+_LONGEST_PROMPT = 1 << 24
+"""Characters of a prompt: several times what the largest contexts hold."""
+
 _LONGEST_REASON = 300
 """Characters of an error's message."""
 
@@ -99,11 +102,14 @@ class ChatTemplate:
     def _rendered(self, variables: dict[str, Any]) -> str:
         try:
             with self._environment.budget():
-                return self._template.render(variables)
+                prompt = self._template.render(variables)
         except TooSlowError as error:
             raise too_much(str(error)) from error
         except BeyondGuardError:
-            return render_in_process(self._source, variables)
+            prompt = render_in_process(self._source, variables)
+        if len(prompt) > _LONGEST_PROMPT:
+            raise too_much(f"{_LONGEST_PROMPT >> 20} million characters")
+        return prompt
 
 
 def _reason(error: Exception) -> str:
