@@ -60,7 +60,7 @@ class LoadCheck:
         self._trusted = _is_embedded(files)
         if self._trusted:
             return
-        self._record = load_checks() / f"{_key(files)}.json"
+        self._record = record_of(*_files_on_disk(files))
         self._known = _read(self._record)
         if self._known is None:
             target = _checked_header(files.target)
@@ -101,9 +101,14 @@ def _is_embedded(files: ModelFiles) -> bool:
     return files.target == own.target and files.drafter in (None, own.drafter)
 
 
-def _key(files: ModelFiles) -> str:
+def record_of(*files: Path) -> Path:
+    """Returns the path of the record about a check of files, by what identifies them.
+
+    Raises:
+        LocalmtpError: one cannot be read.
+    """
     digest = sha256(f"{_VERSION} {version('llama-cpp-python')}".encode())
-    for path in (*parts_on_disk(files.target), *([files.drafter] if files.drafter else ())):
+    for path in files:
         try:
             status = path.stat()
             with path.open("rb") as file:
@@ -112,7 +117,11 @@ def _key(files: ModelFiles) -> str:
             raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
         digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode())
         digest.update(sha256(head).digest())
-    return digest.hexdigest()[:32]
+    return load_checks() / f"{digest.hexdigest()[:32]}.json"
+
+
+def _files_on_disk(files: ModelFiles) -> list[Path]:
+    return [*parts_on_disk(files.target), *([files.drafter] if files.drafter else ())]
 
 
 def _require_intact(files: ModelFiles) -> None:
@@ -121,7 +130,7 @@ def _require_intact(files: ModelFiles) -> None:
     Raises:
         LocalmtpError: one differs.
     """
-    for path in (*parts_on_disk(files.target), *([files.drafter] if files.drafter else ())):
+    for path in _files_on_disk(files):
         blob = path.resolve()
         if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
             continue

@@ -157,7 +157,7 @@ class Pair:
         *,
         image_tokens: int | None = None,
         use_gpu: bool = True,
-        check: Callable[[], object] = lambda: None,
+        check: Callable[[int], object] = lambda _: None,
     ) -> None:
         """Lets prompts have images and sounds. The projector is loaded at the first one.
 
@@ -165,17 +165,20 @@ class Pair:
             path: the projector (`mmproj`).
             image_tokens: most tokens of an image; None for the default, within a pass.
             use_gpu: encode on a GPU, if there is one.
-            check: called before the projector is loaded for the first time; raises if it cannot be.
+            check: called with the most tokens of an image before the projector is loaded for the
+                first time; raises if it cannot be.
         """
         target = self.target
         tokens = image_tokens or min(IMAGE_TOKENS, target.max_prefill_rows)
+        unchecked = True
 
         def open_tower(threads: int) -> Tower:
-            nonlocal check
+            nonlocal unchecked
+            if unchecked:
+                check(tokens)
+            unchecked = False
             from localmtp.engine.llama.mtmd import Tower
 
-            check()
-            check = lambda: None  # noqa: E731
             return Tower(path, target.model, threads=threads, image_tokens=tokens, use_gpu=use_gpu)
 
         self.media = MediaEncoder(

@@ -25,13 +25,20 @@ _PROMPT = 8
 
 _CONTEXT = 64
 
+_IMAGE_TOKENS = 9
+"""Tokens of the test image: 3 x 3, the fewest that every operation of a tower can work on."""
+
+_IMAGE_SIDE = 144
+
 
 def main(order: dict[str, Any]) -> None:
     """Loads a file; runs a target over a few tokens, a drafter one step after those.
 
+    A projector encodes an image and a second of sound for its target, which is loaded and not run.
+
     Args:
-        order: `threads`; `cpu_s`, a limit of CPU time in seconds; `model` and perhaps `target`,
-            each with a `path` and perhaps a `vocabulary`.
+        order: `threads`; `cpu_s`, a limit of CPU time in seconds; `model`, or `projector` with the
+            path of one, and perhaps `target`, each with a `path` and perhaps a `vocabulary`.
 
     Raises:
         LocalmtpError: libllama cannot load or run it, or its logits are not finite.
@@ -39,6 +46,10 @@ def main(order: dict[str, Any]) -> None:
     limit_cpu_time(order["cpu_s"])
     threads = order["threads"]
     with ExitStack() as loaded, few_pages_resident():
+        if "projector" in order:
+            target = loaded.enter_context(_load(order["target"]))
+            _encode(Path(order["projector"]), target, threads)
+            return
         model = loaded.enter_context(_load(order["model"]))
         if "assistant" not in model.architecture:
             _require_finite(_run_target(model, threads, loaded).logits(), model.path)
@@ -58,6 +69,21 @@ def _load(source: dict[str, Any]) -> Model:
         vocabulary = VocabularyFile(path, architecture, corrected["size"])
     # Weights stay mapped: repacking them for speed would fill the memory.
     return Model(Path(source["path"]), offload=Offload(0), repack=False, vocabulary=vocabulary)
+
+
+def _encode(projector: Path, target: Model, threads: int) -> None:
+    from localmtp.engine.llama.mtmd import Tower
+
+    print(f"trying {projector}", flush=True)
+    with Tower(
+        projector, target, threads=threads, image_tokens=_IMAGE_TOKENS, use_gpu=False
+    ) as tower:
+        if tower.sees:
+            gray = bytes([128]) * (3 * _IMAGE_SIDE**2)
+            _require_finite(tower.encode_image(_IMAGE_SIDE, _IMAGE_SIDE, gray), projector)
+        if tower.hears:
+            noise = np.random.default_rng(0).normal(0, 0.1, tower.sample_rate)
+            _require_finite(tower.encode_sound(noise.astype(np.float32)), projector)
 
 
 def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:
@@ -86,9 +112,9 @@ def _context(model: Model, threads: int, target: Context | None = None) -> Conte
     )
 
 
-def _require_finite(logits: Floats, path: Path) -> None:
-    if not np.isfinite(logits).all():
-        raise LocalmtpError(f"{path} can be loaded, but its logits are not finite")
+def _require_finite(output: Floats, path: Path) -> None:
+    if not np.isfinite(output).all():
+        raise LocalmtpError(f"{path} can be loaded, but its output is not finite")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
@@ -45,15 +46,32 @@ def try_loading(model: Source, target: Source | None = None, *, threads: int | N
         LocalmtpError: libllama cannot load or run one of the files, exceeds the time limit, or a
             logit is not finite.
     """
-    nbytes = sum(each[0].stat().st_size for each in (model, target) if each)
+    order: dict[str, object] = {"model": _dumped(model), "target": target and _dumped(target)}
+    _try(order, [each[0] for each in (model, target) if each], threads)
+
+
+def try_encoding(projector: Path, target: Source, *, threads: int | None = None) -> None:
+    """Loads a projector and encodes a small image, and a second of sound, for its target.
+
+    Args:
+        projector: with one or both kinds of encoders.
+        target: loaded, not run.
+        threads: number of compute threads; None to choose.
+
+    Raises:
+        LocalmtpError: libmtmd cannot load or run it, exceeds the time limit, or its output is not
+            finite.
+    """
+    order: dict[str, object] = {"projector": str(projector), "target": _dumped(target)}
+    _try(order, [projector, target[0]], threads)
+
+
+def _try(order: dict[str, object], files: Sequence[Path], threads: int | None) -> None:
+    """Runs the smoke test; the first of the files is the one to test."""
+    nbytes = sum(path.stat().st_size for path in files)
     threads = threads or (1 if nbytes < _SMALL else os.cpu_count() or 1)
     seconds = _LIMIT_S + nbytes / _BYTES_PER_S
-    order = {
-        "threads": threads,
-        "cpu_s": int(seconds * threads) + 1,
-        "model": _dumped(model),
-        "target": target and _dumped(target),
-    }
+    order |= {"threads": threads, "cpu_s": int(seconds * threads) + 1}
     command = [sys.executable, "-P", "-m", "localmtp.engine.smoke_test", json.dumps(order)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -70,9 +88,9 @@ def try_loading(model: Source, target: Source | None = None, *, threads: int | N
             timeout=seconds + _PATIENCE_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise _not_loaded(model[0], "libllama does not come to an end") from error
+        raise _not_loaded(files[0], "libllama does not come to an end") from error
     if done.returncode:
-        raise _failure(done, model[0])
+        raise _failure(done, files[0])
 
 
 def _dumped(source: Source) -> dict[str, object]:

@@ -14,6 +14,7 @@ from localmtp.limits import BATCH_ROWS
 from localmtp.models import ModelFiles
 from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part
+from localmtp.models.projector_check import check_projector
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +66,29 @@ def load_pair(
         threads.hold()
     elif not cpu.is_idle():
         threads.settle()
-    if files.projector:
-        pair.use_projector(
-            files.projector, image_tokens=options.image_tokens, use_gpu=options.gpu_layers != 0
-        )
-    else:
-        pair.no_media = files.why_no_projector
+    _prepare_media(pair, files, options, vocabularies)
     return pair, LoadReport(
         placement=placement.summary if placement else "",
         device=_device(options, threads.most),
         memory=memory_by_part(files, replace(options, context=pair.target.n_ctx)),
+    )
+
+
+def _prepare_media(
+    pair: Pair, files: ModelFiles, options: LoadOptions, vocabularies: Vocabularies
+) -> None:
+    """Lets the pair use its projector, which is checked and loaded at the first image or sound."""
+    projector = files.projector
+    if projector is None:
+        pair.no_media = files.why_no_projector
+        return
+    pair.use_projector(
+        projector,
+        image_tokens=options.image_tokens,
+        use_gpu=options.gpu_layers != 0,
+        check=lambda tokens: check_projector(
+            projector, files.target, image_tokens=tokens, vocabulary=vocabularies.target
+        ),
     )
 
 
