@@ -8,6 +8,7 @@ from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.events import Finished, FinishReason, Generated
 from localmtp.engine.llama import Floats
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler
@@ -51,6 +52,8 @@ def answer(
     sampling: SamplingParams,
     n_draft: int | None,
     max_tokens: int,
+    *,
+    media: Sequence[PlacedMedia] = (),
 ) -> list[int]:
     """Generate one answer.
 
@@ -61,12 +64,13 @@ def answer(
         sampling: as implemented by the sampler.
         n_draft: draft length; None for automatic pacing.
         max_tokens: maximum length.
+        media: images and sounds whose rows the prompt has.
 
     Returns:
         Token ids, including one that ended the turn.
     """
     request = GenerationRequest(
-        prompt, sampling, n_draft=n_draft, max_tokens=max_tokens, sampler=recorder
+        prompt, sampling, n_draft=n_draft, max_tokens=max_tokens, sampler=recorder, media=media
     )
     tokens: list[int] = []
     for event in loop.run(request):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler
@@ -46,6 +47,8 @@ def check_greedy(
     lengths: Sequence[int | None],
     max_tokens: int,
     sampler: Sampler,
+    *,
+    media: Sequence[PlacedMedia] = (),
 ) -> GreedyCheck:
     """Answer every prompt without drafting and at every draft length.
 
@@ -55,18 +58,19 @@ def check_greedy(
         lengths: draft lengths; None is automatic pacing.
         max_tokens: maximum length of an answer.
         sampler: greedy.
+        media: images and sounds whose rows every prompt has.
     """
     loop, sampling = pair.decode_loop(), SamplingParams(temperature=0.0)
     plain: list[tuple[int, ...]] = []
     differences: list[Difference] = []
     for i, prompt in enumerate(prompts):
-        expected = answer(loop, prompt, RecordingSampler(sampler), sampling, 0, max_tokens)
-        found = {
-            n: answer(loop, prompt, RecordingSampler(sampler), sampling, n, max_tokens)
-            for n in lengths
-        }
+        expected, *others = (
+            answer(loop, prompt, RecordingSampler(sampler), sampling, n, max_tokens, media=media)
+            for n in (0, *lengths)
+        )
+        found = dict(zip(lengths, others, strict=True))
         plain.append(tuple(expected))
-        differences += _differences(pair, i, prompt, expected, found)
+        differences += _differences(pair, i, prompt, media, expected, found)
     return GreedyCheck(tuple(plain), len(prompts) * len(lengths), tuple(differences))
 
 
@@ -74,6 +78,7 @@ def _differences(
     pair: Pair,
     at: int,
     prompt: Sequence[int],
+    media: Sequence[PlacedMedia],
     expected: Sequence[int],
     found: Mapping[int | None, Sequence[int]],
 ) -> Iterator[Difference]:
@@ -85,6 +90,6 @@ def _differences(
                 # One ended where the other continued: no near-tie explains that.
                 yield Difference(at, n, split, float("inf"))
                 continue
-            logits = prefill(pair.sequences[0], [*prompt, *expected[:split]])[0]
+            logits = prefill(pair.sequences[0], [*prompt, *expected[:split]], media)[0]
             margin = abs(float(logits[expected[split]] - logits[tokens[split]]))
             yield Difference(at, n, split, margin)

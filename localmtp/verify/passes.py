@@ -17,6 +17,7 @@ from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
 from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats, TokenIds
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pacing import FixedPolicy, RoundPlan
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.distribution import Draft, Proposal
@@ -89,21 +90,28 @@ class PassCheck:
         )
 
 
-def check_passes(pair: Pair, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> PassCheck:
+def check_passes(
+    pair: Pair,
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    media: Sequence[PlacedMedia] = (),
+) -> PassCheck:
     """Decode answers again: row by row, in passes, and with forced rejections.
 
     Args:
         pair: loaded.
         texts: prompts and their answers, as token ids.
+        media: images and sounds whose rows every prompt has.
     """
     noise = after = hidden = 0.0
     positions = rejections = 0
     sequence = pair.sequences[0]
     for prompt, tokens in texts:
-        reference = one_by_one(sequence, prompt, tokens)
+        reference = one_by_one(sequence, prompt, tokens, media)
         positions += len(tokens)
+        prefill(sequence, prompt, media)
         for difference, error in _walk(sequence, prompt, tokens, reference, _PASSES):
             noise, hidden = max(noise, difference), max(hidden, error)
+        prefill(sequence, prompt, media)
         for difference, error in _walk(sequence, prompt, tokens, reference, _REJECTIONS):
             after, hidden = max(after, difference), max(hidden, error)
             rejections += 1
@@ -113,10 +121,13 @@ def check_passes(pair: Pair, texts: Sequence[tuple[Sequence[int], Sequence[int]]
 
 
 def one_by_one(
-    sequence: TargetSequence, prompt: Sequence[int], tokens: Sequence[int]
+    sequence: TargetSequence,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    media: Sequence[PlacedMedia] = (),
 ) -> list[ReferenceRow]:
     """Return the reference; row i follows tokens[: i + 1], each decoded in a pass of its own."""
-    prefill(sequence, prompt)
+    prefill(sequence, prompt, media)
     rows = []
     for token in tokens:
         logits = sequence.verify(token)[0]
@@ -134,13 +145,12 @@ def _walk(
     reference: Sequence[ReferenceRow],
     plan: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[float, float]]:
-    """Decode an answer in passes.
+    """Decode an answer in passes, after its prompt.
 
     Yields:
         For each pass, the largest difference of its rows from the reference, and the relative
         error of the hidden state after it.
     """
-    prefill(sequence, prompt)
     at = 0
     for right, length in cycle(plan):
         if at + length >= len(tokens):
@@ -158,8 +168,8 @@ def _walk(
 
 
 def _another(prompt: Sequence[int], token: int) -> int:
-    """Return a token of the prompt other than this one."""
-    return next((other for other in reversed(prompt) if other != token), 0)
+    """Return a token of the prompt other than this one; below 0 are no tokens."""
+    return next((other for other in reversed(prompt) if 0 <= other != token), 0)
 
 
 def _gap(row: ReferenceRow, logits: Floats) -> float:

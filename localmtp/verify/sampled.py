@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.llama import Floats
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.distribution import Distribution
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
@@ -110,6 +112,8 @@ def check_sampled(
     prompts: Sequence[Sequence[int]],
     plan: SamplingPlan,
     make_sampler: Callable[[SamplingParams], Sampler],
+    *,
+    media: Sequence[PlacedMedia] = (),
 ) -> SampledCheck:
     """Sample answers with drafting until there are enough tokens for a verdict.
 
@@ -118,6 +122,7 @@ def check_sampled(
         prompts: token ids.
         plan: sampling settings and amount.
         make_sampler: the session's factory of samplers.
+        media: images and sounds whose rows every prompt has.
     """
     found = _Evidence(np.random.default_rng(plan.sampling.seed))
     loop = pair.decode_loop()
@@ -131,8 +136,11 @@ def check_sampled(
         )
         recorder = RecordingSampler(make_sampler(sampling))
         n_draft = plan.lengths[turn % len(plan.lengths)]
-        drafted = answer(loop, prompt, recorder, plan.sampling, n_draft, plan.max_tokens)
-        plain = _plain_distributions(pair, prompt, drafted, sampling)
+        drafted = answer(
+            loop, prompt, recorder, plan.sampling, n_draft, plan.max_tokens, media=media
+        )
+        first = prefill(pair.sequences[0], prompt, media)[0]
+        plain = _plain_distributions(pair, first, drafted, sampling)
         for token, p, q in zip(drafted, plain, recorder.offers, strict=False):
             found.add(token, p, q)
     return found.answers()
@@ -200,11 +208,18 @@ def uniformity(places: Sequence[float]) -> float:
 
 
 def _plain_distributions(
-    pair: Pair, prompt: Sequence[int], tokens: Sequence[int], sampling: SamplingParams
+    pair: Pair, first: Floats, tokens: Sequence[int], sampling: SamplingParams
 ) -> list[Distribution]:
-    """Return the target's distribution at each position, decoded row by row."""
+    """Return the target's distribution at each position, decoded row by row.
+
+    Args:
+        pair: its first sequence holds the prompt.
+        first: logits after it.
+        tokens: of the answer.
+        sampling: parameters of the distributions.
+    """
     sequence = pair.sequences[0]
-    found = [distribution(prefill(sequence, prompt)[0], sampling)]
+    found = [distribution(first, sampling)]
     for token in tokens[:-1]:
         found.append(distribution(sequence.verify(token)[0], sampling))
         sequence.commit(token, (), 0)

@@ -9,6 +9,7 @@ from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.events import Generated
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.gumbel import GumbelSampler
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
@@ -36,6 +37,8 @@ def check_seeded(
     lengths: Sequence[int | None],
     max_tokens: int,
     sampling: SamplingParams,
+    *,
+    media: Sequence[PlacedMedia] = (),
 ) -> SeededCheck:
     """Answer every prompt with one seed, without drafting and at every draft length.
 
@@ -45,18 +48,20 @@ def check_seeded(
         lengths: draft lengths; None is automatic pacing.
         max_tokens: maximum length of an answer.
         sampling: with a temperature above 0.
+        media: images and sounds whose rows every prompt has.
     """
     loop = pair.decode_loop()
     sampling = replace(sampling, seed=sampling.seed or 0, acceptance=AcceptanceRule.GUMBEL)
     tokens = 0
     differences: list[Difference] = []
     for i, prompt in enumerate(prompts):
-        plain = _answer(loop, GenerationRequest(prompt, sampling, 0, max_tokens))
+        plain, *others = (
+            _answer(loop, GenerationRequest(prompt, sampling, n, max_tokens, media=media))
+            for n in (0, *lengths)
+        )
         tokens += len(plain)
-        drafted = {
-            n: _answer(loop, GenerationRequest(prompt, sampling, n, max_tokens)) for n in lengths
-        }
-        differences += _differences(pair, i, prompt, sampling, plain, drafted)
+        drafted = dict(zip(lengths, others, strict=True))
+        differences += _differences(pair, i, prompt, media, sampling, plain, drafted)
     return SeededCheck(len(prompts) * len(lengths), tokens, tuple(differences))
 
 
@@ -73,6 +78,7 @@ def _differences(
     pair: Pair,
     prompt: int,
     tokens: Sequence[int],
+    media: Sequence[PlacedMedia],
     sampling: SamplingParams,
     plain: Sequence[int],
     drafted: Mapping[int | None, Sequence[int]],
@@ -86,6 +92,6 @@ def _differences(
                 yield Difference(prompt, n, min(len(plain), len(found)), float("inf"))
             continue
         before = [*tokens, *plain[:at]]
-        logits = prefill(pair.sequences[0], before)[0]
+        logits = prefill(pair.sequences[0], before, media)[0]
         sampler = GumbelSampler(sampling, len(before))
         yield Difference(prompt, n, at, sampler.margin(logits, plain[at], found[at]))

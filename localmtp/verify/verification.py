@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
+from localmtp.engine.text.chat_template import ChatTemplate
+from localmtp.media import Media
 from localmtp.models import ModelFiles
-from localmtp.session import Choices, Message, Role
-from localmtp.session.local import LocalSession
+from localmtp.session import Message, Role, Settings, render
+from localmtp.session.prompts import TokenPrompt, chat_template, media_prompt
 from localmtp.verify.greedy import GreedyCheck, check_greedy
 from localmtp.verify.passes import PassCheck, check_passes
 from localmtp.verify.sampled import SampledCheck, SamplingPlan, check_sampled
@@ -32,6 +34,8 @@ class VerifyPlan:
     max_tokens: int
     tosses: float = 400.0
     """Weight of the sampled answers, in fair coin tosses; see `SampledCheck`."""
+    media: Sequence[Media] = ()
+    """Images and sounds that precede every prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +80,27 @@ def verify(
     Raises:
         LocalmtpError: the model has no chat template, or a prompt does not fit its context.
     """
-    prompts = [_prompt(pair, files, text) for text in plan.prompts]
+    template = chat_template(pair)
+    found = [_prompt(pair, template, files.name, text, plan.media) for text in plan.prompts]
+    prompts, media = [prompt.tokens for prompt in found], found[0].media
     greedy = check_greedy(
-        pair, prompts, plan.lengths, plan.max_tokens, make(replace(plan.sampling, temperature=0))
+        pair,
+        prompts,
+        plan.lengths,
+        plan.max_tokens,
+        make(replace(plan.sampling, temperature=0)),
+        media=media,
     )
     texts = sorted(zip(prompts, greedy.plain, strict=True), key=lambda text: -len(text[1]))
-    passes = check_passes(pair, texts[:_PASS_CHECK_ANSWERS])
+    passes = check_passes(pair, texts[:_PASS_CHECK_ANSWERS], media)
     sampling = SamplingPlan(plan.sampling, plan.lengths, plan.max_tokens, plan.tosses)
-    sampled = check_sampled(pair, prompts, sampling, make)
-    seeded = check_seeded(pair, prompts, plan.lengths, plan.max_tokens, plan.sampling)
+    sampled = check_sampled(pair, prompts, sampling, make, media=media)
+    seeded = check_seeded(pair, prompts, plan.lengths, plan.max_tokens, plan.sampling, media=media)
     return Verification(passes, greedy, sampled, seeded)
 
 
-def _prompt(pair: Pair, files: ModelFiles, text: str) -> list[int]:
-    session = LocalSession(pair, files, Choices())
-    session.messages.append(Message(Role.USER, text))
-    vocab = pair.target.vocab
-    tokens = vocab.tokenize(session.prompt(), special=True)
-    return tokens if tokens[:1] == [vocab.bos] else [vocab.bos, *tokens]
+def _prompt(
+    pair: Pair, template: ChatTemplate | None, name: str, text: str, media: Sequence[Media]
+) -> TokenPrompt:
+    message = Message(Role.USER, text, media=tuple(media))
+    return media_prompt(pair, render(template, name, [message], Settings()), media)

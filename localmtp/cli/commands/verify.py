@@ -21,6 +21,7 @@ from localmtp.cli.options import (
     projector_options,
     sampling_options,
 )
+from localmtp.cli.prompt import MediaFlags, media_options
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Instead, compare the target with the checkpoint it was converted from.",
 )
+@media_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @collected(GenerationFlags, "generation")
 def command(
@@ -73,6 +75,7 @@ def command(
     generation: GenerationFlags,
     prompts: int,
     source: Path | None,
+    media: MediaFlags,
     as_json: bool,
 ) -> int:
     """Check that drafting leaves MODEL's output unchanged; exit with 1 if not.
@@ -84,12 +87,14 @@ def command(
     \b
         localmtp verify nano
         localmtp verify gemma4-e4b --prompts 1
+        localmtp verify gemma4-e4b --prompts 1 --image photo.jpg
         localmtp verify my-model-Q4_K_M.gguf --source ./my-model
     """  # noqa: D301 - click reads the character
     from localmtp.verify.verification import verify
 
     if source is not None:
         return _against_source(model, pair, prompts, source, as_json=as_json)
+    given = media.load()
     files, loaded = load_model(model, pair)
     with loaded:
         if files.why_no_drafter:
@@ -97,7 +102,7 @@ def command(
                 f"nothing to verify: {files.why_no_drafter}",
                 hint="pass a drafter with `--drafter PATH.gguf`",
             )
-        plan = _plan(files, loaded, lengths, generation, prompts)
+        plan = replace(_plan(files, loaded, lengths, generation, prompts), media=given)
         output.note("this takes a while: every answer is computed several times")
         found = verify(loaded, files, plan)
     if as_json:
