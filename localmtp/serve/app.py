@@ -32,6 +32,13 @@ _BYTES_PER_TOKEN = 64
 """More than any prompt that fits the context needs, including JSON escapes."""
 
 
+_MEDIA_BODY = 64 << 20
+"""Added where requests may have images and sounds: 48 MB of files in base64."""
+
+_BODIES = 128 << 20
+"""Maximum size of all bodies that are in memory at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Access control."""
@@ -64,7 +71,9 @@ def create_app(service: Service, access: Access) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
     most = max(_SMALLEST_BODY_LIMIT, _BYTES_PER_TOKEN * service.model.context_size)
-    app.add_middleware(BodyGuard, most=most)
+    if service.model.media:
+        most += _MEDIA_BODY
+    app.add_middleware(BodyGuard, most=most, most_together=max(most, _BODIES))
     app.add_middleware(AccessGuard, key=access.key)
     if access.origins:
         app.add_middleware(
@@ -85,6 +94,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         "created": int(time.time()),
         "owned_by": "localmtp",
         "context_length": model.context_size,
+        "input_modalities": ["text", *model.media],
     }
 
     @app.post("/v1/chat/completions")
@@ -133,6 +143,17 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             "model": model.name,
             "drafter": model.drafter_name,
             "drafting": model.drafting,
+        }
+
+    @app.get("/props")
+    async def props() -> dict[str, Any]:
+        """Properties in the form of llama.cpp's server."""
+        modalities = {"vision": "image" in model.media, "audio": "audio" in model.media}
+        return {
+            "model_alias": model.name,
+            "default_generation_settings": {"n_ctx": model.context_size},
+            "total_slots": model.parallel,
+            "modalities": modalities,
         }
 
     @app.get("/metrics")

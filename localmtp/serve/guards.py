@@ -19,6 +19,9 @@ _OPEN = "/health"
 _BODY_S = 30.0
 """Timeout for a request body; any usable network needs a fraction of it."""
 
+_SLOWEST = 1 << 20
+"""Bytes per second of a large body, which add to its timeout."""
+
 _LINGER_S = 2.0
 """Seconds for which the rest of a body is read and discarded after an error: closing a connection
 with unread bytes resets it, and the reset can overtake the response (RFC 9112, section 9.6)."""
@@ -78,45 +81,63 @@ class BodyGuard:
     Args:
         app: the application behind it.
         most: maximum size in bytes.
+        most_together: maximum size of all bodies of running requests, in bytes.
     """
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, most_together: int) -> None:
         self._app = app
-        self._most = most
+        self._most, self._most_together = most, most_together
+        self._held = 0
+        """Bytes of all bodies that are in memory."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or respond with 408 or 413."""
+        """Pass the request on, or respond with 408, 413 or 503."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        body = bytearray()
         try:
-            async with asyncio.timeout(_BODY_S):
-                body = await self._read(scope, receive)
+            await self._pass_on(body, scope, receive, send)
+        finally:
+            self._held -= len(body)
+
+    async def _pass_on(self, body: bytearray, scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope).get("content-length", "0")
+        length = int(given) if given.isdecimal() and len(given) < 20 else 0
+        limit_s = _BODY_S + min(length, self._most) / _SLOWEST
+        try:
+            if length > self._most:
+                raise self._too_long()
+            async with asyncio.timeout(limit_s):
+                complete = await self._read(body, receive)
         except TimeoutError:
-            error = APIError(408, f"the body did not arrive within {_BODY_S:.0f} seconds")
+            error = APIError(408, f"the body did not arrive within {limit_s:.0f} seconds")
             await refuse(error, scope, receive, send)
         except APIError as error:
             await refuse(error, scope, receive, send)
         else:
-            if body is not None:
+            if complete:
                 await self._app(scope, _replaying(body, receive), send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body; None if the client disconnected first."""
-        too_long = APIError(413, f"the body is longer than {self._most} bytes")
-        length = Headers(scope=scope).get("content-length", "0")
-        if length.isdecimal() and int(length) > self._most:
-            raise too_long
-        body = bytearray()
+    async def _read(self, body: bytearray, receive: Receive) -> bool:
+        """Append the body to `body`; False if the client disconnected first."""
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
+                return False
+            chunk = message.get("body", b"")
+            body += chunk
+            self._held += len(chunk)
             if len(body) > self._most:
-                raise too_long
+                raise self._too_long()
+            if self._held > self._most_together:
+                busy = "too many large requests at the same time; try again"
+                raise APIError(503, busy, headers={"Retry-After": "1"})
             if not message.get("more_body"):
-                return bytes(body)
+                return True
+
+    def _too_long(self) -> APIError:
+        return APIError(413, f"the body is longer than {self._most} bytes")
 
 
 async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,7 +158,7 @@ async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) ->
     await error.response(scope["path"])(scope, receive, send_then_drop)
 
 
-def _replaying(body: bytes, receive: Receive) -> Receive:
+def _replaying(body: bytearray, receive: Receive) -> Receive:
     """A `receive` that returns the body first, then the messages after it."""
     given = False
 
@@ -146,6 +167,6 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
         if given:
             return await receive()
         given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
 
     return next_message

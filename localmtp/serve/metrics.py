@@ -40,6 +40,12 @@ class Metrics:
             "accepted_tokens", "Draft tokens accepted, by position in the draft.", "position"
         )
         self._seconds = self._counter("seconds", "Generation time, by part.", "part")
+        self.media = self._counter("media", "Images and sounds of requests, by kind.", "kind")
+        self._media_tokens = self._counter(
+            "media_tokens",
+            "Prompt tokens of images and sounds, by whether they were in memory.",
+            "source",
+        )
 
     def count(self, counters: Counters, reason: str) -> None:
         """Add one choice, complete or cut off."""
@@ -51,7 +57,14 @@ class Metrics:
         if counters.first_token:
             self._ttft_s.observe(stats.ttft_s)
         self._count_drafts(counters)
-        parts = {"prefill": stats.prefill_s, "draft": stats.time.draft_s}
+        for source, tokens in (
+            ("encoded", stats.encoded_tokens),
+            ("memory", stats.media_tokens - stats.encoded_tokens),
+        ):
+            if tokens > 0:
+                self._media_tokens.labels(source).inc(tokens)
+        parts = {"encode": stats.encode_s, "prefill": stats.prefill_s - stats.encode_s}
+        parts["draft"] = stats.time.draft_s
         parts |= {"verify": stats.time.verify_s, "sample": stats.time.sample_s}
         for part, seconds in (parts | {"other": stats.time.other_s}).items():
             self._seconds.labels(part).inc(seconds)

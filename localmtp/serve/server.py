@@ -18,6 +18,8 @@ from localmtp.models import ModelFiles
 from localmtp.serve.app import Access, create_app
 from localmtp.serve.generation.model import ServedModel
 from localmtp.serve.generation.worker import Worker
+from localmtp.serve.media.remote import RemoteFiles
+from localmtp.serve.media.sources import MediaReader
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.service import Service
 from localmtp.session import Choices
@@ -54,6 +56,7 @@ def serve(
     address: tuple[str, int],
     access: Access,
     limits: ServerLimits,
+    allow_remote_media: bool = False,
     ready: Callable[[str], None],
 ) -> None:
     """Load a pair and serve it until a signal arrives.
@@ -65,6 +68,7 @@ def serve(
         address: host and port; port 0 selects a free one.
         access: access control.
         limits: limits of load.
+        allow_remote_media: fetch images and sounds from addresses in requests.
         ready: called with the base URL once requests are accepted.
 
     Raises:
@@ -74,7 +78,9 @@ def serve(
     metrics = Metrics()
     model = ServedModel(files, choices, options, metrics)
     worker = Worker(model, metrics, queue=limits.queue, time_limit=limits.time_s)
-    app = create_app(Service(model, worker, metrics), access)
+    remote = RemoteFiles() if allow_remote_media else None
+    media = MediaReader(model.media, model.why_no_media, model.context_size, remote)
+    app = create_app(Service(model, worker, metrics, media), access)
     config = uvicorn.Config(
         app,
         http=_Protocol,

@@ -14,6 +14,7 @@ from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
 from localmtp.engine.sampling.params import OnRepeat
 from localmtp.errors import LocalmtpError
+from localmtp.media import Media
 from localmtp.serve.delivery import respond, respond_streaming
 from localmtp.serve.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
 from localmtp.serve.dialects.anthropic_writer import AnthropicWriter
@@ -24,6 +25,7 @@ from localmtp.serve.errors import APIError
 from localmtp.serve.generation.job import GenerationParams
 from localmtp.serve.generation.model import ServedModel
 from localmtp.serve.generation.worker import Worker
+from localmtp.serve.media.sources import MediaCollector, MediaReader, media_error
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.wire import messages as chat_messages
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
@@ -31,6 +33,7 @@ from localmtp.serve.wire.schemas import grammar_of
 from localmtp.serve.wire.tools import CallRules, answer_grammar
 from localmtp.serve.wire.writers import ChatWriter, CompletionWriter, Json, ResponseWriter
 from localmtp.session import Settings
+from localmtp.session.prompts import TokenPrompt
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default `max_tokens` for `/v1/completions`; chats have none."""
@@ -47,6 +50,7 @@ class Service:
     model: ServedModel
     worker: Worker
     metrics: Metrics
+    media: MediaReader
     stored: ResponseStore = field(default_factory=ResponseStore)
     """For `previous_response_id`."""
 
@@ -76,7 +80,7 @@ class Service:
                 raise APIError(404, message, param="previous_response_id")
             history = previous.items
         chat = body.chat(history)
-        params = await self._chat_params(chat)
+        params = await self._chat_params(chat, "input")
 
         def store(response: Json) -> None:
             if body.store is not False:
@@ -105,11 +109,16 @@ class Service:
         (params,) = await self._chat_params(body.chat())
         return len(params.prompt)
 
-    async def _chat_params(self, body: ChatRequest) -> list[GenerationParams]:
+    async def _chat_params(
+        self, body: ChatRequest, param: str = "messages"
+    ) -> list[GenerationParams]:
+        """Parameters of a chat; `param` is the field with its messages, for errors."""
         self._check(body)
         if body.top_logprobs is not None and not body.logprobs:
             raise APIError(400, "top_logprobs requires logprobs: true", param="top_logprobs")
-        turns = chat_messages.turns(body.messages)
+        collected = MediaCollector(param)
+        turns = chat_messages.turns(body.messages, collected)
+        media = await self._media(body, collected)
         if self.model.choices.system and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": self.model.choices.system})
         functions = chat_messages.functions(body)
@@ -119,7 +128,7 @@ class Service:
         in_thought = text.rstrip().endswith(_OPEN_THOUGHT)
         rules = chat_messages.call_rules(body)
         grammar = await self._grammar(body, rules, think=think, in_thought=in_thought)
-        prompt = await self._tokens(text, "messages")
+        prompt = await self._tokens(text, param, media)
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         return [
             replace(
@@ -132,6 +141,22 @@ class Service:
             for params in self._params(body, [prompt], body.limit(), logprobs)
         ]
 
+    async def _media(self, body: ChatRequest, collected: MediaCollector) -> list[Media]:
+        """Images and sounds of a chat, decoded once outside the event loop, to be counted."""
+        media = await self.media.read(collected)
+        if not media:
+            return media
+        # In base64 they are larger than all else; the decoded bytes take their place.
+        for message in body.messages:
+            message.content = None
+        try:
+            await self.media.in_turn(self.model.place, media)
+        except LocalmtpError as error:
+            raise media_error(error, collected.param) from error
+        for each in media:
+            self.metrics.media.labels(each.kind).inc()
+        return media
+
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
         """Respond to a completion request.
 
@@ -139,7 +164,7 @@ class Service:
             APIError: the request is rejected.
         """
         self._check(body)
-        prompts = [await self._prompt(prompt) for prompt in _prompts(body)]
+        prompts = [TokenPrompt([*await self._prompt(prompt)]) for prompt in _prompts(body)]
         limit = _COMPLETION_TOKENS if body.max_tokens is None else body.limit()
         params = self._params(body, prompts, limit, body.logprobs)
         writer = CompletionWriter(
@@ -171,7 +196,7 @@ class Service:
         if isinstance(prompt, str):
             if not prompt:
                 raise APIError(400, "the prompt is empty", param="prompt")
-            return await self._tokens(prompt, "prompt")
+            return (await self._tokens(prompt, "prompt")).tokens
         if max(prompt) >= self.model.vocab_size:
             raise APIError(
                 400,
@@ -228,17 +253,17 @@ class Service:
         except LocalmtpError as error:
             raise APIError(400, error.message, param="messages") from error
 
-    async def _tokens(self, text: str, param: str) -> list[int]:
+    async def _tokens(self, text: str, param: str, media: Sequence[Media] = ()) -> TokenPrompt:
         """Tokenize outside the event loop: long texts take time."""
         try:
-            return await run_in_threadpool(self.model.text_prompt, text)
+            return await run_in_threadpool(self.model.text_prompt, text, media)
         except LocalmtpError as error:
             raise _too_long(error.message, param) from error
 
     def _params(
         self,
         body: AnyRequest,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[TokenPrompt],
         limit: int | None,
         logprobs: int | None,
     ) -> list[GenerationParams]:
@@ -270,7 +295,8 @@ class Service:
         seed = settings.sampling.seed
         return [
             GenerationParams(
-                prompt=prompt,
+                prompt=prompt.tokens,
+                media=prompt.media,
                 sampling=replace(settings.sampling, seed=None if seed is None else seed + i),
                 n_draft=settings.n_draft,
                 max_tokens=min(limits, default=None),

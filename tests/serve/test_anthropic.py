@@ -99,7 +99,7 @@ def test_tool_use_and_its_result(tmp_path: Path) -> None:
 
 def test_errors_have_anthropics_format(claude: anthropic.Anthropic) -> None:
     image: Any = [{"role": "user", "content": [{"type": "image", "source": {}}]}]
-    with pytest.raises(anthropic.BadRequestError, match="'image' is not supported"):
+    with pytest.raises(anthropic.BadRequestError, match="an image needs a source of type base64"):
         claude.messages.create(model="nano", messages=image, max_tokens=5)
     with pytest.raises(anthropic.NotFoundError) as caught:
         claude.messages.create(model="claude-9", messages=WHO, max_tokens=5)

@@ -37,6 +37,7 @@ class _HttpFlags:
     queue: int
     time_limit: float
     cors: tuple[str, ...]
+    allow_remote_media: bool
 
 
 @click.command("serve", short_help="An OpenAI-compatible HTTP server.")
@@ -83,6 +84,11 @@ class _HttpFlags:
 @click.option(
     "--cors", multiple=True, metavar="ORIGIN", help="Allow pages of this origin; repeatable."
 )
+@click.option(
+    "--allow-remote-media",
+    is_flag=True,
+    help="Fetch images and sounds from addresses in requests; never from private ones.",
+)
 @collected(_HttpFlags, "http")
 def command(
     model: str | None, pair: PairFlags, generation: GenerationFlags, http: _HttpFlags
@@ -119,6 +125,7 @@ def command(
         address=(http.host, http.port),
         access=Access(http.api_key or None, http.cors),
         limits=ServerLimits(http.queue, http.time_limit),
+        allow_remote_media=http.allow_remote_media,
         ready=lambda url: output.note(
             f"serving {files.name} at {url} ({parallel} concurrent answers; Ctrl-C stops it)"
         ),

@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from localmtp.serve.dialects.reading import DialectRequest, Json, chat_request, joined, text_parts
+from localmtp.serve.dialects.reading import (
+    DialectRequest,
+    Json,
+    chat_request,
+    content_parts,
+    joined,
+    joined_text,
+    text_parts,
+)
 from localmtp.serve.errors import APIError
 from localmtp.serve.wire.requests import ChatRequest
 
@@ -158,7 +166,7 @@ def _turns(message: AnthropicMessage) -> list[Json]:
         elif kind == "thinking":
             turn["reasoning_content"] = turn.get("reasoning_content", "") + _thought(block)
         elif kind != "redacted_thinking":
-            turn["content"] += text_parts([block], "messages")
+            turn["content"] += content_parts([block], "messages")
     return [*results, *([turn] if turn["content"] or "tool_calls" in turn or not results else [])]
 
 
@@ -168,10 +176,11 @@ def _thought(block: Json) -> str:
 
 
 def _result(block: Json) -> Json:
-    text = joined(text_parts(block.get("content"), "messages"))
+    parts = content_parts(block.get("content"), "messages")
     if block.get("is_error"):
-        text = f"Error: {text}"
-    return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text}
+        parts.insert(0, {"type": "text", "text": "Error: "})
+    content = joined_text(parts)
+    return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": content}
 
 
 def _tool(tool: AnthropicTool) -> Json:

@@ -69,6 +69,47 @@ def text_parts(content: Any, param: str) -> list[Json]:
     return parts
 
 
+def content_parts(content: Any, param: str) -> list[Json]:
+    """Content as parts of a chat message: text, images and sounds, in their order.
+
+    Raises:
+        APIError: a part is of another type.
+    """
+    if not isinstance(content, list):
+        return text_parts(content, param)
+    return [part for given in content for part in _media_part(given, param)]
+
+
+def _media_part(part: Any, param: str) -> list[Json]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "input_image":
+        if not isinstance(part.get("image_url"), str):
+            raise APIError(400, f"{param}: input_image without image_url", param=param)
+        return [{"type": "image_url", "image_url": part["image_url"]}]
+    if kind == "input_audio":
+        return [{"type": "input_audio", "input_audio": part.get("input_audio")}]
+    if kind == "image":
+        return [{"type": "image_url", "image_url": _source(part.get("source"), param)}]
+    return text_parts([part], param)
+
+
+def _source(source: Any, param: str) -> str:
+    """Address of an image of Anthropic's API."""
+    match source:
+        case {"type": "base64", "data": str(data)}:
+            return f"data:{source.get('media_type')};base64,{data}"
+        case {"type": "url", "url": str(url)}:
+            return url
+    kind = source.get("type") if isinstance(source, dict) else None
+    message = f"{param}: an image needs a source of type base64 or url, not {str(kind)[:50]!r}"
+    raise APIError(400, message, param=param)
+
+
 def joined(parts: list[Json]) -> str:
     """Text of text parts."""
     return "".join(part["text"] for part in parts)
+
+
+def joined_text(parts: list[Json]) -> str | list[Json]:
+    """Text of parts that are all text; other parts unchanged."""
+    return joined(parts) if all(part["type"] == "text" for part in parts) else parts

@@ -14,7 +14,9 @@ from localmtp.serve.dialects.reading import (
     DialectRequest,
     Json,
     chat_request,
+    content_parts,
     joined,
+    joined_text,
     text_parts,
 )
 from localmtp.serve.errors import APIError
@@ -151,13 +153,13 @@ def _messages(items: Sequence[Json]) -> list[Json]:
         role = item.get("role") if kind == "message" else "assistant"
         if kind == "function_call_output":
             assistant = None
-            output = joined(text_parts(item.get("output"), "input"))
+            output = joined_text(content_parts(item.get("output"), "input"))
             call_id = item.get("call_id")
             messages.append({"role": "tool", "tool_call_id": call_id, "content": output})
             continue
         if role != "assistant":
             assistant = None
-            messages.append({"role": role, "content": text_parts(item.get("content"), "input")})
+            messages.append({"role": role, "content": content_parts(item.get("content"), "input")})
             continue
         if assistant is None or (kind == "message" and "tool_calls" in assistant):
             assistant = {"role": "assistant", "content": ""}

@@ -14,6 +14,7 @@ from typing import Any
 
 from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.engine.text.tool_calls import ToolCall
@@ -26,7 +27,7 @@ class GenerationParams:
     """One choice to generate."""
 
     prompt: Sequence[int]
-    """Token ids that fit the context."""
+    """Token ids that fit the context; those below 0 are rows of `media`."""
     sampling: SamplingParams
     n_draft: int | None
     """As in `Settings`."""
@@ -43,6 +44,8 @@ class GenerationParams:
     """Maximum tokens of thoughts."""
     channel: Channel = Channel.ANSWER
     """Channel of the first token; a template may open a thought at the end of the prompt."""
+    media: Sequence[PlacedMedia] = ()
+    """Images and sounds of the prompt, in its order."""
 
 
 @dataclass(frozen=True, slots=True)

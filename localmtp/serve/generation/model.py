@@ -14,6 +14,7 @@ from localmtp.engine.sampling.grammar import ConstrainedSampler
 from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.errors import LocalmtpError
+from localmtp.media import Media
 from localmtp.models import ModelFiles
 from localmtp.serve.generation.choice import RunningChoice
 from localmtp.serve.generation.job import Delta, Done, GenerationParams
@@ -23,7 +24,7 @@ from localmtp.serve.wire.tools import Markers
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
 from localmtp.session.local import default_sampling, pacing_store_for
-from localmtp.session.prompts import chat_template, prompt_tokens
+from localmtp.session.prompts import TokenPrompt, chat_template, media_prompt, place_media
 
 Json = Mapping[str, Any]
 
@@ -50,6 +51,9 @@ class ServedModel:
         self.name = files.name
         self.drafter_name = files.drafter_name
         self.choices = choices
+        self.media = files.media if files.projector else ()
+        """Kinds of media that requests may have: `image`, `audio`."""
+        self.why_no_media = files.why_no_projector
         self._metrics = metrics
         self._pair, _ = load_pair(files, options)
         self._pacing_store = pacing_store_for(files, options)
@@ -86,15 +90,25 @@ class ServedModel:
             raise LocalmtpError(f"the chat template of {self.name} does not support tools")
         return self._template.render(turns, think=think, tools=tools)
 
-    def text_prompt(self, text: str) -> list[int]:
-        """Tokenize raw text, with BOS.
+    def place(self, media: Sequence[Media]) -> None:
+        """Decode images and sounds, and find the number of their tokens, which is remembered.
+
+        The first one loads the projector.
+
+        Raises:
+            LocalmtpError: one cannot be decoded, or has too many tokens for a pass.
+        """
+        place_media(self._pair, media)
+
+    def text_prompt(self, text: str, media: Sequence[Media] = ()) -> TokenPrompt:
+        """Tokenize raw text, or a rendered conversation, with BOS.
 
         Text of a recent answer keeps the tokens that the model generated.
 
         Raises:
             LocalmtpError: the prompt does not fit the context.
         """
-        return prompt_tokens(self._pair, text, *self._recent)
+        return media_prompt(self._pair, text, media, *self._recent)
 
     def grammar(self, text: str) -> Grammar:
         """Parse a grammar for this model's vocabulary.
@@ -150,6 +164,7 @@ class ServedModel:
             near_tie=NEAR_TIE if exact else 0.0,
             cancelled=stopped,
             sampler=sampler,
+            media=params.media,
         )
         generation = self._loop.start(request)
         choice = self._choices[generation] = RunningChoice(generation, params, scoring)

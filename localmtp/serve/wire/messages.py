@@ -12,12 +12,14 @@ from contextlib import suppress
 from typing import Any
 
 from localmtp.serve.errors import APIError
+from localmtp.serve.media.sources import MediaCollector
 from localmtp.serve.wire.requests import (
     CalledFunction,
     ChatMessage,
     ChatRequest,
     ContentPart,
     FunctionTool,
+    MediaAddress,
     ToolChoice,
 )
 from localmtp.serve.wire.tools import CallRules
@@ -27,26 +29,34 @@ Json = dict[str, Any]
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 
 
-def turns(messages: Sequence[ChatMessage]) -> list[Json]:
+def turns(messages: Sequence[ChatMessage], media: MediaCollector) -> list[Json]:
     """Convert the messages.
 
     Calls without an id get one, and results of tools are matched to a call by id, by name, or in
     order. A result without any call in front of it becomes a message of the user: templates would
-    drop it.
+    drop it. So do images in results of tools, which templates have no place for.
+
+    Args:
+        messages: of the request.
+        media: collects images and sounds; their parts have nothing but a `type`.
 
     Raises:
-        APIError: a message has content other than text.
+        APIError: a message has content of another type.
     """
     converted: list[Json] = []
     pending: list[Json] = []
+    shown: list[Json] = []
     for message in messages:
         if message.role in ("tool", "function"):
-            turn = _result(message, pending)
-        else:
-            turn = _turn(message, len(converted))
-            pending = list(turn.get("tool_calls", ()))
+            converted.append(_result(message, pending, media, shown))
+            continue
+        if shown:
+            converted.append({"role": "user", "content": shown})
+            shown = []
+        turn = _turn(message, len(converted), media)
+        pending = list(turn.get("tool_calls", ()))
         converted.append(turn)
-    return converted
+    return [*converted, *([{"role": "user", "content": shown}] if shown else [])]
 
 
 def tools(functions: Sequence[FunctionTool]) -> list[Json]:
@@ -91,9 +101,9 @@ def call_rules(body: ChatRequest) -> CallRules | None:
     return CallRules(schemas, required=required, parallel=parallel)
 
 
-def _turn(message: ChatMessage, number: int) -> Json:
+def _turn(message: ChatMessage, number: int, media: MediaCollector) -> Json:
     role = "system" if message.role == "developer" else message.role
-    turn: Json = {"role": role, "content": text_of(message.content)}
+    turn: Json = {"role": role, "content": _content(message.content, media)}
     if message.name:
         turn["name"] = message.name
     if thought := message.reasoning_content or message.reasoning:
@@ -109,9 +119,14 @@ def _turn(message: ChatMessage, number: int) -> Json:
     return turn
 
 
-def _result(message: ChatMessage, pending: list[Json]) -> Json:
-    """Result of a tool, for the first of the pending calls that fits."""
-    text = text_of(message.content)
+def _result(
+    message: ChatMessage, pending: list[Json], media: MediaCollector, shown: list[Json]
+) -> Json:
+    """Result of a tool, for the first of the pending calls that fits; media go to `shown`."""
+    text = _content(message.content, media)
+    if isinstance(text, list):
+        shown += [part for part in text if part["type"] != "text"]
+        text = "".join(part.get("text", "") for part in text)
     by_id = [call for call in pending if call["id"] == message.tool_call_id]
     named = [call for call in pending if call["function"]["name"] == message.name]
     call = next(iter(by_id or named or pending), None)
@@ -126,24 +141,42 @@ def _result(message: ChatMessage, pending: list[Json]) -> Json:
     }
 
 
-def text_of(content: str | Sequence[str | ContentPart] | None) -> str:
-    """Text of a message's content.
+def _content(
+    content: str | Sequence[str | ContentPart] | None, media: MediaCollector
+) -> str | list[Json]:
+    """Text of a message's content; parts if it has media, in their order.
 
     Raises:
-        APIError: a part is not text.
+        APIError: a part is of another type.
     """
     if content is None or isinstance(content, str):
         return content or ""
-    texts = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif part.type in _TEXT_PARTS:
-            texts.append(part.text or part.refusal or "")
-        else:
-            message = f"content of type {part.type!r} is not supported"
-            raise APIError(400, message, param="messages")
-    return "".join(texts)
+    before = len(media.sources)
+    parts = [_part(part, media) for part in content]
+    if len(media.sources) == before:
+        return "".join(part["text"] for part in parts)
+    return [part for part in parts if part.get("text") != ""]
+
+
+def _part(part: str | ContentPart, media: MediaCollector) -> Json:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if part.type in _TEXT_PARTS:
+        return {"type": "text", "text": part.text or part.refusal or ""}
+    if part.type in ("image_url", "input_image"):
+        media.add("image", _address(part.image_url))
+        return {"type": "image"}
+    if part.type in ("input_audio", "audio_url"):
+        sound = part.input_audio
+        encoded = f"data:audio;base64,{sound.data}" if sound and sound.data else None
+        media.add("audio", encoded or _address(part.audio_url))
+        return {"type": "audio"}
+    message = f"content of type {part.type[:50]!r} is not supported"
+    raise APIError(400, message, param=media.param)
+
+
+def _address(given: MediaAddress | str | None) -> str | None:
+    return given.url if isinstance(given, MediaAddress) else given
 
 
 def _call(id: str, function: CalledFunction) -> Json:  # noqa: A002 - the API's name

@@ -175,12 +175,30 @@ class _SharedFields(_Body):
 Name = Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
 
 
+class MediaAddress(BaseModel):
+    """Where an image or a sound is; `detail` and other fields have no effect."""
+
+    url: str
+
+
+class EncodedSound(BaseModel):
+    """A sound in base64."""
+
+    data: str
+    format: str | None = None
+    """Ignored: the bytes tell."""
+
+
 class ContentPart(BaseModel):
-    """Part of a message's content; only text is supported."""
+    """Part of a message's content: text, an image or a sound."""
 
     type: str
     text: Text | None = None
     refusal: Text | None = None
+    image_url: MediaAddress | str | None = None
+    audio_url: MediaAddress | str | None = None
+    """vLLM's form of `input_audio`."""
+    input_audio: EncodedSound | None = None
 
 
 class _Lenient(BaseModel):

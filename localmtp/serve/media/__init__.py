@@ -1,0 +1,1 @@
+"""Images and sound of requests: parts of messages, data URLs, and files of other servers."""
