@@ -2,15 +2,16 @@
 
 libllama ends the process, or never returns, for values that its own converter would not write:
 see `load_hparams` in `llama-model.cpp`, `models/gemma4.cpp`, and the assertions of ggml's
-operators. What is refused here is far outside of any published Gemma 4.
+operators. What is refused here is far outside of any published model. Of architectures other than
+Gemma 4 only what every one of them needs is checked; a trial process finds the rest (`load_check`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isfinite
 
-from localmtp.engine.compatibility import DRAFTER, TARGET
+from localmtp.engine.compatibility import DRAFTER, TARGET, why_no_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header, Scalar
 
@@ -55,6 +56,16 @@ _REQUIRED = (
     "attention.sliding_window",
 )
 
+_ANY_REQUIRED = ("block_count", "context_length", "embedding_length")
+
+_ANY_COUNTS = {
+    **{key: (0, most) for key, (_, most) in _COUNTS.items()},
+    **{key: _COUNTS[key] for key in _ANY_REQUIRED},
+    "attention.head_count": (0, 1 << 16),
+    "expert_group_count": (0, _MAX_EXPERTS),
+}
+"""The same for other architectures, which have layers without attention or feed forward."""
+
 _FACTORS = {
     "attention.layer_norm_rms_epsilon": (0.0, 1.0),
     "rope.freq_base": (1.0, 1e12),
@@ -70,7 +81,7 @@ _EVEN = ("attention.key_length", "attention.key_length_swa")
 
 
 def check_settings(header: Header, name: str, *, complete: bool = False) -> None:
-    """Checks the settings of a target or a drafter; other architectures are not checked.
+    """Checks the settings of a target or a drafter.
 
     Args:
         header: of the file.
@@ -81,9 +92,10 @@ def check_settings(header: Header, name: str, *, complete: bool = False) -> None
     Raises:
         LocalmtpError: libllama would abort, or hang, on a setting.
     """
-    if header.architecture not in (TARGET, DRAFTER):
-        return
-    problem = next(_problems(header, complete), "")
+    if why_no_target(header.architecture) and header.architecture != DRAFTER:
+        return  # neither is loaded
+    gemma = header.architecture in (TARGET, DRAFTER)
+    problem = next((_problems if gemma else _problems_of_any)(header, complete), "")
     if problem:
         raise LocalmtpError(
             f"{name} has a damaged GGUF header: {problem}",
@@ -92,7 +104,7 @@ def check_settings(header: Header, name: str, *, complete: bool = False) -> None
 
 
 def check_lengths(target: Header, drafter: Header, name: str) -> None:
-    """Checks that a drafter can attend to the target's KV cache.
+    """Checks that an MTP drafter can attend to the target's KV cache.
 
     Args:
         target: header of the target.
@@ -102,6 +114,8 @@ def check_lengths(target: Header, drafter: Header, name: str) -> None:
     Raises:
         LocalmtpError: the lengths of keys differ, or the numbers of heads do not divide.
     """
+    if drafter.architecture != DRAFTER:
+        return
     for key in _EVEN:
         own, needed = drafter.number(key), target.number(key)
         if own and needed and own != needed:
@@ -121,6 +135,25 @@ def _problems(header: Header, complete: bool) -> Iterator[str]:
     layers = header.number("block_count")
     for key, (least, most) in _COUNTS.items():
         yield from _count_problems(header, key, layers, least, most)
+    yield from _factor_problems(header)
+    if complete:
+        yield from _missing(header, _REQUIRED)
+    yield from _pattern_problems(header, layers, complete)
+    yield from _odd_lengths(header)
+    yield from _combinations(header, layers, complete)
+
+
+def _problems_of_any(header: Header, complete: bool) -> Iterator[str]:
+    layers = header.number("block_count")
+    for key, (least, most) in _ANY_COUNTS.items():
+        yield from _count_problems(header, key, layers, least, most)
+    yield from _factor_problems(header)
+    if complete:
+        yield from _missing(header, _ANY_REQUIRED)
+    yield from _combinations(header, layers, complete)
+
+
+def _factor_problems(header: Header) -> Iterator[str]:
     for key, (low, high) in _FACTORS.items():
         value = header.setting(key)
         if value is not None and not (
@@ -130,14 +163,10 @@ def _problems(header: Header, complete: bool) -> Iterator[str]:
             and low <= value <= high
         ):
             yield f"{key} is {_shown(value)}"
-    if complete:
-        yield from _missing(header)
-    yield from _pattern_problems(header, layers, complete)
-    yield from _combinations(header, layers, complete)
 
 
-def _missing(header: Header) -> Iterator[str]:
-    for key in _REQUIRED:
+def _missing(header: Header, required: Sequence[str]) -> Iterator[str]:
+    for key in required:
         if header.setting(key) is None and f"{header.architecture}.{key}" not in header.lengths:
             yield f"{key} is missing"
 
@@ -151,7 +180,7 @@ def _count_problems(header: Header, key: str, layers: int, least: int, most: int
     for element in elements:
         if type(element) is not int or not least <= element <= most:
             yield f"{key} is {_shown(element)}"
-        elif key in _EVEN and element % 2:
+        elif key in _EVEN and least and element % 2:
             yield f"{key} is {element}, which is odd"
 
 
@@ -165,13 +194,16 @@ def _pattern_problems(header: Header, layers: int, complete: bool) -> Iterator[s
         yield "attention.sliding_window_pattern is not of truth values"
 
 
-def _combinations(header: Header, layers: int, complete: bool) -> Iterator[str]:
-    number = header.number
+def _odd_lengths(header: Header) -> Iterator[str]:
     for suffix in ("", "_swa"):
-        length = number(f"attention.key_length{suffix}")
-        dimensions = number(f"rope.dimension_count{suffix}")
+        length = header.number(f"attention.key_length{suffix}")
+        dimensions = header.number(f"rope.dimension_count{suffix}")
         if dimensions % 2 or (length and dimensions > length):
             yield f"rope.dimension_count{suffix} is {dimensions}, with keys of length {length}"
+
+
+def _combinations(header: Header, layers: int, complete: bool) -> Iterator[str]:
+    number = header.number
     experts, used = number("expert_count"), number("expert_used_count")
     if (complete or experts) and used > experts:
         yield f"expert_used_count is {used}, of {experts} experts"

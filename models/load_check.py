@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from localmtp.atomic import atomic_write_text
+from localmtp.engine.compatibility import DRAFTER
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
 from localmtp.models.embedded import embedded_files
@@ -25,7 +26,12 @@ from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.gguf_settings import check_lengths, check_settings
 from localmtp.models.memory.available import parts_on_disk
-from localmtp.models.vocabulary import check_special_tokens, repeated_tokens, write_vocabulary
+from localmtp.models.vocabulary import (
+    check_same_tokens,
+    check_special_tokens,
+    repeated_tokens,
+    write_vocabulary,
+)
 from localmtp.paths import load_checks
 
 _VERSION = 1
@@ -62,10 +68,15 @@ class LoadCheck:
             return
         self._record = record_of(*_files_on_disk(files))
         self._known = _read(self._record)
+        self._draft_model = False
         if self._known is None:
             target = _checked_header(files.target)
             if files.drafter:
-                check_lengths(target, _checked_header(files.drafter), str(files.drafter))
+                drafter = _checked_header(files.drafter)
+                check_lengths(target, drafter, str(files.drafter))
+                self._draft_model = _runs_alone(drafter)
+                if self._draft_model:
+                    check_same_tokens(files.target, files.drafter)
 
     def vocabularies(self) -> Vocabularies:
         """Tries to load files that are not known, and returns the vocabularies to load.
@@ -89,7 +100,7 @@ class LoadCheck:
             _corrected(self._files.target, self._record.with_suffix(".target.gguf")),
             _corrected(drafter, self._record.with_suffix(".drafter.gguf")) if drafter else None,
         )
-        _try(self._files, found)
+        _try(self._files, found, draft_model=self._draft_model)
         with suppress(OSError, LocalmtpError):
             self._record.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(self._record, json.dumps(_dumped(found)), durable=False)
@@ -159,14 +170,25 @@ def _corrected(path: Path, out: Path) -> VocabularyFile | None:
     return VocabularyFile(out, header.architecture, header.n_vocab, repeated)
 
 
-def _try(files: ModelFiles, vocabularies: Vocabularies) -> None:
+def _runs_alone(drafter: Header) -> bool:
+    """Returns whether a drafter is a whole model, with a first block."""
+    whole = any(tensor.name.startswith("blk.0.") for tensor in drafter.tensors)
+    return whole and drafter.architecture != DRAFTER
+
+
+def _try(files: ModelFiles, vocabularies: Vocabularies, *, draft_model: bool) -> None:
     from localmtp.engine.trial import try_loading
 
     target = files.target, vocabularies.target
-    if files.drafter:
-        try_loading((files.drafter, vocabularies.drafter), target)
-    else:
+    if files.drafter is None:
         try_loading(target)
+        return
+    drafter = files.drafter, vocabularies.drafter
+    if draft_model:
+        try_loading(target)
+        try_loading(drafter)
+    else:
+        try_loading(drafter, target)
 
 
 def _dumped(vocabularies: Vocabularies) -> Mapping[str, object]:

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from localmtp.atomic import atomic_write_bytes
+from localmtp.engine.compatibility import DRAFTER, TARGET
 from localmtp.errors import LocalmtpError
-from localmtp.models.gguf_header import VOCABULARY, Header
+from localmtp.models.gguf_header import VOCABULARY, Header, read_header
 
 _LENGTH = struct.Struct("<Q")
 _STRING = 8  # GGUF_TYPE_STRING
@@ -22,16 +23,17 @@ _BOS = "tokenizer.ggml.bos_token_id"
 
 
 def check_special_tokens(header: Header, name: str) -> None:
-    """Checks that a vocabulary has a token that begins every prompt.
+    """Checks that there is a vocabulary, with the token that begins prompts if there is one.
 
     Args:
         header: of a target or drafter, read to its end.
         name: of the file, for the message.
 
     Raises:
-        LocalmtpError: there is no vocabulary, or BOS is not a token of it.
+        LocalmtpError: there is no vocabulary, or BOS is not a token of it. Gemma 4 needs one.
     """
-    bos = header.values.get(_BOS)
+    gemma = header.architecture in (TARGET, DRAFTER)
+    bos = header.values.get(_BOS, None if gemma else 0)
     if not header.n_vocab:
         problem = "it has no vocabulary"
     elif type(bos) is not int or not 0 <= bos < header.n_vocab:
@@ -41,6 +43,27 @@ def check_special_tokens(header: Header, name: str) -> None:
     raise LocalmtpError(
         f"{name} has a damaged GGUF header: {problem}", hint="download or convert it again"
     )
+
+
+def check_same_tokens(target: Path, drafter: Path) -> None:
+    """Checks that two files give the same text to every token that both have.
+
+    Raises:
+        LocalmtpError: a token differs.
+    """
+    of_target, of_drafter = (_tokens(path, read_header(path)) for path in (target, drafter))
+    for token, (one, other) in enumerate(zip(of_target, of_drafter, strict=False)):
+        if one != other:
+            raise LocalmtpError(
+                f"{drafter} cannot draft for {target.name}: token {token} is {_shown(other)} and "
+                f"the target's {_shown(one)}",
+                hint="use a smaller model with the same vocabulary; `--drafter none` runs without "
+                "one",
+            )
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:32].decode(errors="replace"))
 
 
 def repeated_tokens(path: Path, header: Header) -> dict[int, int]:

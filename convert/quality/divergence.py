@@ -48,7 +48,7 @@ def passages(text: str, vocab: Vocab) -> Passages:
         )
     size = min(_PASSAGE - 1, len(tokens))
     starts = range(0, len(tokens) - size + 1, size)
-    return [[vocab.bos, *tokens[start : start + size]] for start in starts][:_MAX_PASSAGES]
+    return [[*vocab.opening, *tokens[start : start + size]] for start in starts][:_MAX_PASSAGES]
 
 
 def score_targets(

@@ -1,7 +1,8 @@
 """Checks that a file is a target, and that a drafter fits it; for headers and for loaded models.
 
 An MTP drafter reads the target's hidden states and KV cache, so it works only with the size it was
-trained for. With another it drafts nonsense, or libllama aborts the process.
+trained for. With another it drafts nonsense, or libllama aborts the process. A draft model is any
+other model with the target's vocabulary.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import Enum
 from localmtp.errors import LocalmtpError
 
 TARGET, DRAFTER = "gemma4", "gemma4-assistant"
+"""Architectures of MTP pairs."""
 
 PROJECTOR = "clip"
 """Architecture of projectors, which encode images and sound."""
@@ -21,6 +23,68 @@ FORKS = ("gemma4_assistant", "gemma4_mtp")
 
 FIRST_TENSOR = "blk.0.attn_norm.weight"
 """Tensor that files with an MTP head alone do not have; libllama tells them by it."""
+
+_OTHER_DRAFTERS = ("eagle3", "dflash")
+"""Drafters that libllama loads and this program does not drive."""
+
+_NOT_TEXT = {
+    "wavtokenizer-dec": "a decoder of sound",
+    "qwen3tts": "a speech model",
+    "pockettts": "a speech model",
+    **dict.fromkeys(
+        (
+            "bert",
+            "modern-bert",
+            "nomic-bert",
+            "nomic-bert-moe",
+            "neo-bert",
+            "jina-bert-v2",
+            "jina-bert-v3",
+            "eurobert",
+            "gemma-embedding",
+            "llama-embed",
+        ),
+        "an embedding model",
+    ),
+    **dict.fromkeys(("t5", "t5encoder"), "a model with an encoder"),
+    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), "a diffusion model"),
+}
+"""Architectures of libllama that do not continue a text token by token."""
+
+_RECURRENT = frozenset(
+    {
+        "mamba",
+        "mamba2",
+        "rwkv6",
+        "rwkv6qwen2",
+        "rwkv7",
+        "arwkv7",
+        "jamba",
+        "falcon-h1",
+        "plamo2",
+        "granitehybrid",
+        "lfm2",
+        "lfm2moe",
+        "nemotron_h",
+        "nemotron_h_moe",
+        "qwen3next",
+        "kimi-linear",
+        "bailingmoe3",
+        "kimi-k3",
+        "glm5-next",
+        "qwen35",
+        "qwen35moe",
+        "qwen4exp",
+        "deepseek4",
+        "minimax-01",
+    }
+)
+"""Architectures with a recurrent state (`llm_arch_is_recurrent` and `_is_hybrid`), which is not
+rolled back to any position."""
+
+_SIZE_DIFFERENCE = 128
+"""Largest difference of vocabulary sizes: padding of the embeddings (llama.cpp's
+`SPEC_VOCAB_MAX_SIZE_DIFFERENCE`)."""
 
 _WITHOUT = "`--drafter none` runs without one"
 
@@ -33,6 +97,9 @@ class DrafterKind(Enum):
     HEAD = "MTP head"
     """A last block of the target's own architecture with a KV cache of its own, in the target's
     file or in a file without the other blocks."""
+    MODEL = "draft model"
+    """Any smaller model with the target's vocabulary and a KV cache of its own (llama.cpp's
+    `-md`)."""
 
 
 HEADS = frozenset({"qwen35", "qwen35moe"})
@@ -67,34 +134,47 @@ class Traits:
         return self.architecture in HEADS and self.n_heads == 1 and self.head
 
 
+def is_recurrent(architecture: str) -> bool:
+    """Returns whether models of this architecture have a recurrent state."""
+    return architecture in _RECURRENT
+
+
+def why_no_target(architecture: str) -> str:
+    """Returns the reason why a file cannot be a target; empty if it can."""
+    if architecture in (DRAFTER, *FORKS, *_OTHER_DRAFTERS):
+        return "is a drafter, not a target"
+    if architecture == PROJECTOR:
+        return "is a projector, not a target"
+    if not architecture:
+        return "has no architecture in its header"
+    kind = _NOT_TEXT.get(architecture)
+    return f"is {kind} (`{architecture}`), which does not generate text" if kind else ""
+
+
 def check_target(target: Traits) -> None:
     """Refuse a model that cannot be a target.
 
     Raises:
-        LocalmtpError: it is a drafter, has another architecture, or cannot be run by libllama.
+        LocalmtpError: it is a drafter, does not generate text, or cannot be run by libllama.
     """
-    if target.architecture in (DRAFTER, *FORKS):
-        raise LocalmtpError(
-            f"{target.name} is a drafter, not a target",
-            hint="name the target as MODEL and this file with `--drafter`",
-        )
-    if target.architecture == PROJECTOR:
-        raise LocalmtpError(
-            f"{target.name} is a projector, not a target",
-            hint="name the target as MODEL and this file with `--mmproj`",
-        )
     if not target.trunk:
         raise LocalmtpError(
             f"{target.name} holds an MTP head without its target",
             hint="name the target as MODEL and this file with `--drafter`",
         )
-    if target.architecture not in (TARGET, *HEADS):
-        raise LocalmtpError(
-            f"{target.name} has the architecture `{target.architecture or 'unknown'}`; "
-            f"localmtp runs `{TARGET}`",
-            hint="`localmtp list` shows the supported models",
-        )
-    _require_sliding(target)
+    reason = why_no_target(target.architecture)
+    if not reason:
+        _require_sliding(target)
+        return
+    hints = {
+        "is a drafter": "name the target as MODEL and this file with `--drafter`",
+        "is a projector": "name the target as MODEL and this file with `--mmproj`",
+    }
+    hint = next((hints[start] for start in hints if reason.startswith(start)), "")
+    raise LocalmtpError(
+        f"{target.name} {reason}",
+        hint=hint or "localmtp runs text models: `localmtp list --all` shows some",
+    )
 
 
 def drafter_kind(target: Traits, drafter: Traits) -> DrafterKind:
@@ -115,19 +195,16 @@ def drafter_kind(target: Traits, drafter: Traits) -> DrafterKind:
     if drafter.has_head and (drafter is target or not drafter.trunk):
         _check_head(target, drafter)
         return DrafterKind.HEAD
-    raise LocalmtpError(
-        f"{drafter.name} is not a drafter: its architecture is "
-        f"`{drafter.architecture or 'unknown'}`",
-        hint=f"a drafter's is `{DRAFTER}`; {_WITHOUT}",
-    )
+    _check_draft_model(target, drafter)
+    return DrafterKind.MODEL
 
 
 def check_pair(target: Traits, drafter: Traits) -> None:
     """Refuse a drafter that cannot draft for the target.
 
     Raises:
-        LocalmtpError: it is not a drafter, has a fork's format, was made for another target, or
-            cannot be run by libllama.
+        LocalmtpError: it has a fork's format, was made for another target, has another vocabulary,
+            or cannot be run by libllama.
     """
     drafter_kind(target, drafter)
 
@@ -151,6 +228,11 @@ def _check_head(target: Traits, drafter: Traits) -> None:
 
 def _check_assistant(target: Traits, drafter: Traits) -> None:
     """Refuse a `gemma4-assistant` that was made for another target."""
+    if target.architecture != TARGET:
+        raise LocalmtpError(
+            f"{drafter.name} drafts for Gemma 4; {target.name} is a `{target.architecture}`",
+            hint=f"use a smaller model with the same vocabulary; {_WITHOUT}",
+        )
     if drafter.embedding_length_out != target.embedding_length:
         raise LocalmtpError(
             f"{drafter.name} was made for a target of embedding length "
@@ -170,8 +252,29 @@ def _check_vocabulary(target: Traits, drafter: Traits) -> None:
         )
 
 
+def _check_draft_model(target: Traits, drafter: Traits) -> None:
+    reason = why_no_target(drafter.architecture)
+    if not drafter.trunk:
+        reason = "holds an MTP head without its target, which libllama does not run"
+    if not reason and is_recurrent(drafter.architecture):
+        reason = f"has a recurrent state (`{drafter.architecture}`), which drafts cannot roll back"
+    if reason.startswith("is a drafter"):
+        reason = f"is a drafter of another kind (`{drafter.architecture}`)"
+    if not reason and abs(drafter.n_vocab - target.n_vocab) > _SIZE_DIFFERENCE:
+        reason = (
+            f"has a vocabulary of {drafter.n_vocab} tokens and {target.name} one of "
+            f"{target.n_vocab}"
+        )
+    if reason:
+        raise LocalmtpError(
+            f"{drafter.name} cannot draft: it {reason}",
+            hint=f"use a smaller model with the same vocabulary; {_WITHOUT}",
+        )
+    _require_sliding(drafter)
+
+
 def _require_sliding(model: Traits) -> None:
-    """Refuse a target or drafter without sliding-window layers: libllama would abort."""
+    """Refuse a Gemma 4 without sliding-window layers: libllama would abort."""
     if model.architecture in (TARGET, DRAFTER) and not model.sliding:
         raise LocalmtpError(
             f"{model.name} has no sliding-window layer, which libllama requires of a Gemma 4"

@@ -24,6 +24,7 @@ from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
 from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
+from localmtp.engine.decoding.model_drafter import ModelDrafter
 from localmtp.engine.decoding.prompt_lookup import PromptLookupDrafter
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.device_options import SplitMode, drafter_offloaded
@@ -45,6 +46,7 @@ __all__ = ["LoadOptions", "Pair"]
 _DRAFTERS: Mapping[DrafterKind, Callable[[Model, TargetContext], Drafter]] = {
     DrafterKind.ASSISTANT: MTPDrafter,
     DrafterKind.HEAD: HeadDrafter,
+    DrafterKind.MODEL: ModelDrafter,
 }
 """Opens a drafter of each kind on its model and its target."""
 
@@ -109,8 +111,8 @@ class Pair:
             drafter_vocabulary: loaded instead of that of the drafter's file.
 
         Raises:
-            LocalmtpError: a file is missing, damaged or of another kind, the drafter was made for
-                another target, or there is too little memory.
+            LocalmtpError: a file is missing, damaged or of another kind, the drafter does not fit
+                the target, or there is too little memory.
         """
         began = perf_counter()
         threads = threads or Threads(options.threads or os.cpu_count() or 1)
@@ -135,6 +137,7 @@ class Pair:
                 full_window=options.full_window,
                 kv_type=options.kv_type or KVType.F16,
                 sequences=options.parallel,
+                hidden=kind in (DrafterKind.ASSISTANT, DrafterKind.HEAD),
                 all_hidden=kind is DrafterKind.HEAD,
             )
             resources.callback(context.close)
@@ -288,7 +291,7 @@ def _kind(drafter: Model, target: Model) -> DrafterKind:
         raise LocalmtpError(
             f"{drafter.path} was made for another target: its vocabulary differs from that of "
             f"{target.path}",
-            hint="use the drafter of the same model",
+            hint="use the drafter of the same model, or a smaller model with the same vocabulary",
         )
     return kind
 

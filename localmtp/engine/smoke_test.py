@@ -89,7 +89,7 @@ def _encode(projector: Path, target: Model, threads: int) -> None:
 def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:
     context = loaded.enter_context(_context(model, threads))
     vocab = model.vocab
-    tokens = [vocab.bos, *(i * vocab.size // _PROMPT for i in range(1, _PROMPT))]
+    tokens = [max(0, vocab.bos), *(i * vocab.size // _PROMPT for i in range(1, _PROMPT))]
     with Batch(_PROMPT) as batch:
         batch.fill(tokens, 0, all_logits=False)
         context.decode(batch)

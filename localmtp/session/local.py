@@ -13,6 +13,7 @@ from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.trace import Trace
 from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.events import Channel, Event, Generated
+from localmtp.engine.families import family_of
 from localmtp.engine.llama.ggml import devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.near_ties import NEAR_TIE
@@ -204,12 +205,13 @@ class LocalSession(Session):
 
 
 def default_sampling(pair: Pair) -> SamplingParams:
-    """Returns the GGUF's recommended sampling (`general.sampling.*`), else Gemma 4's defaults.
+    """Returns the GGUF's recommended sampling (`general.sampling.*`), else that of its family.
 
     A recommendation that is not a number, or out of range, is ignored.
     """
     metadata = pair.target.model.metadata
-    chosen: dict[str, Any] = {}
+    family = family_of(pair.target.model.architecture, metadata.get("general.name", ""))
+    chosen: dict[str, Any] = dict(family.sampling)
     for key, (name, kind) in _RECOMMENDED.items():
         with suppress(KeyError, ValueError, OverflowError):
             value = kind(float(metadata[f"general.sampling.{key}"]))

@@ -55,7 +55,7 @@ class ReferenceRow:
     logits: Floats
     """[len(ids)]: the largest logits, in the order of `ids`."""
     hidden: Floats
-    """[n_embd]."""
+    """[n_embd]; zeros if the context computes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +161,13 @@ def _walk(
         rows = reference[at : at + right + 1]
         difference = max(_gap(row, logits[i]) for i, row in enumerate(rows))
         sequence.commit(tokens[at], accepted, length)
-        expected = rows[-1].hidden
-        error = np.linalg.norm(sequence.hidden - expected) / np.linalg.norm(expected)
-        yield difference, float(error)
+        yield difference, _relative_error(sequence.hidden, rows[-1].hidden)
         at += right + 1
+
+
+def _relative_error(found: Floats, expected: Floats) -> float:
+    length = float(np.linalg.norm(expected))
+    return float(np.linalg.norm(found - expected)) / length if length else 0.0
 
 
 def _another(prompt: Sequence[int], token: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from localmtp.models.gguf_header import Header
+from localmtp.engine.families import family_of
+from localmtp.models.gguf_header import Header, Scalar
 
 _PER_LAYER_EMBEDDING = "per_layer_token_embd"
 _EXPERTS = "_exps."
@@ -47,9 +48,8 @@ def shape_of(header: Header) -> ModelShape:
     tensor table (a header read with `settings_only`), each token counts as reading all weights.
     """
     layers = header.number("block_count")
-    pattern = header.setting("attention.sliding_window_pattern")
-    sliding = pattern if isinstance(pattern, tuple) else (False,) * layers
-    heads = header.setting("attention.head_count_kv")
+    sliding = _sliding(header, layers)
+    heads = header.setting("attention.head_count_kv") or header.setting("attention.head_count")
     heads = heads if isinstance(heads, tuple) else (heads or 0,) * layers
     own = range(min(len(sliding), len(heads), layers - header.number("attention.shared_kv_layers")))
     full = tuple(i for i in own if not sliding[i])
@@ -107,8 +107,25 @@ def _scratch(embedding: int, feed_forward: int, per_layer: int, experts: int) ->
     return 7 * embedding + 2 * feed_forward + per_layer + 3 * experts + 8200
 
 
+def _sliding(header: Header, layers: int) -> tuple[Scalar, ...]:
+    """Which layers have a sliding window, as the header or the architecture says."""
+    pattern = header.setting("attention.sliding_window_pattern")
+    if isinstance(pattern, tuple):
+        return pattern
+    period = pattern if isinstance(pattern, int) else family_of(header.architecture).window_period
+    if not header.number("attention.sliding_window") or period < 1:
+        return (False,) * layers
+    return tuple((i + 1) % period != 0 for i in range(layers))
+
+
 def _key_and_value(header: Header, suffix: str) -> int:
-    return sum(header.number(f"attention.{part}_length{suffix}") for part in ("key", "value"))
+    """Elements of a head's key and value; usually those of the embedding shared by all heads."""
+    usual = header.number("embedding_length") // max(1, header.number("attention.head_count"))
+    total = 0
+    for part in ("key", "value"):
+        full = header.number(f"attention.{part}_length", usual)
+        total += header.number(f"attention.{part}_length{suffix}", full)
+    return total
 
 
 def _share_read(header: Header) -> float:

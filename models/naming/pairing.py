@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Generic, TypeVar
 
-from localmtp.engine.compatibility import Traits, check_pair
+from localmtp.engine.compatibility import DrafterKind, Traits, check_pair, drafter_kind
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header
 from localmtp.models.gguf_settings import check_lengths
@@ -86,6 +86,8 @@ def require_match(target: DescribedFile, drafter: DescribedFile) -> None:
 
 def agreement(target: DescribedFile, drafter: DescribedFile) -> str:
     """Returns the reasons why two files are a pair, human-readable."""
+    if kind_of(target, drafter) is DrafterKind.MODEL:
+        return f"a draft model with the same vocabulary of {drafter.header.n_vocab} tokens"
     lineage = {(True, True): "both QAT", (False, False): "neither is QAT"}
     return (
         f"made for embedding length {target.header.number('embedding_length')}, "
@@ -99,10 +101,28 @@ def lineage_warnings(target: DescribedFile, drafter: DescribedFile) -> tuple[str
 
     Such a pair works, but acceptance falls: on 31B from 0.57 to 0.34.
     """
-    if target.qat == drafter.qat:
+    if target.qat == drafter.qat or kind_of(target, drafter) is DrafterKind.MODEL:
         return ()
     one, other = (target, drafter) if target.qat else (drafter, target)
     return (f"{one.name} is QAT and {other.name} does not say so: expect fewer accepted drafts",)
+
+
+def kind_of(target: DescribedFile, drafter: DescribedFile) -> DrafterKind:
+    """Returns how one file drafts for another.
+
+    Raises:
+        LocalmtpError: it cannot.
+    """
+    return drafter_kind(target.traits, drafter.traits)
+
+
+def _require_made_to_draft(target: DescribedFile, drafter: DescribedFile) -> None:
+    """Refuses a draft model: `--drafter` chooses those."""
+    if kind_of(target, drafter) is DrafterKind.MODEL:
+        architecture = drafter.header.architecture
+        raise LocalmtpError(
+            f"{drafter.name} is not a drafter: its architecture is `{architecture}`"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +154,7 @@ def best_drafter(
         try:
             drafter = describe()
             require_match(target, drafter)
+            _require_made_to_draft(target, drafter)
         except LocalmtpError as fault:
             why_not = fault.message
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from localmtp.engine.compatibility import TARGET
+from localmtp.engine.compatibility import why_no_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.embedded import NANO, embedded_files
 from localmtp.models.gguf_header import Header, read_header
@@ -129,7 +129,7 @@ def _in_repository(repo: str) -> Iterator[InstalledModel]:
             header = describe(files[name]).header
         except LocalmtpError:
             continue
-        if header.architecture == TARGET:
+        if not why_no_target(header.architecture):
             reference = _reference(repo, name)
             yield InstalledModel(
                 reference.name,

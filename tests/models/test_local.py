@@ -65,12 +65,20 @@ def test_a_requested_drafter_must_match(
     for content, words in (
         (other_drafter, "made for a target of embedding length 96"),
         (fork_drafter, "mainline llama.cpp needs `gemma4-assistant`"),
-        (target.read_bytes(), "is not a drafter"),
         (b"something else altogether", "is not a GGUF file"),
     ):
         offered.write_bytes(content)
         with pytest.raises(LocalmtpError, match=words):
             resolve(str(target), drafter=str(offered))
+
+
+def test_any_model_with_the_vocabulary_drafts_on_request_only(target: Path) -> None:
+    offered = target.parent / "mtp-gemma-4-tiny.gguf"
+    offered.write_bytes(target.read_bytes())
+    assert "is not a drafter" in resolve(str(target)).why_no_drafter
+    files = resolve(str(target), drafter=str(offered))
+    assert files.drafter == offered
+    assert "same vocabulary" in files.why_drafter
 
 
 def without_windows(model: bytes) -> bytes:

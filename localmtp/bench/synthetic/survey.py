@@ -164,7 +164,7 @@ def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> RoundCosts:
     """
     loop = pair.decode_loop()
     rotation, sampler = _RotatingLengths(lengths, budget_s), _RandomSampler(pair.target.vocab)
-    prompt = [pair.target.vocab.bos, *(sampler.token() for _ in range(_PROMPT))]
+    prompt = [*pair.target.vocab.opening, *(sampler.token() for _ in range(_PROMPT))]
     while not rotation.done:
         request = GenerationRequest(
             prompt,

@@ -125,7 +125,7 @@ def _against_source(
         vocab = pair.target.vocab
         workloads = workloads_for(files.name, prompts)
         texts = [
-            [vocab.bos, *vocab.tokenize(prompt, special=False)][: pair.target.n_ctx]
+            [*vocab.opening, *vocab.tokenize(prompt, special=False)][: pair.target.n_ctx]
             for listed in workloads.values()
             for prompt in listed
         ]

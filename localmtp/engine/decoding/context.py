@@ -37,6 +37,7 @@ class TargetContext:
         kv_type: quantization type of the KV cache.
         sequences: number of sequences.
         all_hidden: keep the hidden state of every row, which an MTP head reads.
+        hidden: compute hidden states, for a drafter that reads them.
 
     Raises:
         LocalmtpError: libllama cannot create the context.
@@ -52,9 +53,13 @@ class TargetContext:
         full_window: bool,
         kv_type: KVType = KVType.F16,
         sequences: int = 1,
+        hidden: bool = True,
         all_hidden: bool = False,
     ) -> None:
         self.model = model
+        self.kv_type = kv_type
+        width = 0 if hidden else model.n_embd_out
+        self._no_hidden = np.broadcast_to(np.zeros(width, np.float32), (batch, width))
         self.all_hidden = all_hidden
         self.vocab = model.vocab
         self.threads = threads
@@ -73,6 +78,7 @@ class TargetContext:
             full_window=full_window,
             kv_type=kv_type,
             sequences=sequences,
+            hidden=hidden,
             all_hidden=all_hidden,
             snapshots=most,
         )
@@ -163,8 +169,11 @@ class TargetContext:
         return self._decode(self._verify_batch, parts, all_logits=True)
 
     def hidden(self) -> Floats:
-        """Hidden states [rows, n_embd] of the last pass, one for every row of logits."""
-        return self.cache.hidden()
+        """Hidden states [rows, n_embd] of the last pass, one for every row of logits.
+
+        Zeros if the context computes none.
+        """
+        return self._no_hidden if self._no_hidden.size else self.cache.hidden()
 
     def first_row(self, sequence: int) -> int:
         """Row of the first token of a sequence in the last pass that it was part of."""

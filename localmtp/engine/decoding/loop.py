@@ -148,6 +148,7 @@ class DecodeLoop:
         if request.trace:
             sampler, policy = request.trace.watch(sampler, policy)
         sequence = self._take_sequence(request.prompt)  # last: what raises must not lose a sequence
+        sequence.drafts = policy.automatic or policy.state == "on"
         slot = DraftSlot(sequence, sampler, policy)
         counters = request.counters or self.new_counters()
         detokenizer = Detokenizer(

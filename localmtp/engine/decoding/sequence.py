@@ -33,7 +33,8 @@ class TargetSequence:
         self.tokens: list[int] = []
         """Token ids in the cache."""
         self.hidden: Floats = np.zeros(context.model.n_embd_out, np.float32)
-        """[n_embd]: the hidden state from which the pending token was chosen."""
+        """[n_embd]: the hidden state from which the pending token was chosen; zeros if the context
+        computes none."""
         self.before: Floats = np.zeros_like(self.hidden)
         """[n_embd]: the hidden state before the first token that the last pass added: of the token
         before it, or zeros."""
@@ -41,6 +42,8 @@ class TargetSequence:
         """False if `before` is unknown because the cache was cut."""
         self._knows_hidden = True
         self._guard: tuple[int, StateBytes] | None = None
+        self.drafts = True
+        """Whether the current answer may be drafted: else drafters need not follow the prompt."""
         self.checkpoints = Checkpoints(context.cache, index, sequences=context.n_sequences)
 
     def shared_prefix(self, prompt: Sequence[int]) -> int:

@@ -55,6 +55,7 @@ class Context(Owned):
         sequences: number of sequences in the cache.
         target: makes this an MTP assistant's context, which reads the KV cache of `target`.
         head: makes this the context of the model's MTP head, with a KV cache of its own.
+        hidden: compute hidden states, for a drafter that reads them.
         all_hidden: keep the hidden state of every row, not of those with logits only.
         snapshots: recurrent states to keep for rolling back, at most `n_batch` - 1; see
             `can_roll_back`.
@@ -76,6 +77,7 @@ class Context(Owned):
         sequences: int = 1,
         target: Context | None = None,
         head: bool = False,
+        hidden: bool = True,
         all_hidden: bool = False,
         snapshots: int = 0,
     ) -> None:
@@ -111,8 +113,9 @@ class Context(Owned):
         # References that keep both alive as long as this context.
         self.model, self.target = model, target
         self._finalizer = weakref.finalize(self, capi.llama_free, self.handle)
-        # Masked: hidden states only for rows with logits, not for every prompt token.
-        capi_ext.llama_set_embeddings_nextn(self.handle, True, not all_hidden)
+        if hidden:
+            # Masked: hidden states only for rows with logits, not for every prompt token.
+            capi_ext.llama_set_embeddings_nextn(self.handle, True, not all_hidden)
         self.n_ctx: int = capi.llama_n_ctx(self.handle)
         self._memory = capi.llama_get_memory(self.handle)
         self._n_outputs = self._n_hidden = 0

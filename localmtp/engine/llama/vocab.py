@@ -44,6 +44,8 @@ class Vocab:
         self.bos: int = capi.llama_vocab_bos(self.handle)
         self.eos: int = capi.llama_vocab_eos(self.handle)
         self.adds_bos: bool = capi.llama_vocab_get_add_bos(self.handle)
+        self.opening = [self.bos] if self.adds_bos and self.bos >= 0 else []
+        """What every text begins with: BOS, if the model uses it."""
         self.suppressed = self._read_suppressed()
         self._piece = _PieceBuffer()
         # An answer repeats its tokens, and asking libllama takes several times as long.
@@ -93,10 +95,14 @@ class Vocab:
         return ctypes.string_at(buffer, max(0, n))
 
     def same_as(self, other: Vocab) -> bool:
-        """Whether sizes agree, and a sample of the tokens: enough to tell models apart."""
-        return self.size == other.size and all(
+        """Whether a sample of the tokens agrees: enough to tell vocabularies apart.
+
+        Only tokens that both have are compared: sizes of padded vocabularies differ.
+        """
+        common = min(self.size, other.size)
+        return all(
             self.piece(i, special=True) == other.piece(i, special=True)
-            for i in range(0, self.size, max(1, self.size // 512))
+            for i in range(0, common, max(1, common // 512))
         )
 
     def ends_generation(self, token_id: int) -> bool:

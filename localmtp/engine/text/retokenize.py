@@ -25,7 +25,7 @@ _INSIDE = -1
 def retokenize(
     vocab: Vocab, text: str, *known: Sequence[int], media: Sequence[Sequence[int]] = ()
 ) -> list[int]:
-    """Returns the token ids of a prompt, with BOS in front exactly once.
+    """Returns the token ids of a prompt, with BOS in front exactly once if the model uses it.
 
     As far as the prompt repeats one of `known`, with the same structural tokens at the same places,
     its tokens are reused, up to a structural token: nothing is merged across one, so what follows
@@ -34,7 +34,7 @@ def retokenize(
     Args:
         vocab: of the target.
         text: a rendered prompt, its content quoted (see `quoting`); or raw text.
-        known: token ids of earlier prompts with their answers, from BOS on.
+        known: token ids of earlier prompts with their answers, from their first token on.
         media: ids of each image and sound, for the marks in `text` (see `media_marks`).
     """
     prompt = _DividedPrompt(vocab, text, media)
@@ -42,7 +42,9 @@ def retokenize(
     ends, tokens = max(matches, key=lambda match: len(match[0]))
     while len(ends) > 1 and not prompt.is_seam(ends[-1]):
         ends.pop()
-    return [vocab.bos, *tokens[1 : len(ends)], *prompt.tokens(ends[-1])]
+    first = len(prompt.opening)
+    kept = tokens[first : first + len(ends) - 1]
+    return [*prompt.opening, *kept, *prompt.tokens(ends[-1])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,18 @@ class _DividedPrompt:
         self._texts = {s.start: s.end for s in self._segments if s.ids is None}
         self._media = {s.start: s for s in self._segments if s.ids and s.text == MEDIA_MARK}
         first = self._segments[0] if self._segments else None
-        self._start = first.end if first and first.ids == (vocab.bos,) else 0
+        written = first is not None and first.ids == (vocab.bos,)
+        self._start = first.end if first and written else 0
+        self.opening = [vocab.bos] if written or vocab.opening else []
+        """BOS, if the model uses it or the text begins with it."""
 
     def matching(self, tokens: Sequence[int]) -> list[int]:
         """Returns the offsets at which the tokens end that the prompt begins with, BOS first."""
         ends = [self._start]
         text_end = 0
-        index = 1
+        if [*tokens[: len(self.opening)]] != self.opening:
+            return ends
+        index = len(self.opening)
         while index < len(tokens):
             at, token = ends[-1], tokens[index]
             if found := self._media.get(at):
