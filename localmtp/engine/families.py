@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ModelFamily:
     """Traits of a family."""
 
     name: str = ""
@@ -31,58 +31,58 @@ class Family:
 _QWEN = {"temperature": 0.7, "top_k": 20, "top_p": 0.8}
 
 FAMILIES = (
-    Family("Gemma 4", ("gemma4",), sampling={"temperature": 1.0, "top_k": 64, "top_p": 0.95}),
-    Family(
+    ModelFamily("Gemma 4", ("gemma4",), sampling={"temperature": 1.0, "top_k": 64, "top_p": 0.95}),
+    ModelFamily(
         "Gemma 3",
         ("gemma3", "gemma3n"),
         sampling={"temperature": 1.0, "top_k": 64, "top_p": 0.95},
         window_period=6,
     ),
-    Family(
+    ModelFamily(
         "Gemma 2",
         ("gemma2",),
         sampling={"temperature": 1.0, "top_k": 64, "top_p": 0.95},
         window_period=2,
     ),
-    Family(
+    ModelFamily(
         "Qwen 3",
         ("qwen3", "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"),
         sampling=_QWEN,
     ),
-    Family("Qwen 2", ("qwen2", "qwen2moe", "qwen2vl"), sampling=_QWEN),
-    Family("SmolLM 3", ("smollm3",), sampling={"temperature": 0.6, "top_k": 0, "top_p": 0.95}),
-    Family(
+    ModelFamily("Qwen 2", ("qwen2", "qwen2moe", "qwen2vl"), sampling=_QWEN),
+    ModelFamily("SmolLM 3", ("smollm3",), sampling={"temperature": 0.6, "top_k": 0, "top_p": 0.95}),
+    ModelFamily(
         "SmolLM",
         ("llama",),
         ("smollm",),
         sampling={"temperature": 0.2, "top_k": 0, "top_p": 0.9},
     ),
-    Family(
+    ModelFamily(
         "Mistral",
         ("llama", "mistral3", "mistral4"),
         ("mistral", "ministral", "magistral", "devstral"),
         sampling={"temperature": 0.15, "top_k": 0, "top_p": 1.0},
     ),
-    Family(
+    ModelFamily(
         "Llama 3",
         ("llama",),
         ("llama", "meta-llama", "meta llama"),
         sampling={"temperature": 0.6, "top_k": 0, "top_p": 0.9},
     ),
-    Family(
+    ModelFamily(
         "gpt-oss",
         ("gpt-oss",),
         sampling={"temperature": 1.0, "top_k": 0, "top_p": 1.0},
         window_period=2,
     ),
-    Family("Cohere 2", ("cohere2",), window_period=4),
+    ModelFamily("Cohere 2", ("cohere2",), window_period=4),
 )
 """In order of preference."""
 
-UNKNOWN = Family()
+UNKNOWN = ModelFamily()
 
 
-def family_of(architecture: str, name: str = "") -> Family:
+def family_of(architecture: str, name: str = "") -> ModelFamily:
     """Returns the family of a model; `UNKNOWN` if there is none.
 
     Args:
