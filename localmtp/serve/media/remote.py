@@ -95,32 +95,30 @@ class RemoteFiles:
             ):
                 if not reply.has_redirect_location:
                     return await self._content(reply)
-                url = _parsed(str(url.join(reply.headers["location"])))
+                url = _parsed(reply.headers["location"], url)
         raise DownloadError(f"its server redirects more than {_MOST_REDIRECTS} times")
 
     async def _request(self, client: httpx.AsyncClient, url: httpx.URL) -> httpx.Request:
         """Build a request to the checked address, in the name of the host."""
         address = await self._resolved(url)
         literal = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
-        port = "" if url.port is None else f":{url.port}"
-        name = f"[{url.host}]" if ":" in url.host else url.host
         return client.build_request(
             "GET",
             url.copy_with(host=literal),
             headers={
-                "Host": f"{name}{port}",
+                "Host": url.netloc.decode("ascii"),
                 "Accept": "image/*, audio/*",
                 "Accept-Encoding": "identity",
                 "User-Agent": f"localmtp/{__version__}",
             },
-            extensions={"sni_hostname": url.host},
+            extensions={"sni_hostname": url.raw_host.decode("ascii")},
         )
 
     async def _resolved(self, url: httpx.URL) -> Address:
         port = url.port or _DEFAULT_PORTS[url.scheme]
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+            found = await loop.getaddrinfo(url.raw_host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise DownloadError("the name of its server cannot be resolved") from error
         addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
@@ -145,13 +143,16 @@ class RemoteFiles:
         return bytes(data)
 
 
-def _parsed(url: str) -> httpx.URL:
+def _parsed(url: str, base: httpx.URL | None = None) -> httpx.URL:
     try:
-        parsed = httpx.URL(url)
+        parsed = base.join(url) if base else httpx.URL(url)
+        host, port = parsed.host, parsed.port
     except (httpx.InvalidURL, ValueError) as error:
         raise DownloadError("its address is not valid") from error
-    if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+    if parsed.scheme not in _DEFAULT_PORTS or not host:
         raise DownloadError("its address is not one of HTTP")
+    if port is not None and not 0 < port < 1 << 16:
+        raise DownloadError("its address is not valid")
     if parsed.userinfo:
         raise DownloadError("its address has credentials, which are not sent")
     return parsed
