@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from localmtp.engine.load_options import LoadOptions
+from localmtp.engine.text.template_editions import template_name
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header, read_header
@@ -51,6 +52,8 @@ class ModelDetails:
     licence: str
     original: str
     """Checkpoint that the files were made from; empty if unknown."""
+    chat_template: str
+    """Edition of the chat template; empty if no header was read."""
     context_length: int
     projector: str
     """Path of the projector; `USER/REPO/FILE` unless installed; empty without one."""
@@ -147,6 +150,7 @@ def _from_header(header: Header, weights: Weights, entry: RegistryEntry | None) 
         "bytes": weights.target,
         "licence": str(header.values.get("general.license", entry.licence if entry else "")),
         "original": entry.original if entry else str(header.values.get(_ORIGINAL, "")),
+        "chat_template": template_name(str(header.values.get("tokenizer.chat_template", ""))),
         "context_length": limit,
         "embedding_length": header.number("embedding_length"),
         "n_layers": header.number("block_count"),
@@ -174,6 +178,7 @@ def _from_registry(entry: RegistryEntry, quant: Quant, reason: str) -> ModelDeta
         qat=quant.qat,
         licence=entry.licence,
         original=entry.original,
+        chat_template="",
         context_length=entry.context,
         projector=str(entry.projector or ""),
         projector_bytes=quant.projector_nbytes,

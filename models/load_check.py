@@ -30,12 +30,16 @@ from localmtp.models.vocabulary import (
     check_same_tokens,
     check_special_tokens,
     repeated_tokens,
+    undeclared_markers,
     write_vocabulary,
 )
 from localmtp.paths import load_checks
 
-_VERSION = 1
+_VERSION = 2
 """Version of the checks; results of other versions are ignored."""
+
+_ENCODERS = frozenset({"v", "a", "mm"})
+"""First parts of the names of tensors that encode images and sound."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -157,16 +161,32 @@ def _checked_header(path: Path) -> Header:
     header = read_header(path)
     check_settings(header, str(path), complete=True)
     check_special_tokens(header, str(path))
+    _check_tensors(header, path)
     return header
 
 
+def _check_tensors(header: Header, path: Path) -> None:
+    """Refuses a target with its projector in one file, as Ollama's library has.
+
+    Raises:
+        LocalmtpError: it is one.
+    """
+    if any(tensor.name.partition(".")[0] in _ENCODERS for tensor in header.tensors):
+        raise LocalmtpError(
+            f"{path} holds a model and its projector in one file, as Ollama stores them; "
+            "libllama takes two files",
+            hint="`localmtp list --all` shows models with their projectors beside them",
+        )
+
+
 def _corrected(path: Path, out: Path) -> VocabularyFile | None:
-    """Writes a corrected vocabulary if tokens are repeated."""
+    """Writes a corrected vocabulary if tokens are repeated or declared of the wrong type."""
     header = read_header(path)
     repeated = repeated_tokens(path, header)
-    if not repeated:
+    control = undeclared_markers(path, header)
+    if not (repeated or control):
         return None
-    write_vocabulary(path, header, repeated, out)
+    write_vocabulary(path, header, repeated, out, control=control)
     return VocabularyFile(out, header.architecture, header.n_vocab, repeated)
 
 

@@ -2,13 +2,14 @@
 
 Google's own QAT files have tokens twice (ggml-org/llama.cpp#25739). A vocabulary is corrected by
 giving repeated tokens texts of their own, in a file without tensors that is loaded in its place.
+Some converters declare the markers of turns as ordinary tokens; that is corrected there too.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from localmtp.atomic import atomic_write_bytes
@@ -19,6 +20,10 @@ from localmtp.models.gguf_header import VOCABULARY, Header, read_header
 _LENGTH = struct.Struct("<Q")
 _STRING = 8  # GGUF_TYPE_STRING
 _HEAD = struct.Struct("<4sIQQ")
+_TYPES = "tokenizer.ggml.token_type"
+_TYPE = struct.Struct("<i")
+_NORMAL, _CONTROL = 1, 3  # LLAMA_TOKEN_TYPE_…
+_MARKERS = (b"<|turn>", b"<turn|>")
 _BOS = "tokenizer.ggml.bos_token_id"
 
 
@@ -82,13 +87,40 @@ def repeated_tokens(path: Path, header: Header) -> dict[int, int]:
     return repeated
 
 
-def write_vocabulary(path: Path, header: Header, repeated: Mapping[int, int], out: Path) -> None:
+def undeclared_markers(path: Path, header: Header) -> list[int]:
+    """Returns the markers of turns that are declared ordinary tokens.
+
+    libllama would not tokenize them as one token, nor end an answer at them.
+
+    Args:
+        path: of a GGUF file.
+        header: of that file, read to its end.
+    """
+    if header.lengths.get(_TYPES, 0) != header.n_vocab:
+        return []
+    markers = [token for token, text in enumerate(_tokens(path, header)) if text in _MARKERS]
+    if not markers:
+        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = header.arrays[_TYPES]
+        return [t for t in markers if _TYPE.unpack_from(data, start + 4 * t)[0] == _NORMAL]
+
+
+def write_vocabulary(
+    path: Path,
+    header: Header,
+    repeated: Mapping[int, int],
+    out: Path,
+    *,
+    control: Collection[int] = (),
+) -> None:
     """Writes a GGUF file with the metadata of another one, without tensors and repeated tokens.
 
     Args:
         path: of a GGUF file.
         header: of that file, read to its end.
         repeated: see `repeated_tokens`.
+        control: tokens that are declared control tokens.
         out: path to write to; its folder is created.
 
     Raises:
@@ -103,14 +135,17 @@ def write_vocabulary(path: Path, header: Header, repeated: Mapping[int, int], ou
         tokens[token] = text
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         magic, format_, _, n_values = _HEAD.unpack_from(data)
+        values = bytearray(data[: header.values_end])
+        for token in control:
+            _TYPE.pack_into(values, header.arrays[_TYPES] + 4 * token, _CONTROL)
         start = header.arrays[VOCABULARY]
         end = _end_of_tokens(data, start, len(tokens))
         content = b"".join(
             (
                 _HEAD.pack(magic, format_, 0, n_values),
-                data[_HEAD.size : start],
+                values[_HEAD.size : start],
                 *(_LENGTH.pack(len(text)) + text for text in tokens),
-                data[end : header.values_end],
+                values[end:],
             )
         )
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localmtp.api.model import LanguageModel
@@ -28,6 +29,7 @@ def load(
     devices: DeviceOptions | None = None,
     kv_type: str | None = None,
     batch: int | None = None,
+    chat_template: str | os.PathLike[str] | None = None,
     image_tokens: int | None = None,
     offline: bool = False,
     on_download: Callable[[TransferProgress], None] | None = None,
@@ -48,6 +50,7 @@ def load(
         devices: which GPUs, and what stays in main memory; None for the defaults.
         kv_type: type of the KV cache, "f16" or "q8_0".
         batch: prompt tokens per pass.
+        chat_template: path of a Jinja template that replaces the model's own.
         image_tokens: most tokens of an image.
         offline: never use the network.
         on_download: called with the progress of downloads, after every chunk.
@@ -62,6 +65,7 @@ def load(
         from localmtp.engine.device_options import DeviceOptions
         from localmtp.engine.kv_type import KVType
         from localmtp.engine.pair import LoadOptions
+        from localmtp.engine.text.template_file import read_template
         from localmtp.session.local import open_session
 
     given = {"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers, "batch": batch}
@@ -84,11 +88,13 @@ def load(
         kv_type=KVType(kv_type) if kv_type else None,
         batch=batch,
         image_tokens=image_tokens,
+        chat_template=read_template(Path(chat_template)) if chat_template else None,
     )
     session = open_session(model, options=options)
     if on_round:
         session.trace = Trace(on_round)
-    return LanguageModel(session, model.warnings)
+    hints = [session.hint] if session.hint else []
+    return LanguageModel(session, [*model.warnings, *hints])
 
 
 def connect(url: str, model: str | None = None, *, api_key: str = "") -> LanguageModel:

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
 from localmtp.cli.device_options import device_options
+from localmtp.cli.flags.draft_length import DraftLength
 from localmtp.cli.flags.repetition import REPETITION
 from localmtp.cli.flags.rpc import rpc_option
 from localmtp.engine.device_options import DeviceOptions
 from localmtp.limits import (
     BATCH_ROWS,
     IMAGE_TOKENS,
-    MAX_DRAFT,
     MAX_IMAGE_TOKENS,
     MAX_THREADS,
     MIN_CONTEXT,
@@ -52,6 +53,7 @@ class PairFlags:
     """Prompt tokens per pass."""
     devices: DeviceOptions = field(default_factory=DeviceOptions)
     image_tokens: int | None = None
+    chat_template: Path | None = None
     offline: bool = False
 
     def load_options(self, *, parallel: int = 1) -> LoadOptions:
@@ -62,6 +64,7 @@ class PairFlags:
         """
         from localmtp.engine.kv_type import KVType
         from localmtp.engine.pair import LoadOptions
+        from localmtp.engine.text.template_file import read_template
 
         return LoadOptions(
             context=self.ctx,
@@ -69,6 +72,7 @@ class PairFlags:
             gpu_layers=self.gpu_layers,
             kv_type=KVType(self.kv_type) if self.kv_type else None,
             batch=self.batch,
+            chat_template=read_template(self.chat_template) if self.chat_template else None,
             parallel=parallel,
             devices=self.devices,
             image_tokens=self.image_tokens,
@@ -170,35 +174,6 @@ class GenerationFlags:
 def prepared(pair: PairFlags, generation: GenerationFlags) -> tuple[Choices, LoadOptions]:
     """Return choices and load options; can be pickled and called in another process."""
     return generation.choices(), pair.load_options()
-
-
-class DraftLength(click.ParamType[int | None]):
-    """`auto` (None) or a number of tokens."""
-
-    name = f"auto|0..{MAX_DRAFT}"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """Return the length, or None for `auto`."""
-        if value is None or value == "auto":
-            return None
-        if not (isinstance(value, str) and value.isdecimal() and int(value) <= MAX_DRAFT):
-            self.fail(f"{value!r} is neither `auto` nor a number from 0 to {MAX_DRAFT}", param, ctx)
-        return int(value)
-
-
-class DraftLengths(click.ParamType[list[int | None]]):
-    """Comma-separated draft lengths."""
-
-    name = "list"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int | None]:
-        """Return the lengths without duplicates; None is `auto`."""
-        parts = [part.strip() for part in str(value).split(",")]
-        return list(dict.fromkeys(DraftLength().convert(part, param, ctx) for part in parts))
 
 
 def collected(kind: type[Any], name: str) -> Callable[[Command], Command]:

@@ -28,5 +28,7 @@ class LoadOptions:
     """Sequences decoded together, each with the whole context."""
     image_tokens: int | None = None
     """Most tokens of an image, within what the model allows."""
+    chat_template: str | None = None
+    """Jinja source that replaces the template of the target's file."""
     progress: Callable[[float], bool] | None = None
     """Receives the loaded share of a file, 0 to 1; returning False cancels. Must not raise."""

@@ -8,6 +8,7 @@ from time import monotonic
 
 from localmtp.engine.events import Event, Finished, FinishReason, Generated
 from localmtp.engine.stats import Stats
+from localmtp.engine.text.template_editions import outdated_hint
 from localmtp.errors import LocalmtpError
 from localmtp.isolation.messages import (
     AnswerEvents,
@@ -56,6 +57,7 @@ class IsolatedSession(Session):
         self.device, self.memory = opened.device, opened.memory
         self.placement = opened.placement
         self._template, self._special_tokens = opened.template, opened.special_tokens
+        self.hint = outdated_hint(opened.template, opened.name)
 
     def update_settings(self, settings: Settings) -> None:
         """Replaces the settings, here and in the child, from the next answer on."""

@@ -58,6 +58,7 @@ def serve(
     limits: ServerLimits,
     allow_remote_media: bool = False,
     ready: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> None:
     """Load a pair and serve it until a signal arrives.
 
@@ -70,6 +71,7 @@ def serve(
         limits: limits of load.
         allow_remote_media: fetch images and sounds from addresses in requests.
         ready: called with the base URL once requests are accepted.
+        warn: called with advice about the model.
 
     Raises:
         LocalmtpError: the address cannot be bound, or the pair cannot be loaded.
@@ -77,6 +79,8 @@ def serve(
     listener = _listen(*address)
     metrics = Metrics()
     model = ServedModel(files, choices, options, metrics)
+    if model.hint:
+        warn(model.hint)
     worker = Worker(model, metrics, queue=limits.queue, time_limit=limits.time_s)
     remote = RemoteFiles() if allow_remote_media else None
     media = MediaReader(model.media, model.why_no_media, model.context_size, remote)

@@ -151,6 +151,8 @@ class Session(ABC):
         unknown."""
         self.placement = ""
         """One line about how the model was placed in memory; empty if nothing was chosen."""
+        self.hint = ""
+        """One line of advice about the model's file; empty if there is none."""
         self._cancelled = threading.Event()
 
     @property

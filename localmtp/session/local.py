@@ -22,6 +22,7 @@ from localmtp.engine.stats import Stats
 from localmtp.engine.text.detokenizer import as_written
 from localmtp.engine.text.quoting import quote
 from localmtp.engine.text.retokenize import retokenize
+from localmtp.engine.text.template_editions import outdated_hint
 from localmtp.errors import LocalmtpError
 from localmtp.hardware import cpu
 from localmtp.media import Media
@@ -74,6 +75,7 @@ class LocalSession(Session):
         self._loop = pair.decode_loop(pacing_store.load_all() if pacing_store else None)
         self._counters = self._loop.new_counters()
         self._template = chat_template(pair)
+        self.hint = outdated_hint(self.template_source[0], files.name)
         report = report or LoadReport()
         self.device, self.memory, self.placement = report.device, report.memory, report.placement
         self._known: list[int] = []

@@ -268,6 +268,8 @@ class ChatScreen(ScreenActions):
         if load.session:
             self.error = None
             self.conversation.set_session(load.session)
+            if load.session.hint:
+                self.note(load.session.hint)
         elif load.error:
             self._load_failed(load.error)
         self._update_polling()

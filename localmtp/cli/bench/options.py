@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localmtp.cli.flags.draft_length import DraftLengths
 from localmtp.cli.options import (
-    DraftLengths,
     GenerationFlags,
     collected,
     prompt_options,

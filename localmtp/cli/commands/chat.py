@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from localmtp.cli.flags.template import template_option
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     GenerationFlags,
@@ -26,6 +27,7 @@ from localmtp.errors import LocalmtpError
 @click.argument("model", type=MODEL, required=False)
 @server_options
 @projector_options
+@template_option
 @pair_options
 @generation_options
 @exact_option

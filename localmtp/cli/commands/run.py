@@ -15,6 +15,7 @@ import click
 import localmtp
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
+from localmtp.cli.flags.template import template_option
 from localmtp.cli.loading import find_model
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
@@ -61,6 +62,7 @@ class _RunCommand(click.Command):
 @click.option("-m", "--model", "model_option", type=MODEL, help="The same as MODEL.")
 @server_options
 @projector_options
+@template_option
 @pair_options
 @generation_options
 @exact_option
@@ -149,8 +151,11 @@ def _open(
         kv_type=pair.kv_type,
         batch=pair.batch,
         image_tokens=pair.image_tokens,
+        chat_template=pair.chat_template,
         on_round=on_round,
     )
+    for warning in loaded.warnings[len(files.warnings) :]:
+        output.warning(warning)
     if loaded.placement:
         output.note(loaded.placement, dim=True)
     return loaded

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import click
 
 from localmtp.cli import output
+from localmtp.cli.flags.template import template_option
 from localmtp.cli.loading import find_model
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
@@ -43,6 +44,7 @@ class _HttpFlags:
 @click.command("serve", short_help="An OpenAI-compatible HTTP server.")
 @click.argument("model", type=MODEL, required=False)
 @projector_options
+@template_option
 @pair_options
 @generation_options
 @exact_option
@@ -126,6 +128,7 @@ def command(
         access=Access(http.api_key or None, http.cors),
         limits=ServerLimits(http.queue, http.time_limit),
         allow_remote_media=http.allow_remote_media,
+        warn=output.warning,
         ready=lambda url: output.note(
             f"serving {files.name} at {url} ({parallel} concurrent answers; Ctrl-C stops it)"
         ),

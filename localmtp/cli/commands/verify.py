@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli import output
+from localmtp.cli.flags.draft_length import DraftLengths
 from localmtp.cli.loading import load_model
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
-    DraftLengths,
     GenerationFlags,
     PairFlags,
     collected,

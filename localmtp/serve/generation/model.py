@@ -13,6 +13,7 @@ from localmtp.engine.pair import LoadOptions
 from localmtp.engine.sampling.grammar import ConstrainedSampler
 from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
+from localmtp.engine.text.template_editions import outdated_hint
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
 from localmtp.models import ModelFiles
@@ -24,7 +25,13 @@ from localmtp.serve.wire.tools import Markers
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
 from localmtp.session.local import default_sampling, pacing_store_for
-from localmtp.session.prompts import TokenPrompt, chat_template, media_prompt, place_media
+from localmtp.session.prompts import (
+    TokenPrompt,
+    chat_template,
+    media_prompt,
+    place_media,
+    template_source,
+)
 
 Json = Mapping[str, Any]
 
@@ -62,6 +69,8 @@ class ServedModel:
         self._recent: list[Sequence[int]] = [()] * self.parallel
         """Token ids of the latest choice on each sequence."""
         self._template = chat_template(self._pair)
+        self.hint = outdated_hint(template_source(self._pair)[0], self.name)
+        """One line of advice about the model's file; empty if there is none."""
         self._default = default_sampling(self._pair)
         self.markers = self._find_markers()
         """None if the vocabulary has no tokens for tool calls."""

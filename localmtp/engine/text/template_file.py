@@ -1,0 +1,36 @@
+"""Chat templates in files of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from localmtp.engine.text.chat_template import ChatTemplate
+from localmtp.errors import LocalmtpError
+
+_LARGEST = 1 << 20
+"""Bytes of a file that is read as a template."""
+
+
+def read_template(path: Path) -> str:
+    """Reads a chat template from a file.
+
+    Raises:
+        LocalmtpError: it cannot be read, or is no template.
+    """
+    try:
+        with path.open("rb") as file:
+            source = file.read(_LARGEST).decode()
+    except OSError as error:
+        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LocalmtpError(
+            f"{path} is not a text file", hint="--chat-template takes a Jinja template"
+        ) from error
+    if not source.strip():
+        raise LocalmtpError(f"{path} is empty", hint="--chat-template takes a Jinja template")
+    try:
+        ChatTemplate(source, bos="")
+    except LocalmtpError as error:
+        reason = error.message.partition(": ")[2]
+        raise LocalmtpError(f"{path} is not a chat template: {reason}") from error
+    return source
