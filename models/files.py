@@ -40,3 +40,8 @@ class ModelFiles:
     """Reason why there is none, as it follows `no images or sound: `; empty with one."""
     media: tuple[str, ...] = ()
     """Kinds of media that the projector encodes: `image`, `audio`."""
+
+    @property
+    def drafter_file(self) -> Path | None:
+        """The drafter's file; None without one, and for a head in the target's file."""
+        return None if self.drafter == self.target else self.drafter

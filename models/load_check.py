@@ -78,7 +78,7 @@ class LoadCheck:
             if files.drafter:
                 drafter = _checked_header(files.drafter)
                 check_lengths(target, drafter, str(files.drafter))
-                self._draft_model = _runs_alone(drafter)
+                self._draft_model = files.drafter_file is not None and _runs_alone(drafter)
                 if self._draft_model:
                     check_same_tokens(files.target, files.drafter)
 
@@ -99,7 +99,7 @@ class LoadCheck:
             return Vocabularies()
         if self._known is not None:
             return self._known
-        drafter = self._files.drafter
+        drafter = self._files.drafter_file
         found = Vocabularies(
             _corrected(self._files.target, self._record.with_suffix(".target.gguf")),
             _corrected(drafter, self._record.with_suffix(".drafter.gguf")) if drafter else None,

@@ -62,8 +62,18 @@ def hardware(files: ModelFiles) -> Hardware:
 
     return Hardware(
         target=files.target.stat().st_size,
-        drafter=files.drafter.stat().st_size if files.drafter else 0,
+        drafter=_drafter_bytes(files),
         resident=psutil.Process().memory_info().rss,
         bandwidth=0.0 if devices() else memory_bandwidth(),
         shape=shape_of(read_header(files.target)),
     )
+
+
+def _drafter_bytes(files: ModelFiles) -> int:
+    """Bytes that a draft step reads; those of a head in the target's file by its tensors."""
+    if files.drafter_file:
+        return files.drafter_file.stat().st_size
+    header = read_header(files.target)
+    last = f"blk.{header.number('block_count') - 1}."
+    own = [tensor for tensor in header.tensors if tensor.name.startswith(last)]
+    return sum(tensor.nbytes for tensor in own) if files.drafter else 0

@@ -134,6 +134,21 @@ class Traits:
         return self.architecture in HEADS and self.n_heads == 1 and self.head
 
 
+HEAD_IN_FILE = "MTP head in the file"
+"""Display name of a drafter that is part of its target."""
+
+
+def why_no_head(target: Traits) -> str:
+    """Reason why a target that declares MTP heads does not draft with them; else empty."""
+    if not target.n_heads or target.architecture == DRAFTER or target.has_head:
+        return ""
+    if target.architecture not in HEADS:
+        return f"libllama does not run MTP heads of `{target.architecture}`"
+    if not target.head:
+        return f"the MTP head of {target.name} was left out"
+    return f"{target.name} has {target.n_heads} MTP heads; one can be run"
+
+
 def is_recurrent(architecture: str) -> bool:
     """Returns whether models of this architecture have a recurrent state."""
     return architecture in _RECURRENT

@@ -50,17 +50,19 @@ def main(order: dict[str, Any]) -> None:
             target = loaded.enter_context(_load(order["target"]))
             _encode(Path(order["projector"]), target, threads)
             return
-        model = loaded.enter_context(_load(order["model"]))
-        if "assistant" not in model.architecture:
+        drafter, own = order["model"], order["target"]
+        in_file = own is not None and own["path"] == drafter["path"]
+        model = loaded.enter_context(_load(drafter, heads=own is not None))
+        if own is None and "assistant" not in model.architecture:
             _require_finite(_run_target(model, threads, loaded).logits(), model.path)
-        elif order["target"]:
-            target = loaded.enter_context(_load(order["target"]))
+        elif own is not None:
+            target = model if in_file else loaded.enter_context(_load(own))
             context = _run_target(target, threads, loaded)
             print(f"trying {model.path}", flush=True)
             _require_finite(_draft(model, context, threads, loaded), model.path)
 
 
-def _load(source: dict[str, Any]) -> Model:
+def _load(source: dict[str, Any], *, heads: bool = False) -> Model:
     print(f"trying {source['path']}", flush=True)
     corrected = source.get("vocabulary")
     vocabulary = None
@@ -68,7 +70,9 @@ def _load(source: dict[str, Any]) -> Model:
         path, architecture = Path(corrected["path"]), corrected["architecture"]
         vocabulary = VocabularyFile(path, architecture, corrected["size"])
     # Weights stay mapped: repacking them for speed would fill the memory.
-    return Model(Path(source["path"]), offload=Offload(0), repack=False, vocabulary=vocabulary)
+    return Model(
+        Path(source["path"]), offload=Offload(0), repack=False, vocabulary=vocabulary, heads=heads
+    )
 
 
 def _encode(projector: Path, target: Model, threads: int) -> None:
@@ -97,18 +101,28 @@ def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:
 
 
 def _draft(drafter: Model, target: Context, threads: int, loaded: ExitStack) -> Floats:
-    """Run one draft step on the target's KV cache; returns logits [1, n_vocab]."""
-    context = loaded.enter_context(_context(drafter, threads, target))
-    with Batch(1, n_embd=target.model.n_embd) as batch:
-        batch.fill([target.model.vocab.bos], _PROMPT, all_logits=True)
+    """Run one draft step after the target's tokens; returns logits [1, n_vocab]."""
+    head = "assistant" not in drafter.architecture
+    context = loaded.enter_context(_context(drafter, threads, target, head=head))
+    with Batch(1, n_embd=target.model.n_embd_out) as batch:
+        batch.fill([max(0, target.model.vocab.bos)], _PROMPT, all_logits=True)
         batch.hidden[0] = target.hidden()[0]
         context.decode(batch)
     return context.logits()
 
 
-def _context(model: Model, threads: int, target: Context | None = None) -> Context:
+def _context(
+    model: Model, threads: int, target: Context | None = None, *, head: bool = False
+) -> Context:
     return Context(
-        model, n_ctx=_CONTEXT, n_batch=_PROMPT, n_outputs=1, threads=threads, target=target
+        model,
+        n_ctx=_CONTEXT,
+        n_batch=_PROMPT,
+        n_outputs=1,
+        threads=threads,
+        target=None if head else target,
+        head=head,
+        all_hidden=head,
     )
 
 

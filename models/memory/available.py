@@ -96,7 +96,7 @@ def choose_parallel(files: ModelFiles, requested: LoadOptions, most: int) -> int
 
 def weights_on_disk(files: ModelFiles) -> Weights:
     """Returns the file sizes of a pair and its projector, all parts of the target together."""
-    drafter = files.drafter.stat().st_size if files.drafter else 0
+    drafter = files.drafter_file.stat().st_size if files.drafter_file else 0
     projector = files.projector.stat().st_size if files.projector else 0
     target = sum(part.stat().st_size for part in parts_on_disk(files.target))
     return Weights(target, drafter, projector=projector)

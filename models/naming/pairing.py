@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Generic, TypeVar
 
-from localmtp.engine.compatibility import DrafterKind, Traits, check_pair, drafter_kind
+from localmtp.engine.compatibility import (
+    FIRST_TENSOR,
+    HEAD_IN_FILE,
+    DrafterKind,
+    Traits,
+    check_pair,
+    drafter_kind,
+    why_no_head,
+)
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header
 from localmtp.models.gguf_settings import check_lengths
@@ -71,6 +79,9 @@ class DescribedFile:
             embedding_length_out=header.number("embedding_length_out"),
             n_vocab=header.n_vocab,
             sliding=any(pattern) if isinstance(pattern, tuple) else True,
+            n_heads=header.number("nextn_predict_layers"),
+            head=not header.tensors or any(".nextn." in t.name for t in header.tensors),
+            trunk=not header.tensors or any(t.name == FIRST_TENSOR for t in header.tensors),
         )
 
 
@@ -141,15 +152,21 @@ def best_drafter(
     target: DescribedFile,
     candidates: Iterable[tuple[File, Callable[[], DescribedFile]]],
     otherwise: str,
+    own: File,
 ) -> DrafterChoice[File]:
-    """Chooses the first candidate that matches the target, preferably of the same lineage.
+    """Chooses a drafter: the target's own head, else the first candidate that matches the target.
+
+    Candidates of the same lineage are preferred.
 
     Args:
         target: the target.
         candidates: files in order of preference, each with a function that reads its header.
         otherwise: reason to give if there are no candidates.
+        own: file of the target.
     """
-    why_not, mixed = otherwise, None
+    if target.traits.has_head:
+        return DrafterChoice(own, "", HEAD_IN_FILE)
+    why_not, mixed = why_no_head(target.traits) or otherwise, None
     for file, describe in candidates:
         try:
             drafter = describe()

@@ -44,7 +44,8 @@ class InstalledModel:
     @property
     def drafter_weights(self) -> int:
         """Size of the drafter in bytes; 0 without one."""
-        return self.drafter.stat().st_size if self.drafter else 0
+        own = self.drafter if self.drafter not in self.target else None
+        return own.stat().st_size if own else 0
 
     @property
     def projector_weights(self) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
-from localmtp.engine.compatibility import check_target
+from localmtp.engine.compatibility import HEAD_IN_FILE, HEADS, check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER, ModelFiles
-from localmtp.models.gguf_header import read_header
+from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.gguf_settings import check_settings
 from localmtp.models.naming.pairing import (
     DescribedFile,
@@ -20,6 +22,7 @@ from localmtp.models.naming.pairing import (
     names_a_drafter,
     require_match,
 )
+from localmtp.models.naming.quant import parts_of
 
 
 def resolve_path(target: Path, drafter: str | None) -> ModelFiles:
@@ -54,6 +57,8 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
     """
     of_target, of_drafter = describe(target), describe(drafter)
     check_target(of_target.traits)
+    if of_target.traits.has_head and drafter.samefile(target):
+        return model_files(name, target, DrafterChoice(target, "", HEAD_IN_FILE))
     require_match(of_target, of_drafter)
     why, warnings = agreement(of_target, of_drafter), lineage_warnings(of_target, of_drafter)
     return model_files(name, target, DrafterChoice(drafter, "", why, warnings))
@@ -61,9 +66,16 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
 
 def model_files(name: str, target: Path, choice: DrafterChoice[Path]) -> ModelFiles:
     """Returns the files of a target and the drafter chosen for it."""
-    stem = choice.file.stem if choice.file else ""
+    own = HEAD_IN_FILE if choice.file == target else ""
+    drafter_name = own or (choice.file.stem if choice.file else "")
     return ModelFiles(
-        name, target, choice.file, stem, choice.why_not, choice.why, warnings=choice.warnings
+        name,
+        target,
+        choice.file,
+        drafter_name,
+        choice.why_not,
+        choice.why,
+        warnings=choice.warnings,
     )
 
 
@@ -80,7 +92,16 @@ def describe(path: Path) -> DescribedFile:
     repository = next((part for part in path.parts if part.startswith("models--")), "")
     header = read_header(path, settings_only=True)
     check_settings(header, str(path))
+    if header.architecture in HEADS and header.number("nextn_predict_layers"):
+        header = _with_tensors(path, header)
     return DescribedFile(path.name, header, repository)
+
+
+def _with_tensors(path: Path, header: Header) -> Header:
+    """Adds the tensors of all parts: they say whether a head, or only a head, is in the file."""
+    parts = parts_of([other.name for other in path.parent.iterdir()], path.name)
+    tables = [read_header(path.with_name(part)).tensors for part in parts]
+    return replace(header, tensors=tuple(chain.from_iterable(tables)))
 
 
 def _nearby_drafter(target: Path, described: DescribedFile) -> DrafterChoice[Path]:
@@ -95,7 +116,8 @@ def _nearby_drafter(target: Path, described: DescribedFile) -> DrafterChoice[Pat
     ]
     files.sort(key=lambda file: _similarity(file, target), reverse=True)
     candidates = [(file, partial(describe, file)) for file in files]
-    return best_drafter(described, candidates, f"no drafter was found next to {target.name}")
+    otherwise = f"no drafter was found next to {target.name}"
+    return best_drafter(described, candidates, otherwise, target)
 
 
 def _similarity(drafter: Path, target: Path) -> float:

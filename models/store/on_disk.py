@@ -30,4 +30,5 @@ def drafter_on_disk(reference: ModelReference, target: Path) -> DrafterChoice[Pa
         describe(target),
         [(files[name], partial(describe, files[name])) for name in names],
         f"no drafter for {reference.name} is here; `localmtp pull {reference.name}` looks for one",
+        target,
     )

@@ -54,12 +54,13 @@ class PullPlan:
     def files(self) -> tuple[RemoteFile, ...]:
         """All files of target, drafter and projector."""
         others = (self.drafter.file, self.projector.file)
-        return self.target + tuple(file for file in others if file)
+        return self.target + tuple(file for file in others if file and file not in self.target)
 
     @property
     def weights(self) -> Weights:
         """File sizes."""
-        drafter = self.drafter.file.nbytes if self.drafter.file else 0
+        file = self.drafter.file
+        drafter = file.nbytes if file and file not in self.target else 0
         projector = self.projector.file.nbytes if self.projector.file else 0
         return Weights(sum(part.nbytes for part in self.target), drafter, projector=projector)
 
@@ -98,7 +99,7 @@ def plan_pull(
     target = tuple(files[part] for part in parts_of(files, chosen))
     drafter: DrafterChoice[RemoteFile] = DrafterChoice(None, f"--drafter {NO_DRAFTER}")
     if with_drafter:
-        drafter = _drafter(reference, described, files, quant_label(chosen))
+        drafter = _drafter(reference, described, files, files[chosen])
     projector: ProjectorChoice[RemoteFile] = ProjectorChoice(None, NO_MEDIA)
     if with_projector:
         projector = _projector(reference, described, files)
@@ -111,14 +112,15 @@ def _drafter(
     reference: ModelReference,
     target: DescribedFile,
     files: Mapping[str, RemoteFile],
-    label: str,
+    own: RemoteFile,
 ) -> DrafterChoice[RemoteFile]:
     repo, drafter = reference.target.repo, reference.drafter
     if drafter and drafter.repo != repo:
         files = {file.name: file for file in gguf_files(drafter.repo)}
+    label = quant_label(own.name)
     names = drafter_names(files, drafter.file if drafter else "", label)
     candidates = [(files[n], partial(_described, files[n])) for n in names]
-    return best_drafter(target, candidates, f"{repo} holds no drafter")
+    return best_drafter(target, candidates, f"{repo} holds no drafter", own)
 
 
 def _projector(

@@ -42,7 +42,8 @@ def pull(model: str, verify: bool, no_media: bool) -> None:
         output.warning(warning)
     parts = [files.target.name]
     if files.drafter:
-        parts.append(f"drafter {files.drafter.name}")
+        name = files.drafter_file.name if files.drafter_file else files.drafter_name
+        parts.append(f"drafter {name}")
     if files.projector:
         parts.append(f"projector {files.projector.name} ({_media(files.media)})")
     output.line(f"{files.name}: {', '.join(parts)}")
