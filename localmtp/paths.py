@@ -47,6 +47,11 @@ def theme_file() -> Path:
     return _state() / "theme"
 
 
+def previews_file() -> Path:
+    """Whether the chat previews images."""
+    return _state() / "previews"
+
+
 def hub_cache() -> Path:
     """Cache of huggingface_hub, shared with other programs (`HF_HUB_CACHE`, `HF_HOME`)."""
     from huggingface_hub import constants

@@ -48,8 +48,9 @@ def run_chat(
         LocalmtpError: there is no such model, and the chat was not opened; or it could not be
             loaded, and the chat has shown the same error.
     """
-    from localmtp.paths import history_file, theme_file
+    from localmtp.paths import history_file, previews_file, theme_file
     from localmtp.tui.app import ChatApp
+    from localmtp.tui.media.graphics import picture_widget
     from localmtp.tui.model_loading import local_opener, server_opener
 
     if model and not connect:
@@ -62,6 +63,8 @@ def run_chat(
         else local_opener(model, drafter, offline, prepare, projector),
         history_file() if save else None,
         theme_file(),
+        previews_file(),
+        picture_widget(),
     )
     try:
         app.run(mouse=mouse)

@@ -20,16 +20,17 @@ from localmtp.portability import hang_up_check, on_termination
 from localmtp.tui.commands.actions import CHAT_ACTIONS
 from localmtp.tui.idle_gc import IdleCollector
 from localmtp.tui.model_loading import OpenSession
+from localmtp.tui.preferences import load_preference, save_preference
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.screens.chat import ChatScreen
 from localmtp.tui.terminal_output import tolerant
-from localmtp.tui.theme_preference import load_theme, save_theme
 from localmtp.tui.themes import PALETTES, theme
 
 if TYPE_CHECKING:
     from textual.driver import Driver
 
     from localmtp.history import History
+    from localmtp.tui.widgets.attachment_tray import PictureWidget
 
 COLLECT_EVERY_S = 5.0
 """Between checks for an idle moment to collect garbage in."""
@@ -45,6 +46,8 @@ class ChatApp(App[None]):
         open_session: loads models, in threads.
         history: file of the saved conversations; None to save none.
         theme_file: file with the theme's name; None to start with the dark theme.
+        previews_file: file with `off` if images are not previewed; None to preview them.
+        picture_widget: draws previews of attached images; None for half blocks.
     """
 
     CSS_PATH = "app.tcss"
@@ -57,19 +60,23 @@ class ChatApp(App[None]):
         open_session: OpenSession,
         history: Path | None = None,
         theme_file: Path | None = None,
+        previews_file: Path | None = None,
+        picture_widget: PictureWidget | None = None,
     ) -> None:
         super().__init__()
         for name in PALETTES:
             self.register_theme(theme(name))
         self._theme_file = theme_file
-        saved_theme = load_theme(theme_file) if theme_file else ""
+        saved_theme = load_preference(theme_file) if theme_file else ""
         self.theme = saved_theme if saved_theme in PALETTES else "localmtp-dark"
+        self._previews_file = previews_file
+        self._previews = not previews_file or load_preference(previews_file) != "off"
         self.history: History | None = None
         self._collector = IdleCollector()
         self._early_input: list[events.Key | events.Paste] | None = []
         """Input before the first frame; None afterwards."""
         open_history = partial(self._open_history, history) if history else None
-        self.chat = ChatScreen(model, open_session, open_history, self._brush())
+        self.chat = ChatScreen(model, open_session, open_history, self._brush(), picture_widget)
 
     def get_driver_class(self) -> type[Driver]:
         """Returns a driver that survives the closing of the terminal."""
@@ -119,7 +126,14 @@ class ChatApp(App[None]):
         names = list(PALETTES)
         self.theme = names[self.theme == names[0]]
         if self._theme_file:
-            save_theme(self._theme_file, self.theme)
+            save_preference(self._theme_file, self.theme)
+
+    def action_previews(self, shown: bool) -> None:
+        """Shows or hides previews of images."""
+        self._previews = shown
+        self.chat.repaint(self._brush())
+        if self._previews_file:
+            save_preference(self._previews_file, "on" if shown else "off")
 
     def action_edit(self) -> None:
         """Opens the prompt in the user's editor; the answer continues meanwhile."""
@@ -189,4 +203,4 @@ class ChatApp(App[None]):
 
     def _brush(self) -> Brush:
         palette = PALETTES.get(self.theme, PALETTES["localmtp-dark"])
-        return Brush(palette, monochrome=self.no_color)
+        return Brush(palette, monochrome=self.no_color, previews=self._previews)

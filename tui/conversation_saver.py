@@ -45,7 +45,8 @@ class ConversationSaver:
         try:
             messages = session.messages
             if self.conversation_id is None and messages:
-                self.conversation_id = self.history.begin(messages[0].text, session.name)
+                title = " ".join([messages[0].text, *(one.name for one in messages[0].media)])
+                self.conversation_id = self.history.begin(title.strip(), session.name)
             if self.conversation_id is not None:
                 since = max(0, len(messages) - 1) if last_only else 0
                 saved_as = self.history.save(

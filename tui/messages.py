@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from textual.message import Message
 
@@ -32,6 +33,56 @@ class RecallQueued(Message):
 @dataclass
 class CompletePrompt(Message):
     """Tab was pressed in a slash command or a reference to a file."""
+
+
+@dataclass
+class MediaCompleted(Message):
+    """A reference was completed to an image or sound."""
+
+    path: Path
+
+
+@dataclass
+class PathsPasted(Message):
+    """Text was pasted that may be the paths of dropped files."""
+
+    text: str
+
+
+@dataclass
+class ImagePasted(Message):
+    """The image in the clipboard was requested, or an empty text was pasted."""
+
+
+@dataclass
+class PasteText(Message):
+    """Pasted text is only text and belongs into the prompt."""
+
+    text: str
+
+
+@dataclass
+class RemoveLastAttachment(Message):
+    """Backspace was pressed in an empty prompt."""
+
+
+@dataclass
+class AttachmentFailed(Message):
+    """A file could not be attached."""
+
+    error: LocalmtpError
+
+
+@dataclass
+class AttachmentsRead(Message):
+    """No file is being read any more."""
+
+
+@dataclass
+class ShowBriefly(Message):
+    """One line for the user, for a few seconds."""
+
+    text: str
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from localmtp.engine.events import FinishReason
+from localmtp.tui.media.attachment import Attachment
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.entries import TranscriptEntry, UserEntry
 
@@ -80,7 +81,7 @@ def last_question(entries: Sequence[TranscriptEntry]) -> UserEntry | None:
 
 def _entry(message: Message) -> TranscriptEntry:
     if message.role == "user":
-        return UserEntry(message.text)
+        return UserEntry(message.text, [Attachment(media) for media in message.media])
     entry = AnswerEntry(message.text, message.thought)
     entry.end(message.finish or FinishReason.CANCELLED, message.stats)
     return entry

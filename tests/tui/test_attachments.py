@@ -103,6 +103,7 @@ async def test_a_file_is_completed_attached_and_sent(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("\n".join(f"line {n}" for n in range(40)))
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\0")
+    (tmp_path / "binary.md").write_bytes(b"\x89PNG\0")
     app = ChatApp("nano", lambda name, report: FrozenSession("An answer."))
     async with app.run_test(size=(100, 40)) as pilot:
         conversation = await ready(pilot, app)
@@ -121,7 +122,12 @@ async def test_a_file_is_completed_attached_and_sent(
         assert "line 39" in seen(app)
         await pilot.press("escape", *"@pic")
         await wait_until(pilot, lambda: "@picture.png" in seen(app), "it is listed")
+        await pilot.press("tab")
+        await wait_until(pilot, lambda: "is no image and no sound" in seen(app), "it is refused")
+        assert conversation.prompt.text == "@picture.png "
+        await pilot.press("escape", *"@bin")
+        await wait_until(pilot, lambda: "@binary.md" in seen(app), "it is listed")
         await pilot.press("tab", "enter")
         await wait_until(pilot, lambda: "is not a text file" in seen(app), "it is refused")
-        assert conversation.prompt.text == "@picture.png"
+        assert conversation.prompt.text == "@binary.md"
         assert len(conversation.session.messages) == 2

@@ -1,4 +1,4 @@
-"""Text files in messages: reading, and completion of `@FILE`."""
+"""Files in messages: reading text files, and completion of `@FILE`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localmtp.errors import LocalmtpError
+from localmtp.tui.media.attachment import MEDIA_SUFFIXES, file_size
 from localmtp.tui.rendering.formatting import count
 
 MAX_FILE_BYTES = 1 << 20
@@ -41,6 +42,16 @@ class FileMatch:
     def reference(self) -> str:
         """The reference as written in a message."""
         return f'@"{self.path}"' if re.search(r"\s", self.path) else f"@{self.path}"
+
+    @property
+    def is_media(self) -> bool:
+        """Whether its name is that of an image or sound, which is not inserted as text."""
+        return Path(self.path).suffix.lower() in MEDIA_SUFFIXES
+
+    @property
+    def description(self) -> str:
+        """Size, and for text the estimated number of tokens."""
+        return file_size(self.nbytes) if self.is_media else describe(self.nbytes)
 
 
 def describe(nbytes: int) -> str:

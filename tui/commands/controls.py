@@ -37,14 +37,26 @@ class ChatControls(Protocol):
     def insert_text(self, text: str) -> None:
         """Replaces the text of the prompt."""
 
+    def attach(self, path: Path) -> None:
+        """Attaches an image or sound to the next message."""
+
+    def attach_from_clipboard(self) -> None:
+        """Attaches the image in the clipboard."""
+
+    def detach(self, number: int) -> str:
+        """Removes an attachment, 0 for the first, -1 for the last; returns its name, if any."""
+
+    def show_previews(self, shown: bool) -> None:
+        """Shows or hides previews of images, now and in later chats."""
+
     def copy(self, text: str) -> str:
         """Copies text to the clipboard; returns a notice."""
 
     def screenshot(self) -> str:
         """Returns the screen as SVG."""
 
-    def write_files(self, files: Mapping[Path, str]) -> object:
-        """Writes text files and reports their paths; asks before overwriting any."""
+    def write_files(self, files: Mapping[Path, bytes]) -> object:
+        """Writes files and reports the first one's path; asks before overwriting others."""
 
     def switch_model(self, model: str) -> None:
         """Loads another model, which answers from the next message on."""

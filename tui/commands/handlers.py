@@ -15,6 +15,7 @@ from localmtp.tui.commands import export
 from localmtp.tui.commands.attachments import as_block, describe, read_text
 from localmtp.tui.commands.controls import ChatControls
 from localmtp.tui.commands.settings import changed
+from localmtp.tui.media.dropped_paths import typed_path
 from localmtp.tui.rendering.formatting import count
 
 if TYPE_CHECKING:
@@ -113,12 +114,39 @@ def read(chat: ChatControls, name: str) -> str:
     return f"inserted {path.name}: {describe(len(text.encode()))}"
 
 
+def attach(chat: ChatControls, name: str) -> str:
+    """Attaches an image or sound to the next message."""
+    chat.attach(typed_path(name))
+    return ""
+
+
+def paste(chat: ChatControls, _: str) -> str:
+    """Attaches the image in the clipboard."""
+    chat.attach_from_clipboard()
+    return ""
+
+
+def detach(chat: ChatControls, number: str) -> str:
+    """Removes an attachment of the next message, by its number from 1; the last by default."""
+    if number and not (number.isdecimal() and int(number)):
+        raise LocalmtpError(f"no attachment `{number}`", hint="/detach 1 removes the first")
+    removed = chat.detach(int(number) - 1 if number else -1)
+    return f"removed {removed}" if removed else "no such attachment"
+
+
+def preview(chat: ChatControls, state: str) -> str:
+    """Shows or hides previews of images."""
+    if state not in ("on", "off"):
+        raise LocalmtpError(f"invalid preview `{state}`", hint="/preview on, or /preview off")
+    chat.show_previews(state == "on")
+    return f"previews {state}, also in later chats"
+
+
 def write_conversation(chat: ChatControls, name: str) -> str:
-    """Writes the conversation as Markdown or JSON."""
+    """Writes the conversation as Markdown or JSON, with its media in a folder next to it."""
     path = Path(name or "conversation.md").expanduser()
     session = _session(chat)
-    form = export.as_json if path.suffix == ".json" else export.markdown
-    chat.write_files({path: form(session.name, session.messages)})
+    chat.write_files(export.conversation_files(path, session.name, session.messages))
     return ""
 
 
@@ -128,8 +156,8 @@ def save_statistics(chat: ChatControls, name: str) -> str:
     session = _session(chat)
     chat.write_files(
         {
-            path: export.as_json(session.name, session.messages),
-            path.with_suffix(".svg"): chat.screenshot(),
+            path: export.as_json(session.name, session.messages).encode(errors="replace"),
+            path.with_suffix(".svg"): chat.screenshot().encode(errors="replace"),
         }
     )
     return ""

@@ -89,6 +89,11 @@ COMMANDS = (
     Command("think", "on|off", "Turn thinking on or off", handlers.think),
     Command("prompt", "", "Show the prompt as the model receives it", handlers.prompt),
     Command("read", "FILE", "Insert a text file into the prompt", handlers.read),
+    Command("image", "FILE", "Attach an image to the next message", handlers.attach),
+    Command("audio", "FILE", "Attach a sound to the next message", handlers.attach, ("sound",)),
+    Command("paste", "", "Attach the image in the clipboard", handlers.paste),
+    Command("detach", "[N]", "Remove attachment N, or the last", handlers.detach),
+    Command("preview", "on|off", "Show or hide previews of images", handlers.preview),
     Command(
         "export",
         "[FILE]",

@@ -32,10 +32,14 @@ class Brush:
     Args:
         palette: the colours.
         monochrome: distinguish token origins by attributes instead of colours, for NO_COLOR.
+        previews: whether images are drawn; never where colours are not.
     """
 
-    def __init__(self, palette: Palette, *, monochrome: bool = False) -> None:
+    def __init__(
+        self, palette: Palette, *, monochrome: bool = False, previews: bool = True
+    ) -> None:
         self.palette = palette
+        self.previews = previews and not monochrome
         self.plain = Style(color=palette.foreground)
         self.brand = Style(color=palette.accent, bold=True)
         self.strong = Style(color=palette.foreground, bold=True)

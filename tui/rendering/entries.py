@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.segment import Segment
 from rich.text import Text
 
+from localmtp.tui.media.attachment import Attachment
 from localmtp.tui.rendering.brush import Brush, Line
 from localmtp.tui.rendering.formatting import count, show_controls
+from localmtp.tui.rendering.half_blocks import half_blocks
 
 INDENT = 2
 """Cells left of every text, for the marks of user, notice and cursor."""
@@ -14,6 +18,10 @@ INDENT = 2
 MAX_LINES = 16
 FOLDED_LINES = 12
 """Lines shown of a message of more than `MAX_LINES`."""
+
+PREVIEW_COLUMNS = 40
+PREVIEW_ROWS = 8
+"""Cells of the preview of an image."""
 
 _KEY_WIDTH = 8
 """Cells for the key column of the welcome text."""
@@ -57,14 +65,22 @@ class UserEntry(TranscriptEntry):
 
     Args:
         text: the message; long ones are folded.
+        attachments: images and sound of the message.
         queued: whether it is queued behind an answer or a model that is loading.
     """
 
-    def __init__(self, text: str, *, queued: bool = False) -> None:
+    def __init__(
+        self, text: str, attachments: Sequence[Attachment] = (), *, queued: bool = False
+    ) -> None:
         super().__init__()
         self.text = text
+        self.attachments = tuple(attachments)
         self.queued = queued
         self.unfolded = False
+
+    def estimated_height(self, width: int) -> int:
+        """Estimates the number of lines without rendering."""
+        return super().estimated_height(width) + len(self.attachments) * (1 + PREVIEW_ROWS)
 
     def _render(self, brush: Brush, width: int) -> list[Line]:
         style = brush.muted if self.queued else brush.plain
@@ -74,9 +90,23 @@ class UserEntry(TranscriptEntry):
         if not self.unfolded and len(lines) > MAX_LINES:
             more = count(len(lines) - FOLDED_LINES, "more line")
             lines = [*lines[:FOLDED_LINES], [Segment(f"▸ {more}", brush.muted)]]
+        attached = [
+            line for one in self.attachments for line in _attachment(one, brush, width - INDENT)
+        ]
+        lines = [*attached, *lines]
         if self.queued:
             lines.append([Segment("queued", brush.muted)])
         return [[bar, *line] for line in lines]
+
+
+def _attachment(attachment: Attachment, brush: Brush, width: int) -> list[Line]:
+    """Renders the preview of an image and the line that describes it."""
+    lines: list[Line] = []
+    if attachment.picture and brush.previews:
+        columns = min(PREVIEW_COLUMNS, width)
+        lines = half_blocks(attachment.picture, columns, PREVIEW_ROWS)
+    text = Text(show_controls(attachment.label), brush.muted, no_wrap=True, overflow="ellipsis")
+    return [*lines, *brush.lines(text, width)]
 
 
 class WelcomeEntry(TranscriptEntry):

@@ -22,6 +22,7 @@ from localmtp.tui.messages import (
     ModelChanged,
     ModelLoadFinished,
     SaveFailed,
+    ShowBriefly,
     Submitted,
 )
 from localmtp.tui.model_loading import ModelLoader, OpenSession
@@ -29,6 +30,7 @@ from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.formatting import show_controls
 from localmtp.tui.rendering.statistics import PanelData
 from localmtp.tui.screens.screen_actions import ScreenActions
+from localmtp.tui.widgets.attachment_tray import PictureWidget
 from localmtp.tui.widgets.conversation import Conversation
 from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.status_line import StatusLine, state_text, summary_parts
@@ -55,6 +57,7 @@ class ChatScreen(ScreenActions):
         open_history: opens the saved conversations, in a thread, and returns them with the text
             that was not sent when the chat last ended; None to save nothing.
         brush: for the colours.
+        picture_widget: draws previews of attached images; None for half blocks.
     """
 
     BINDINGS = bindings(CHAT_ACTIONS)
@@ -67,8 +70,10 @@ class ChatScreen(ScreenActions):
         open_session: OpenSession,
         open_history: Callable[[], tuple[History, str]] | None,
         brush: Brush,
+        picture_widget: PictureWidget | None = None,
     ) -> None:
         super().__init__(brush)
+        self._picture_widget = picture_widget
         self._open_history = open_history
         self.error: LocalmtpError | None = None
         """Why there is no model; None while loading, and once a model was loaded."""
@@ -82,7 +87,9 @@ class ChatScreen(ScreenActions):
         """Yields the top bar, conversation and statistics, and the footer."""
         yield TopBar(self._brush, id="top")
         with Horizontal(id="body"):
-            yield Conversation(self._brush, self.show_status, id="conversation")
+            yield Conversation(
+                self._brush, self.show_status, self._picture_widget, id="conversation"
+            )
             yield Statistics(self._brush, id="statistics")
         yield Footer(show_command_palette=False)
 
@@ -101,6 +108,7 @@ class ChatScreen(ScreenActions):
         """Redraws in other colours."""
         self._brush = brush
         self.conversation.transcript.repaint(brush)
+        self.conversation.tray.repaint(brush)
         self.query_one(TopBar).repaint(brush)
         self.query_one(Statistics).repaint(brush)
 
@@ -162,6 +170,10 @@ class ChatScreen(ScreenActions):
         """Replaces the text of the prompt."""
         self.conversation.prompt.put(text)
 
+    def show_previews(self, shown: bool) -> None:
+        """Shows or hides previews of images, now and in later chats."""
+        self.run_app_action(f"previews({shown})")
+
     def screenshot(self) -> str:
         """Returns the screen as SVG."""
         return self.app.export_screenshot(title="localmtp")
@@ -178,7 +190,7 @@ class ChatScreen(ScreenActions):
             self.note(f"cancelled; {self.session.name} continues")
         else:
             self.conversation.editing = None
-            self.conversation.prompt.discard()
+            self.conversation.discard()
 
     def action_interrupt(self) -> None:
         """Copies the selection, or stops the answer."""
@@ -210,7 +222,11 @@ class ChatScreen(ScreenActions):
                 self.note(slash.run(self, *command))
             except LocalmtpError as error:
                 self.show_error(error)
-        elif event.text in QUIT_WORDS:
+        elif self.conversation.waits_for_attachments(event.text):
+            self.note("sent once the attachment is read")
+        elif not event.text and not self.conversation.tray.attachments:
+            return
+        elif event.text in QUIT_WORDS and not self.conversation.tray.attachments:
             self.run_app_action("quit")
         elif self.error:
             self.conversation.prompt.restore(event.text)
@@ -228,6 +244,10 @@ class ChatScreen(ScreenActions):
         else:
             self.note(attached)
             self.conversation.send(message.removeprefix("/"))
+
+    @on(ShowBriefly)
+    def _show_briefly(self, event: ShowBriefly) -> None:
+        self.note(event.text)
 
     @on(SaveFailed)
     def _save_failed(self, event: SaveFailed) -> None:

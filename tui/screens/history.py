@@ -17,9 +17,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, OptionList
 from textual.widgets.option_list import Option
 
-from localmtp.atomic import atomic_write_text
 from localmtp.errors import LocalmtpError
 from localmtp.tui.commands import export
+from localmtp.tui.export_files import listing, overwritten, written
 from localmtp.tui.rendering.formatting import count, show_controls
 from localmtp.tui.rendering.list_row import ListRow
 from localmtp.tui.screens.confirm import ConfirmScreen
@@ -113,15 +113,16 @@ class HistoryScreen(ModalScreen[int | None]):
         if chosen is None:
             return
         path = Path(f"conversation-{chosen.id}.md").absolute()
-        confirm = ConfirmScreen(f"Overwrite {path}?", "Overwrite")
-        if path.exists() and not await self.app.push_screen_wait(confirm):
-            return
         messages = await self._in_thread(self._history.load, chosen.id)
         if messages is None:
             return
-        text = export.markdown(chosen.title, messages)
-        if await self._in_thread(_written, path, text):
-            self._notify(f"written: {path}")
+        files = export.conversation_files(path, chosen.title, messages)
+        existing = await asyncio.to_thread(overwritten, files)
+        confirm = ConfirmScreen(f"Overwrite {listing(existing)}?", "Overwrite")
+        if existing and not await self.app.push_screen_wait(confirm):
+            return
+        if await self._in_thread(written, files):
+            self._notify(f"written: {listing(list(files))}")
 
     @property
     def _chosen(self) -> SavedConversation | None:
@@ -187,8 +188,3 @@ class HistoryScreen(ModalScreen[int | None]):
     def _selected(self) -> None:
         if chosen := self._chosen:
             self.dismiss(chosen.id)
-
-
-def _written(path: Path, text: str) -> bool:
-    atomic_write_text(path, text)
-    return True

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from textual import work
 
-from localmtp.atomic import atomic_write_text
 from localmtp.errors import LocalmtpError
+from localmtp.tui.export_files import listing, overwritten, written
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.code_block import load_lexers
@@ -58,21 +58,20 @@ class ScreenActions(TranscriptActions):
         """Updates statistics, top bar and status line."""
 
     @work
-    async def write_files(self, files: Mapping[Path, str]) -> None:
-        """Writes text files and reports their paths; asks before overwriting any."""
-        paths = [path.absolute() for path in files]
-        existing = [str(path) for path in paths if path.exists()]
-        question = f"Overwrite {' and '.join(existing)}?"
+    async def write_files(self, files: Mapping[Path, bytes]) -> None:
+        """Writes files and reports their paths; asks before overwriting others."""
+        files = {path.absolute(): data for path, data in files.items()}
+        existing = await asyncio.to_thread(overwritten, files)
+        question = f"Overwrite {listing(existing)}?"
         if existing and not await self.app.push_screen_wait(ConfirmScreen(question, "Overwrite")):
             self.note("nothing was written")
             return
         try:
-            for path, text in zip(paths, files.values(), strict=True):
-                await asyncio.to_thread(atomic_write_text, path, text)
+            await asyncio.to_thread(written, files)
         except LocalmtpError as error:
             self.show_error(error)
         else:
-            self.conversation.notice(f"written: {' and '.join(map(str, paths))}")
+            self.conversation.notice(f"written: {listing(list(files))}")
 
     def race(self, prompt: str) -> None:
         """Answers a prompt with drafting off and on, on a screen of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 
 from textual.screen import Screen
 
@@ -29,6 +30,18 @@ class TranscriptActions(Screen[None]):
         """Shows a notice for a few seconds; does nothing for an empty one."""
         if text:
             self.query_one(StatusLine).notify_briefly(text)
+
+    def attach(self, path: Path) -> None:
+        """Attaches an image or sound to the next message."""
+        self.conversation.tray.attach(path)
+
+    def attach_from_clipboard(self) -> None:
+        """Attaches the image in the clipboard."""
+        self.conversation.tray.paste_image()
+
+    def detach(self, number: int) -> str:
+        """Removes an attachment, 0 for the first, -1 for the last; returns its name, if any."""
+        return self.conversation.tray.detach(number)
 
     def copy(self, text: str) -> str:
         """Copies text to the clipboard; returns a notice."""

@@ -12,7 +12,6 @@ from textual.widgets import Static
 from localmtp.tui.commands.attachments import (
     FileMatch,
     complete_reference,
-    describe,
     files_below,
     files_in_folder_of,
     is_path,
@@ -20,6 +19,7 @@ from localmtp.tui.commands.attachments import (
     reference_before,
 )
 from localmtp.tui.commands.slash import Command, matching
+from localmtp.tui.messages import MediaCompleted
 from localmtp.tui.rendering.formatting import show_controls
 
 MAX_ROWS = 8
@@ -55,12 +55,18 @@ class Completion(Static):
         self._show()
 
     def complete(self, text: str) -> str | None:
-        """Returns `text` completed to the first match; None without a match."""
+        """Returns `text` completed to the first match; None without a match.
+
+        An image or sound is to be attached: `MediaCompleted` is posted.
+        """
         if self._commands:
             return f"/{self._commands[0].name} "
         if self._files:
             match = self._files[0]
-            self.attached[match.reference] = match
+            if match.is_media:
+                self.post_message(MediaCompleted(Path(match.path).expanduser()))
+            else:
+                self.attached[match.reference] = match
             return complete_reference(text, match)
         return None
 
@@ -78,7 +84,7 @@ class Completion(Static):
     def _show(self) -> None:
         rows = [
             *((f"/{c.name} {c.argument}", c.help) for c in self._commands[:MAX_ROWS]),
-            *((one.reference, describe(one.nbytes)) for one in self._files[:MAX_ROWS]),
+            *((one.reference, one.description) for one in self._files[:MAX_ROWS]),
         ]
         self.display = bool(rows)
         colours = self.app.theme_variables

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 
 from localmtp.engine.events import Event, FinishReason
 from localmtp.errors import LocalmtpError
-from localmtp.tui.commands.attachments import expand_references
 from localmtp.tui.commands.settings import carried_over
+from localmtp.tui.media.attachment import all_described
 from localmtp.tui.messages import (
-    CharacterTyped,
-    CompletePrompt,
     GenerationEnded,
     ModelChanged,
     RecallQueued,
@@ -33,9 +32,8 @@ from localmtp.tui.transcript_edits import (
     message_index,
     restore_exchange,
 )
-from localmtp.tui.widgets.answer_runner import AnswerRunner
-from localmtp.tui.widgets.completion import Completion
-from localmtp.tui.widgets.prompt import Prompt
+from localmtp.tui.widgets.attachment_tray import PictureWidget
+from localmtp.tui.widgets.composing import Composing
 from localmtp.tui.widgets.status_line import StatusLine
 from localmtp.tui.widgets.transcript import Transcript
 
@@ -43,12 +41,13 @@ if TYPE_CHECKING:
     from localmtp.session import Message, Session, Settings
 
 
-class Conversation(AnswerRunner):
+class Conversation(Composing):
     """Sends messages one after the other and shows the answers.
 
     Args:
         brush: for the colours.
         drawn: called after more of an answer was drawn.
+        picture_widget: draws previews of attached images; None for half blocks.
         id: of the widget.
     """
 
@@ -56,14 +55,14 @@ class Conversation(AnswerRunner):
         self,
         brush: Brush,
         drawn: Callable[[], None],
+        picture_widget: PictureWidget | None = None,
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
-        super().__init__(drawn, id=id)
+        super().__init__(brush, drawn, picture_widget, id=id)
         self.session: Session | None = None
         self.editing: UserEntry | None = None
         """The earlier message being edited in the prompt."""
-        self._brush = brush
         self._next_session: Session | None = None
         self._default_settings: Settings | None = None
         self._lent = False
@@ -75,18 +74,12 @@ class Conversation(AnswerRunner):
         """Yields transcript, status line, completion and prompt."""
         yield Transcript(self._brush, id="transcript")
         yield StatusLine(id="activity")
-        yield Completion(id="completion")
-        yield Prompt(id="prompt")
+        yield from self.compose_prompt()
 
     @property
     def transcript(self) -> Transcript:
         """Returns the transcript widget."""
         return self.query_one(Transcript)
-
-    @property
-    def prompt(self) -> Prompt:
-        """Returns the prompt widget."""
-        return self.query_one(Prompt)
 
     @property
     def queued(self) -> int:
@@ -109,20 +102,12 @@ class Conversation(AnswerRunner):
         self._lent = False
         self._answer_next()
 
-    def expand_files(self, text: str) -> tuple[str, str]:
-        """Appends the files attached to a message; returns it with a notice.
-
-        Raises:
-            LocalmtpError: a file cannot be attached.
-        """
-        return expand_references(text, self.query_one(Completion).attached)
-
     def send(self, text: str) -> None:
-        """Sends a message, or queues it while the session is busy."""
+        """Sends a message with its attachments, or queues it while the session is busy."""
         entries = self.transcript.entries
         if entries and isinstance(entries[0], WelcomeEntry):
             self.transcript.remove_entry(entries[0])
-        entry = UserEntry(text, queued=True)
+        entry = UserEntry(text, self.tray.take(), queued=True)
         self._queue.append(entry)
         self.transcript.add(entry)
         self._answer_next()
@@ -155,7 +140,8 @@ class Conversation(AnswerRunner):
         if not self.idle_session:
             return False
         self.editing = entry
-        self.prompt.put(entry.text)
+        self.tray.take()
+        self.return_to_prompt(entry, self.prompt.put)
         self.prompt.focus()
         return True
 
@@ -209,7 +195,17 @@ class Conversation(AnswerRunner):
         self._deleted.clear()
         welcome: list[TranscriptEntry] = [] if messages else [_welcome(session)]
         self.transcript.replace(welcome + entries_of(messages))
+        self._describe_media()
         return True
+
+    @work(exclusive=True, group="describe")
+    async def _describe_media(self) -> None:
+        """Decodes the media of a saved conversation for its previews, the latest first."""
+        for entry in reversed(self.transcript.entries):
+            if isinstance(entry, UserEntry) and entry.attachments:
+                entry.attachments = await asyncio.to_thread(all_described, entry.attachments)
+                entry.touch()
+                self.transcript.changed()
 
     def last_answer(self) -> AnswerEntry | None:
         """Returns the last answer, finished or growing."""
@@ -223,7 +219,7 @@ class Conversation(AnswerRunner):
         """Moves all queued messages back to the prompt."""
         for entry in reversed(self._queue):
             self.transcript.remove_entry(entry)
-            self.prompt.restore(entry.text)
+            self.return_to_prompt(entry, self.prompt.restore)
         self._queue.clear()
 
     def unsent_text(self) -> str:
@@ -254,7 +250,8 @@ class Conversation(AnswerRunner):
         entry.queued = False
         entry.touch()
         self._asked_at = len(self.session.messages)
-        self._start(self.session, partial(self.session.ask, entry.text), AnswerEntry())
+        media = [one.media for one in entry.attachments]
+        self._start(self.session, partial(self.session.ask, entry.text, media), AnswerEntry())
 
     def _switch_session(self, session: Session) -> None:
         old, self.session, self._next_session = self.session, session, None
@@ -309,7 +306,7 @@ class Conversation(AnswerRunner):
             self.transcript.remove_entry(answer)
             if isinstance(question, UserEntry):
                 self.transcript.remove_entry(question)
-                self.prompt.restore(question.text)
+                self.return_to_prompt(question, self.prompt.restore)
             # The question, and the empty answer if it was started.
             del session.messages[self._asked_at :]
         elif answer.finish is None:
@@ -324,28 +321,12 @@ class Conversation(AnswerRunner):
     def _saved_as_copy(self) -> None:
         self.notice("this conversation was changed in another chat; this one is saved as a copy")
 
-    @on(CharacterTyped)
-    def _character_typed(self, event: CharacterTyped) -> None:
-        self.prompt.type(event.character)
-
-    @on(Prompt.Changed)
-    def _prompt_changed(self) -> None:
-        self.query_one(Completion).update_matches(self.prompt.split_at_cursor()[0])
-
-    @on(CompletePrompt)
-    def _complete(self) -> None:
-        prompt = self.prompt
-        before, after = prompt.split_at_cursor()
-        completed = self.query_one(Completion).complete(before)
-        if completed is not None:
-            prompt.put(completed, after)
-
     @on(RecallQueued)
     def _recall_queued(self) -> None:
         if self._queue:
             entry = self._queue.pop()
             self.transcript.remove_entry(entry)
-            self.prompt.put(entry.text)
+            self.return_to_prompt(entry, self.prompt.put)
         else:
             self.prompt.recall(-1)
 

@@ -6,7 +6,15 @@ from textual import events
 from textual.widgets import TextArea
 
 from localmtp.tui.commands.attachments import reference_before
-from localmtp.tui.messages import CompletePrompt, RecallQueued, Submitted
+from localmtp.tui.media.dropped_paths import may_be_paths
+from localmtp.tui.messages import (
+    CompletePrompt,
+    ImagePasted,
+    PathsPasted,
+    RecallQueued,
+    RemoveLastAttachment,
+    Submitted,
+)
 
 
 class Prompt(TextArea):
@@ -57,7 +65,7 @@ class Prompt(TextArea):
         if event.key == "enter":
             event.stop()
             event.prevent_default()
-            self._send()
+            self.submit()
         elif event.key in ("shift+enter", "ctrl+j", "alt+enter"):
             event.stop()
             event.prevent_default()
@@ -70,10 +78,22 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             await self.run_action("app.quit")
+        elif event.key == "backspace" and not self.text:
+            self.post_message(RemoveLastAttachment())
 
     async def _on_paste(self, event: events.Paste) -> None:
         # Terminals send pasted line ends as carriage returns.
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        if not event.text:
+            # Some terminals paste nothing when the clipboard contains an image.
+            self.post_message(ImagePasted())
+        elif may_be_paths(event.text):
+            event.prevent_default()
+            self.post_message(PathsPasted(event.text))
+
+    def action_paste(self) -> None:
+        """Pastes an image from the system's clipboard, or what was copied in the chat."""
+        self.post_message(ImagePasted())
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Moves up within the text; from the first line, recalls the previous message."""
@@ -107,11 +127,11 @@ class Prompt(TextArea):
         before, _ = self.split_at_cursor()
         return self.text.startswith("/") or reference_before(before) is not None
 
-    def _send(self) -> None:
+    def submit(self) -> None:
+        """Sends the text, which may be empty: what is attached may be the whole message."""
         text = self.text.strip()
-        if text:
-            if self.sent[-1:] != [text]:
-                self.sent.append(text)
-            self._at = None
-            self.clear()
-            self.post_message(Submitted(text))
+        if text and self.sent[-1:] != [text]:
+            self.sent.append(text)
+        self._at = None
+        self.clear()
+        self.post_message(Submitted(text))

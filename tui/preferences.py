@@ -1,4 +1,4 @@
-"""The theme, remembered between runs."""
+"""Choices that the chat remembers between runs, a small file each."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from localmtp.atomic import atomic_write_text
 from localmtp.errors import LocalmtpError
 
 
-def load_theme(file: Path) -> str:
-    """Returns the name of the theme used last; empty when there is none."""
+def load_preference(file: Path) -> str:
+    """Returns what was chosen last; empty when nothing was."""
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def save_theme(file: Path, name: str) -> None:
-    """Saves the name of the theme; ignores errors, since a theme is not worth one."""
+def save_preference(file: Path, value: str) -> None:
+    """Saves a choice; ignores errors, since a colour is not worth one."""
     with suppress(OSError, LocalmtpError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(file, name, durable=False)
+        atomic_write_text(file, value, durable=False)

@@ -1,0 +1,1 @@
+"""Images and sound in the chat: attaching, dropped paths, the clipboard, previews."""
