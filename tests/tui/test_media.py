@@ -204,9 +204,10 @@ async def test_enter_waits_until_what_was_dropped_is_read(folder: Path) -> None:
         await answered(pilot, conversation)
         assert sent(conversation) == ["photo.png"]
         conversation.prompt.put("And this?")
-        conversation.tray.attach(folder / "missing.png")
+        (folder / "cut.png").write_bytes(hollow_png(7_000, 7_000)[:-2_000])
+        conversation.tray.attach(folder / "cut.png")
         conversation.prompt.submit()
-        await wait_until(pilot, lambda: "cannot read" in seen(app), "it fails")
+        await wait_until(pilot, lambda: "cannot decode" in seen(app), "it fails")
         assert conversation.prompt.text == "And this?"
 
 
