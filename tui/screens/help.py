@@ -20,6 +20,8 @@ _PROMPT_KEYS = (
     ("shift+enter, ctrl+j", "Start a new line"),
     ("up, down", "Recall sent messages; take back queued ones"),
     ("tab", "Complete a command, or a file after @ to attach it"),
+    ("ctrl+v", "Attach the image in the clipboard; dropped files are attached too"),
+    ("backspace", "Remove the last attachment, if the prompt is empty"),
     ("ctrl+d", "Leave the chat, if the prompt is empty"),
 )
 
