@@ -30,7 +30,12 @@ Tensors = Iterator[tuple[str, NDArray[np.float32]]]
 
 
 def write_towers(
-    path: Path, kind: str = "e2b", *, width: int = 256, positions: int = 3 * 1120
+    path: Path,
+    kind: str = "e2b",
+    *,
+    width: int = 256,
+    positions: int = 3 * 1120,
+    transposed: str = "",
 ) -> Path:
     """Writes a projector.
 
@@ -39,6 +44,7 @@ def write_towers(
         kind: a key of `KINDS`.
         width: embedding length of the target; 256 is that of nano.
         positions: length of the table of positions.
+        transposed: name of a matrix that is stored in a wrong shape.
     """
     vision, audio = KINDS[kind]
     writer = gguf.GGUFWriter(path, "clip")
@@ -51,7 +57,7 @@ def write_towers(
         _audio_settings(writer, audio, width)
         tensors |= dict(_audio_tensors(audio, width))
     for name, data in tensors.items():
-        writer.add_tensor(name, data)
+        writer.add_tensor(name, data.T.copy() if name == transposed else data)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

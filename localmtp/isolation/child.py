@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from localmtp.isolation.messages import (
     CompleteRequest,
     Downloading,
     Loading,
+    MeasureMedia,
+    MediaMeasured,
     OpenRequest,
     ReplyRequest,
     Request,
@@ -56,6 +58,7 @@ class Child:
         self._connection = connection
         self._requests: SimpleQueue[Request] = SimpleQueue()
         self._session: LocalSession | None = None
+        self._sending = Lock()
         self._cancelled = 0
         """Number of the last answer that was cancelled."""
 
@@ -85,6 +88,9 @@ class Child:
         try:
             while True:
                 request: Request = self._connection.recv()
+                if isinstance(request, MeasureMedia):
+                    Thread(target=self._measure, args=(request,), daemon=True).start()
+                    continue
                 if not isinstance(request, Cancel):
                     self._requests.put(request)
                     continue
@@ -145,6 +151,16 @@ class Child:
         self._send(AnswerStarted(request.number, dropped, _status(session)))
         self._forward(session, request.number, events)
 
+    def _measure(self, request: MeasureMedia) -> None:
+        """Counts the tokens of an image or sound; the first one may load the projector."""
+        number, tokens, failure = request.number, 0, None
+        try:
+            if self._session:
+                tokens = self._session.media_tokens(request.media)
+        except Exception as error:  # noqa: BLE001 - every failure is reported to the parent
+            failure = _failure(number, error)
+        self._send(MediaMeasured(number, tokens, failure))
+
     def _forward(self, session: LocalSession, number: int, events: Iterator[Event]) -> None:
         """Sends events in batches; those up to the first token and the last one immediately."""
         batch: list[Event] = []
@@ -160,7 +176,8 @@ class Child:
 
     def _send(self, response: Response) -> None:
         try:
-            self._connection.send(response)
+            with self._sending:
+                self._connection.send(response)
         except OSError:
             os._exit(0)
 

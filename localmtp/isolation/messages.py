@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from localmtp.engine.events import Event, Finished, Generated, Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
+from localmtp.media import Media
 from localmtp.session import Choices, Message, Settings
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ class CompleteRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureMedia:
+    """Count the tokens of an image or sound; not queued, so that answers do not delay it."""
+
+    number: int
+    media: Media
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateSettings:
     """Replace the settings of the next answer."""
 
@@ -58,7 +67,7 @@ class UpdateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End an answer after its current pass; the only request that is not queued."""
+    """End an answer after its current pass; not queued."""
 
     number: int
 
@@ -68,7 +77,7 @@ class Close:
     """Save the pacing data and exit."""
 
 
-Request = ReplyRequest | CompleteRequest | UpdateSettings | Cancel | Close
+Request = ReplyRequest | CompleteRequest | MeasureMedia | UpdateSettings | Cancel | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,25 @@ class RequestFailed:
     hint: str
 
 
-Response = OpenStep | SessionStatus | SessionOpened | AnswerStarted | AnswerEvents | RequestFailed
+@dataclass(frozen=True, slots=True)
+class MediaMeasured:
+    """The answer to `MeasureMedia`."""
+
+    number: int
+    tokens: int
+    failure: RequestFailed | None = None
+    """The reason why it has no tokens."""
+
+
+Response = (
+    OpenStep
+    | SessionStatus
+    | SessionOpened
+    | AnswerStarted
+    | AnswerEvents
+    | MediaMeasured
+    | RequestFailed
+)
 
 
 def _pickle_by_fields(kind: type[Any]) -> None:

@@ -16,6 +16,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.isolation.messages import (
     AnswerEvents,
     Close,
+    MediaMeasured,
     OpenRequest,
     Request,
     Response,
@@ -61,6 +62,7 @@ class ModelProcess:
         self.is_over = False
         self._unresponsive = False
         self._responses: SimpleQueue[Response | None] = SimpleQueue()
+        self._measured: SimpleQueue[MediaMeasured | None] = SimpleQueue()
         self._sending = Lock()
         self._stderr = b""
         """The end of it."""
@@ -88,6 +90,18 @@ class ModelProcess:
             raise self._lost()
         return response
 
+    def receive_measured(self) -> MediaMeasured:
+        """Returns the next answer to `MeasureMedia`; may be called while others `receive`.
+
+        Raises:
+            ProcessLostError: the process is gone.
+        """
+        measured = self._measured.get()
+        if measured is None:
+            self._measured.put(None)
+            raise self._lost()
+        return measured
+
     def end(self, patience_s: float = CLOSING_S) -> None:
         """Asks the process to exit and waits; kills it after `patience_s` seconds.
 
@@ -113,6 +127,9 @@ class ModelProcess:
                 if isinstance(response, SessionStatus):
                     self.status = response
                     continue
+                if isinstance(response, MediaMeasured):
+                    self._measured.put(response)
+                    continue
                 if isinstance(response, AnswerEvents):
                     self.status = response.status
                 self._responses.put(response)
@@ -127,6 +144,7 @@ class ModelProcess:
         self._reader.join(CLOSING_S)
         self.is_over = True
         self._responses.put(None)
+        self._measured.put(None)
 
     def _read_stderr(self, stderr: int) -> None:
         """Retains the end of standard error; a child that floods it needs no memory or disk."""

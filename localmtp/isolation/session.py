@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from threading import Thread
+from threading import Lock, Thread
 from time import monotonic
 
 from localmtp.engine.events import Event, Finished, FinishReason, Generated
@@ -17,6 +17,7 @@ from localmtp.isolation.messages import (
     CompleteRequest,
     Downloading,
     Loading,
+    MeasureMedia,
     OpenRequest,
     OpenStep,
     ReplyRequest,
@@ -27,6 +28,7 @@ from localmtp.isolation.messages import (
     UpdateSettings,
 )
 from localmtp.isolation.process import ModelProcess, ProcessLostError
+from localmtp.media import Media
 from localmtp.session import Message, Session, Settings, media_of, render, shown
 
 UNRESPONSIVE_S = 10.0
@@ -51,6 +53,9 @@ class IsolatedSession(Session):
         self._process = process
         self._number = 0
         """Number of the last answer."""
+        self._measuring = Lock()
+        self._measured = 0
+        """Number of the last request to measure media."""
         self._answering = False
         self._cancelled_at = 0.0
         process.status = self._status = opened.status
@@ -79,6 +84,17 @@ class IsolatedSession(Session):
     def plain_tokens_per_s(self) -> float:
         """Tokens per second of passes without a draft, which automatic pacing measures."""
         return self._latest().plain_tokens_per_s
+
+    def media_tokens(self, media: Media) -> int | None:
+        """Returns the number of tokens of an image or sound; see `Session.media_tokens`."""
+        with self._measuring:
+            self._measured += 1
+            self._process.send(MeasureMedia(self._measured, media))
+            while (measured := self._process.receive_measured()).number != self._measured:
+                pass
+        if failed := measured.failure:
+            raise LocalmtpError(failed.message, hint=failed.hint)
+        return measured.tokens
 
     def complete(self, text: str) -> Iterator[Event]:
         """Continues a raw `text`: BOS, no chat template, no history.

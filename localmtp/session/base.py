@@ -213,6 +213,17 @@ class Session(ABC):
         """
         return self._follow(self._reply(self.messages), self.messages[-1])
 
+    def media_tokens(self, media: Media) -> int | None:
+        """Returns the number of tokens of an image or sound; None if it is unknown.
+
+        Nothing is encoded, but the first call may load the projector. May be called from any
+        thread, also during an answer.
+
+        Raises:
+            LocalmtpError: the model reads no such media, or they cannot be decoded.
+        """
+        return None
+
     @abstractmethod
     def complete(self, text: str) -> Iterator[Event]:
         """Continues a raw `text`: BOS, no chat template, no history.

@@ -123,11 +123,7 @@ class LocalSession(Session):
         return shown(self._render(self.messages), media_of(self.messages))
 
     def media_tokens(self, media: Media) -> int:
-        """Returns the number of tokens of an image or sound; the first one loads the projector.
-
-        Raises:
-            LocalmtpError: the model reads no such media, or they cannot be decoded.
-        """
+        """Returns the number of tokens of an image or sound; see `Session.media_tokens`."""
         return len(place_media(self._pair, [media])[0].tokens)
 
     def close(self) -> None:
