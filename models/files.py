@@ -8,6 +8,9 @@ from pathlib import Path
 NO_DRAFTER = "none"
 """Value of `--drafter` that turns drafting off."""
 
+LOOKUP = "lookup"
+"""Value of `--drafter` that copies drafts from the context only, and display name of that."""
+
 NO_PROJECTOR = "none"
 """Value of `--mmproj` that turns images and sound off."""
 
@@ -27,7 +30,7 @@ class ModelFiles:
     drafter_name: str
     """Display name of the drafter; empty without one."""
     why_no_drafter: str = ""
-    """Reason why there is no drafter, as it follows `off: `; empty with one."""
+    """Reason why there is no drafter; empty with one."""
     why_drafter: str = ""
     """Reason why the drafter belongs to the target."""
     first_draft_length: int | None = None
@@ -40,8 +43,29 @@ class ModelFiles:
     """Reason why there is none, as it follows `no images or sound: `; empty with one."""
     media: tuple[str, ...] = ()
     """Kinds of media that the projector encodes: `image`, `audio`."""
+    lookup: bool = False
+    """Whether drafts are copied from the context, without a drafter."""
 
     @property
     def drafter_file(self) -> Path | None:
         """The drafter's file; None without one, and for a head in the target's file."""
         return None if self.drafter == self.target else self.drafter
+
+    @property
+    def drafts(self) -> bool:
+        """Whether there is anything that drafts."""
+        return self.drafter is not None or self.lookup
+
+
+def without_drafter(name: str, target: Path, choice: str) -> ModelFiles:
+    """Returns the files of a target whose drafter is not wanted.
+
+    Args:
+        name: display name.
+        target: path of the target.
+        choice: `NO_DRAFTER` or `LOOKUP`.
+    """
+    lookup = choice == LOOKUP
+    return ModelFiles(
+        name, target, None, LOOKUP if lookup else "", f"--drafter {choice}", lookup=lookup
+    )

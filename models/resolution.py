@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.embedded import NANO, embedded_files
-from localmtp.models.files import NO_DRAFTER, NO_MEDIA, ModelFiles
+from localmtp.models.files import LOOKUP, NO_DRAFTER, NO_MEDIA, ModelFiles, without_drafter
 from localmtp.models.naming.hub_address import hub_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def resolve(
 
     Args:
         model: `nano`, a registry name, `USER/REPO[:QUANT]` or `PATH.gguf`; None for the default.
-        drafter: a path, `none` for no drafter, or None for the model's own.
+        drafter: a path, `none` for no drafter, `lookup` to copy from the context, or None for the
+            model's own.
         projector: encoder of images and sound: a path, `none` for none, or None for the model's
             own, which is downloaded with the model, but never alone.
         offline: never download.
@@ -86,10 +87,8 @@ def _exists(model: str) -> bool:
 
 def _embedded(drafter: str | None, projector: str | None) -> ModelFiles:
     files = embedded_files()
-    if drafter == NO_DRAFTER:
-        files = replace(
-            files, drafter=None, drafter_name="", why_no_drafter=f"--drafter {NO_DRAFTER}"
-        )
+    if drafter in (NO_DRAFTER, LOOKUP):
+        files = without_drafter(NANO, files.target, drafter)
     elif drafter is not None:
         from localmtp.models.store.local import checked_pair
 
@@ -124,8 +123,8 @@ def _from_hub(
         if drafter is None:
             return files
         target = files.target
-    if drafter == NO_DRAFTER:
-        return ModelFiles(reference.name, target, None, "", f"--drafter {NO_DRAFTER}")
+    if drafter in (NO_DRAFTER, LOOKUP):
+        return without_drafter(reference.name, target, drafter)
     if drafter is not None:
         return checked_pair(reference.name, target, Path(drafter).expanduser())
     own = drafter_on_disk(reference, target)

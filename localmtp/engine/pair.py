@@ -25,7 +25,7 @@ from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
 from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.model_drafter import ModelDrafter
-from localmtp.engine.decoding.prompt_lookup import PromptLookupDrafter
+from localmtp.engine.decoding.prompt_lookup import NoDraftSteps, PromptLookupDrafter
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.device_options import SplitMode, drafter_offloaded
 from localmtp.engine.kv_type import KVType
@@ -95,6 +95,7 @@ class Pair:
         threads: Threads | None = None,
         *,
         no_drafter: str = "no drafter",
+        lookup: bool = False,
         target_vocabulary: VocabularyFile | None = None,
         drafter_vocabulary: VocabularyFile | None = None,
     ) -> Pair:
@@ -107,6 +108,7 @@ class Pair:
             options: context, threads, offload.
             threads: number of compute threads; None for that of `options`, else all cores.
             no_drafter: why `drafter` is None.
+            lookup: copy drafts from the context if `drafter` is None.
             target_vocabulary: loaded instead of that of the target's file.
             drafter_vocabulary: loaded instead of that of the drafter's file.
 
@@ -143,7 +145,7 @@ class Pair:
                 all_hidden=kind is DrafterKind.HEAD,
             )
             resources.callback(context.close)
-            opened = None
+            opened: Drafter | None = NoDraftSteps() if lookup else None
             if kind is not None and draft_model is not None:
                 opened = _DRAFTERS[kind](draft_model, context)
                 resources.callback(opened.close)
@@ -203,6 +205,7 @@ class Pair:
             self.sequences,
             drafter,
             no_drafter=self.no_drafter,
+            copies_only=isinstance(self.drafter, NoDraftSteps),
             load_s=self.load_s,
             pacing=pacing,
         )

@@ -59,6 +59,7 @@ def load_pair(
         options,
         threads,
         no_drafter=files.why_no_drafter,
+        lookup=files.lookup,
         target_vocabulary=vocabularies.target,
         drafter_vocabulary=vocabularies.drafter,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from localmtp.engine.compatibility import HEAD_IN_FILE, HEADS, check_target
 from localmtp.errors import LocalmtpError
-from localmtp.models.files import NO_DRAFTER, ModelFiles
+from localmtp.models.files import LOOKUP, NO_DRAFTER, ModelFiles, without_drafter
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.gguf_settings import check_settings
 from localmtp.models.naming.pairing import (
@@ -30,17 +30,17 @@ def resolve_path(target: Path, drafter: str | None) -> ModelFiles:
 
     Args:
         target: GGUF file of the target.
-        drafter: a path, `none`, or None to look next to the target.
+        drafter: a path, `none`, `lookup`, or None to look next to the target.
 
     Raises:
         LocalmtpError: a file is missing, not GGUF, or of the wrong kind.
     """
-    if drafter is not None and drafter != NO_DRAFTER:
+    if drafter is not None and drafter not in (NO_DRAFTER, LOOKUP):
         return checked_pair(target.name, target, Path(drafter).expanduser())
     described = describe(target)
     check_target(described.traits)
-    if drafter == NO_DRAFTER:
-        return ModelFiles(target.name, target, None, "", f"--drafter {NO_DRAFTER}")
+    if drafter is not None:
+        return without_drafter(target.name, target, drafter)
     return model_files(target.name, target, _nearby_drafter(target, described))
 
 
@@ -65,9 +65,9 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
 
 
 def model_files(name: str, target: Path, choice: DrafterChoice[Path]) -> ModelFiles:
-    """Returns the files of a target and the drafter chosen for it."""
+    """Returns the files of a target and the drafter chosen for it; without one, it looks up."""
     own = HEAD_IN_FILE if choice.file == target else ""
-    drafter_name = own or (choice.file.stem if choice.file else "")
+    drafter_name = own or (choice.file.stem if choice.file else LOOKUP)
     return ModelFiles(
         name,
         target,
@@ -75,6 +75,7 @@ def model_files(name: str, target: Path, choice: DrafterChoice[Path]) -> ModelFi
         drafter_name,
         choice.why_not,
         choice.why,
+        lookup=choice.file is None,
         warnings=choice.warnings,
     )
 

@@ -1,5 +1,9 @@
 """Drafts copied from the context: found where text repeats, and always verified."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from localmtp.engine.decoding.drafter import DraftSlot
@@ -126,3 +130,21 @@ def test_bad_copies_stop_and_are_tried_again() -> None:
     assert first[-20:].count(0) > 15
     later = [copied(answer, 16) for _ in range(800)]
     assert sum(later[-20:]) > 40
+
+
+@pytest.mark.parametrize("n_draft", ["auto", "6"])
+def test_copies_without_a_drafter_leave_answers_unchanged(n_draft: str) -> None:
+    text = "the red fox jumps over the blue dog and the red fox jumps over the blue "
+    command = [sys.executable, "-m", "localmtp", "run", "nano", text, "--raw", "--json"]
+    command += ["--temp", "0", "--max-tokens", "60", "--threads", "1"]
+    plain, copied = (
+        json.loads(subprocess.run([*command, *flags], capture_output=True, check=True).stdout)
+        for flags in (["--drafter", "none"], ["--drafter", "lookup", "--n-draft", n_draft])
+    )
+    assert (plain["drafter"], copied["drafter"]) == ("", "lookup")
+    assert plain["stats"]["drafting"] == "off: --drafter none"
+    assert copied["stats"]["drafting"] == "on"
+    assert copied["stats"]["draft_steps"] == 0
+    assert copied["stats"]["accepted"] > 0
+    same = [a == b for a, b in zip(plain["token_ids"], copied["token_ids"], strict=False)]
+    assert all(same[:20])

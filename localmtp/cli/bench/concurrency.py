@@ -92,7 +92,9 @@ def command(
 
     lengths = with_no_drafting(lengths)
     files, loaded = load_model(model, pair, parallel=max(counts))
-    if files.why_no_drafter:
+    if files.lookup:
+        output.note(f"drafts are copied from the context: {files.why_no_drafter}")
+    elif files.why_no_drafter:
         output.note(f"drafting is off: {files.why_no_drafter}")
         lengths = [0]
     with loaded:

@@ -129,7 +129,9 @@ def _plan(
     from localmtp.bench.measure import MeasurePlan
 
     lengths = with_no_drafting(lengths)
-    if files.why_no_drafter:
+    if files.lookup:
+        output.note(f"drafts are copied from the context: {files.why_no_drafter}")
+    elif files.why_no_drafter:
         output.note(f"drafting is off: {files.why_no_drafter}")
         lengths = [0]
     choices = generation.choices()

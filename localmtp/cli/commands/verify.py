@@ -97,7 +97,7 @@ def command(
     given = media.load()
     files, loaded = load_model(model, pair)
     with loaded:
-        if files.why_no_drafter:
+        if not files.drafts:
             raise LocalmtpError(
                 f"nothing to verify: {files.why_no_drafter}",
                 hint="pass a drafter with `--drafter PATH.gguf`",

@@ -41,6 +41,7 @@ class DecodeLoop:
         sequences: of the context; each holds one answer at a time.
         drafter: drafts for all of them; None for no drafting.
         no_drafter: reason why there is none.
+        copies_only: whether the drafter takes no draft steps: it copies from the context.
         load_s: seconds that loading took, for statistics.
         pacing: of an earlier run.
     """
@@ -52,6 +53,7 @@ class DecodeLoop:
         drafter: Drafter | None,
         *,
         no_drafter: str = "",
+        copies_only: bool = False,
         load_s: float = 0.0,
         pacing: PacingState | None = None,
     ) -> None:
@@ -61,6 +63,9 @@ class DecodeLoop:
         self._sequences = sequences
         self._drafter = drafter
         self._no_drafter = no_drafter
+        self._copies_only = copies_only
+        for calibration in self._calibrations.values():
+            calibration.copies_only = copies_only
         self._load_s = load_s
         self._costs = CostModel(pacing.costs, compiles=bool(context.model.offload.devices))
         context.threads.follow(self._costs.set_threads)
@@ -225,7 +230,7 @@ class DecodeLoop:
         if self._drafter is None:
             return FixedPolicy(0, self._no_drafter or "no drafter")
         if n_draft is not None:
-            return FixedPolicy(n_draft)
+            return FixedPolicy(n_draft, copies=self._copies_only)
         return self._costs.policy(self._calibrations[greedy])
 
     def _prefill(self) -> list[StepOutput]:

@@ -81,6 +81,22 @@ class PromptLookup:
         return same
 
 
+class NoDraftSteps:
+    """Drafts nothing: where the text does not repeat, rounds have no drafts."""
+
+    def propose(self, slots: Sequence[DraftSlot]) -> None:
+        """Leaves all drafts empty."""
+
+    def prefilled(self, sequence: TargetSequence, begin: int) -> None:
+        """Does nothing."""
+
+    def committed(self, slot: DraftSlot, accepted: int) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 class PromptLookupDrafter:
     """Copies from the context where that pays, and otherwise uses another drafter.
 

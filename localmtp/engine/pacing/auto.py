@@ -36,6 +36,8 @@ class AutoPolicy:
     def state(self) -> str:
         """`on`, or `off: REASON`."""
         plan, calibration = self._plan, self._calibration
+        if calibration.copies_only:
+            return "on"
         if plan.thresholds(calibration).draft[0] < NEVER:
             return "on"
         plain = 1.0 / plan.curve[0]
@@ -59,6 +61,8 @@ class AutoPolicy:
         self._reach = 1.0
         self._levels = []
         self._forced = min(plan.forced, self._draft_limit)
+        if self._calibration.copies_only:
+            self._draft_limit, self._forced = 0, -1 if plan.curve else 0
 
     def copy_length(self, match: int, available: int) -> int:
         """Returns the most valuable length, if it is worth more than drafting."""

@@ -16,6 +16,8 @@ class Calibration:
     def __init__(self) -> None:
         self.drafts = DraftAcceptance()
         self.copies = CopyAcceptance()
+        self.copies_only = False
+        """Whether there is no drafter: drafts are only copied from the context."""
 
     @property
     def measured(self) -> bool:

@@ -9,6 +9,7 @@ alike: of a pass of B answers with n drafts each, an answer pays 1/B and gains 1
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil, inf
 from typing import Any
 
@@ -19,6 +20,7 @@ from localmtp.engine.pacing.stopping import (
     ALWAYS,
     FREE,
     NEVER,
+    NO_STEPS,
     Policies,
     Thresholds,
     batched,
@@ -306,6 +308,10 @@ class RoundPlan:
         self._trial_s = max(_MIN_TRIAL * plain, loss)
 
     def _solve(self, calibration: Calibration) -> Thresholds:
+        if calibration.copies_only:
+            usual = 0 if self.change_s else -1
+            solved = self._solved[calibration] = replace(NO_STEPS, usual=usual)
+            return solved
         drafts = calibration.drafts
         before = self._solved.get(calibration)
         if before is None or before.draft[0] < NEVER:

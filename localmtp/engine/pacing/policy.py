@@ -61,12 +61,14 @@ class FixedPolicy:
     Args:
         length: in tokens.
         off: reason for a `length` of 0.
+        copies: drafts are copied from the context; otherwise only drafted ones count.
     """
 
     automatic = False
 
-    def __init__(self, length: int, off: str = "--n-draft 0") -> None:
+    def __init__(self, length: int, off: str = "--n-draft 0", *, copies: bool = False) -> None:
         self._length = length
+        self._copies = copies
         self._left = 0
         self.state = "on" if length else f"off: {off}"
 
@@ -75,8 +77,8 @@ class FixedPolicy:
         self._left = min(self._length, limit)
 
     def copy_length(self, match: int, available: int) -> int:
-        """Returns 0: fixed lengths are for drafts only."""
-        return 0
+        """Returns 0, unless drafts are copies."""
+        return min(self._left, available) if self._copies else 0
 
     def should_draft(self) -> bool:
         """Returns whether the draft is shorter than the length."""

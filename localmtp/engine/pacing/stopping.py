@@ -40,6 +40,7 @@ class Thresholds:
     """Usual draft length, if changes of length take time; -1 for none."""
 
 
+NO_STEPS = Thresholds([NEVER] * 64, [NEVER] * 64, 0.0)
 ALWAYS = Thresholds([0.0] * 64, [0.0] * 64, 0.0)
 
 
