@@ -191,7 +191,12 @@ def test_tokens_are_known_before_encoding(projectors: Path) -> None:
 
 
 REFUSED = [
-    ("e2b", 128, [image(1), image(2)], r"the prompt has \d+ tokens, \d+ of them images and sound"),
+    (
+        "e2b",
+        256,
+        [image(1), image(2), image(3)],
+        r"the prompt has \d+ tokens, \d+ of them images and sound",
+    ),
     ("26b-a4b", None, [sound()], "26b-a4b does not encode sound"),
     ("sound", None, [image()], "sound does not encode images"),
     ("e2b", None, [image(0, (5000, 1))], "5000 x 1 pixels, too narrow for 280 tokens"),
