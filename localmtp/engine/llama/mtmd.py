@@ -74,7 +74,8 @@ class Tower(Owned):
         params.use_gpu, params.n_threads = use_gpu, threads
         params.warmup = params.print_timings = False
         params.image_max_tokens = image_tokens
-        params.image_min_tokens = min(_MIN_IMAGE_TOKENS, image_tokens)
+        # Small images are enlarged to at least this many, rounded up per side.
+        params.image_min_tokens = min(_MIN_IMAGE_TOKENS, image_tokens // 2)
         with DeferredInterrupt(), log_lines() as lines:
             self.handle = capi_mtmd.mtmd_init_from_file(str(path).encode(), model.handle, params)
         if not self.handle:
