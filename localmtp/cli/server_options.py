@@ -28,6 +28,8 @@ _SENT_TO_SERVERS = frozenset(
         "no_save",
         "system",
         "think",
+        "image",
+        "audio",
         "think_budget",
     }
     | {"temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "n_draft"}

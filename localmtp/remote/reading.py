@@ -35,6 +35,9 @@ _SERVER_FIELDS = (
 )
 """Fields of localmtp's `stats` that the server measures; the client measures the others."""
 
+_MEDIA_FIELDS = ("media", "media_tokens", "encoded_tokens", "encode_s")
+"""More of them, which older servers do not have."""
+
 _Spans = Sequence[tuple[Channel, str]]
 
 
@@ -206,6 +209,9 @@ def _measured(stats: Mapping[str, Any]) -> dict[str, Any]:
         checked = text if name == "drafting" else number
         if not (value is None and name == "acceptance_rate"):
             checked(value)
+    for name in _MEDIA_FIELDS:
+        value = stats.get(name, 0)
+        reported[name] = number(value) if name == "encode_s" else count(value)
     reported["acceptance_rate"] = reported["acceptance_rate"] or 0.0  # null: nothing drafted
     by_position = tuple(number(rate) for rate in stats["acceptance_by_position"])
     time = {name: number(seconds) for name, seconds in stats["time"].items()}

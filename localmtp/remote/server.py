@@ -39,6 +39,8 @@ class RemoteModel:
     """`owned_by`: `llamacpp`, `vllm`, `localmtp` …"""
     context_size: int
     """In tokens; 0 if not reported."""
+    media: tuple[str, ...] | None = None
+    """Kinds of media that it reads, `image` and `audio`; None if not reported."""
 
 
 class RemoteServer:
@@ -114,6 +116,16 @@ class RemoteServer:
         except httpx.RequestError as error:
             raise connection_error(error, self.url) from error
 
+    def modalities(self) -> tuple[str, ...] | None:
+        """Kinds of media that llama.cpp's server says it reads; None if it does not say."""
+        with suppress(LocalmtpError, ValueError, KeyError, TypeError, AttributeError):
+            response = self._get("/props", _METRICS_S)
+            if response.is_success:
+                found = json_input.parsed(response.content)["modalities"]
+                named = {"vision": "image", "audio": "audio"}
+                return tuple(kind for name, kind in named.items() if found[name] is True)
+        return None
+
     def metrics(self) -> str:
         """Prometheus page; empty if there is none."""
         with suppress(LocalmtpError):
@@ -169,7 +181,18 @@ def _model(model: Mapping[str, Any]) -> RemoteModel:
     context = model.get("max_model_len") or model.get("context_length") or meta.get("n_ctx") or 0
     name = json_input.text(model["id"])
     owner = json_input.text(model.get("owned_by"))
-    return RemoteModel(name, owner, json_input.count(context))
+    return RemoteModel(name, owner, json_input.count(context), _media(model))
+
+
+def _media(model: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Kinds of media of a model, from its own fields or those of OpenRouter."""
+    described = model.get("architecture")
+    listed = model.get("input_modalities") or (
+        described.get("input_modalities") if isinstance(described, dict) else None
+    )
+    if not isinstance(listed, list):
+        return None
+    return tuple(kind for kind in ("image", "audio") if kind in listed)
 
 
 def _read_start(response: httpx.Response) -> httpx.Response:

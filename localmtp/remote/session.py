@@ -15,10 +15,11 @@ from localmtp.engine.stats import Counters, Stats
 from localmtp.errors import LocalmtpError
 from localmtp.remote.dialects import dialect
 from localmtp.remote.errors import LostError
+from localmtp.remote.media import with_media
 from localmtp.remote.metrics import DraftCounts, draft_counts
 from localmtp.remote.reading import LONGEST_DRAFT, ChunkReader
 from localmtp.remote.server import RemoteModel, RemoteServer
-from localmtp.session import Choices, Message, Role, Session, chat_turns
+from localmtp.session import Choices, Message, Role, Session, chat_turns, media_of
 from localmtp.unicode import replace_surrogates
 
 _POLL_S = 0.05
@@ -92,7 +93,11 @@ class RemoteSession(Session):
         self._server.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
-        body: dict[str, object] = {"messages": chat_turns(messages, self.settings)}
+        turns, media = chat_turns(messages, self.settings), media_of(messages)
+        if media:
+            self._require({each.kind for each in media})
+            turns = with_media(turns, media, unchanged=self._model.engine == "localmtp")
+        body: dict[str, object] = {"messages": turns}
         if messages[-1].role is Role.MODEL:
             if not (self._dialect.continues and messages[-1].text):
                 raise LocalmtpError(
@@ -105,6 +110,24 @@ class RemoteSession(Session):
             # llama.cpp's and our name of the field.
             body["thinking_budget_tokens"] = self.settings.think_budget
         return self._generate("/v1/chat/completions", body)
+
+    def _require(self, kinds: set[str]) -> None:
+        """Refuse media of which the server says that its model does not read them.
+
+        Raises:
+            LocalmtpError: it does not read them.
+        """
+        reads = self._model.media
+        if reads is None:
+            reads = self._server.modalities()
+        missing = kinds - set(reads) if reads is not None else set()
+        if missing:
+            names = {"image": "images", "audio": "sound"}
+            what = " and ".join(names[kind] for kind in sorted(missing, reverse=True))
+            raise LocalmtpError(
+                f"{self.name} at {self._server.host} reads no {what}",
+                hint="start the server with the model's projector, or choose another model",
+            )
 
     def _generate(self, path: str, body: dict[str, object]) -> Iterator[Event]:
         if self.settings.n_draft is not None and not self._dialect.takes_n_draft:
