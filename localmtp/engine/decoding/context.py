@@ -18,8 +18,8 @@ MAX_VERIFY_ROWS = 128
 """Rows of the largest verification pass. Passes become compute-bound, and drafts stop paying, far
 below this."""
 
-_TURN = "<|turn>"
-"""Opens every turn of Gemma 4's template."""
+_TURNS = ("<|turn>", "<start_of_turn>", "<|im_start|>", "<|start_header_id|>", "[INST]")
+"""Tokens that open turns: of Gemma 4 and 3, of Qwen and SmolLM, of Llama 3 and Mistral."""
 
 Part = tuple[int, int, Sequence[int]]
 """Consecutive tokens of one sequence: its number, the position of the first token, token ids."""
@@ -82,6 +82,7 @@ class TargetContext:
             all_hidden=all_hidden,
             snapshots=most,
         )
+        most = self.cache.snapshots or most
         self.max_draft = min(most, self.max_verify_rows - 1)
         """Longest draft of a sequence, in tokens."""
         self.replays = self.cache.recurrent and not self.cache.snapshots
@@ -98,8 +99,8 @@ class TargetContext:
         """Called after `share` with the same arguments, by caches that follow this one."""
         self._rows = [0] * sequences
         self._replays: list[Part] = []
-        turn = self.vocab.tokenize(_TURN, special=True)
-        self.turn_token = turn[0] if len(turn) == 1 else -1
+        turns = (self.vocab.structural(turn) for turn in _TURNS)
+        self.turn_token = next((turn for turn in turns if turn is not None), -1)
         """Opens every turn of a conversation; -1 if the vocabulary has no such token."""
         self._prefill_batch = Batch(self.max_prefill_rows)
         self._verify_batch = Batch(self.max_verify_rows)

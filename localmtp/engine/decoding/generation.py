@@ -110,6 +110,8 @@ class Generation:
         stateful = request.sampler or limit or sampling.penalizes or sampling.dries
         self._near_tie = 0.0 if stateful else request.near_tie
         self._limit = limit
+        context = slot.sequence.context
+        slot.guard = context.replays or (context.cache.recurrent and self._near_tie > 0.0)
         self._guard = RepetitionGuard() if sampling.repeats is OnRepeat.STOP else None
 
     def check_cancelled(self) -> bool:

@@ -57,7 +57,7 @@ class Context(Owned):
         head: makes this the context of the model's MTP head, with a KV cache of its own.
         hidden: compute hidden states, for a drafter that reads them.
         all_hidden: keep the hidden state of every row, not of those with logits only.
-        snapshots: recurrent states to keep for rolling back, at most `n_batch` - 1; see
+        snapshots: recurrent states to keep for rolling back, at most `n_batch` - 2; see
             `can_roll_back`.
 
     Raises:
@@ -98,8 +98,9 @@ class Context(Owned):
                 f"a KV cache in {kv_type} requires flash attention",
                 hint="leave out `--flash-attn off`, or add `--kv-type f16`",
             )
-        # Fewer rows of a micro-batch than states abort the process.
-        params.n_rs_seq = min(snapshots, n_batch - 1) if model.recurrent and not head else 0
+        # A micro-batch must have more rows than there are states, the last one included.
+        most = max(0, min(snapshots, n_batch - 2))
+        params.n_rs_seq = most if model.recurrent and not head else 0
         if target is not None or head:
             params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP
             params.ctx_other = target and target.handle
