@@ -53,14 +53,15 @@ def create_app(service: Service, access: Access) -> FastAPI:
     """Create the application.
 
     Args:
-        service: handles the requests; its worker is closed on shutdown.
+        service: handles the requests; closed on shutdown.
         access: access control.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.worker.close()
+        # Here, because uvicorn ends the process by the signal that it caught.
+        service.close()
 
     app = FastAPI(
         title="localmtp", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None

@@ -84,7 +84,8 @@ def serve(
     worker = Worker(model, metrics, queue=limits.queue, time_limit=limits.time_s)
     remote = RemoteFiles() if allow_remote_media else None
     media = MediaReader(model.media, model.why_no_media, model.context_size, remote)
-    app = create_app(Service(model, worker, metrics, media), access)
+    service = Service(model, worker, metrics, media)
+    app = create_app(service, access)
     config = uvicorn.Config(
         app,
         http=_Protocol,
@@ -99,8 +100,7 @@ def serve(
     try:
         _Server(config, worker, lambda: ready(f"http://{name}:{port}/v1")).run([listener])
     finally:
-        if worker.close():
-            model.close()
+        service.close()
 
 
 class _Protocol(H11Protocol):

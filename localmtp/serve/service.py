@@ -54,6 +54,11 @@ class Service:
     stored: ResponseStore = field(default_factory=ResponseStore)
     """For `previous_response_id`."""
 
+    def close(self) -> None:
+        """Cancel everything, save the pacing data and free the model; harmless when repeated."""
+        if self.worker.close():
+            self.model.close()
+
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """Respond to a chat request.
 

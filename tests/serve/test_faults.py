@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import openai
@@ -203,6 +204,19 @@ def test_signals_shut_down_cleanly(sent: signal.Signals, status: int) -> None:
         assert any("503" in one.makefile().readline() for one in waiting)
         assert server.process.stderr is not None
         assert "Traceback" not in server.process.stderr.read()
+
+
+@needs_signals
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_pacing_data_is_saved_on_shutdown(sent: signal.Signals, tmp_path: Path) -> None:
+    with serving(environment={"XDG_STATE_HOME": str(tmp_path), "HOME": str(tmp_path)}) as server:
+        with server.http() as http:
+            body = {"prompt": "1, 2,", "max_tokens": 50, "temperature": 0}
+            assert http.post("/v1/completions", json=body).status_code == 200
+        server.process.send_signal(sent)
+        server.process.wait(timeout=30)
+    assert list(tmp_path.rglob("*-greedy-*.json"))
+    assert list(tmp_path.rglob("*-costs-*.json"))
 
 
 @needs_signals
