@@ -28,7 +28,9 @@ _BY_OWNER = {
     "llamacpp": Dialect(
         {"timings_per_token": True, "return_progress": True}, all_sampling=True, continues=True
     ),
-    "localmtp": Dialect(all_sampling=True, takes_n_draft=True, no_limit={"max_tokens": -1}),
+    "localmtp": Dialect(
+        all_sampling=True, continues=True, takes_n_draft=True, no_limit={"max_tokens": -1}
+    ),
     "vllm": Dialect(
         {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
         all_sampling=True,

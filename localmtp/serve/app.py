@@ -19,6 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localmtp import __version__
 from localmtp.serve.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
+from localmtp.serve.dialects.ollama_models import VERSION, shown, tag
+from localmtp.serve.dialects.ollama_requests import (
+    OllamaChatRequest,
+    OllamaGenerateRequest,
+    OllamaShowRequest,
+)
 from localmtp.serve.dialects.responses_requests import ResponsesRequest
 from localmtp.serve.errors import APIError
 from localmtp.serve.guards import AccessGuard, BodyGuard
@@ -26,7 +32,10 @@ from localmtp.serve.metrics import Metrics
 from localmtp.serve.service import Service
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 
-_PATHS = "/v1/chat/completions, /v1/completions, /v1/responses, /v1/messages and /v1/models"
+_PATHS = (
+    "/v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /v1/models, and Ollama's "
+    "/api/chat, /api/generate, /api/tags, /api/show and /api/version"
+)
 _SMALLEST_BODY_LIMIT = 1 << 20
 _BYTES_PER_TOKEN = 64
 """More than any prompt that fits the context needs, including JSON escapes."""
@@ -124,6 +133,30 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/messages/count_tokens")
     async def count_tokens(body: CountTokensRequest) -> dict[str, int]:
         return {"input_tokens": await service.count_tokens(body)}
+
+    @app.post("/api/chat")
+    async def ollama_chat(body: OllamaChatRequest, request: Request) -> Response:
+        return await service.ollama_chat(body, request)
+
+    @app.post("/api/generate")
+    async def ollama_generate(body: OllamaGenerateRequest, request: Request) -> Response:
+        return await service.ollama_generate(body, request)
+
+    @app.get("/api/tags")
+    @app.get("/api/ps")
+    async def ollama_tags() -> dict[str, Any]:
+        return {"models": [tag(model)]}
+
+    @app.post("/api/show")
+    async def ollama_show(body: OllamaShowRequest) -> dict[str, Any]:
+        name = (body.model or body.name).removesuffix(":latest")
+        if name != model.name:
+            raise APIError(404, f"model {name[:100]!r} is not served here")
+        return shown(model)
+
+    @app.get("/api/version")
+    async def ollama_version() -> dict[str, str]:
+        return {"version": VERSION, "localmtp": __version__}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

@@ -76,16 +76,16 @@ def respond_streaming(
     job = GenerationJob(params, client=_client(request), interval_s=_INTERVAL_S)
     worker.submit(job)
     events = _events(job, writer, per_prompt)
-    return _EventStream(worker, job, events)
+    return _EventStream(worker, job, events, writer.media_type)
 
 
 class _EventStream(StreamingResponse):
     """A stream that cancels its job when the client disconnects."""
 
-    def __init__(self, worker: Worker, job: GenerationJob, events: AsyncIterator[str]) -> None:
-        super().__init__(
-            events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-        )
+    def __init__(
+        self, worker: Worker, job: GenerationJob, events: AsyncIterator[str], media_type: str
+    ) -> None:
+        super().__init__(events, media_type=media_type, headers={"Cache-Control": "no-store"})
         self._worker = worker
         self._job = job
 

@@ -1,4 +1,4 @@
-"""Errors that clients receive, in the formats of OpenAI and Anthropic."""
+"""Errors that clients receive, in the formats of OpenAI, Anthropic and Ollama."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ class APIError(Exception):
 
         In ASCII: the message may quote invalid Unicode of the request.
         """
-        body = self.anthropic_body() if path.startswith("/v1/messages") else self.body()
+        body = self.body()
+        if path.startswith("/v1/messages"):
+            body = self.anthropic_body()
+        elif path.startswith("/api/"):  # Ollama's
+            body = {"error": self.message}
         return Response(json.dumps(body), self.status, self.headers, media_type="application/json")
 
     def anthropic_body(self) -> dict[str, object]:

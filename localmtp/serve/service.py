@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request
 
 from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
-from localmtp.engine.sampling.params import OnRepeat
+from localmtp.engine.text.detokenizer import as_written
+from localmtp.engine.text.quoting import quote
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
 from localmtp.serve.delivery import respond, respond_streaming
 from localmtp.serve.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
 from localmtp.serve.dialects.anthropic_writer import AnthropicWriter
+from localmtp.serve.dialects.ollama_requests import OllamaChatRequest, OllamaGenerateRequest
+from localmtp.serve.dialects.ollama_writer import OllamaWriter, loaded
 from localmtp.serve.dialects.response_store import ResponseStore
 from localmtp.serve.dialects.responses_requests import ResponsesRequest
 from localmtp.serve.dialects.responses_writer import ResponsesWriter
@@ -29,6 +32,7 @@ from localmtp.serve.media.sources import MediaCollector, MediaReader, media_erro
 from localmtp.serve.metrics import Metrics
 from localmtp.serve.wire import messages as chat_messages
 from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
+from localmtp.serve.wire.sampling import chosen_settings
 from localmtp.serve.wire.schemas import grammar_of
 from localmtp.serve.wire.tools import CallRules, answer_grammar
 from localmtp.serve.wire.writers import ChatWriter, CompletionWriter, Json, ResponseWriter
@@ -105,6 +109,34 @@ class Service:
         writer = AnthropicWriter(self.model.name, len(params[0].prompt))
         return await self._respond(chat, request, params, writer)
 
+    async def ollama_chat(self, body: OllamaChatRequest, request: Request) -> Response:
+        """Respond to a chat request of Ollama's API.
+
+        Raises:
+            APIError: the request is rejected.
+        """
+        if not body.messages:
+            return JSONResponse(loaded(body.model, chat=True))
+        chat = body.chat()
+        params = await self._chat_params(chat)
+        return await self._respond(chat, request, params, OllamaWriter(body.model, chat=True))
+
+    async def ollama_generate(self, body: OllamaGenerateRequest, request: Request) -> Response:
+        """Respond to a prompt of Ollama's API.
+
+        Raises:
+            APIError: the request is rejected.
+        """
+        if not (body.prompt or body.images):
+            return JSONResponse(loaded(body.model, chat=False))
+        writer = OllamaWriter(body.model, chat=False)
+        if not body.raw:
+            chat = body.chat()
+            return await self._respond(chat, request, await self._chat_params(chat), writer)
+        completion = body.completion()
+        params = await self._completion_params(completion)
+        return await self._respond(completion, request, params, writer)
+
     async def count_tokens(self, body: CountTokensRequest) -> int:
         """Number of prompt tokens of a request.
 
@@ -129,7 +161,8 @@ class Service:
         functions = chat_messages.functions(body)
         settings = self._thinking(body)
         think = settings.thinks
-        text = await self._rendered(turns, chat_messages.tools(functions), think=think)
+        begun = _begun(body, turns)
+        text = await self._rendered(turns, chat_messages.tools(functions), think=think) + begun
         in_thought = text.rstrip().endswith(_OPEN_THOUGHT)
         rules = chat_messages.call_rules(body)
         grammar = await self._grammar(body, rules, think=think, in_thought=in_thought)
@@ -168,14 +201,17 @@ class Service:
         Raises:
             APIError: the request is rejected.
         """
-        self._check(body)
-        prompts = [TokenPrompt([*await self._prompt(prompt)]) for prompt in _prompts(body)]
-        limit = _COMPLETION_TOKENS if body.max_tokens is None else body.limit()
-        params = self._params(body, prompts, limit, body.logprobs)
+        params = await self._completion_params(body)
         writer = CompletionWriter(
             self.model.name, with_usage=_with_usage(body), logprobs=body.logprobs is not None
         )
         return await self._respond(body, request, params, writer)
+
+    async def _completion_params(self, body: CompletionRequest) -> list[GenerationParams]:
+        self._check(body)
+        prompts = [TokenPrompt([*await self._prompt(prompt)]) for prompt in _prompts(body)]
+        limit = _COMPLETION_TOKENS if body.max_tokens is None else body.limit()
+        return self._params(body, prompts, limit, body.logprobs)
 
     def _check(self, body: AnyRequest) -> None:
         if body.model not in (None, self.model.name):
@@ -272,29 +308,7 @@ class Service:
         limit: int | None,
         logprobs: int | None,
     ) -> list[GenerationParams]:
-        chosen: dict[str, Any] = {
-            name: value
-            for name in (
-                *("temperature", "top_k", "top_p", "min_p"),
-                *("presence_penalty", "frequency_penalty", "repeat_penalty"),
-                *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
-            )
-            if (value := getattr(body, name)) is not None
-        }
-        if chosen.get("top_k") == -1:
-            chosen["top_k"] = 0
-        if body.repetition_penalty is not None:
-            chosen["repeat_penalty"] = body.repetition_penalty
-        if body.dry_sequence_breakers is not None:
-            chosen["dry_sequence_breakers"] = tuple(filter(None, body.dry_sequence_breakers))
-        if body.on_repeat is not None:
-            chosen["on_repeat"] = OnRepeat(body.on_repeat)
-        if body.logit_bias:
-            chosen["logit_bias"] = _logit_bias(body.logit_bias, self.model.vocab_size)
-        if body.seed is not None:
-            chosen["seed"] = body.seed % 2**64
-        if body.n_draft is not None:
-            chosen["n_draft"] = None if body.n_draft == "auto" else body.n_draft
+        chosen = chosen_settings(body, self.model.vocab_size)
         settings = self.model.settings(chosen)
         limits = [n for n in (limit, settings.max_tokens) if n is not None]
         seed = settings.sampling.seed
@@ -336,6 +350,26 @@ async def _json_grammar(body: ChatRequest) -> str:
     return await run_in_threadpool(grammar_of, schema.schema_ if schema else None)
 
 
+def _begun(body: ChatRequest, turns: list[Json]) -> str:
+    """Text of the answer that is continued; it is removed from the turns.
+
+    Raises:
+        APIError: there is none.
+    """
+    if not body.continue_final_message:
+        if not body.add_generation_prompt:
+            message = "add_generation_prompt: false requires continue_final_message: true"
+            raise APIError(400, message, param="add_generation_prompt")
+        return ""
+    last = turns[-1]
+    if len(turns) < 2 or last["role"] != "assistant" or "tool_calls" in last:
+        message = "continue_final_message requires a last message of the assistant, without calls"
+        raise APIError(400, message, param="continue_final_message")
+    turns.pop()
+    content = last["content"] if isinstance(last["content"], str) else ""
+    return as_written(quote(last.get("reasoning_content", "")), quote(content))
+
+
 def _with_usage(body: AnyRequest) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
 
@@ -349,16 +383,3 @@ def _prompts(body: CompletionRequest) -> list[str | list[int]]:
 
 def _too_long(message: str, param: str) -> APIError:
     return APIError(400, message, param=param, code="context_length_exceeded")
-
-
-def _logit_bias(biases: Mapping[str, float], n_vocab: int) -> tuple[tuple[int, float], ...]:
-    """Read biases by token id.
-
-    Raises:
-        APIError: a key is not a token id.
-    """
-    for token in biases:
-        known = token.isascii() and token.isdigit() and len(token) < 12 and int(token) < n_vocab
-        if not known:
-            raise APIError(400, f"{token[:50]!r} is not a token id", param="logit_bias")
-    return tuple((int(token), bias) for token, bias in biases.items())

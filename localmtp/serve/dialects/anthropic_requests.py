@@ -101,11 +101,14 @@ class CountTokensRequest(DialectRequest):
 
     def _fields(self) -> Json:
         messages = [turn for message in self.messages for turn in _turns(message)]
+        last = messages[-1]
+        continued = last["role"] == "assistant" and "tool_calls" not in last
         if system := joined(text_parts(self.system, "system")):
             messages.insert(0, {"role": "system", "content": system})
         fields: Json = {
             "model": self.model,
             "messages": messages,
+            "continue_final_message": continued,
             "tools": [_tool(tool) for tool in self.tools or ()],
             "response_format": _format(self.output_config or {"format": self.output_format}),
         }

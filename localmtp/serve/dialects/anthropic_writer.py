@@ -11,7 +11,7 @@ from localmtp.engine.text.tool_calls import ToolCall
 from localmtp.serve.dialects.reading import Json
 from localmtp.serve.errors import APIError
 from localmtp.serve.generation.job import Delta, Done
-from localmtp.serve.wire.writers import Choice, Usage, sse
+from localmtp.serve.wire.writers import EVENT_STREAM, Choice, Usage, sse
 
 _TEXT_FIELDS = {"thinking": "thinking", "text": "text"}
 
@@ -23,6 +23,8 @@ class AnthropicWriter:
         model: name that clients see.
         prompt_tokens: of the request, reported at the start of a stream.
     """
+
+    media_type = EVENT_STREAM
 
     def __init__(self, model: str, prompt_tokens: int) -> None:
         self._prompt_tokens = prompt_tokens

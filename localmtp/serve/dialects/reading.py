@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from localmtp.serve.errors import APIError
-from localmtp.serve.wire.requests import ChatRequest
+from localmtp.serve.wire.requests import ChatRequest, CompletionRequest
 
 Json = dict[str, Any]
+WireRequest = TypeVar("WireRequest", ChatRequest, CompletionRequest)
 
 
 class DialectRequest(BaseModel):
@@ -27,17 +28,25 @@ class DialectRequest(BaseModel):
 
 
 def chat_request(fields: Mapping[str, Any], names: Mapping[str, str]) -> ChatRequest:
-    """Build a chat request.
+    """Build a chat request; see `wire_request`."""
+    return wire_request(ChatRequest, fields, names)
+
+
+def wire_request(
+    kind: type[WireRequest], fields: Mapping[str, Any], names: Mapping[str, str]
+) -> WireRequest:
+    """Build a request of OpenAI's API.
 
     Args:
-        fields: of the chat request; those that are None are left out.
+        kind: of request.
+        fields: of the request; those that are None are left out.
         names: what the fields are called in the other API, for errors.
 
     Raises:
         APIError: a value is invalid.
     """
     try:
-        return ChatRequest.model_validate({k: v for k, v in fields.items() if v is not None})
+        return kind.model_validate({k: v for k, v in fields.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else ""

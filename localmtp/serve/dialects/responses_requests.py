@@ -28,6 +28,9 @@ _NAMES = {
     "response_format": "text",
     "reasoning_effort": "reasoning",
 }
+_CUSTOM = "custom"
+_INPUT = "input"
+"""Argument of the function that a custom tool becomes."""
 _HOSTED = ("web_search",)
 """Tools that a server runs: left out, so that the model does not know of them."""
 
@@ -124,6 +127,12 @@ class ResponsesRequest(DialectRequest):
         same = ("n_draft", "seed", "chat_template_kwargs", "top_k", "min_p", "stop")
         return chat_request(fields | {name: getattr(self, name) for name in same}, _NAMES)
 
+    def custom_tools(self) -> frozenset[str]:
+        """Names of tools that take a text instead of arguments."""
+        return frozenset(
+            str(tool.get("name")) for tool, _ in self._functions() if tool.get("type") == _CUSTOM
+        )
+
     def namespaces(self) -> dict[str, str]:
         """Namespaces of functions, by name of the function."""
         return {tool.get("name", ""): space for tool, space in self._functions() if space}
@@ -151,7 +160,7 @@ def _messages(items: Sequence[Json]) -> list[Json]:
         if kind == "item_reference":
             raise APIError(400, "item references are not supported: send the item", param="input")
         role = item.get("role") if kind == "message" else "assistant"
-        if kind == "function_call_output":
+        if kind in ("function_call_output", "custom_tool_call_output"):
             assistant = None
             output = joined_text(content_parts(item.get("output"), "input"))
             call_id = item.get("call_id")
@@ -174,8 +183,11 @@ def _extend(assistant: Json, kind: str, item: Json) -> None:
     elif kind == "reasoning":
         thought = joined(text_parts(item.get("content"), "input"))
         assistant["reasoning_content"] = assistant.get("reasoning_content", "") + thought
-    elif kind == "function_call":
-        function = {"name": item.get("name"), "arguments": item.get("arguments")}
+    elif kind in ("function_call", "custom_tool_call"):
+        arguments = (
+            item.get("arguments") if kind == "function_call" else {_INPUT: item.get("input")}
+        )
+        function = {"name": item.get("name"), "arguments": arguments}
         calls = assistant.setdefault("tool_calls", [])
         calls.append({"id": item.get("call_id"), "type": "function", "function": function})
     else:
@@ -183,6 +195,8 @@ def _extend(assistant: Json, kind: str, item: Json) -> None:
 
 
 def _tool(tool: Json) -> Json:
+    if tool.get("type") == _CUSTOM:
+        return {"type": "function", "function": _custom(tool)}
     if tool.get("type") != "function":
         message = f"tools of type {tool.get('type')!r} are not supported"
         raise APIError(400, message, param="tools")
@@ -190,10 +204,23 @@ def _tool(tool: Json) -> Json:
     return {"type": "function", "function": {name: tool.get(name) for name in fields}}
 
 
+def _custom(tool: Json) -> Json:
+    """A tool that takes a text, as a function with one argument; its format is described only."""
+    form = tool.get("format")
+    form = form if isinstance(form, dict) else {}
+    parts = [tool.get("description"), form.get("definition")]
+    text = {"type": "string", "description": "The whole input of the tool."}
+    return {
+        "name": tool.get("name"),
+        "description": "\n\n".join(part for part in parts if isinstance(part, str)),
+        "parameters": {"type": "object", "properties": {_INPUT: text}, "required": [_INPUT]},
+    }
+
+
 def _tool_choice(choice: Any) -> Any:
     if not isinstance(choice, dict):
         return choice
-    if choice.get("type") != "function":
+    if choice.get("type") not in ("function", _CUSTOM):
         message = f"tool_choice of type {choice.get('type')!r} is not supported"
         raise APIError(400, message, param="tool_choice")
     return {"type": "function", "function": {"name": choice.get("name")}}

@@ -13,7 +13,7 @@ from localmtp.serve.dialects.reading import Json
 from localmtp.serve.dialects.responses_requests import ResponsesRequest
 from localmtp.serve.errors import APIError
 from localmtp.serve.generation.job import Delta, Done
-from localmtp.serve.wire.writers import Choice, Usage, sse
+from localmtp.serve.wire.writers import EVENT_STREAM, Choice, Usage, sse
 from localmtp.unicode import replace_surrogates
 
 _MESSAGE, _REASONING = "message", "reasoning"
@@ -29,9 +29,12 @@ class ResponsesWriter:
         on_done: called with the finished response.
     """
 
+    media_type = EVENT_STREAM
+
     def __init__(self, body: ResponsesRequest, model: str, on_done: Callable[[Json], None]) -> None:
         self._on_done = on_done
         self._namespaces = body.namespaces()
+        self._custom = body.custom_tools()
         self._sequence = 0
         self._items: list[Json] = []
         self._open: Json | None = None
@@ -79,7 +82,8 @@ class ResponsesWriter:
                 yield from self._append(kind, text)
         for call in update.calls:
             yield from self._close()
-            yield from self._add_call(call)
+            custom = call.name in self._custom
+            yield from self._add_custom(call) if custom else self._add_call(call)
 
     def end(self, usage: Usage) -> Iterator[str]:
         """The finished response."""
@@ -168,6 +172,19 @@ class ResponsesWriter:
         yield self._event("response.function_call_arguments.delta", delta=arguments, **at)
         done = {"arguments": arguments, "name": call.name}
         yield self._event("response.function_call_arguments.done", **done, **at)
+        yield self._complete(item)
+
+    def _add_custom(self, call: ToolCall) -> Iterator[str]:
+        """A call of a tool that takes a text."""
+        given = call.arguments.get("input")
+        text = given if isinstance(given, str) else json.dumps(call.arguments, ensure_ascii=False)
+        item: Json = {"id": _new_id("ctc"), "type": "custom_tool_call", "status": "in_progress"}
+        item |= {"call_id": call.id, "name": call.name, "input": ""}
+        yield self._add(item)
+        item["input"] = text
+        at = {"item_id": item["id"], "output_index": len(self._items) - 1}
+        yield self._event("response.custom_tool_call_input.delta", delta=text, **at)
+        yield self._event("response.custom_tool_call_input.done", input=text, **at)
         yield self._complete(item)
 
     def _add(self, item: Json) -> str:

@@ -18,6 +18,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.media import Media
 from localmtp.models import ModelFiles
 from localmtp.serve.generation.choice import RunningChoice
+from localmtp.serve.generation.facts import ModelFacts
 from localmtp.serve.generation.job import Delta, Done, GenerationParams
 from localmtp.serve.generation.logprobs import LogprobsSampler
 from localmtp.serve.metrics import Metrics
@@ -30,7 +31,6 @@ from localmtp.session.prompts import (
     chat_template,
     media_prompt,
     place_media,
-    template_source,
 )
 
 Json = Mapping[str, Any]
@@ -69,7 +69,8 @@ class ServedModel:
         self._recent: list[Sequence[int]] = [()] * self.parallel
         """Token ids of the latest choice on each sequence."""
         self._template = chat_template(self._pair)
-        self.hint = outdated_hint(template_source(self._pair)[0], self.name)
+        self.facts = ModelFacts.of(self._pair, files)
+        self.hint = outdated_hint(self.facts.template, self.name)
         """One line of advice about the model's file; empty if there is none."""
         self._default = default_sampling(self._pair)
         self.markers = self._find_markers()
@@ -82,6 +83,11 @@ class ServedModel:
         """`on` or `off: REASON`, for requests without `n_draft`."""
         settings = self.settings({})
         return self._loop.drafting_state(settings.n_draft, greedy=settings.sampling.greedy)
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the chat template describes functions."""
+        return self._template is not None and self._template.knows_tools
 
     def settings(self, chosen: Mapping[str, Any]) -> Settings:
         """Settings of a request: its own choices, then the server's, then the model's."""

@@ -33,8 +33,6 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "suffix": ("",),
     "skip_special_tokens": (True,),
     "include_stop_str_in_output": (False,),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
@@ -305,6 +303,10 @@ class ChatRequest(_SharedFields):
     """`none` disables thinking; all other values enable it, within a budget."""
     thinking_budget_tokens: int | None = Field(None, ge=-1, le=_INT64 - 1)
     """Maximum tokens of thoughts; -1: no limit, 0: do not think."""
+    continue_final_message: bool = False
+    """Continue the last message, which is the assistant's."""
+    add_generation_prompt: bool = True
+    """False only with the field above."""
     chat_template_kwargs: TemplateOptions | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None

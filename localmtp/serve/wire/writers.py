@@ -18,6 +18,8 @@ from localmtp.serve.generation.logprobs import TokenLogprob, TokenLogprobs
 
 Json = dict[str, Any]
 
+EVENT_STREAM = "text/event-stream"
+
 
 @dataclass(slots=True)
 class Choice:
@@ -64,7 +66,10 @@ class Usage:
 
 
 class ResponseWriter(Protocol):
-    """Formats the response to one request; events are complete server-sent events."""
+    """Formats the response to one request; events are complete server-sent events or lines."""
+
+    media_type: str
+    """Of a stream."""
 
     def begin(self, choices: int) -> Iterator[str]:
         """Events at the start of a stream."""
@@ -97,6 +102,8 @@ class _CompletionsWriter:
         model: name that clients see.
         with_usage: streams that end with the usage have `usage: null` in every other chunk.
     """
+
+    media_type = EVENT_STREAM
 
     def __init__(self, prefix: str, kind: str, model: str, *, with_usage: bool) -> None:
         self._kind = kind
