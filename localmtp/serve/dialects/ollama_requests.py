@@ -37,11 +37,11 @@ _EFFORTS = {True: "max", False: "none"}
 _MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
-class _Loose(BaseModel):
+class _OllamaObject(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class OllamaMessage(_Loose):
+class OllamaMessage(_OllamaObject):
     """One message of the conversation."""
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -164,7 +164,7 @@ class OllamaGenerateRequest(_OllamaRequest):
         return wire_request(CompletionRequest, fields, _NAMES)
 
 
-class OllamaShowRequest(_Loose):
+class OllamaShowRequest(_OllamaObject):
     """`POST /api/show`."""
 
     model: str = ""
