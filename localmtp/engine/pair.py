@@ -21,6 +21,7 @@ from localmtp.engine.compatibility import (
     fork_format,
 )
 from localmtp.engine.decoding.context import TargetContext
+from localmtp.engine.decoding.device_sampling import DeviceSampling, open_device_sampling
 from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
 from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
@@ -63,6 +64,7 @@ class Pair:
         resources: closed with the pair.
         no_drafter: why there is no drafter.
         load_s: seconds that loading took.
+        device: chooses tokens on the device; None: the host chooses all.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Pair:
         *,
         no_drafter: str = "",
         load_s: float = 0.0,
+        device: DeviceSampling | None = None,
     ) -> None:
         self.target = target
+        self.device_sampling = device
         self.drafter = drafter
         self.sequences = sequences
         self.no_drafter = no_drafter
@@ -149,13 +153,16 @@ class Pair:
             if kind is not None and draft_model is not None:
                 opened = _DRAFTERS[kind](draft_model, context)
                 resources.callback(opened.close)
+            sequences = tuple(TargetSequence(context, i) for i in range(options.parallel))
+            device = open_device_sampling(context, sequences[0], opened, options.devices.sampling)
             return cls(
                 context,
-                tuple(TargetSequence(context, i) for i in range(options.parallel)),
+                sequences,
                 opened,
                 resources.pop_all(),
                 no_drafter="" if opened else no_drafter,
                 load_s=perf_counter() - began,
+                device=device,
             )
 
     def use_projector(
@@ -208,6 +215,7 @@ class Pair:
             copies_only=isinstance(self.drafter, NoDraftSteps),
             load_s=self.load_s,
             pacing=pacing,
+            device=self.device_sampling,
         )
 
     def close(self) -> None:

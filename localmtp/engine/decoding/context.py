@@ -97,6 +97,8 @@ class TargetContext:
         """Whether some layers cannot be rolled back to every position."""
         self.followers: list[Callable[[int, int, int], None]] = []
         """Called after `share` with the same arguments, by caches that follow this one."""
+        self.on_host_rows: Callable[[int], None] = _nothing
+        """Called with a sequence whose logits are read on the host; see `DeviceSampling`."""
         self._rows = [0] * sequences
         self._replays: list[Part] = []
         turns = (self.vocab.structural(turn) for turn in _TURNS)
@@ -216,6 +218,10 @@ class TargetContext:
         if self.vocab.suppressed.size:
             logits[:, self.vocab.suppressed] = -np.inf
         return logits
+
+
+def _nothing(_sequence: int) -> None:
+    """Does nothing: all logits are on the host."""
 
 
 def _draft_limit(model: Model) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
@@ -25,6 +25,8 @@ class DraftSlot:
     """The token chosen last, not in the cache yet."""
     draft: Draft = NO_DRAFT
     """`NO_DRAFT` when a round begins; a drafter that takes a step replaces it."""
+    rows: Any = None
+    """The drafter's rows where they are chosen on the device; see `DeviceRows`. None: logits."""
     guard: bool = False
     """Whether to save the state of the sequence before a draft is verified."""
 
@@ -91,7 +93,7 @@ class MTPDrafter:
         self._suppressed = target.vocab.suppressed
         self._n_vocab = model.vocab.size
         rows = target.n_sequences
-        self._context = Context(
+        self.context = self._context = Context(
             model,
             n_ctx=target.cache.n_ctx,
             n_batch=rows,
@@ -125,7 +127,8 @@ class MTPDrafter:
             for row, slot in enumerate(active):
                 draft, policy = slot.draft, slot.policy
                 draft.steps += 1
-                proposal = slot.sampler.propose(logits[row])
+                rows = slot.rows
+                proposal = slot.sampler.propose(logits[row] if rows is None else rows[row])
                 if policy.should_verify(proposal.confidence):
                     token = slot.sampler.draw(proposal, draft)
                     if policy.should_draft():

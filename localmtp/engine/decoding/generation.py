@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 from localmtp.engine.decoding.drafter import DraftSlot
 from localmtp.engine.decoding.trace import Trace
@@ -79,6 +80,7 @@ class Generation:
         counters: counters of its statistics.
         request: the answer to generate.
         limit: reports whether a thought was cut; None without a thinking budget.
+        rows: the target's rows where they are chosen on the device; None: logits.
     """
 
     def __init__(
@@ -88,8 +90,11 @@ class Generation:
         counters: Counters,
         request: GenerationRequest,
         limit: ThoughtLimitSampler | None = None,
+        rows: Any = None,
     ) -> None:
         self.slot = slot
+        self.rows = rows
+        """The target's rows where they are chosen on the device, see `DeviceRows`."""
         self.sequence = slot.sequence
         self.counters = counters
         self.reason: FinishReason | None = None
@@ -154,7 +159,7 @@ class Generation:
         slot.policy.begin_round(min(max_draft, context_left, tokens_left), plan)
         return slot
 
-    def accept(self, logits: Floats, row: int) -> int:
+    def accept(self, logits: Any, row: int) -> int:
         """Verifies the draft of the round; `accepted` or `error` is the result.
 
         Args:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 from localmtp.engine.decoding.context import Part, TargetContext
+from localmtp.engine.decoding.device_sampling import NO_ROWS, DeviceSampling
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
@@ -44,6 +45,7 @@ class DecodeLoop:
         copies_only: whether the drafter takes no draft steps: it copies from the context.
         load_s: seconds that loading took, for statistics.
         pacing: of an earlier run.
+        device: chooses tokens on the device; None: the host chooses all.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class DecodeLoop:
         copies_only: bool = False,
         load_s: float = 0.0,
         pacing: PacingState | None = None,
+        device: DeviceSampling | None = None,
     ) -> None:
         self.context = context
         pacing = pacing or PacingState()
@@ -66,6 +69,7 @@ class DecodeLoop:
         self._copies_only = copies_only
         for calibration in self._calibrations.values():
             calibration.copies_only = copies_only
+        self._device = device
         self._load_s = load_s
         self._costs = CostModel(pacing.costs, compiles=bool(context.model.offload.devices))
         context.threads.follow(self._costs.set_threads)
@@ -154,12 +158,14 @@ class DecodeLoop:
             sampler, policy = request.trace.watch(sampler, policy)
         sequence = self._take_sequence(request.prompt)  # last: what raises must not lose a sequence
         sequence.drafts = policy.automatic or policy.state == "on"
-        slot = DraftSlot(sequence, sampler, policy)
+        on_device = self._device and self._device.start(sequence.index, request)
+        rows, sampler = on_device or (NO_ROWS, sampler)
+        slot = DraftSlot(sequence, sampler, policy, rows=rows.drafter)
         counters = request.counters or self.new_counters()
         detokenizer = Detokenizer(
             self.context.vocab, request.channel, tool_calls=request.tool_calls
         )
-        generation = Generation(slot, detokenizer, counters, request, limit)
+        generation = Generation(slot, detokenizer, counters, request, limit, rows.target)
         prefill = Prefill(sequence, request.prompt, self._sequences, request.media)
         counters.prompt_tokens, counters.reused_tokens = prefill.total, prefill.reused
         counters.media, counters.media_tokens = len(request.media), prefill.media_rows
@@ -239,7 +245,7 @@ class DecodeLoop:
         begins = {prefill: prefill.done for prefill in owners}
         outputs: list[StepOutput] = []
         self._costs.interrupt()
-        for prefill, logits in self._prefiller.step(owners, seconds):
+        for row, (prefill, logits) in enumerate(self._prefiller.step(owners, seconds)):
             generation = owners[prefill]
             if self._drafter:
                 self._drafter.prefilled(prefill.sequence, begins[prefill])
@@ -247,7 +253,9 @@ class DecodeLoop:
             outputs.append((generation, generation.prefilled(prefill.done)))
             if not prefill.remaining:
                 del self._prefilling[generation]
-                outputs += self._choose_first(generation, logits)
+                rows = generation.rows
+                found = logits if rows is None else rows[row : row + 1]
+                outputs += self._choose_first(generation, found)
         return outputs
 
     def _choose_first(self, generation: Generation, logits: Floats) -> list[StepOutput]:
@@ -281,7 +289,7 @@ class DecodeLoop:
         verified = perf_counter()
         row = 0
         for one in running:
-            row = one.accept(logits, row)
+            row = one.accept(logits if one.rows is None else one.rows, row)
         accepted_at = perf_counter()
         self._round_s = accepted_at - began
         # Acceptance is part of the cost of a row.

@@ -191,6 +191,7 @@ def prefill(
     Returns:
         Logits [1, n_vocab] after its last token; valid until the next pass.
     """
+    sequence.context.on_host_rows(sequence.index)
     one, prefiller = Prefill(sequence, prompt, (), media), Prefiller(sequence.context)
     while True:
         ((_, logits),) = prefiller.step([one])

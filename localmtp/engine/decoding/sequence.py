@@ -94,6 +94,7 @@ class TargetSequence:
         Returns:
             Logits [len(draft) + 1, n_vocab]: row i follows draft[:i].
         """
+        self.context.on_host_rows(self.index)
         return self.context.verify([(self.index, len(self.tokens), (pending, *draft))])
 
     def commit(

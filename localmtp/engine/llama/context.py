@@ -88,6 +88,8 @@ class Context(Owned):
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = n_batch
         params.n_outputs_max = n_outputs
+        # 0 for as many: the default of 1 makes larger passes with samplers on the device fail.
+        params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = threads
         params.swa_full = full_window
         params.type_k = params.type_v = kv_type.ggml_type
@@ -119,7 +121,7 @@ class Context(Owned):
             capi_ext.llama_set_embeddings_nextn(self.handle, True, not all_hidden)
         self.n_ctx: int = capi.llama_n_ctx(self.handle)
         self._memory = capi.llama_get_memory(self.handle)
-        self._n_outputs = self._n_hidden = 0
+        self.n_outputs = self._n_hidden = 0
         self._all_hidden = all_hidden
         self._logits = _RowView(n_outputs, model.vocab.size)
         self._hidden = _RowView(n_batch if all_hidden else n_outputs, model.n_embd_out)
@@ -152,7 +154,7 @@ class Context(Owned):
             LocalmtpError: the batch does not fit the context, or the backend failed.
         """
         status = capi.llama_decode(self.handle, batch.c)
-        self._n_outputs = batch.n_outputs
+        self.n_outputs = batch.n_outputs
         self._n_hidden = batch.n_rows if self._all_hidden else batch.n_outputs
         if self._states:
             self._states.decoded(batch.parts)
@@ -169,7 +171,7 @@ class Context(Owned):
 
     def logits(self) -> Floats:
         """Logits [rows with logits, n_vocab]: a view, valid until the next decode."""
-        return self._logits.at(_get_logits(self.handle))[: self._n_outputs]
+        return self._logits.at(_get_logits(self.handle))[: self.n_outputs]
 
     def hidden(self) -> Floats:
         """Hidden states [rows, n_embd of the target], the input of a drafter.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as capi
@@ -48,7 +49,7 @@ class Ranking(Owned):
         self._make_room(_FEW)
 
     def rank(
-        self, logits: Floats, ids: NDArray[np.intp] | None = None
+        self, logits: Floats, ids: NDArray[np.integer[Any]] | None = None
     ) -> tuple[list[int], list[float]]:
         """Truncate and sort logits.
 

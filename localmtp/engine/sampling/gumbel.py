@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
-from localmtp.engine.sampling.truncation import Truncation
+from localmtp.engine.sampling.truncation import truncation_of
 
 if TYPE_CHECKING:
     from localmtp.engine.llama import Floats
@@ -39,10 +39,13 @@ class GumbelSampler:
         sampling: with a temperature above 0; without a seed, a random one is chosen.
         position: of the answer's first token in the sequence. An answer that is resumed continues
             with the noise of its positions.
+        candidates: rows are `Candidates` of a device, instead of logits.
     """
 
-    def __init__(self, sampling: SamplingParams, position: int) -> None:
-        self._truncated = Truncation(sampling).of
+    def __init__(
+        self, sampling: SamplingParams, position: int, *, candidates: bool = False
+    ) -> None:
+        self._truncated = truncation_of(sampling, candidates=candidates)
         self._temperature = sampling.temperature
         seed = randbits(64) if sampling.seed is None else sampling.seed
         self._key = _mix(_mix(seed & _MASK) + (seed >> 64 & _MASK) & _MASK)

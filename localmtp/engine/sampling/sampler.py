@@ -7,7 +7,7 @@ rules, both exact in distribution; see `AcceptanceRule`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from localmtp.engine.sampling.truncation import COLUMNS, LARGE
 
 if TYPE_CHECKING:
     from localmtp.engine.llama import Floats
+    from localmtp.engine.llama.device_rows import Argmax
 
 
 def _unknown(_token: int) -> bytes:
@@ -80,6 +81,41 @@ class Greedy:
             if token != drafted:
                 return row, token
         return len(draft.tokens), int(logits[len(draft.tokens)].argmax())
+
+
+class DeviceGreedy:
+    """Temperature 0, from the most probable token of every row and its probability."""
+
+    def propose(self, row: Argmax) -> Proposal:
+        """Returns the drafter's argmax and its softmax probability."""
+        return Proposal(row[1], row[0])
+
+    def draw(self, proposal: Proposal, draft: Draft) -> int:
+        """Takes the argmax."""
+        draft.tokens.append(proposal.token_id)
+        return proposal.token_id
+
+    def accept(self, rows: Sequence[Argmax], draft: Draft) -> tuple[int, int]:
+        """Accepts while the draft is the target's argmax."""
+        for at, drafted in enumerate(draft.tokens):
+            token = rows[at][0]
+            if token != drafted:
+                return at, token
+        return len(draft.tokens), rows[len(draft.tokens)][0]
+
+
+def make_device_sampler(sampling: SamplingParams, position: int) -> Any:
+    """Makes a sampler of rows that a device has chosen from: `Argmax`, or `Candidates`.
+
+    Args:
+        sampling: without penalties, and with top-k unless it is greedy.
+        position: of the answer's first token in the sequence.
+    """
+    if sampling.greedy:
+        return DeviceGreedy()
+    if sampling.shares_noise:
+        return GumbelSampler(sampling, position, candidates=True)
+    return SpeculativeSampler(sampling, candidates=True)
 
 
 def make_sampler(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
-from localmtp.engine.sampling.truncation import Truncation
+from localmtp.engine.sampling.truncation import truncation_of
 
 if TYPE_CHECKING:
     from localmtp.engine.llama import Floats
@@ -34,10 +34,11 @@ class SpeculativeSampler:
 
     Args:
         sampling: with a temperature above 0.
+        candidates: rows are `Candidates` of a device, instead of logits.
     """
 
-    def __init__(self, sampling: SamplingParams) -> None:
-        self._truncated = Truncation(sampling).of
+    def __init__(self, sampling: SamplingParams, *, candidates: bool = False) -> None:
+        self._truncated = truncation_of(sampling, candidates=candidates)
         self._random = np.random.default_rng(sampling.seed).random
         self._by_sample = self._by_argmax = 0.0
 

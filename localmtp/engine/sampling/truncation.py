@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import exp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from localmtp.engine.sampling.distribution import Distribution
 from localmtp.engine.sampling.params import SamplingParams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from localmtp.engine.llama import Floats
+    from localmtp.engine.llama.device_rows import Candidates
 
 COLUMNS = 4096
 """Logits are treated as rows of this length. Their column maxima take one pass of wide vector
@@ -65,13 +68,38 @@ class Truncation:
         else:
             few = _top_ids(logits, k)
             ids, top = self._rank(logits[few], few)
-        first = top[0]
-        weights = [exp(logit - first) for logit in top]
-        if not weights[-1]:  # masked
-            weights = weights[: weights.index(0.0)]
-            del ids[len(weights) :]
-        total = sum(weights)
-        return Distribution(ids, [weight / total for weight in weights])
+        return _weighted(ids, top)
+
+    def of_candidates(self, candidates: Candidates) -> Distribution:
+        """Returns the distribution of a row whose largest logits are known.
+
+        Args:
+            candidates: ids and logits of at least the top-k tokens.
+        """
+        ids, logits = candidates
+        return _weighted(*self._rank(logits, ids))
+
+
+def _weighted(ids: list[int], top: Sequence[float]) -> Distribution:
+    """Returns the distribution of ranked tokens with these logits."""
+    first = top[0]
+    weights = [exp(logit - first) for logit in top]
+    if not weights[-1]:  # masked
+        weights = weights[: weights.index(0.0)]
+        del ids[len(weights) :]
+    total = sum(weights)
+    return Distribution(ids, [weight / total for weight in weights])
+
+
+def truncation_of(sampling: SamplingParams, *, candidates: bool) -> Callable[[Any], Distribution]:
+    """Returns the function from a row to its distribution.
+
+    Args:
+        sampling: with a temperature above 0.
+        candidates: rows are `Candidates`, instead of logits.
+    """
+    truncation = Truncation(sampling)
+    return truncation.of_candidates if candidates else truncation.of
 
 
 def distribution(logits: Floats, sampling: SamplingParams) -> Distribution:

@@ -1,0 +1,215 @@
+"""Which answers have their tokens chosen on the device, and whether that is faster here.
+
+The device returns the most probable token of a row with its probability, or the candidates that
+top-k leaves: all that greedy decoding and p and q need. Answers that need other logits, for
+penalties, grammars, thinking budgets, near-ties or without top-k, are chosen on the host, each by
+itself, in the same passes.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from localmtp.engine.decoding.context import TargetContext
+from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
+from localmtp.engine.decoding.generation import GenerationRequest
+from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.prompt_lookup import NoDraftSteps
+from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.device_options import Switch
+from localmtp.engine.llama import Context
+from localmtp.engine.llama.device_rows import ArgmaxRows, CandidateRows, DeviceChain, attach
+from localmtp.engine.pacing import FixedPolicy, RoundPlan
+from localmtp.engine.sampling.distribution import NO_DRAFT
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Sampler, make_device_sampler, make_sampler
+
+_CANDIDATES = 64
+"""Candidates for every top-k up to this: Gemma's default, so that most answers share a chain."""
+
+_MOST_CANDIDATES = 256
+"""Largest top-k that is chosen on the device: beyond it, whole rows are as cheap."""
+
+_TRIALS, _UNMEASURED = 7, 2
+"""Rounds that are tried, and how many of them first: those allocate graphs and compile kernels."""
+
+_TOKEN = 0  # any
+_DRAFT = 3
+_CONTEXT = 16
+_GAIN = 0.98
+"""Share of the host's time that the device may take at most, to be chosen."""
+
+
+class DeviceRows(NamedTuple):
+    """Results of a sequence's rows, instead of their logits."""
+
+    target: Any
+    """`ArgmaxRows` or `CandidateRows` of the target's last pass."""
+    drafter: Any
+    """The same of the drafter's last step; None without a drafter."""
+
+
+NO_ROWS = DeviceRows(None, None)
+"""For answers that the host chooses."""
+
+
+class DeviceSampling:
+    """Attaches samplers to the sequences of a target and its drafter.
+
+    Args:
+        target: of the sequences.
+        drafter: must be an MTP assistant or None; others read their logits on the host.
+        mode: `ON` for all answers that allow it; `AUTO` for the kinds that `measure` found faster.
+    """
+
+    def __init__(self, target: TargetContext, drafter: MTPDrafter | None, mode: Switch) -> None:
+        self._target = target.cache
+        self._drafter = drafter.context if drafter else None
+        self._suppressed: list[int] = target.vocab.suppressed.tolist()
+        self._kinds: set[bool] = {True, False} if mode is Switch.ON else set()
+        """Kinds of answers that are chosen on the device: whether greedy."""
+        self._attached: dict[int, tuple[DeviceChain, ...]] = {}
+        contexts = [self._target] + ([self._drafter] if self._drafter else [])
+        self._contexts: list[Context] = contexts
+        self._rows = [
+            DeviceRows(kind(self._target), self._drafter and kind(self._drafter))
+            for kind in (CandidateRows, ArgmaxRows)
+        ]
+        target.on_host_rows = self.detach
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of answers that are chosen on the device: `greedy`, `sampled`."""
+        return tuple("greedy" if kind else "sampled" for kind in sorted(self._kinds, reverse=True))
+
+    def start(self, sequence: int, request: GenerationRequest) -> tuple[DeviceRows, Sampler] | None:
+        """Attaches what an answer needs, or detaches.
+
+        Returns:
+            Where its rows are found and its sampler; None if the host chooses.
+        """
+        sampling = request.sampling
+        if sampling.greedy not in self._kinds or not _allowed(request):
+            self.detach(sequence)
+            return None
+        return self._attach(sequence, sampling, len(request.prompt))
+
+    def detach(self, sequence: int) -> None:
+        """Lets the host choose for a sequence."""
+        chains = self._attached.pop(sequence, ())
+        if chains:
+            for context in self._contexts:
+                attach(context, sequence, None)
+            for chain in chains:
+                chain.close()
+
+    def measure(self, sequence: TargetSequence, drafter: MTPDrafter | None) -> None:
+        """Compares rounds with the host's choice and with the device's; takes some 30 rounds.
+
+        Args:
+            sequence: an empty one, emptied again.
+            drafter: of the target.
+        """
+        prefill(sequence, [_TOKEN] * _CONTEXT)
+        for sampling in (SamplingParams(temperature=0.0), SamplingParams()):
+            host = _round_s(sequence, drafter, make_sampler(sampling), None)
+            found = self._attach(sequence.index, sampling, 0)
+            if found is None:
+                continue
+            rows, sampler = found
+            if _round_s(sequence, drafter, sampler, rows) <= _GAIN * host:
+                self._kinds.add(sampling.greedy)
+            self.detach(sequence.index)
+        sequence.clear()
+
+    def _attach(
+        self, sequence: int, sampling: SamplingParams, position: int
+    ) -> tuple[DeviceRows, Sampler] | None:
+        top_k = 0 if sampling.greedy else max(_CANDIDATES, sampling.top_k)
+        chains = self._attached.get(sequence, ())
+        if not chains or chains[0].top_k != top_k:
+            self.detach(sequence)
+            chains = tuple(DeviceChain(top_k, self._suppressed_in(c)) for c in self._contexts)
+            accepted = [
+                attach(context, sequence, chain)
+                for context, chain in zip(self._contexts, chains, strict=True)
+            ]
+            self._attached[sequence] = chains
+            if not all(accepted):
+                self.detach(sequence)
+                return None
+        return self._rows[sampling.greedy], make_device_sampler(sampling, position)
+
+    def _suppressed_in(self, context: Context) -> list[int]:
+        return [token for token in self._suppressed if token < context.model.vocab.size]
+
+
+def open_device_sampling(
+    target: TargetContext,
+    sequence: TargetSequence,
+    drafter: object,
+    mode: Switch,
+) -> DeviceSampling | None:
+    """Returns device sampling for a loaded pair, measured where it may pay; None if it is off.
+
+    Args:
+        target: of the sequences.
+        sequence: an empty sequence.
+        drafter: None for no drafting.
+        mode: `AUTO` is off where the CPU computes the logits.
+    """
+    if isinstance(drafter, NoDraftSteps):
+        drafter = None
+    if mode is Switch.OFF or not (drafter is None or isinstance(drafter, MTPDrafter)):
+        return None
+    if target.cache.recurrent:
+        return None
+    on_device = target.model.offload.devices
+    if mode is Switch.AUTO and not on_device:
+        return None
+    found = DeviceSampling(target, drafter, mode)
+    if mode is Switch.AUTO:
+        found.measure(sequence, drafter)
+    return found
+
+
+def _allowed(request: GenerationRequest) -> bool:
+    """Reports whether candidates are all that an answer needs."""
+    sampling = request.sampling
+    needs_logits = (
+        request.sampler
+        or request.near_tie
+        or request.trace
+        or request.think_budget is not None
+        or sampling.penalizes
+        or sampling.dries
+    )
+    return not needs_logits and (sampling.greedy or 0 < sampling.top_k <= _MOST_CANDIDATES)
+
+
+def _round_s(
+    sequence: TargetSequence,
+    drafter: MTPDrafter | None,
+    sampler: Sampler,
+    rows: DeviceRows | None,
+) -> float:
+    """Returns the median seconds of a round of three drafts."""
+    slot = DraftSlot(sequence, sampler, FixedPolicy(_DRAFT))
+    slot.pending = _TOKEN
+    slot.rows = rows and rows.drafter
+    plan, length, seconds = RoundPlan(), len(sequence.tokens), []
+    for _ in range(_TRIALS):
+        slot.draft = NO_DRAFT
+        slot.policy.begin_round(_DRAFT, plan)
+        began = perf_counter()
+        if drafter:
+            drafter.propose([slot])
+        tokens = (slot.pending, *slot.draft.tokens)
+        logits = sequence.context.verify([(sequence.index, length, tokens)])
+        found = rows.target[0 : len(tokens)] if rows else logits
+        sampler.accept(found, slot.draft)
+        seconds.append(perf_counter() - began)
+        sequence.context.cache.remove_from(length, sequence.index)
+    return median(seconds[_UNMEASURED:])
