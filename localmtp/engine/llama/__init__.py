@@ -8,8 +8,7 @@ llama-cpp-python is pinned exactly.
 
 from localmtp.engine.llama.batch import Batch, RowBatch
 from localmtp.engine.llama.context import Context, Floats, StateBytes
-from localmtp.engine.llama.grammar import Grammar
-from localmtp.engine.llama.json_schema import gbnf
+from localmtp.engine.llama.grammar import Grammar, gbnf
 from localmtp.engine.llama.library import Functions, log_lines, system_info
 from localmtp.engine.llama.model import Model, holds_tensor
 from localmtp.engine.llama.offload import ALL_LAYERS, Offload

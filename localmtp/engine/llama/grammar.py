@@ -1,4 +1,4 @@
-"""Grammars in GBNF, matched token by token.
+"""Grammars in GBNF, made of JSON schemas and matched token by token.
 
 libllama's grammar sampler is called through a separate handle, on which argument types are declared
 for this module only.
@@ -7,12 +7,16 @@ for this module only.
 from __future__ import annotations
 
 import ctypes
+import json
 import weakref
+from typing import Any
 
 import numpy as np
+from llama_cpp.llama_grammar import SchemaConverter
 
 from localmtp.engine.llama.library import Functions, log_lines
 from localmtp.engine.llama.model import Model
+from localmtp.engine.llama.patterns import pattern_to_gbnf
 from localmtp.engine.llama.ranking import CANDIDATE
 from localmtp.engine.llama.vocab import TokenIds
 from localmtp.errors import LocalmtpError
@@ -22,6 +26,12 @@ _LIB.llama_sampler_init_grammar.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ct
 _LIB.llama_sampler_accept.argtypes = (ctypes.c_void_p, ctypes.c_int32)
 _LIB.llama_sampler_init_grammar.restype = ctypes.c_void_p
 _LIB.llama_sampler_clone.restype = ctypes.c_void_p
+
+
+_MAX_VISITS = 2_000
+"""Subschemas, counted as often as they are referenced."""
+_MAX_SIZE = 1 << 20
+"""Characters of a grammar."""
 
 
 class _Candidates(ctypes.Structure):
@@ -76,3 +86,41 @@ class Grammar:
     def accept(self, token_id: int) -> None:
         """Advance by a token, which must be allowed: otherwise libllama aborts the process."""
         _LIB.llama_sampler_accept(self._handle, token_id)
+
+
+def gbnf(schema: str) -> str:
+    """Convert a JSON schema; the text is compact JSON or JSON with spaces.
+
+    Time and memory are bounded.
+
+    Raises:
+        Exception: whatever the converter raises for a schema that it does not support.
+    """
+    converter = _Converter()
+    resolved = converter.resolve_refs(json.loads(schema), "stdin")
+    converter.visit(resolved, "")
+    return str(converter.format_grammar())
+
+
+class _Converter(SchemaConverter):  # type: ignore[misc]
+    """Counts its work, and converts patterns completely."""
+
+    def __init__(self) -> None:
+        super().__init__(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+        self._left = _MAX_VISITS
+        self._size = 0
+
+    def visit(self, schema: Any, name: str) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("the schema is too large")
+        return super().visit(schema, name)
+
+    def _add_rule(self, name: str, rule: str) -> Any:
+        self._size += len(rule)
+        if self._size > _MAX_SIZE:
+            raise ValueError("the grammar is too large")
+        return super()._add_rule(name, rule)
+
+    def _visit_pattern(self, pattern: str, name: str) -> Any:
+        return self._add_rule(name, f'"\\"" {pattern_to_gbnf(pattern)} "\\"" space')
