@@ -17,7 +17,8 @@ from localmtp.models.listing import context_within
 from localmtp.models.memory.available import budget_of
 from localmtp.models.memory.estimate import decode_rate_bound
 from localmtp.models.memory.placement import MemoryBudget
-from localmtp.models.naming.registry import Quant, RegistryEntry, entries
+from localmtp.models.naming.registry import Quant, RegistryEntry, entries, find
+from localmtp.models.store.installed import installed_models
 from localmtp.paths import registry_file
 
 
@@ -61,7 +62,10 @@ class MachineReport:
     """Path of the user's own registry entries."""
     models: tuple[ModelFit, ...]
     advice: tuple[str, ...]
-    """Builds of libllama that would be faster here, one line each."""
+    """Builds of libllama that would be faster here, and projectors that are missing, one line
+    each."""
+    media: str = ""
+    """Libraries that read images and sound."""
 
 
 def examine() -> MachineReport:
@@ -85,7 +89,8 @@ def examine() -> MachineReport:
             for entry in entries().values()
             for quant in entry.quants
         ),
-        advice=tuple(_advice(features, accelerators)),
+        advice=(*_advice(features, accelerators), *_missing_projectors()),
+        media=_media_libraries(),
     )
 
 
@@ -115,6 +120,23 @@ def _advice(features: Sequence[str], devices: Sequence[Device]) -> Iterator[str]
     missing = sorted(cpu.instruction_sets() - set(features))
     if missing:
         yield _rebuild(f"the processor's {', '.join(missing)} is not used", "GGML_NATIVE")
+
+
+def _missing_projectors() -> Iterator[str]:
+    """Names models on this machine that could read images, if their projector were here."""
+    for model in installed_models():
+        entry = find(model.name.partition(":")[0])
+        if model.projector is None and entry is not None and entry.projector is not None:
+            yield f"{model.name} reads no images: `localmtp pull {model.name}` adds its projector"
+
+
+def _media_libraries() -> str:
+    images = f"Pillow {version('pillow')}"
+    try:
+        import soundfile
+    except (ImportError, OSError):
+        return f"{images}; sound cannot be read: libsndfile is not installed"
+    return f"{images}, libsndfile {soundfile.__libsndfile_version__}"
 
 
 def _rebuild(reason: str, option: str) -> str:

@@ -6,6 +6,11 @@ from localmtp.plan.recipe import LaunchRecipe, PlannedPair, with_downloads
 
 _URL = "http://127.0.0.1:8080"
 
+_ABOUT_IMAGES = (
+    "--mmproj loads the projector for images and sound at the start; its reader of images knows no "
+    "WebP, and takes up to 1,120 tokens for one: --image-max-tokens limits them",
+)
+
 
 def recipe(pair: PlannedPair) -> LaunchRecipe:
     """Returns a `llama-server` command for the same files.
@@ -17,6 +22,8 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
     if pair.n_draft:
         command += ["-md", files.drafter, "--spec-type", "draft-mtp"]
         command += ["--spec-draft-n-max", str(pair.n_draft)]
+    if files.projector:
+        command += ["--mmproj", files.projector]
     command += ["-c", str(pair.context), "-np", "1", "--port", "8080"]
     return LaunchRecipe(
         commands=(*downloads, tuple(command)),
@@ -26,6 +33,7 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
             "target draws the same one: measure at your temperature",
             "-np 1 serves one request at a time, where drafting gains most; with -np 4, four "
             "requests share -c",
+            *(_ABOUT_IMAGES if files.projector else ()),
             "layers are offloaded automatically if it was built for a GPU",
         ),
         checked="run with nano on llama.cpp 0c1e570, which llama-cpp-python 0.3.36 contains",

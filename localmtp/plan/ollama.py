@@ -8,12 +8,19 @@ from pathlib import PurePath
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.plan.recipe import LaunchRecipe, PlannedPair, with_downloads
 
+_ABOUT_IMAGES = (
+    "the second FROM is the projector for images: `ollama show` lists vision if it was accepted; "
+    "without it, pull the model from Ollama's own library",
+)
+
 
 def recipe(pair: PlannedPair) -> LaunchRecipe:
     """Returns a Modelfile for the same files, and the commands to create and run it."""
     files, downloads = with_downloads(pair)
     sampling = SamplingParams()
     lines = [f"FROM {_quoted(files.target)}"]
+    if files.projector:
+        lines.append(f"FROM {_quoted(files.projector)}")
     if pair.n_draft:
         lines += [f"DRAFT {_quoted(files.drafter)}", f"PARAMETER draft_num_predict {pair.n_draft}"]
     lines += [
@@ -35,7 +42,8 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
         file="\n".join(lines) + "\n",
         file_name="Modelfile",
         notes=(
-            "Ollama copies both files into its own store",
+            "Ollama copies the files into its own store",
+            *(_ABOUT_IMAGES if files.projector else ()),
             "it passes --spec-type draft-mtp to llama.cpp's server if DRAFT is a GGUF file; "
             "older releases reject or ignore the line",
             "`ollama show --modelfile` shows whether the DRAFT line was accepted",

@@ -77,6 +77,7 @@ def make_plan(
         name=found.model,
         target=found.target,
         drafter=found.drafter,
+        projector=found.projector,
         installed=found.installed,
         original=original,
         context=context,

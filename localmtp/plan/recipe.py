@@ -19,6 +19,8 @@ class PlannedPair:
     """Path of a GGUF file; `USER/REPO/FILE` on the hub unless installed."""
     drafter: str
     """As `target`; empty without one."""
+    projector: str
+    """As `target`; empty without one."""
     installed: bool
     original: str
     """Checkpoint on the hub that the files were made from; empty if unknown."""
@@ -69,8 +71,9 @@ def with_downloads(pair: PlannedPair) -> tuple[PlannedPair, tuple[tuple[str, ...
     """
     if pair.installed:
         return pair, ()
-    commands, places = [], []
-    for source in (pair.target, pair.drafter) if pair.n_draft else (pair.target,):
+    commands, places = [], {}
+    drafter = pair.drafter if pair.n_draft else ""
+    for source in filter(None, (pair.target, drafter, pair.projector)):
         if set("*?") & set(source):
             raise LocalmtpError(
                 f"the registry has only a pattern for the files of {pair.name}: {source}",
@@ -78,6 +81,12 @@ def with_downloads(pair: PlannedPair) -> tuple[PlannedPair, tuple[tuple[str, ...
             )
         user, repo, file = source.split("/", 2)
         commands.append(("hf", "download", f"{user}/{repo}", file, "--local-dir", "."))
-        places.append(f"./{file}")
-    target, drafter = places[0], places[-1]
-    return replace(pair, target=target, drafter=drafter, installed=True), tuple(commands)
+        places[source] = f"./{file}"
+    local = replace(
+        pair,
+        target=places[pair.target],
+        drafter=places.get(drafter, ""),
+        projector=places.get(pair.projector, ""),
+        installed=True,
+    )
+    return local, tuple(commands)

@@ -64,6 +64,8 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
         url="http://127.0.0.1:8000",
         notes=(
             "vLLM downloads the checkpoint itself, in bfloat16: it does not run the GGUF files",
+            "images and sound need no further file, they are part of the checkpoint; for text "
+            'alone, --limit-mm-per-prompt \'{"image": 0, "audio": 0}\' saves their memory',
             "vLLM 0.20.1 fails to load this drafter, 0.21.0 is known to work; the 12B's needs a "
             "later one",
             "draft_sample_method probabilistic draws drafts from the drafter's distribution; by "

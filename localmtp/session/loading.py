@@ -13,7 +13,7 @@ from localmtp.hardware import cpu
 from localmtp.limits import BATCH_ROWS
 from localmtp.models import ModelFiles
 from localmtp.models.load_check import LoadCheck, Vocabularies
-from localmtp.models.memory.available import choose_placement, memory_by_part
+from localmtp.models.memory.available import choose_placement, memory_by_part, projector_fits_gpu
 from localmtp.models.projector_check import check_projector
 
 
@@ -86,7 +86,9 @@ def _prepare_media(
     pair.use_projector(
         projector,
         image_tokens=options.image_tokens,
-        use_gpu=options.gpu_layers != 0,
+        use_gpu=projector_fits_gpu(
+            projector, options, used_devices(options.gpu_layers, options.devices)
+        ),
         check=lambda tokens: check_projector(
             projector, files.target, image_tokens=tokens, vocabulary=vocabularies.target
         ),

@@ -49,7 +49,7 @@ def model_card(contents: Contents, repo: str, overrides: CardOverrides = CardOve
         license_link=None if overrides.license else _first(contents.models, "license.link"),
         language=_listed(contents.models, "languages") or None,
         library_name="gguf",
-        pipeline_tag="text-generation",
+        pipeline_tag="image-text-to-text" if "image" in contents.media else "text-generation",
         tags=_tags(contents),
         base_model_relation="quantized" if bases else None,
         quantized_by=overrides.quantized_by or _first(contents.models, "quantized_by"),
@@ -100,6 +100,10 @@ def _introduction(bases: Sequence[str], contents: Contents) -> str:
     subject = "Gemma 4 in GGUF" if contents.targets else "A drafter for Gemma 4 in GGUF"
     of = f", made from {_links(bases)}" if bases else ""
     drafting = " together with the drafter that makes it faster" if contents.drafters else ""
+    if contents.media:
+        names = {"image": "images", "audio": "sound"}
+        read = " and ".join(names[kind] for kind in contents.media)
+        drafting += f"{', and' if drafting else ' with'} the projector with which it reads {read}"
     return (
         f"{subject}{of}{drafting if contents.targets else ''}. Converted and quantized with "
         "`localmtp convert`."
@@ -150,8 +154,11 @@ def _how_to_run(contents: Contents, repo: str) -> str:
     quant = quant_label(pick_target([model.name for model in contents.targets], "", "") or "")
     model = f"{repo}:{quant}" if quant else repo
     drafting = " --spec-type draft-mtp" if drafter else ""
+    commands = [f"localmtp chat {model}"]
+    if "image" in contents.media:
+        commands.append(f'localmtp run {model} "What is this?" --image photo.jpg')
     parts += [
-        _code(f"localmtp chat {model}"),
+        _code(*commands),
         "With llama.cpp:",
         _code(f"llama-server -hf {model}{drafting}"),
     ]

@@ -12,6 +12,8 @@ from localmtp.convert.quality.report import SUFFIX, Report, read_report
 from localmtp.engine.compatibility import DRAFTER, FORKS, PROJECTOR, TARGET
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header, Value, read_header
+from localmtp.models.naming.pairing import DescribedFile
+from localmtp.models.naming.projector import media_of, require_projector
 from localmtp.models.naming.quant import quant_label
 
 CARD = "README.md"
@@ -70,6 +72,18 @@ class Contents:
         return [model for model in self.models if model.kind == "target"]
 
     @property
+    def projectors(self) -> list[SharedModel]:
+        """All projectors."""
+        return [model for model in self.models if model.kind == "projector"]
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """Kinds of media that the projectors encode: `image`, `audio`."""
+        return tuple(
+            dict.fromkeys(kind for model in self.projectors for kind in media_of(model.header))
+        )
+
+    @property
     def drafters(self) -> list[SharedModel]:
         """All drafters."""
         return [model for model in self.models if model.kind == "drafter"]
@@ -99,8 +113,29 @@ def read_contents(directory: Path) -> Contents:
             f"{directory} holds no GGUF file of a Gemma 4",
             hint="create some: `localmtp convert SOURCE --out DIR`",
         )
+    _require_matching_projectors(models)
     reports = [read_report(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
     return Contents(models, reports, _written_card(directory / CARD))
+
+
+def _require_matching_projectors(models: Sequence[SharedModel]) -> None:
+    """Refuses a projector that belongs to none of the targets next to it."""
+    targets = [_described(model) for model in models if model.kind == "target"]
+    for model in models:
+        if model.kind != "projector":
+            continue
+        faults = []
+        for target in targets:
+            try:
+                require_projector(target, _described(model))
+            except LocalmtpError as fault:
+                faults.append(fault)
+        if targets and len(faults) == len(targets):
+            raise LocalmtpError(faults[0].message, hint="move it to another directory")
+
+
+def _described(model: SharedModel) -> DescribedFile:
+    return DescribedFile(model.name, model.header)
 
 
 def _written_card(path: Path) -> str:

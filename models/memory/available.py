@@ -14,7 +14,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.hardware.memory import main_memory
 from localmtp.limits import DEFAULT_CONTEXT
 from localmtp.models.gguf_header import Header, read_header
-from localmtp.models.memory.estimate import Weights, estimate_memory, weights_of
+from localmtp.models.memory.estimate import Weights, estimate_memory, projector_memory, weights_of
 from localmtp.models.memory.placement import (
     MIN_CHAT_CONTEXT,
     MemoryBudget,
@@ -131,6 +131,19 @@ def available_memory(requested: LoadOptions | None = None) -> MemoryBudget:
 
     chosen = (requested or LoadOptions()).devices
     return budget_of(main_memory().usable, used_devices(None, chosen), chosen.tensor_split)
+
+
+def projector_fits_gpu(projector: Path, options: LoadOptions, devices: Sequence[Device]) -> bool:
+    """Reports whether a GPU has room left for a projector.
+
+    Args:
+        projector: its file.
+        options: how the pair was loaded, which is in memory now.
+        devices: that the pair may use. libmtmd takes the first one of this machine.
+    """
+    first = next((device for device in devices if not device.remote), None)
+    needed = projector_memory(projector.stat().st_size, options)
+    return first is not None and first.free - _GPU_HEADROOM // 2 >= needed
 
 
 def budget_of(usable: int, devices: Sequence[Device], shares: Sequence[float] = ()) -> MemoryBudget:

@@ -7,7 +7,7 @@ width of its output with the target's, and Gemma 3 has the same widths as Gemma 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
@@ -25,8 +25,21 @@ IMAGE, AUDIO = "image", "audio"
 _SECTIONS = {IMAGE: "vision", AUDIO: "audio"}
 """Kind of media → its section of the settings."""
 
-_ENCODERS = {IMAGE: ("gemma4v", "gemma4uv"), AUDIO: ("gemma4a", "gemma4ua")}
-"""Types of Gemma 4's encoders; those of the unified class (12B) come second."""
+_ENCODERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    TARGET: {IMAGE: ("gemma4v", "gemma4uv"), AUDIO: ("gemma4a", "gemma4ua")},
+    "gemma3": {IMAGE: ("gemma3",), AUDIO: ()},
+    "gemma3n": {IMAGE: ("gemma3nv",), AUDIO: ("gemma3na",)},
+}
+"""Types of encoders by the architecture of their targets. Those of Gemma 4's unified class (12B)
+come second. Targets of other architectures take any type but these."""
+
+_TAKEN = {
+    name: architecture
+    for architecture, types in _ENCODERS.items()
+    for names in types.values()
+    for name in names
+}
+"""Type of an encoder → the architecture that it belongs to."""
 
 # Small files first. Q8_0 is the type of ggml-org's files.
 _PREFERRED = ("Q8_0", "F16", "BF16", "F32")
@@ -136,26 +149,37 @@ def _mismatch(target: DescribedFile, projector: DescribedFile) -> str:
         return (
             f"{name} is not a projector: its architecture is `{header.architecture or 'unknown'}`"
         )
-    if target.header.architecture != TARGET:
-        return f"images and sound need a Gemma 4; {target.name} is `{target.header.architecture}`"
     kinds = media_of(header)
     if not kinds:
         return f"{name} has neither an image encoder nor an audio encoder"
-    for kind in kinds:
-        encoder = _encoder(header, kind)
-        if encoder not in _ENCODERS[kind]:
-            return f"{name} has an encoder of type `{encoder}`, which is not Gemma 4's"
-    if len({_ENCODERS[kind].index(_encoder(header, kind)) for kind in kinds}) > 1:
-        return f"{name} mixes the encoders of two kinds of Gemma 4: " + " and ".join(
-            f"`{_encoder(header, kind)}`" for kind in kinds
-        )
+    encoders = {kind: _encoder(header, kind) for kind in kinds}
+    if problem := _wrong_types(target, name, encoders):
+        return problem
     width = target.header.number("embedding_length")
     made_for = next((found for found in _widths(header, kinds) if found != width), width)
-    if made_for != width:
+    # Only the projectors of known architectures always have the setting.
+    if made_for != width and (made_for or target.header.architecture in _ENCODERS):
         return (
             f"{name} was made for a target of embedding length {made_for}; "
             f"{target.name} has {width}"
         )
+    return ""
+
+
+def _wrong_types(target: DescribedFile, name: str, encoders: Mapping[str, str]) -> str:
+    """Says which encoder is of another architecture's type; empty if none is."""
+    architecture = target.header.architecture
+    known = _ENCODERS.get(architecture)
+    for kind, encoder in encoders.items():
+        fits = encoder in known[kind] if known else encoder not in _TAKEN
+        if not fits:
+            return (
+                f"{name} has an encoder of type `{encoder}`, which is not one of "
+                f"`{architecture}`, the architecture of {target.name}"
+            )
+    if known and len({known[kind].index(encoder) for kind, encoder in encoders.items()}) > 1:
+        types = " and ".join(f"`{encoder}`" for encoder in encoders.values())
+        return f"{name} mixes the encoders of two kinds of model: {types}"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama.ggml import Device
 from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
-from localmtp.models.memory.available import budget_of
+from localmtp.models.memory.available import budget_of, projector_fits_gpu
 from localmtp.models.memory.estimate import Weights, estimate_memory
 from localmtp.models.memory.placement import MemoryBudget, Placement, divided, place
 from localmtp.models.memory.shape import ModelShape
@@ -194,6 +195,32 @@ def test_the_hint_for_a_long_context_is_the_longest_that_fits() -> None:
     longest = int(caught.value.hint.removeprefix("this fits: --ctx "))
     assert 8192 < longest < 262144
     assert placed("gemma4-31b", budget, LoadOptions(context=longest)).options.kv_type is KVType.F16
+
+
+def test_a_projector_takes_main_memory_until_it_is_turned_off() -> None:
+    entry, shape, weights = described("gemma4-12b")
+    heard = replace(weights, projector=GB)
+    less = loaded(8192)
+    extra = estimate_memory(shape, heard, less).main - estimate_memory(shape, weights, less).main
+    assert extra > GB
+    large = replace(less, image_tokens=1120)
+    assert estimate_memory(shape, heard, large).main - estimate_memory(shape, heard, less).main > 0
+    none = MemoryBudget(estimate_memory(shape, weights, loaded(2048, KVType.Q8_0, 128)).main)
+    with pytest.raises(LocalmtpError) as refused:
+        place("a", shape, heard, entry.context, none, CHOOSE)
+    assert refused.value.hint == "it fits without images and sound: --no-media --ctx 2048"
+
+
+def test_a_projector_goes_to_a_gpu_with_room(tmp_path: Path) -> None:
+    file = tmp_path / "mmproj.gguf"
+    file.write_bytes(bytes(1000))
+
+    def gpu(free: int, name: str = "CUDA0") -> Device:
+        return Device(name, "A GPU", free, 24 * GB)
+
+    assert projector_fits_gpu(file, CHOOSE, [gpu(2 * GB)])
+    assert not projector_fits_gpu(file, CHOOSE, [gpu(GB // 2)])
+    assert not projector_fits_gpu(file, CHOOSE, [])
 
 
 def test_a_drafter_that_does_not_fit_is_not_dropped() -> None:

@@ -9,6 +9,9 @@ import pytest
 
 from localmtp.errors import LocalmtpError
 from localmtp.models import resolve
+from localmtp.models.gguf_header import Header, Value
+from localmtp.models.naming.pairing import DescribedFile
+from localmtp.models.naming.projector import require_projector
 from tests.hub import Hub
 from tests.models.conftest import Pair, Program
 from tests.pairs import TINY, write_pair
@@ -129,10 +132,10 @@ def test_a_damaged_projector_is_downloaded_again(
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"vision": "gemma3"}, "has an encoder of type `gemma3`, which is not Gemma 4's"),
+        ({"vision": "gemma3"}, "has an encoder of type `gemma3`, which is not one of `gemma4`"),
         ({"width": 96}, "was made for a target of embedding length 96; tiny-Q8_0.gguf has 64"),
         ({"output": 96}, "was made for a target of embedding length 96"),
-        ({"vision": "gemma4v", "audio": "gemma4ua"}, "mixes the encoders of two kinds of Gemma 4"),
+        ({"vision": "gemma4v", "audio": "gemma4ua"}, "mixes the encoders of two kinds of model"),
         ({"vision": "", "audio": ""}, "has neither an image encoder nor an audio encoder"),
         ({"architecture": "gemma4"}, "is not a projector: its architecture is `gemma4`"),
     ],
@@ -144,6 +147,34 @@ def test_a_projector_of_another_model_is_refused(
     with pytest.raises(LocalmtpError) as refused:
         resolve(str(folder / "tiny-Q8_0.gguf"), projector=str(other))
     assert reason in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "fits"),
+    [
+        ("gemma4", "gemma4uv", True),
+        ("gemma3", "gemma3", True),
+        ("gemma3", "gemma4v", False),
+        ("llama", "llava", True),
+        ("llama", "gemma4v", False),
+    ],
+)
+def test_encoders_belong_to_architectures(architecture: str, encoder: str, fits: bool) -> None:
+    target = Header(
+        {"general.architecture": architecture, f"{architecture}.embedding_length": 2560}, {}, {}
+    )
+    values: dict[str, Value] = {
+        "general.architecture": "clip",
+        "clip.has_vision_encoder": True,
+        "clip.projector_type": encoder,
+        "clip.vision.projection_dim": 2560,
+    }
+    pair = DescribedFile("a.gguf", target), DescribedFile("mmproj.gguf", Header(values, {}, {}))
+    if fits:
+        require_projector(*pair)
+        return
+    with pytest.raises(LocalmtpError, match=f"`{encoder}`, which is not one of `{architecture}`"):
+        require_projector(*pair)
 
 
 def test_the_projector_next_to_a_target_is_found_by_content_and_name(tmp_path: Path) -> None:
@@ -168,3 +199,15 @@ def test_a_projector_is_refused_as_target(tmp_path: Path) -> None:
 
 def test_nano_reads_text_only() -> None:
     assert resolve("nano").why_no_projector == "nano reads text only"
+
+
+def test_doctor_names_models_whose_projector_is_missing(
+    hub: Hub, program: Program, pair: Pair
+) -> None:
+    files = {"tiny-Q8_0.gguf": pair.target, "tiny-Q4_0.gguf": pair.target}
+    hub.publish(REPO, files | {"mtp-tiny.gguf": pair.drafter})
+    program.configure("models.toml", OWN_ENTRIES)
+    program("pull", "small:Q8_0", "--no-media")
+    examined = program("doctor")
+    assert "Pillow" in examined.stdout
+    assert "`localmtp pull small:Q8_0` adds its projector" in examined.stderr

@@ -9,6 +9,8 @@ import pytest
 from localmtp.models.naming.registry import entries
 from localmtp.plan.planning import ENGINES, EnginePlan, make_plan
 from tests.folders import move_user_folders
+from tests.pairs import TINY, write_pair
+from tests.projectors import write_projector
 from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
 
 
@@ -138,3 +140,15 @@ def test_the_command_for_llama_cpp_runs_and_drafts(tmp_path: Path) -> None:
     assert stats["drafting"] == "on"
     assert stats["draft_length_mean"] == pytest.approx(3, abs=0.5)
     assert stats["accepted"] > 0
+
+
+def test_the_projector_is_part_of_a_plan(tmp_path: Path) -> None:
+    target, drafter = tmp_path / "tiny-F32.gguf", tmp_path / "mtp-tiny.gguf"
+    write_pair(TINY["dense"], target, drafter)
+    projector = write_projector(tmp_path / "mmproj-tiny-F16.gguf")
+    (command,) = planned(str(target), "llama.cpp").recipe.commands
+    assert command[command.index("--mmproj") + 1] == str(projector)
+    lines = planned(str(target), "ollama").recipe.file.splitlines()
+    assert lines[:2] == [f"FROM {target}", f"FROM {projector}"]
+    downloads = planned("gemma4-e2b:Q8_0", "llama.cpp").recipe.commands[:-1]
+    assert [command[3].partition("-")[0] for command in downloads] == ["gemma", "mtp", "mmproj"]

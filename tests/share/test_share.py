@@ -12,6 +12,7 @@ from localmtp.convert.quality.report import DrafterScore, Report, TargetScore
 from tests.hub import Hub
 from tests.models.conftest import Program
 from tests.models.gguf_edit import STRING, edited
+from tests.projectors import write_projector
 
 REPO = "someone/tiny-GGUF"
 FILES = ["mtp-tiny-it-Q8_0.gguf", "tiny-it-BF16.gguf", "tiny-it-Q4_0.gguf"]
@@ -195,3 +196,24 @@ def test_a_refusal_is_reported_in_one_line(hub: Hub, program: Program, directory
     hub.stop()
     refused = program("share", str(directory), REPO)
     assert refused.stderr.startswith(f"error: cannot reach {hub.endpoint}")
+
+
+def test_a_projector_is_uploaded_described_and_found_by_its_target(
+    hub: Hub, program: Program, directory: Path
+) -> None:
+    write_projector(directory / "mmproj-tiny-it-F16.gguf", 256, audio="gemma4a")
+    card = program("share", str(directory), REPO, "--dry-run").stdout
+    assert "the projector with which it reads images and sound" in card
+    assert front_matter(card)["pipeline_tag"] == "image-text-to-text"
+    assert f'localmtp run {REPO}:Q4_0 "What is this?" --image photo.jpg' in card
+    assert "| mmproj-tiny-it-F16.gguf | projector | F16 |" in card
+    assert program("share", str(directory), REPO).returncode == 0
+    assert "mmproj-tiny-it-F16.gguf" in hub.repositories[REPO].files
+    assert "projector mmproj-tiny-it-F16.gguf" in program("pull", f"{REPO}:Q4_0").stdout
+
+
+def test_a_projector_of_another_model_is_refused(program: Program, directory: Path) -> None:
+    write_projector(directory / "mmproj-other.gguf", 96)
+    refused = program("share", str(directory), REPO, "--dry-run")
+    assert refused.returncode == 1
+    assert "was made for a target of embedding length 96" in refused.stderr

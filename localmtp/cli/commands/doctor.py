@@ -52,6 +52,7 @@ def _print_machine(found: MachineReport) -> None:
         "memory": f"{gigabytes(found.memory)}, {usable} available to a model",
         "bandwidth": f"{gigabytes(found.bandwidth)}/s, measured",
         "llama.cpp": f"llama-cpp-python {found.llama_cpp_python}, for {' '.join(found.backends)}",
+        "media": found.media,
         "own entries": found.registry,
     }
     for device in found.devices:
