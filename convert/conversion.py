@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from localmtp.convert.architectures.base import ModelRole
+from localmtp.convert.architectures.base import HeadPart, ModelRole
 from localmtp.convert.huggingface.source import LocatedCheckpoint, locate
 from localmtp.convert.job import ConversionJob, PlannedFile, plan_job
 from localmtp.convert.output.gguf_file import (
@@ -48,6 +48,10 @@ class Options:
     """Value of `general.quantized_by`."""
     license: str | None = None
     """Licence of the weights as an identifier of the hub; None: from the model card."""
+    mtp: bool = False
+    """Write the MTP head of the checkpoint as a file of its own."""
+    no_mtp: bool = False
+    """Leave the MTP head out of the model's file."""
     mmproj: Sequence[str] = ()
     """Types of the multimodal projector to write: F16, BF16, F32; empty: none."""
     part_size: int = 0
@@ -146,7 +150,16 @@ def _plan_jobs(
         options.quantized_by,
         options.license,
     )
-    jobs = [plan_job(located.directory, provenance, quantizations, out)]
+    if options.mtp and drafter_source is not None:
+        raise LocalmtpError("--mtp writes the head of one checkpoint; give no second one")
+    target = HeadPart.WITHOUT_HEAD if options.no_mtp else HeadPart.ALL
+    jobs = []
+    if options.no_mtp or not options.mtp:
+        jobs.append(plan_job(located.directory, provenance, quantizations, out, part=target))
+    if options.mtp:
+        quants = drafter_quantizations if jobs else quantizations
+        head = HeadPart.ONLY_HEAD
+        jobs.append(plan_job(located.directory, provenance, quants, out, part=head))
     if drafter_source is not None:
         name = f"{options.name}-assistant" if options.name else None
         located = locate(drafter_source, offline=options.offline)

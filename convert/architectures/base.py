@@ -55,7 +55,11 @@ class Architecture(ABC):
     """Number of tokens."""
     hidden: int
     """Width of the residual stream."""
-    role: ModelRole
+
+    @property
+    @abstractmethod
+    def role(self) -> ModelRole:
+        """Use of the model."""
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from localmtp.convert.architectures import gemma4
+from localmtp.convert.architectures import gemma4, qwen35
 from localmtp.convert.architectures.base import Architecture, HeadPart
 from localmtp.convert.huggingface.checkpoint import Checkpoint
 from localmtp.errors import LocalmtpError
@@ -22,7 +22,7 @@ class Family(Protocol):
         """Read a checkpoint's configuration."""
 
 
-_FAMILIES: tuple[Family, ...] = (gemma4,)
+_FAMILIES: tuple[Family, ...] = (gemma4, qwen35)
 
 _MAX_CLASS_NAME = 80
 """Longest class name, which errors quote."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,21 @@ def write_special_tokens(writer: GGUFWriter, directory: Path) -> None:
         raise LocalmtpError(f"the tokenizer files in {directory} are malformed: {error}") from error
 
 
+def special_tokens(directory: Path, added: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Tokens named in tokenizer_config.json, and those marked special in tokenizer.json.
+
+    Args:
+        directory: the checkpoint.
+        added: added tokens of tokenizer.json.
+
+    Raises:
+        LocalmtpError: tokenizer_config.json is malformed.
+    """
+    path = directory / "tokenizer_config.json"
+    named = set(_named_tokens(read_json(path))) if path.exists() else set()
+    return named | {token["content"] for token in added if token.get("special")}
+
+
 def _added_tokens(content: Json, path: Path) -> list[dict[str, Any]]:
     added = content.get("added_tokens") or []
     for token in added if isinstance(added, list) else [added]:
@@ -78,3 +93,19 @@ def _added_tokens(content: Json, path: Path) -> list[dict[str, Any]]:
             case _:
                 raise LocalmtpError(f"{path} has a malformed added token")
     return list(added)
+
+
+def _named_tokens(config: Json) -> Iterator[str]:
+    for key, value in config.items():
+        if key.endswith("_token"):
+            yield from _texts(value)
+        elif key in ("extra_special_tokens", "additional_special_tokens"):
+            values = value.values() if isinstance(value, dict) else value
+            for each in values if isinstance(values, Iterable) else ():
+                yield from _texts(each)
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str(text) | {"content": str(text)}:
+            yield text

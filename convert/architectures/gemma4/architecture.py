@@ -39,8 +39,7 @@ def read(checkpoint: Checkpoint, hf_class: str, part: HeadPart) -> Gemma4:
             hint="Gemma 4's drafters are checkpoints of their own: omit --mtp and --no-mtp",
         )
     config = read_config(checkpoint, hf_class)
-    role = ModelRole.TARGET if config.backbone is None else ModelRole.DRAFTER
-    return Gemma4(hf_class, config.vocab, config.hidden, role, config)
+    return Gemma4(hf_class, config.vocab, config.hidden, config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,12 @@ class Gemma4(Architecture):
     hf_class: str
     vocab: int
     hidden: int
-    role: ModelRole
     config: Gemma4Config
+
+    @property
+    def role(self) -> ModelRole:
+        """A target or drafter."""
+        return ModelRole.TARGET if self.config.backbone is None else ModelRole.DRAFTER
 
     @property
     def gguf_name(self) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gguf import GGUFWriter, TokenType
 
-from localmtp.convert.huggingface.checkpoint import Json, read_json
-from localmtp.convert.huggingface.tokenizer_json import read_tokenizer, write_special_tokens
+from localmtp.convert.huggingface.tokenizer_json import (
+    read_tokenizer,
+    special_tokens,
+    write_special_tokens,
+)
 from localmtp.errors import LocalmtpError
 
 _USER_DEFINED = frozenset(
@@ -73,7 +76,7 @@ class Gemma4Tokenizer:
             writer.add_array("tokenizer.ggml.suppress_tokens", self._suppressed)
 
     def _types(self) -> list[TokenType]:
-        special = self._special()
+        special = special_tokens(self._directory, self._added)
         added = {token["content"] for token in self._added}
         types = []
         for index, token in enumerate(self._tokens):
@@ -89,25 +92,3 @@ class Gemma4Tokenizer:
                 kind = TokenType.NORMAL
             types.append(kind)
         return types
-
-    def _special(self) -> set[str]:
-        """Tokens named in tokenizer_config.json, and those marked special in tokenizer.json."""
-        path = self._directory / "tokenizer_config.json"
-        named = set(_named_tokens(read_json(path))) if path.exists() else set()
-        return named | {token["content"] for token in self._added if token.get("special")}
-
-
-def _named_tokens(config: Json) -> Iterator[str]:
-    for key, value in config.items():
-        if key.endswith("_token"):
-            yield from _texts(value)
-        elif key in ("extra_special_tokens", "additional_special_tokens"):
-            values = value.values() if isinstance(value, dict) else value
-            for each in values if isinstance(values, Iterable) else ():
-                yield from _texts(each)
-
-
-def _texts(value: object) -> Iterator[str]:
-    match value:
-        case str(text) | {"content": str(text)}:
-            yield text

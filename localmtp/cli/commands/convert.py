@@ -105,6 +105,12 @@ class _Size(click.ParamType[int]):
     "--license", metavar="ID", help="Licence of the weights.  [default: from SOURCE's model card]"
 )
 @click.option(
+    "--mtp",
+    is_flag=True,
+    help="Write SOURCE's MTP head as a file of its own; with --no-mtp, model and head.",
+)
+@click.option("--no-mtp", is_flag=True, help="Leave the MTP head out of the model's file.")
+@click.option(
     "--mmproj",
     metavar="TYPE",
     multiple=True,
@@ -168,9 +174,10 @@ def command(
             raise click.UsageError("--merge takes one argument: the first part of a split model")
         _merge(Path(source), out, force=flags["force"], threads=flags["threads"], as_json=as_json)
         return
-    if drafter_quants and drafter_source is None:
+    if drafter_quants and drafter_source is None and not (flags["mtp"] and flags["no_mtp"]):
         raise click.UsageError(
-            "--drafter-quant requires a DRAFTER_SOURCE; use --quant for a drafter without target"
+            "--drafter-quant requires a DRAFTER_SOURCE, or --mtp with --no-mtp; "
+            "use --quant for a drafter without target"
         )
     flags["report"] |= flags["report_text"] is not None
     options = Options(drafter_quants=drafter_quants or ("Q8_0",), **flags)
