@@ -1,4 +1,4 @@
-"""Conversion of Hugging Face checkpoints of Gemma 4 and its drafters to quantized GGUF."""
+"""Conversion of Hugging Face checkpoints of Gemma 4 and Qwen 3.5 to quantized GGUF."""
 
 from localmtp.convert.conversion import Options, convert
 from localmtp.convert.output.quantize import FILE_TYPES

@@ -68,7 +68,11 @@ class ConversionJob:
         for tensor in self.tensors:
             kind = file.types[tensor.name]
             size = _size(tensor, kind)
-            writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, kind)
+            shape = tensor.shape
+            # libllama's quantizer writes matrices of one row as vectors.
+            while file.quantization.quantizes and len(shape) > 1 and shape[0] == 1:
+                shape = shape[1:]
+            writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), size, kind)
         write_provenance(writer, self.checkpoint, self.provenance, self.target)
         self.model.write_settings(writer)
         write_quantization(writer, file_type(file.quantization.name))

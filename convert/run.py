@@ -117,7 +117,7 @@ class ConversionRun:
     def write(self, job: ConversionJob, part_size: int) -> None:
         """Write the files of one checkpoint in one pass, and check them.
 
-        A drafter is checked on the smallest target written before.
+        A drafter is checked on the smallest target written before, a head in the file on its own.
 
         Args:
             job: the checkpoint and its files.
@@ -146,7 +146,10 @@ class ConversionRun:
         for model, file in zip(models, job.files, strict=True):
             model.finish()
             self._progress(ConvertProgress(file.path, 0, 0))
-            check_runs(model.parts[0], self._threads, smallest.path if smallest else None)
+            target = smallest.path if smallest else None
+            if job.model.has_head:
+                target = model.parts[0]
+            check_runs(model.parts[0], self._threads, target)
             bits = file.size * 8 / job.weights
             self._pending.append(_PendingModel(model, file.quantization.name, drafter, bits))
 

@@ -62,6 +62,11 @@ class Architecture(ABC):
         """Use of the model."""
 
     @property
+    def has_head(self) -> bool:
+        """Whether the file of a target has an MTP head too."""
+        return False
+
+    @property
     @abstractmethod
     def gguf_name(self) -> str:
         """`general.architecture` of the GGUF file."""

@@ -8,12 +8,13 @@ from localmtp.engine.trial import try_loading
 
 
 def check_runs(path: Path, threads: int, target: Path | None = None) -> None:
-    """Loads a model and runs it over a few tokens; a drafter runs on its target.
+    """Loads a model and runs it over a few tokens; a drafter or MTP head runs on its target.
 
     Args:
         path: the GGUF file, or the first part of a split model.
         threads: number of compute threads.
-        target: the drafter's target; without it, a drafter is loaded and not run.
+        target: the drafter's target; `path` itself for a head in the file; without it, a
+            drafter is loaded and not run.
 
     Raises:
         LocalmtpError: libllama cannot load or run it, or a logit is not finite.

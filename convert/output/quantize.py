@@ -51,9 +51,14 @@ class QuantizationSpec:
     """Importance of the columns; some types require it."""
 
     @property
+    def quantizes(self) -> bool:
+        """Whether libllama's quantizer writes this type, not only its converter."""
+        return self.name not in _UNQUANTIZED
+
+    @property
     def importance(self) -> Mapping[str, ggml.Floats]:
         """Tensor name → [experts * width] weights of the columns' errors; empty if unquantized."""
-        return self.imatrix.weights if self.imatrix and self.name not in _UNQUANTIZED else {}
+        return self.imatrix.weights if self.imatrix and self.quantizes else {}
 
 
 def file_type(name: str) -> LlamaFileType:

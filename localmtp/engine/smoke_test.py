@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from localmtp.engine.llama import Batch, Context, Floats, Model, Offload
+from localmtp.engine.compatibility import FIRST_TENSOR
+from localmtp.engine.llama import Batch, Context, Floats, Model, Offload, holds_tensor
 from localmtp.engine.llama.residency import few_pages_resident
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
@@ -34,7 +35,8 @@ _IMAGE_SIDE = 144
 def main(order: dict[str, Any]) -> None:
     """Loads a file; runs a target over a few tokens, a drafter one step after those.
 
-    A projector encodes an image and a second of sound for its target, which is loaded and not run.
+    A file with an MTP head alone runs a step without its target. A projector encodes an image and
+    a second of sound for its target, which is loaded and not run.
 
     Args:
         order: `threads`; `cpu_s`, a limit of CPU time in seconds; `model`, or `projector` with the
@@ -52,12 +54,16 @@ def main(order: dict[str, Any]) -> None:
             return
         drafter, own = order["model"], order["target"]
         in_file = own is not None and own["path"] == drafter["path"]
-        model = loaded.enter_context(_load(drafter, heads=own is not None))
-        if own is None and "assistant" not in model.architecture:
+        alone = own is None and not holds_tensor(Path(drafter["path"]), FIRST_TENSOR)
+        model = loaded.enter_context(_load(drafter, heads=alone or own is not None))
+        if alone and model.n_heads:
+            _require_finite(_draft(model, None, threads, loaded), model.path)
+        elif own is None and "assistant" not in model.architecture:
             _require_finite(_run_target(model, threads, loaded).logits(), model.path)
         elif own is not None:
             target = model if in_file else loaded.enter_context(_load(own))
             context = _run_target(target, threads, loaded)
+            _require_finite(context.logits(), target.path)
             print(f"trying {model.path}", flush=True)
             _require_finite(_draft(model, context, threads, loaded), model.path)
 
@@ -100,13 +106,14 @@ def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:
     return context
 
 
-def _draft(drafter: Model, target: Context, threads: int, loaded: ExitStack) -> Floats:
+def _draft(drafter: Model, target: Context | None, threads: int, loaded: ExitStack) -> Floats:
     """Run one draft step after the target's tokens; returns logits [1, n_vocab]."""
     head = "assistant" not in drafter.architecture
     context = loaded.enter_context(_context(drafter, threads, target, head=head))
-    with Batch(1, n_embd=target.model.n_embd_out) as batch:
-        batch.fill([max(0, target.model.vocab.bos)], _PROMPT, all_logits=True)
-        batch.hidden[0] = target.hidden()[0]
+    model = target.model if target else drafter
+    with Batch(1, n_embd=model.n_embd_out) as batch:
+        batch.fill([max(0, model.vocab.bos)], _PROMPT, all_logits=True)
+        batch.hidden[0] = target.hidden()[0] if target else 0
         context.decode(batch)
     return context.logits()
 

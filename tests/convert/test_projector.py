@@ -9,7 +9,7 @@ import pytest
 from gguf import GGUFReader
 
 from localmtp.bench.lab.convert import reference
-from localmtp.bench.lab.convert.gguf_contents import COMPUTED, digest, metadata
+from localmtp.bench.lab.convert.gguf_contents import digest, metadata
 from localmtp.convert import Options, convert
 from localmtp.errors import LocalmtpError
 from tests.convert import official
@@ -47,8 +47,8 @@ def test_equals_the_official_converter(tmp_path: Path, shape: str) -> None:
 
 def test_per_dimension_scales_are_softplus_of_the_stored_values(tmp_path: Path) -> None:
     path = convert_towers(tmp_path, "E2B")["F16"]
-    found = next(t for t in GGUFReader(path).tensors if t.name == f"a.blk.1.{COMPUTED}.weight")
-    stored = towers("E2B")[f"model.audio_tower.layers.1.self_attn.{COMPUTED}"]
+    found = next(t for t in GGUFReader(path).tensors if t.name == "a.blk.1.per_dim_scale.weight")
+    stored = towers("E2B")["model.audio_tower.layers.1.self_attn.per_dim_scale"]
     cut = (stored.view(np.uint32) >> 16 << 16).view(np.float32)
     np.testing.assert_allclose(found.data, np.log(1 + np.exp(cut)), rtol=1e-6)
 

@@ -68,6 +68,11 @@ class Qwen35(Architecture):
         return ModelRole.HEAD if self.part is HeadPart.ONLY_HEAD else ModelRole.TARGET
 
     @property
+    def has_head(self) -> bool:
+        """Whether the MTP head is in the file, unless it is the only part of it."""
+        return self.n_heads > 0 and self.part is HeadPart.ALL
+
+    @property
     def gguf_name(self) -> str:
         """`qwen35` or `qwen35moe`."""
         return "qwen35moe" if self.hf_class in MOE else "qwen35"

@@ -150,18 +150,20 @@ def command(
     merge: bool,
     **flags: Any,
 ) -> None:
-    """Convert a Gemma 4 checkpoint, and its drafter, to quantized GGUF files.
+    """Convert a checkpoint of Gemma 4 or Qwen 3.5, and its drafter, to quantized GGUF files.
 
     SOURCE and DRAFTER_SOURCE are directories with config.json, tokenizer and safetensors files, or
     hub repositories (USER/REPO), which are downloaded. Neither torch nor transformers is needed,
     and memory use does not depend on the size of the model.
 
-    Writes NAME-TYPE.gguf for a target, mtp-NAME-TYPE.gguf for a drafter, and mmproj-NAME-TYPE.gguf
-    for a projector. libllama loads and runs every model before any file gets its final name. An
-    interrupted run leaves no files; existing files are replaced only with --force.
+    Writes NAME-TYPE.gguf for a target, mtp-NAME-TYPE.gguf for a drafter or separate MTP head, and
+    mmproj-NAME-TYPE.gguf for a projector. libllama loads and runs every model before any file gets
+    its final name. An interrupted run leaves no files; existing files are replaced only with
+    --force.
 
     \b
         localmtp convert google/gemma-4-E4B-it google/gemma-4-E4B-it-assistant --out gguf
+        localmtp convert Qwen/Qwen3.5-9B --no-mtp --mtp --out gguf
         localmtp convert ./my-finetune --quant Q4_K_M --quant BF16 --report --out gguf
         localmtp convert --merge model-Q8_0-00001-of-00003.gguf --out gguf
     """  # noqa: D301 - click looks for the control character

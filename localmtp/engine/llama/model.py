@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from localmtp.engine.llama.vocab import Vocab
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
 from localmtp.portability import DeferredInterrupt
+
+_FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
+"""Name of the first part of a split model."""
 
 
 class _VocabularyModel(Owned):
@@ -130,7 +134,26 @@ class _GGUFParams(ctypes.Structure):
 
 
 def holds_tensor(path: Path, name: str) -> bool:
-    """Reports whether a GGUF file has a tensor of this name."""
+    """Reports whether a GGUF file, or a part of a split model, has a tensor of this name.
+
+    Args:
+        path: the file, or the first part.
+        name: of the tensor.
+    """
+    return any(_file_holds_tensor(part, name) for part in _parts(path))
+
+
+def _parts(path: Path) -> list[Path]:
+    """Returns all parts of a model, given its first one."""
+    match = _FIRST_PART.fullmatch(path.name)
+    if match is None:
+        return [path]
+    count = int(match[2])
+    names = (f"{match[1]}-{part:05}-of-{count:05}.gguf" for part in range(1, count + 1))
+    return [path.with_name(name) for name in names]
+
+
+def _file_holds_tensor(path: Path, name: str) -> bool:
     functions = Functions()
     functions.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GGUFParams]
     functions.gguf_init_from_file.restype = ctypes.c_void_p

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFReader
 
-COMPUTED = "per_dim_scale"
-"""Part of the name of tensors that are computed (a softplus); all others are copied or rounded."""
+COMPUTED = re.compile(r"per_dim_scale|\.ssm_a$")
+"""Tensors that are computed (a softplus, an exponential); all others are copied or rounded."""
 
 _LONGEST_LIST = 50
 """Longer metadata lists, such as vocabularies, are replaced by a digest."""
@@ -46,11 +47,11 @@ def metadata(path: Path) -> dict[str, Any]:
 def digest(path: Path) -> str:
     """SHA-256 over names, types, shapes and data of all tensors.
 
-    The data of `COMPUTED` tensors is left out: the last bit of torch's softplus depends on the
+    The data of `COMPUTED` tensors is left out: the last bit of torch's functions depends on the
     processor.
     """
     found = {
-        name: (kind, shape, "" if COMPUTED in name else data)
+        name: (kind, shape, "" if COMPUTED.search(name) else data)
         for name, (kind, shape, data) in tensors(path).items()
     }
     return sha256(repr(sorted(found.items())).encode()).hexdigest()
