@@ -10,7 +10,7 @@ from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.hardware import cpu
-from localmtp.limits import BATCH_ROWS
+from localmtp.limits import BATCH_ROWS, MAX_AUTO_DRAFT
 from localmtp.models import ModelFiles
 from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part, projector_fits_gpu
@@ -69,10 +69,20 @@ def load_pair(
         threads.settle()
     _prepare_media(pair, files, options, vocabularies)
     return pair, LoadReport(
-        placement=placement.summary if placement else "",
+        placement="; ".join(
+            filter(None, (placement.summary if placement else "", _draft_limit(pair)))
+        ),
         device=_device(options, threads.most),
         memory=memory_by_part(files, replace(options, context=pair.target.n_ctx)),
     )
+
+
+def _draft_limit(pair: Pair) -> str:
+    """Says that drafts are short because of recurrent states; empty if they are not."""
+    target = pair.target
+    if pair.drafter is None or not target.cache.recurrent or target.max_draft >= MAX_AUTO_DRAFT:
+        return ""
+    return f"drafts of at most {target.max_draft} tokens, each with a recurrent state"
 
 
 def _prepare_media(

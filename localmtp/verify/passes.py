@@ -14,6 +14,7 @@ from itertools import cycle
 import numpy as np
 
 from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
+from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats, TokenIds
@@ -151,16 +152,19 @@ def _walk(
         For each pass, the largest difference of its rows from the reference, and the relative
         error of the hidden state after it.
     """
-    at = 0
-    for right, length in cycle(plan):
+    at, context = 0, sequence.context
+    for right, length in cycle([one for one in plan if one[1] <= context.max_draft]):
         if at + length >= len(tokens):
             return
         accepted = tokens[at + 1 : at + 1 + right]
         rejected = [_another(prompt, tokens[at + 1 + i]) for i in range(right, length)]
+        if context.replays:
+            sequence.guard()
         logits = sequence.verify(tokens[at], [*accepted, *rejected])
         rows = reference[at : at + right + 1]
         difference = max(_gap(row, logits[i]) for i, row in enumerate(rows))
         sequence.commit(tokens[at], accepted, length)
+        context.replay()
         yield difference, _relative_error(sequence.hidden, rows[-1].hidden)
         at += right + 1
 
@@ -193,7 +197,7 @@ class _ConfidenceProbe(Greedy):
 
 def _reads_hidden_state(pair: Pair, last: int) -> bool:
     """Return whether an MTP drafter drafts differently without the target's hidden state."""
-    if not isinstance(pair.drafter, MTPDrafter):
+    if not isinstance(pair.drafter, MTPDrafter | HeadDrafter):
         return True
     found = []
     sequence = pair.sequences[0]

@@ -21,7 +21,6 @@ from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats, TokenIds
 from localmtp.errors import LocalmtpError
-from localmtp.limits import MAX_DRAFT
 
 _IMPOSSIBLE = -1e9
 """Logit of tokens that a GGUF never generates, on both sides."""
@@ -131,8 +130,9 @@ def _their_logits(model: Any, text: Sequence[int]) -> Floats:
 def _our_logits(sequence: TargetSequence, text: Sequence[int]) -> Iterator[Floats]:
     """Yield the target's logits after every token but the first: [n_vocab]."""
     prefill(sequence, text[:1])
-    for start in range(1, len(text), MAX_DRAFT + 1):
-        first, *rest = text[start : start + MAX_DRAFT + 1]
+    rows = sequence.context.max_draft + 1
+    for start in range(1, len(text), rows):
+        first, *rest = text[start : start + rows]
         yield from sequence.verify(first, rest).copy()
         sequence.commit(first, rest, len(rest))
 
