@@ -193,7 +193,8 @@ def weights(
     if len(size) == 1 and "ssm_dt" not in name and "shexp" not in name:
         return 1 + drawn
     if copies and name.endswith("eh_proj.weight"):
-        return np.eye(*size, dtype=np.float32)
+        first: Floats = np.eye(size[0], size[1], dtype=np.float32) + drawn / np.float32(10)
+        return first
     if copies and any(part in name for part in ("attn_output", "ssm_out", "ffn_down")):
         return drawn * np.float32(0.05 if name.startswith(f"blk.{blocks}.") else 0.5)
     return drawn

@@ -102,7 +102,28 @@ class DrafterKind(Enum):
     `-md`)."""
 
 
-HEADS = frozenset({"qwen35", "qwen35moe"})
+CROPPED_HEADS = frozenset({"deepseek4", "mimo2", "qwen3next", "step35"})
+"""Heads that compute hidden states of rows with logits only; others compute those of all rows, and
+masked give the first rows of a pass."""
+
+HEADS = frozenset(
+    {
+        "qwen35",
+        "qwen35moe",
+        "glm4moe",
+        "deepseek2",
+        "deepseek32",
+        "glm-dsa",
+        "qwen3next",
+        "nemotron_h_moe",
+        "bailingmoe3",
+        "cohere2moe",
+        "mimo2",
+        "hy_v3",
+        "deepseek4",
+        "step35",
+    }
+)
 """Architectures whose MTP head libllama runs. Others that declare `nextn_predict_layers` have no
 graph for it: libllama would run the target's instead."""
 

@@ -52,8 +52,8 @@ class RecurrentStates:
 
 
 def draft_limit(state_bytes: int) -> int:
-    """Longest draft, and number of additional states, for a state of this size."""
-    if state_bytes <= _SMALL:
+    """Longest draft, and number of additional states, for a state of this size; 0 is unknown."""
+    if 0 < state_bytes <= _SMALL:
         return MAX_AUTO_DRAFT
     return _USUAL if state_bytes <= _LARGE else _FEW
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from localmtp.engine.compatibility import FIRST_TENSOR
+from localmtp.engine.compatibility import CROPPED_HEADS, FIRST_TENSOR
 from localmtp.engine.llama import Batch, Context, Floats, Model, Offload, holds_tensor
 from localmtp.engine.llama.residency import few_pages_resident
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
@@ -129,7 +129,7 @@ def _context(
         threads=threads,
         target=None if head else target,
         head=head,
-        all_hidden=head,
+        all_hidden=head and model.architecture not in CROPPED_HEADS,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from localmtp.engine.compatibility import CROPPED_HEADS
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import DraftSlot
 from localmtp.engine.decoding.sequence import TargetSequence
@@ -76,6 +77,7 @@ class HeadDrafter:
         self._target = target
         self._suppressed = target.vocab.suppressed
         self._n_vocab = model.vocab.size
+        self._cropped = model.architecture in CROPPED_HEADS
         sequences = target.n_sequences
         self._max_rows = max(target.max_prefill_rows, sequences * (_WAITING + 1))
         self._context = Context(
@@ -86,7 +88,7 @@ class HeadDrafter:
             threads=target.threads.most,
             sequences=sequences,
             head=True,
-            all_hidden=True,
+            all_hidden=not self._cropped,
         )
         target.threads.follow(self._context.set_threads)
         self._batch = Batch(self._max_rows, n_embd=model.n_embd_out)
@@ -176,11 +178,11 @@ class HeadDrafter:
         """Makes rows for the tokens that wait and the pending one of every slot.
 
         Returns:
-            The row of each slot's pending token.
+            The row of the hidden state of each slot's pending token.
         """
         batch = self._batch
         batch.clear()
-        rows = []
+        rows: list[int] = []
         for slot in slots:
             slot.draft = Draft()
             sequence = slot.sequence
@@ -189,7 +191,7 @@ class HeadDrafter:
                 unread.cut(len(sequence.tokens))
             self._add_unread(sequence.index)
             batch.hidden[batch.n_rows] = sequence.hidden
-            rows.append(batch.n_rows)
+            rows.append(len(rows) if self._cropped else batch.n_rows)
             pending = (slot.pending,)
             batch.add(pending, unread.begin, all_logits=True, sequence=sequence.index)
             unread.begin += 1
