@@ -1,0 +1,114 @@
+"""Other engines to compare with: a running server, or llama.cpp's server started here."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from time import monotonic, sleep
+
+import httpx
+
+from localmtp.errors import LocalmtpError
+from localmtp.models import ModelFiles
+from localmtp.remote.session import open_remote
+from localmtp.session import Choices, Session
+
+SERVER_LENGTH = 3
+"""llama.cpp's default draft length."""
+
+_START_S = 600.0
+"""Seconds for a server to load a model."""
+
+_POLL_S = 0.2
+
+
+@contextmanager
+def opponents(
+    against: str, files: ModelFiles, choices: Choices, *, threads: int, context: int
+) -> Iterator[dict[str, Session]]:
+    """Yields sessions with another engine, by name.
+
+    Args:
+        against: the URL of a server, which runs what its owner started; or the program
+            `llama-server`, which is started with the same files, without drafts and with them.
+        files: target and drafter.
+        choices: of the answers.
+        threads: number of compute threads of a program.
+        context: tokens of a program's context.
+
+    Raises:
+        LocalmtpError: there is no such server or program, or it does not start.
+    """
+    with ExitStack() as resources:
+        if against.startswith(("http://", "https://")):
+            session: Session = open_remote(against, None, choices)
+            resources.callback(session.close)
+            yield {f"server {session.name}": session}
+            return
+        sessions: dict[str, Session] = {}
+        for name, command in _commands(against, files, threads, context).items():
+            url = resources.enter_context(_running(command))
+            sessions[name] = open_remote(url, None, choices)
+            resources.callback(sessions[name].close)
+        yield sessions
+
+
+def _commands(
+    program: str, files: ModelFiles, threads: int, context: int
+) -> dict[str, Sequence[str]]:
+    found = shutil.which(program)
+    if found is None:
+        raise LocalmtpError(
+            f"{program} is neither the URL of a server nor a program",
+            hint="name a server like http://127.0.0.1:8080, or the path of llama-server",
+        )
+    plain = [found, "-m", str(files.target), "-t", str(threads), "-c", str(context), "-np", "1"]
+    commands: dict[str, Sequence[str]] = {"llama-server 0": [*plain, "--jinja", "--no-webui"]}
+    if files.drafter:
+        commands[f"llama-server {SERVER_LENGTH}"] = [
+            *commands["llama-server 0"],
+            *("-md", str(files.drafter), "-td", str(threads)),
+            *("--spec-type", "draft-mtp", "--spec-draft-n-max", str(SERVER_LENGTH)),
+        ]
+    return commands
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[str]:
+    """Runs a server on a free port and yields its URL.
+
+    Raises:
+        LocalmtpError: the server does not start; with the last line that it wrote.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, ends = f"http://127.0.0.1:{port}", monotonic() + _START_S
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+        subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log
+        ) as process,
+    ):
+        try:
+            while not _is_healthy(url):
+                if process.poll() is not None or monotonic() > ends:
+                    log.seek(0)
+                    *_, last = [line for line in log.read().splitlines() if line.strip()] or [""]
+                    reason = f": {last.strip()[:300]}" if last else ""
+                    raise LocalmtpError(f"{command[0]} does not start{reason}")
+                sleep(_POLL_S)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", trust_env=False).is_success
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,193 @@
+"""`localmtp bench compare --against`: measure MODEL and another engine on the same prompts."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from localmtp.cli import output
+from localmtp.cli.bench.options import ReportFlags, RunFlags, WorkloadFlags, with_no_drafting
+from localmtp.cli.bench.progress import show_progress
+from localmtp.cli.bench.report import setup_of, show
+from localmtp.cli.diagnostics import INTERRUPTED
+from localmtp.cli.loading import load_model
+from localmtp.cli.options import GenerationFlags, PairFlags
+from localmtp.errors import LocalmtpError
+
+if TYPE_CHECKING:
+    from localmtp.bench.against import Contest, ContestAnswer, Standing
+    from localmtp.bench.report import Table
+
+
+def compare_engines(
+    model: str,
+    against: tuple[str, ...],
+    pair_flags: PairFlags,
+    lengths: list[int | None],
+    generation: GenerationFlags,
+    workload: WorkloadFlags,
+    run: RunFlags,
+    report: ReportFlags,
+) -> int:
+    """Measures and prints a report.
+
+    Args:
+        model: as the user wrote it.
+        against: URLs of servers, and programs to start.
+        pair_flags: how to find and load the model.
+        lengths: draft lengths of localmtp; None is automatic pacing.
+        generation: how answers are generated.
+        workload: which prompts.
+        run: how often.
+        report: the form of the report.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LocalmtpError: the model cannot be loaded, or a server cannot be reached or started.
+    """
+    from localmtp.bench.against import Contest, as_rows, standings
+    from localmtp.bench.opponents import opponents
+    from localmtp.bench.report import machine_as_json
+    from localmtp.session import Session
+    from localmtp.session.local import LocalSession, default_sampling
+
+    choices = generation.choices()
+    files, pair = load_model(model, pair_flags)
+    with ExitStack() as resources:
+        resources.enter_context(pair)
+        contestants: dict[str, tuple[Session, int | None]] = {}
+        for n in with_no_drafting(lengths) if files.drafter or files.lookup else [0]:
+            session = LocalSession(pair, files, choices)
+            contestants[_named(n)] = session, n
+        threads = pair.target.threads.most
+        for each in against:
+            found = resources.enter_context(
+                opponents(each, files, choices, threads=threads, context=pair.target.n_ctx)
+            )
+            contestants |= {name: (session, None) for name, session in found.items()}
+        temperatures = [generation.temp or 0.0]
+        if run.sampled:
+            temperatures.append(default_sampling(pair).temperature)
+        contest = Contest(
+            workload.chosen(files.name),
+            contestants,
+            temperatures,
+            generation.max_tokens or 256,
+            run.repeats,
+        )
+        answers, interrupted = _collected(contest)
+        setup = setup_of(files, pair_flags.threads)
+    found_standings = standings(contest, answers)
+    if not found_standings:
+        output.note("stopped before a prompt was answered by everyone")
+        return INTERRUPTED
+    result: dict[str, Any] = {
+        **machine_as_json(setup),
+        "standings": [as_rows(standing) for standing in found_standings],
+        "ratios": _ratios(answers, found_standings),
+    }
+    show(setup, result, _tables(found_standings, result["ratios"]), report)
+    return INTERRUPTED if interrupted else 0
+
+
+def _named(n_draft: int | None) -> str:
+    return f"localmtp {'auto' if n_draft is None else n_draft}"
+
+
+def _collected(contest: Contest) -> tuple[list[ContestAnswer], bool]:
+    from localmtp.bench.against import contest_answers
+
+    answers: list[ContestAnswer] = []
+    began = perf_counter()
+    try:
+        for answer in contest_answers(contest):
+            answers.append(answer)
+            show_progress(len(answers), contest.answers, "answers", perf_counter() - began)
+    except KeyboardInterrupt:
+        return answers, True
+    finally:
+        if answers and output.shows_progress():
+            click.echo(err=True)
+    return answers, False
+
+
+def _ratios(answers: list[ContestAnswer], found: list[Standing]) -> list[dict[str, Any]]:
+    """Compares the automatic draft length, or none without a drafter, with everyone else."""
+    from localmtp.bench.against import ratios
+
+    names = {standing.contestant for standing in found}
+    ours = _named(None) if _named(None) in names else _named(0)
+    listed = []
+    for standing in found:
+        if standing.contestant != ours:
+            quartiles = ratios(answers, ours, standing.contestant, standing.temperature)
+            if quartiles:
+                listed.append(
+                    {
+                        "temperature": standing.temperature,
+                        "of": ours,
+                        "to": standing.contestant,
+                        **dict(zip(("q1", "median", "q3"), quartiles, strict=True)),
+                    }
+                )
+    return listed
+
+
+def _tables(found: list[Standing], ratios: list[dict[str, Any]]) -> list[Table]:
+    from localmtp.bench.report import Table
+
+    shown = []
+    for temperature in dict.fromkeys(standing.temperature for standing in found):
+        sampling = "greedy" if temperature == 0 else f"temperature {temperature:g}"
+        by_name = {r["to"]: r for r in ratios if r["temperature"] == temperature}
+        ours = next((r["of"] for r in by_name.values()), "localmtp auto")
+        rows = [
+            (
+                standing.contestant,
+                f"{standing.tokens_per_s:.1f}",
+                _spread(standing.quartiles),
+                "" if standing.acceptance_rate is None else f"{standing.acceptance_rate:.0%}",
+                "" if standing.tokens_per_pass is None else f"{standing.tokens_per_pass:.2f}",
+                f"{1e3 * standing.ttft_s:.0f} ms",
+                _ratio(by_name.get(standing.contestant)),
+            )
+            for standing in found
+            if standing.temperature == temperature
+        ]
+        head = ("", "tok/s", "answers: median (quartiles)", "acceptance", "tokens/pass", "TTFT")
+        shown.append(Table(f"Decoding, {sampling}", (*head, f"{ours} is"), tuple(rows)))
+    return shown
+
+
+def _spread(quartiles: tuple[float, float, float]) -> str:
+    low, middle, high = quartiles
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _ratio(ratio: dict[str, Any] | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio['median']:.2f}× ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+
+
+def check_against(against: tuple[str, ...], run: RunFlags, *, has_file: bool) -> None:
+    """Refuses options that a comparison with other engines does not have.
+
+    Raises:
+        LocalmtpError: an earlier result, a plot, or a time limit was requested too.
+    """
+    given = [
+        name
+        for name, value in (("FILE", has_file), ("--plot", run.plot), ("--budget", run.budget))
+        if value
+    ]
+    if against and given:
+        raise LocalmtpError(
+            f"--against does not go together with {', '.join(given)}",
+            hint="compare with an earlier result in a run of its own",
+        )

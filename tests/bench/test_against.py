@@ -1,0 +1,83 @@
+"""`localmtp bench compare --against` as a real process, with servers as real processes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.folders import move_user_folders
+from tests.posix import needs_signals
+from tests.serve.servers import serving
+
+COMPARE = [
+    *(sys.executable, "-m", "localmtp", "bench", "compare", "nano", "--threads", "1"),
+    *("--workload", "count", "--workload", "story", "--prompts", "1", "--repeats", "1"),
+    *("--max-tokens", "12", "--n-draft", "2,auto"),
+]
+SERVER = """#!{python}
+import os, sys
+port = sys.argv[sys.argv.index("--port") + 1]
+drafts = ["--n-draft", "3"] if "-md" in sys.argv else ["--n-draft", "0"]
+command = ["-m", "localmtp", "serve", "nano", "--threads", "1", "--port", port, *drafts]
+os.execv(sys.executable, [sys.executable, *command])
+"""
+
+
+@pytest.fixture(autouse=True)
+def data_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move_user_folders(monkeypatch, tmp_path / "data", "DATA")
+
+
+def compared(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMPARE, *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_a_server_answers_the_same_prompts() -> None:
+    with serving() as server:
+        done = compared("--against", server.root, "--sampled", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    found = {(each["contestant"], each["temperature"]): each for each in result["standings"]}
+    names = ("localmtp 0", "localmtp 2", "localmtp auto", "server nano")
+    assert set(found) == {(name, temperature) for name in names for temperature in (0.0, 1.0)}
+    assert all(each["answers"] == 2 and each["tokens_per_s"] > 0 for each in found.values())
+    assert found["localmtp 0", 0.0]["acceptance_rate"] is None
+    assert found["localmtp 2", 0.0]["tokens_per_pass"] > 1
+    # Greedy: the server has the same model, so its answers have as many tokens and drafts pass.
+    assert found["server nano", 0.0]["tokens_per_pass"]
+    assert {(r["of"], r["to"]) for r in result["ratios"]} == {
+        ("localmtp auto", name) for name in names if name != "localmtp auto"
+    }
+
+
+@needs_signals
+def test_a_program_is_started_without_and_with_drafts(tmp_path: Path) -> None:
+    program = tmp_path / "llama-server"
+    program.write_text(SERVER.format(python=sys.executable))
+    program.chmod(0o755)
+    done = compared("--against", str(program))
+    assert done.returncode == 0, done.stderr
+    assert "localmtp auto is" in done.stdout
+    for name in ("llama-server 0", "llama-server 3"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--against", "no-such-program"), "is neither the URL of a server nor a program"),
+        (("--against", sys.executable), "does not start"),
+        (("--against", "http://127.0.0.1:9"), "cannot connect"),
+        (("old.json", "--against", "x"), "--against does not go together with FILE"),
+        (("--against", "x", "--budget", "3"), "does not go together with --budget"),
+    ],
+)
+def test_errors_are_one_line(arguments: tuple[str, ...], message: str) -> None:
+    done = compared(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
