@@ -12,6 +12,7 @@ from localmtp.bench.lab.convert import reference
 from localmtp.bench.lab.convert.gguf_contents import digest, metadata
 from localmtp.convert import Options, convert
 from localmtp.errors import LocalmtpError
+from localmtp.models import resolve
 from tests.convert import official
 from tests.convert.checkpoints import model_tensors, values, write_checkpoint, write_safetensors
 from tests.convert.towers import TOWERS, towers, write_multimodal
@@ -43,6 +44,17 @@ def test_equals_the_official_converter(tmp_path: Path, shape: str) -> None:
         reference.convert(tmp_path / reference.folder_name(shape), kind, theirs, "--mmproj")
         assert digest(path) == digest(theirs), kind
         assert metadata(path) == metadata(theirs), kind
+
+
+def test_a_converted_target_is_paired_with_its_projector(tmp_path: Path) -> None:
+    source = write_multimodal(tmp_path / "tiny-it", "E2B")
+    options = Options(quants=["Q8_0"], mmproj=["F16", "BF16"], threads=1)
+    target, *projectors = convert(source, tmp_path / "out", options=options)
+    assert not target.projector
+    found = resolve(str(target.path))
+    assert found.projector in [file.path for file in projectors]
+    assert found.projector == tmp_path / "out" / "mmproj-tiny-it-F16.gguf"
+    assert found.media == ("image", "audio")
 
 
 def test_per_dimension_scales_are_softplus_of_the_stored_values(tmp_path: Path) -> None:

@@ -127,8 +127,15 @@ class MediaEncoder:
         """
         with self._lock:
             found = self._placed.get(media.key)
-            if found is None:
-                found = self._placed[media.key] = self._measure(media)
+            rate = 0 if found else self._tower_for(media).sample_rate
+        if found is None:
+            # Without the lock: a large image must not delay the encoding of others.
+            content = _decode(media, rate)
+            with self._lock:
+                self._decoded = media.key, content
+                found = self._measure(media)
+        with self._lock:
+            self._placed[media.key] = found
             self._placed.move_to_end(media.key)
             if len(self._placed) > _MAX_PLACED:
                 self._placed.popitem(last=False)
@@ -203,9 +210,7 @@ class MediaEncoder:
     def _content(self, media: Media, tower: Tower) -> RGBImage | Floats:
         """Decodes an image or sound; the last one stays in memory until it is encoded."""
         if self._decoded is None or self._decoded[0] != media.key:
-            is_image = media.kind == "image"
-            content = decode_image(media) if is_image else decode_audio(media, tower.sample_rate)
-            self._decoded = media.key, content
+            self._decoded = media.key, _decode(media, tower.sample_rate)
         return self._decoded[1]
 
     def _tower_for(self, media: Media) -> Tower:
@@ -227,6 +232,10 @@ class MediaEncoder:
                 "localmtp cannot decode yet"
             )
         return tower
+
+
+def _decode(media: Media, rate: int) -> RGBImage | Floats:
+    return decode_image(media) if media.kind == "image" else decode_audio(media, rate)
 
 
 def _measure_sound(tower: Tower, samples: int) -> tuple[RowLayout, list[int]]:
