@@ -54,6 +54,9 @@ class PairFlags:
     devices: DeviceOptions = field(default_factory=DeviceOptions)
     image_tokens: int | None = None
     chat_template: Path | None = None
+    cache: Path | None = None
+    cache_size: float = 8.0
+    """GB."""
     offline: bool = False
 
     def load_options(self, *, parallel: int = 1) -> LoadOptions:
@@ -72,6 +75,8 @@ class PairFlags:
             gpu_layers=self.gpu_layers,
             kv_type=KVType(self.kv_type) if self.kv_type else None,
             batch=self.batch,
+            prompt_cache=self.cache,
+            prompt_cache_bytes=int(self.cache_size * 1e9),
             chat_template=read_template(self.chat_template) if self.chat_template else None,
             parallel=parallel,
             devices=self.devices,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.kv_type import KVType
@@ -30,5 +31,8 @@ class LoadOptions:
     """Most tokens of an image, within what the model allows."""
     chat_template: str | None = None
     """Jinja source that replaces the template of the target's file."""
+    prompt_cache: Path | None = None
+    """Directory of states of sequences; None to keep them in memory only."""
+    prompt_cache_bytes: int = 8_000_000_000
     progress: Callable[[float], bool] | None = None
     """Receives the loaded share of a file, 0 to 1; returning False cancels. Must not raise."""

@@ -30,6 +30,7 @@ from localmtp.models import ModelFiles
 from localmtp.session.base import Choices, Message, OnFull, Role, Session, media_of, render, shown
 from localmtp.session.loading import LoadReport, load_pair
 from localmtp.session.pacing_store import PacingStore
+from localmtp.session.prompt_cache import PromptCache, open_cache
 from localmtp.session.prompts import (
     TokenPrompt,
     chat_template,
@@ -57,6 +58,7 @@ class LocalSession(Session):
         choices: the user's settings; the model's defaults for the rest.
         pacing_store: loads and saves what automatic pacing measured; None to start without.
         report: how the pair was loaded.
+        cache: of prompts on disk; None for none.
     """
 
     def __init__(
@@ -66,18 +68,21 @@ class LocalSession(Session):
         choices: Choices,
         pacing_store: PacingStore | None = None,
         report: LoadReport | None = None,
+        cache: PromptCache | None = None,
     ) -> None:
         super().__init__(files.name, files.drafter_name, choices.settings(default_sampling(pair)))
         self.trace: Trace | None = None
         """Records the rounds of later answers."""
         self._pacing_store = pacing_store
         self._pair = pair
+        self._cache = cache
         self._loop = pair.decode_loop(pacing_store.load_all() if pacing_store else None)
         self._counters = self._loop.new_counters()
         self._template = chat_template(pair)
         self.hint = outdated_hint(self.template_source[0], files.name)
         report = report or LoadReport()
         self.device, self.memory, self.placement = report.device, report.memory, report.placement
+        self._earlier = cache.recent() if cache else []
         self._known: list[int] = []
         """Token ids of the last prompt and its answer."""
 
@@ -130,6 +135,8 @@ class LocalSession(Session):
         """Saves the pacing data and frees the pair."""
         if self._pacing_store:
             self._pacing_store.save_all(self._loop.pacing)
+        if self._cache:
+            self._cache.close()
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -141,7 +148,7 @@ class LocalSession(Session):
         if self.settings.on_full is OnFull.DROP:
             self._drop_excess(messages, prefix)
         text = self._render(messages) + prefix
-        prompt = media_prompt(self._pair, text, media_of(messages), self._known)
+        prompt = media_prompt(self._pair, text, media_of(messages), self._known, *self._earlier)
         return self._generate(prompt, channel)
 
     def _drop_excess(self, messages: Sequence[Message], prefix: str) -> None:
@@ -193,6 +200,8 @@ class LocalSession(Session):
             media=prompt.media,
         )
         self._known = list(prompt.tokens)
+        if self._cache:
+            self._cache.restore(self._loop, prompt.tokens)
         return self._remember(self._loop.run(request))
 
     def _remember(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -200,6 +209,8 @@ class LocalSession(Session):
             if isinstance(event, Generated):
                 self._known.extend(piece.token_id for piece in event.pieces)
             yield event
+        if self._cache:
+            self._cache.save(self._pair.sequences)
 
 
 def default_sampling(pair: Pair) -> SamplingParams:
@@ -260,7 +271,8 @@ def open_session(
     options = options or LoadOptions()
     pair, report = load_pair(files, options)
     store = pacing_store_for(files, options)
-    return LocalSession(pair, files, choices or Choices(), store, report)
+    cache = open_cache(options, pair, files)
+    return LocalSession(pair, files, choices or Choices(), store, report, cache)
 
 
 def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:

@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from localmtp.cli.flags.cache import cache_options
 from localmtp.cli.flags.template import template_option
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
@@ -28,6 +29,7 @@ from localmtp.errors import LocalmtpError
 @server_options
 @projector_options
 @template_option
+@cache_options
 @pair_options
 @generation_options
 @exact_option

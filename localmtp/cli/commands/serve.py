@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import click
 
 from localmtp.cli import output
+from localmtp.cli.flags.cache import cache_options
 from localmtp.cli.flags.template import template_option
 from localmtp.cli.loading import find_model
 from localmtp.cli.model_argument import MODEL
@@ -45,6 +46,7 @@ class _HttpFlags:
 @click.argument("model", type=MODEL, required=False)
 @projector_options
 @template_option
+@cache_options
 @pair_options
 @generation_options
 @exact_option

@@ -7,6 +7,9 @@ the states after the last few rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from localmtp.engine.decoding.state import SavedCheckpoint
 from localmtp.engine.llama import Context, Floats, StateBytes
 
 _MAX_BYTES = 1 << 30
@@ -78,6 +81,22 @@ class Checkpoints:
     def hidden(self, length: int) -> Floats | None:
         """Returns the hidden state saved with the checkpoint of `length` tokens."""
         return self._hidden.get(length)
+
+    def latest(self, count: int) -> dict[int, SavedCheckpoint]:
+        """Returns the latest checkpoints, by number of tokens."""
+        return {
+            length: SavedCheckpoint(self._saved[length], self._hidden.get(length))
+            for length in sorted(self._saved)[-count:]
+        }
+
+    def load(self, checkpoints: Mapping[int, SavedCheckpoint]) -> None:
+        """Replaces all checkpoints."""
+        self._saved = {length: saved.window for length, saved in checkpoints.items()}
+        self._hidden = {
+            length: saved.hidden
+            for length, saved in checkpoints.items()
+            if saved.hidden is not None
+        }
 
     def adopt(self, length: int, data: StateBytes) -> None:
         """Adds a checkpoint of another sequence with the same first `length` tokens."""

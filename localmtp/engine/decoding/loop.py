@@ -16,6 +16,7 @@ from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.decoding.state import SequenceState
 from localmtp.engine.events import Channel, Event, Finished
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import CostModel, DraftPolicy, FixedPolicy, Outcome, PacingState
@@ -172,6 +173,18 @@ class DecodeLoop:
         self._prefilling[generation] = prefill
         self._started.append((generation, generation.prefilled(prefill.reused)))
         return generation
+
+    def longest_prefix(self, prompt: Sequence[int]) -> int:
+        """Tokens of a prompt that sequences hold; 0 if there is none."""
+        return max(sequence.shared_prefix(prompt) for sequence in self._sequences)
+
+    def load(self, state: SequenceState) -> bool:
+        """Loads a state into the least recently used free sequence; requires `free`.
+
+        Returns:
+            Whether it succeeded.
+        """
+        return self._free[0].load(state)
 
     def step(self) -> list[StepOutput]:
         """Runs a prefill pass, if prompts wait, and a round of all answers past their prompts.

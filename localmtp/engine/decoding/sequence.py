@@ -9,11 +9,16 @@ import numpy as np
 
 from localmtp.engine.decoding.checkpoints import Checkpoints
 from localmtp.engine.decoding.context import TargetContext
+from localmtp.engine.decoding.state import SequenceState
 from localmtp.engine.llama import Floats, StateBytes
 from localmtp.engine.media import row_number
 
 _MIN_SHARED = 64
 """Tokens that sharing another sequence's prefix must save: sharing copies its sliding window."""
+
+_SAVED_CHECKPOINTS = 2
+"""Checkpoints in a copy of the state: the beginnings of the last two turns, to which a conversation
+returns when its last question or answer changes."""
 
 
 class TargetSequence:
@@ -142,6 +147,31 @@ class TargetSequence:
         if self.context.needs_checkpoints:
             hidden = self.hidden if self._knows_hidden else None
             self.checkpoints.save(len(self.tokens), hidden)
+
+    def state(self) -> SequenceState:
+        """Returns a copy of cache, hidden state and the latest checkpoints."""
+        cache = self.context.cache
+        cache.remove_from(len(self.tokens), self.index)  # rows of an interrupted pass
+        return SequenceState(
+            tuple(self.tokens),
+            self.hidden.copy(),
+            cache.copy_sequence(self.index),
+            self.checkpoints.latest(_SAVED_CHECKPOINTS),
+        )
+
+    def load(self, state: SequenceState) -> bool:
+        """Replaces cache, hidden state and checkpoints.
+
+        Returns:
+            Whether libllama took the state; otherwise the sequence is empty.
+        """
+        self.clear()
+        if not self.context.cache.restore_sequence(state.cache, self.index):
+            return False
+        self.tokens[:] = state.tokens
+        self.hidden[:] = state.hidden
+        self.checkpoints.load(state.checkpoints)
+        return True
 
     def clear(self) -> None:
         """Empties the cache and discards the checkpoints."""

@@ -26,6 +26,7 @@ from localmtp.serve.wire.tools import Markers
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
 from localmtp.session.local import default_sampling, pacing_store_for
+from localmtp.session.prompt_cache import open_cache
 from localmtp.session.prompts import (
     TokenPrompt,
     chat_template,
@@ -66,6 +67,8 @@ class ServedModel:
         self._pacing_store = pacing_store_for(files, options)
         self._loop = self._pair.decode_loop(self._pacing_store.load_all())
         self._choices: dict[Generation, RunningChoice] = {}
+        self._cache = open_cache(options, self._pair, files)
+        self._earlier = self._cache.recent() if self._cache else []
         self._recent: list[Sequence[int]] = [()] * self.parallel
         """Token ids of the latest choice on each sequence."""
         self._template = chat_template(self._pair)
@@ -123,7 +126,7 @@ class ServedModel:
         Raises:
             LocalmtpError: the prompt does not fit the context.
         """
-        return media_prompt(self._pair, text, media, *self._recent)
+        return media_prompt(self._pair, text, media, *self._recent, *self._earlier)
 
     def grammar(self, text: str) -> Grammar:
         """Parse a grammar for this model's vocabulary.
@@ -181,6 +184,8 @@ class ServedModel:
             sampler=sampler,
             media=params.media,
         )
+        if self._cache:
+            self._cache.restore(self._loop, request.prompt)
         generation = self._loop.start(request)
         choice = self._choices[generation] = RunningChoice(generation, params, scoring)
         self._recent[generation.sequence.index] = choice.tokens
@@ -206,6 +211,11 @@ class ServedModel:
             for update in choice.updates(output):
                 yield choice, update
 
+    def rest(self) -> None:
+        """Save what the KV cache holds, while there is nothing to do."""
+        if self._cache:
+            self._cache.save(self._pair.sequences)
+
     def give_up(self) -> None:
         """Abort all choices after a failed pass."""
         for generation in self._loop.cancel_all():
@@ -214,6 +224,9 @@ class ServedModel:
     def close(self) -> None:
         """Save the pacing data and free the pair."""
         self._pacing_store.save_all(self._loop.pacing)
+        if self._cache:
+            self._cache.save(self._pair.sequences)
+            self._cache.close()
         self._pair.close()
 
     def _forget(self, generation: Generation, reason: str) -> None:

@@ -132,6 +132,8 @@ class Worker:
             except Exception:  # noqa: BLE001 - the server must survive a bug
                 _LOG.exception("generation failed")
                 self._fail_all(APIError(500, "generation failed"))
+            if not (self._running or self._waiting or self._closing):
+                self._model.rest()
             self._step_began = None
 
     def _start_waiting(self) -> bool:
