@@ -57,8 +57,13 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
     """
     of_target, of_drafter = describe(target), describe(drafter)
     check_target(of_target.traits)
-    if of_target.traits.has_head and drafter.samefile(target):
-        return model_files(name, target, DrafterChoice(target, "", HEAD_IN_FILE))
+    if drafter.samefile(target):
+        if of_target.traits.has_head:
+            return model_files(name, target, DrafterChoice(target, "", HEAD_IN_FILE))
+        raise LocalmtpError(
+            f"{target.name} cannot draft for itself: it would be as slow as without drafts",
+            hint="name a smaller model with the same vocabulary, or `--drafter lookup`",
+        )
     require_match(of_target, of_drafter)
     why, warnings = agreement(of_target, of_drafter), lineage_warnings(of_target, of_drafter)
     return model_files(name, target, DrafterChoice(drafter, "", why, warnings))

@@ -58,6 +58,11 @@ def test_lineages_are_matched_and_a_mixed_pair_gives_a_warning(
     assert files.warnings == ()
 
 
+def test_a_target_does_not_draft_for_itself(target: Path) -> None:
+    with pytest.raises(LocalmtpError, match="cannot draft for itself"):
+        resolve(str(target), drafter=str(target))
+
+
 def test_a_requested_drafter_must_match(
     target: Path, other_drafter: bytes, fork_drafter: bytes
 ) -> None:
