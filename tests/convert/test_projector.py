@@ -27,13 +27,20 @@ def convert_towers(tmp_path: Path, shape: str) -> dict[str, Path]:
     return {file.quant: file.path for file in files if file.projector}
 
 
+def without_gelu(path: Path) -> dict[str, object]:
+    """Metadata without the activation, which llama.cpp's converter leaves out."""
+    found = metadata(path)
+    assert ("clip.use_gelu" in found) == (found["clip.vision.projector_type"][1] == "gemma4v")
+    return {key: value for key, value in found.items() if key != "clip.use_gelu"}
+
+
 @pytest.mark.parametrize("shape", TOWERS)
 def test_equals_the_recorded_result_of_the_official_converter(tmp_path: Path, shape: str) -> None:
     expected = official.recorded()[f"{shape}-mmproj"]
     paths = convert_towers(tmp_path, shape)
     assert paths["F16"].name == f"mmproj-gemma-4-{shape}-it-F16.gguf"
     assert {kind: digest(path) for kind, path in paths.items()} == expected["digests"]
-    assert metadata(paths["BF16"]) == expected["metadata"]
+    assert without_gelu(paths["BF16"]) == expected["metadata"]
 
 
 @official.needs_llama_cpp
@@ -43,7 +50,7 @@ def test_equals_the_official_converter(tmp_path: Path, shape: str) -> None:
         theirs = tmp_path / "theirs.gguf"
         reference.convert(tmp_path / reference.folder_name(shape), kind, theirs, "--mmproj")
         assert digest(path) == digest(theirs), kind
-        assert metadata(path) == metadata(theirs), kind
+        assert without_gelu(path) == metadata(theirs), kind
 
 
 def test_a_converted_target_is_paired_with_its_projector(tmp_path: Path) -> None:
