@@ -17,6 +17,7 @@ from typing import Any
 import anthropic
 import httpx
 import numpy as np
+import ollama
 import openai
 import pytest
 from PIL import Image
@@ -301,3 +302,17 @@ def test_errors_name_the_field_of_their_api(server: Server) -> None:
         block["source"] = {"type": "file", "file_id": "a"}
         failed = message("/v1/messages", body).json()
         assert "a source of type base64 or url, not 'file'" in failed["error"]["message"]
+
+
+def test_ollamas_clients_send_images(server: Server, client: openai.OpenAI) -> None:
+    picture = image(7)
+    options = {"temperature": 0, "num_predict": 8}
+    chat = asked(client, image_part(picture), {"type": "text", "text": "what"})
+    nano = ollama.Client(host=server.root, trust_env=False)
+    message = {"role": "user", "content": "what", "images": [picture]}
+    answer = nano.chat(MODEL, [message], options=options)
+    assert answer.message.content == chat.choices[0].message.content
+    assert nano.generate(MODEL, "what", images=[picture], options=options).response
+    assert "vision" in (nano.show(MODEL).capabilities or [])
+    with pytest.raises(ollama.ResponseError, match="images are not supported with raw"):
+        nano.generate(MODEL, "what", raw=True, images=[picture])

@@ -159,6 +159,8 @@ class OllamaGenerateRequest(_OllamaRequest):
         """
         fields = {"max_tokens": -1} | self._fields() | {"prompt": self.prompt}
         fields.pop("reasoning_effort", None)
+        if self.images:
+            raise APIError(400, "images are not supported with raw: true", param="images")
         if "response_format" in fields:
             raise APIError(400, "format is not supported with raw: true", param="format")
         return wire_request(CompletionRequest, fields, _NAMES)
