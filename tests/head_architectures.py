@@ -310,11 +310,14 @@ ARCHITECTURES: Mapping[
 """Settings beyond the common ones, and the tensors of a block."""
 
 
-def write_model(path: Path, architecture: str, *, trunk: bool = True, head: bool = True) -> None:
+def write_model(
+    path: Path, architecture: str, *, trunk: bool = True, head: bool = True, heads: int = 1
+) -> None:
     """Writes a model, its target without the head, or the head alone."""
     writer = gguf.GGUFWriter(path, architecture)
     settings, block = ARCHITECTURES[architecture]
-    for key, value in {**_COMMON, **settings}.items():
+    counted = {"nextn_predict_layers": heads, "block_count": BLOCKS + heads}
+    for key, value in {**_COMMON, **settings, **counted}.items():
         if not head:  # converted without it
             value = value[:BLOCKS] if isinstance(value, list) else value
             value = {"nextn_predict_layers": 0, "block_count": BLOCKS}.get(key, value)
@@ -327,10 +330,10 @@ def write_model(path: Path, architecture: str, *, trunk: bool = True, head: bool
         tensors.append(("output_hc_scale.weight", (1,)))
     for i in range(BLOCKS if trunk else 0):
         tensors += block(i)
-    if head:
-        tensors += block(BLOCKS)
-        last = "layer_output_norm" if architecture == "bailingmoe3" else "nextn.shared_head_norm"
-        tensors += _nextn(f"blk.{BLOCKS}", last)
+    last = "layer_output_norm" if architecture == "bailingmoe3" else "nextn.shared_head_norm"
+    for i in range(BLOCKS, BLOCKS + heads if head else BLOCKS):
+        tensors += block(i)
+        tensors += _nextn(f"blk.{i}", last)
     for name, size in tensors:
         writer.add_tensor(name, weights(name, size, blocks=BLOCKS))
     writer.write_header_to_file()

@@ -48,12 +48,12 @@ class Qwen35:
 
 def write_qwen35(
     path: Path, shape: Qwen35 | None = None, *, trunk: bool = True, head: bool = True,
-    copies: bool = True, seed: int = 7,
+    declared: bool = False, copies: bool = True, seed: int = 7,
 ) -> None:  # fmt: skip
-    """Writes a model, its target without the head, or the head alone."""
+    """Writes a model, its target without the head (perhaps `declared`), or the head alone."""
     shape = shape or Qwen35()
     writer = gguf.GGUFWriter(path, shape.architecture)
-    _settings(writer, shape, head=head)
+    _settings(writer, shape, head=head or declared)
     write_vocabulary(writer)
     for name, size in _tensors(shape, trunk=trunk, head=head):
         writer.add_tensor(name, weights(name, size, copies=copies, blocks=shape.blocks, seed=seed))
@@ -184,7 +184,7 @@ def weights(
 ) -> Floats:
     """Random weights of a tensor."""
     if copies and name == "output.weight":  # a token is followed by that 37 after it
-        return np.roll(weights("token_embd.weight", size, seed=seed), 37, 0)
+        return np.roll(weights("token_embd.weight", size, seed=seed), 37, 0) * np.float32(0.12)
     random = np.random.default_rng([seed, *name.encode()])
     spread = 1.0 if copies and name == "token_embd.weight" else 0.15
     drawn = random.normal(0, spread, size).astype(np.float32)

@@ -120,7 +120,7 @@ def test_drafting_does_not_change_the_text(files: list[Path], sampling: Sampling
             drafted, stats = answer(pair, PROMPT, n_draft, sampling)
             assert drafted == plain
             if n_draft:
-                assert stats.drafted > stats.accepted > 5
+                assert stats.drafted > stats.accepted > 3
 
 
 class Oracle(HeadDrafter):
