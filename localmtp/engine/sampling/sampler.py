@@ -60,10 +60,14 @@ class Greedy:
         blocks is a lower bound of its denominator and a by-product of the argmax; if one token
         leads clearly, it is within a few percent.
         """
-        if logits.size % COLUMNS or logits.size < LARGE:
+        n = logits.size
+        if n < LARGE:
             token = int(logits.argmax())
             return Proposal(float(1.0 / np.exp(logits - logits[token]).sum()), token)
-        maxima = logits.reshape(-1, COLUMNS).max(axis=0)
+        rest = n % COLUMNS
+        maxima = logits[: n - rest].reshape(-1, COLUMNS).max(axis=0)
+        if rest:
+            np.maximum(maxima[:rest], logits[n - rest :], out=maxima[:rest])
         column = int(maxima.argmax())
         token = column + COLUMNS * int(logits[column::COLUMNS].argmax())
         blocks = maxima.reshape(8, -1).max(axis=0)
