@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
@@ -29,12 +31,14 @@ from localmtp.isolation.messages import (
     Response,
     SessionOpened,
     SessionStatus,
+    StoreMedia,
     UpdateSettings,
 )
 from localmtp.portability import inherited
 from localmtp.session import Role
 
 if TYPE_CHECKING:
+    from localmtp.media import Media
     from localmtp.models.store.download import TransferProgress
     from localmtp.portability import Channel
     from localmtp.session.local import LocalSession
@@ -58,6 +62,9 @@ class Child:
         self._connection = connection
         self._requests: SimpleQueue[Request] = SimpleQueue()
         self._session: LocalSession | None = None
+        self._media: dict[str, Media] = {}
+        """By their keys."""
+        self._is_open = threading.Event()
         self._sending = Lock()
         self._cancelled = 0
         """Number of the last answer that was cancelled."""
@@ -68,6 +75,7 @@ class Child:
             to_open: OpenRequest = self._connection.recv()
             Thread(target=self._listen, daemon=True).start()
             self._session = session = self._open(to_open)
+            self._is_open.set()
         except Exception as error:  # noqa: BLE001 - every failure is reported to the parent
             self._send(_failure(0, error))
             return
@@ -88,21 +96,21 @@ class Child:
         try:
             while True:
                 request: Request = self._connection.recv()
-                if isinstance(request, MeasureMedia):
-                    Thread(target=self._measure, args=(request,), daemon=True).start()
-                    continue
-                if not isinstance(request, Cancel):
-                    self._requests.put(request)
-                    continue
-                self._cancelled = request.number
-                if self._session:
-                    self._session.cancel()
+                match request:
+                    case Cancel():
+                        self._cancelled = request.number
+                        if self._session:
+                            self._session.cancel()
+                    case StoreMedia():
+                        self._media[request.media.key] = request.media
+                    case MeasureMedia():
+                        Thread(target=self._measure, args=(request,), daemon=True).start()
+                    case _:
+                        self._requests.put(request)
         except Exception:  # noqa: BLE001 - the parent is gone, or sends what cannot be read
             os._exit(0)
 
     def _open(self, request: OpenRequest) -> LocalSession:
-        from dataclasses import replace
-
         from localmtp.models import resolve
         from localmtp.session.local import open_session
 
@@ -142,6 +150,8 @@ class Child:
             events = session.complete(request.text)
         else:
             session.messages = messages = list(request.messages)
+            for message, names in zip(messages, request.media, strict=True):
+                message.media = tuple(replace(self._media[key], name=name) for key, name in names)
             continues = bool(messages) and messages[-1].role is Role.MODEL
             events = session.resume() if continues else session.answer()
             dropped = tuple(n for n, message in enumerate(messages) if message.dropped)
@@ -154,9 +164,11 @@ class Child:
     def _measure(self, request: MeasureMedia) -> None:
         """Counts the tokens of an image or sound; the first one may load the projector."""
         number, tokens, failure = request.number, 0, None
+        # The parent may ask as soon as it was notified, which is a moment earlier.
+        self._is_open.wait()
+        assert self._session
         try:
-            if self._session:
-                tokens = self._session.media_tokens(request.media)
+            tokens = self._session.media_tokens(request.media)
         except Exception as error:  # noqa: BLE001 - every failure is reported to the parent
             failure = _failure(number, error)
         self._send(MediaMeasured(number, tokens, failure))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from multiprocessing.reduction import register
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from localmtp.engine.events import Event, Finished, Generated, Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
@@ -32,12 +32,29 @@ class OpenRequest:
     """A path, `none`, or None for the model's own."""
 
 
+class MediaName(NamedTuple):
+    """Media that the child has."""
+
+    key: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMedia:
+    """Retain the bytes of media: requests repeat the whole conversation."""
+
+    media: Media
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
     """Answer a conversation; a last message of the model is continued."""
 
     number: int
     messages: tuple[Message, ...]
+    """Without their media."""
+    media: tuple[tuple[MediaName, ...], ...]
+    """Media of each message; their bytes were sent before, with `StoreMedia`."""
     settings: Settings
 
 
@@ -77,7 +94,9 @@ class Close:
     """Save the pacing data and exit."""
 
 
-Request = ReplyRequest | CompleteRequest | MeasureMedia | UpdateSettings | Cancel | Close
+Request = (
+    ReplyRequest | CompleteRequest | StoreMedia | MeasureMedia | UpdateSettings | Cancel | Close
+)
 
 
 @dataclass(frozen=True, slots=True)

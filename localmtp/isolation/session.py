@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from threading import Lock, Thread
 from time import monotonic
 
@@ -18,6 +19,7 @@ from localmtp.isolation.messages import (
     Downloading,
     Loading,
     MeasureMedia,
+    MediaName,
     OpenRequest,
     OpenStep,
     ReplyRequest,
@@ -25,6 +27,7 @@ from localmtp.isolation.messages import (
     Resolving,
     SessionOpened,
     SessionStatus,
+    StoreMedia,
     UpdateSettings,
 )
 from localmtp.isolation.process import ModelProcess, ProcessLostError
@@ -53,6 +56,8 @@ class IsolatedSession(Session):
         self._process = process
         self._number = 0
         """Number of the last answer."""
+        self._stored: set[str] = set()
+        """Keys of the media that the child has."""
         self._measuring = Lock()
         self._measured = 0
         """Number of the last request to measure media."""
@@ -151,8 +156,17 @@ class IsolatedSession(Session):
         return self._process.status or self._status
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
+        for media in (media for message in messages for media in message.media):
+            if media.key not in self._stored:
+                self._process.send(StoreMedia(media))
+                self._stored.add(media.key)
+        bare = tuple(replace(message, media=()) for message in messages)
+        names = tuple(
+            tuple(MediaName(media.key, media.name) for media in message.media)
+            for message in messages
+        )
         return self._start(
-            lambda number: ReplyRequest(number, tuple(messages), self.settings), messages
+            lambda number: ReplyRequest(number, bare, names, self.settings), messages
         )
 
     def _start(

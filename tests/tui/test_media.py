@@ -16,10 +16,12 @@ from localmtp.media import Media
 from localmtp.tui.app import ChatApp
 from localmtp.tui.commands.export import conversation_files
 from localmtp.tui.media.dropped_paths import dropped_paths, typed_path
+from localmtp.tui.model_loading import local_opener
 from localmtp.tui.widgets.conversation import Conversation
 from tests.media.samples import hollow_png, png, sound, tone
+from tests.towers import write_towers
 from tests.tui.frozen import FrozenSession
-from tests.tui.screen import answered, ready, seen, wait_until
+from tests.tui.screen import answered, prepared, ready, seen, wait_until
 
 SIZE = (100, 40)
 
@@ -86,6 +88,43 @@ async def test_an_image_and_a_sound_are_attached_listed_and_sent(folder: Path) -
         assert sent(conversation) == ["photo.png", "voice.wav"]
         assert conversation.tray.attachments == []
         assert "photo.png · 64 × 48" in seen(app)
+
+
+async def test_a_model_answers_about_a_picture_with_its_tokens_counted(folder: Path) -> None:
+    projector = write_towers(folder / "mmproj-nano.gguf")
+    open_it = local_opener("nano", None, True, prepared, str(projector))
+    app = ChatApp("nano", open_it, history=folder / "history.sqlite3")
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        await pilot.press(*"/image photo.png", "enter")
+        await wait_until(pilot, partial(shown, app, " tokens"), "its tokens are counted")
+        (attachment,) = conversation.tray.attachments
+        await pilot.press(*"What is it?", "enter")
+        await answered(pilot, conversation)
+        assert conversation.session
+        stats = conversation.session.stats()
+        assert attachment.tokens
+        assert stats.prompt_tokens > attachment.tokens
+        assert stats.drafted
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: conversation.answer is None, "it is answered again")
+        assert sent(conversation) == ["photo.png"]
+    app.close()
+
+
+async def test_a_model_that_reads_no_images_says_so_before_and_after_sending(
+    folder: Path,
+) -> None:
+    app = ChatApp("nano", local_opener("nano", None, True, prepared, "none"))
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        await pilot.press(*"/image photo.png", "enter")
+        await wait_until(pilot, partial(shown, app, "need a projector"), "it is said before")
+        await pilot.press(*"What is it?", "enter")
+        await attached(pilot, conversation, "photo.png")
+        await wait_until(pilot, partial(prompted, conversation, "What is it?"), "it returns")
+        assert "✕" in seen(app)
+    app.close()
 
 
 async def test_attachments_are_removed_before_sending(folder: Path) -> None:

@@ -38,6 +38,8 @@ class Attachment:
     """A scaled copy of an image; None until it was decoded, and for sound."""
     tokens: int | None = None
     """Length in the prompt; None while it is unknown."""
+    problem: str = ""
+    """Reason why the model cannot read it; empty if it can, or while that is unknown."""
 
     @property
     def label(self) -> str:

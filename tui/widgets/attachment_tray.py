@@ -66,8 +66,7 @@ class AttachmentTray(Horizontal):
         id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(id=id)
-        self.measure: Callable[[Media], int | None] | None = None
-        """Returns the length of media in the prompt; blocking, called in threads."""
+        self._tokens_of: Callable[[Media], int | None] | None = None
         self._brush = brush
         self._picture_widget = picture_widget
         self._slots: list[_Slot] = []
@@ -100,6 +99,16 @@ class AttachmentTray(Horizontal):
         """Attaches what was attached before, in front of the others."""
         self._slots[:0] = [_Slot(one.media.name, one) for one in attachments]
         self._show()
+
+    def measure_with(self, tokens_of: Callable[[Media], int | None]) -> None:
+        """Shows how many tokens the attachments have.
+
+        Args:
+            tokens_of: returns the length of media in the prompt; blocking, called in threads.
+        """
+        self._tokens_of = tokens_of
+        for slot in self._slots:
+            self._measure(slot)
 
     def take(self) -> list[Attachment]:
         """Returns and removes all attachments."""
@@ -187,19 +196,20 @@ class AttachmentTray(Horizontal):
     def _fill(self, slot: _Slot, attachment: Attachment) -> None:
         slot.attachment = attachment
         self._show()
-        self._measure(slot, attachment)
+        self._measure(slot)
 
     @work
-    async def _measure(self, slot: _Slot, attachment: Attachment) -> None:
-        if self.measure is None:
+    async def _measure(self, slot: _Slot) -> None:
+        tokens_of, attachment = self._tokens_of, slot.attachment
+        if tokens_of is None or attachment is None:
             return
         try:
-            tokens = await asyncio.to_thread(self.measure, attachment.media)
+            tokens = await asyncio.to_thread(tokens_of, attachment.media)
         except LocalmtpError as error:
             # The model will refuse it: better said before the message is sent.
-            self.post_message(ShowBriefly(error.message))
-            return
-        slot.attachment = replace(attachment, tokens=tokens)
+            slot.attachment = replace(attachment, problem=error.message)
+        else:
+            slot.attachment = replace(attachment, tokens=tokens, problem="")
         self._show()
 
     def _report_if_read(self) -> None:
@@ -219,7 +229,9 @@ class AttachmentTray(Horizontal):
     def _row(self, slot: _Slot) -> Text:
         if slot.attachment is None:
             return Text(f"{show_controls(slot.name)} · reading", self._brush.muted)
-        return Text(show_controls(slot.attachment.label), self._brush.plain)
+        problem = show_controls(slot.attachment.problem)
+        label = Text(show_controls(slot.attachment.label), self._brush.plain)
+        return label.append(f"\n{problem}", self._brush.error) if problem else label
 
     def _show_preview(self) -> None:
         pictures = [one.picture for one in self.attachments if one.picture]

@@ -264,6 +264,7 @@ class Conversation(Composing):
             self._default_settings = session.settings
             if not self._queue:
                 self.transcript.insert(0, _welcome(session))
+        self.tray.measure_with(session.media_tokens)
         self.post_message(ModelChanged())
 
     def _branch(self, session: Session, at: UserEntry) -> None:
