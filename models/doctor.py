@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 
-from localmtp.engine.llama.ggml import Device, backends, devices
+from localmtp.engine.llama.ggml import Device, backends, devices, every_device
 from localmtp.hardware import cpu
 from localmtp.hardware.bandwidth import memory_bandwidth
+from localmtp.hardware.gpus import Gpu, System, advice_for, find_gpus, normal_bus
 from localmtp.hardware.memory import main_memory
 from localmtp.models.listing import context_within
 from localmtp.models.memory.available import budget_of
@@ -43,6 +41,18 @@ class ModelFit:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuStatus:
+    """A GPU of the machine, and whether libllama uses it."""
+
+    name: str
+    vendor: str
+    used_as: str
+    """libllama's name for it; empty if it does not use it."""
+    advice: str
+    """Why it is not used, and the command that changes that; empty if it is used."""
+
+
+@dataclass(frozen=True, slots=True)
 class MachineReport:
     """This machine. Sizes are in bytes, the bandwidth in bytes per second."""
 
@@ -57,6 +67,8 @@ class MachineReport:
     """Backends that this libllama was built with."""
     devices: tuple[Device, ...]
     """GPUs that it can use, and devices of RPC servers."""
+    gpus: tuple[GpuStatus, ...]
+    """GPUs that the system knows."""
     llama_cpp_python: str
     registry: str
     """Path of the user's own registry entries."""
@@ -73,6 +85,7 @@ def examine() -> MachineReport:
     memory, accelerators, bandwidth = main_memory(), devices(), memory_bandwidth()
     features = cpu.built_features()
     budget = budget_of(memory.usable, accelerators)
+    gpus = gpu_status(backends(), every_device())
     return MachineReport(
         processor=cpu.processor(),
         cores=cpu.cores(),
@@ -82,6 +95,7 @@ def examine() -> MachineReport:
         bandwidth=bandwidth,
         backends=backends(),
         devices=accelerators,
+        gpus=gpus,
         llama_cpp_python=version("llama-cpp-python"),
         registry=str(registry_file()),
         models=tuple(
@@ -89,7 +103,11 @@ def examine() -> MachineReport:
             for entry in entries().values()
             for quant in entry.quants
         ),
-        advice=(*_advice(features, accelerators), *_missing_projectors()),
+        advice=(
+            *(gpu.advice for gpu in gpus if gpu.advice),
+            *_cpu_advice(features),
+            *_missing_projectors(),
+        ),
         media=_media_libraries(),
     )
 
@@ -106,20 +124,40 @@ def _model_fit(
     return ModelFit(name, quant.nbytes, context_within(entry, quant, budget), n_draft, *rates)
 
 
-def _advice(features: Sequence[str], devices: Sequence[Device]) -> Iterator[str]:
-    """Names hardware that this build of libllama does not use."""
-    if all(device.remote for device in devices):
-        if shutil.which("nvidia-smi"):
-            yield _rebuild("an NVIDIA GPU is not used", "GGML_CUDA")
-        elif Path("/dev/kfd").exists():
-            yield _rebuild("an AMD GPU is not used", "GGML_HIP")
-        elif any(Path("/dev/dri").glob("renderD*")):
-            yield _rebuild("a GPU is not used", "GGML_VULKAN")
-        elif platform.system() == "Darwin" and platform.machine() == "arm64":
-            yield _rebuild("Metal is not used", "GGML_METAL")
+def gpu_status(
+    backends: Sequence[str], devices: Sequence[Device], system: System | None = None
+) -> tuple[GpuStatus, ...]:
+    """Compares the GPUs that the system knows with those that libllama finds.
+
+    Args:
+        backends: that libllama was built with.
+        devices: that it finds.
+        system: the machine.
+    """
+    found = []
+    for gpu in find_gpus(system):
+        used = next((each.name for each in devices if _is(each, gpu)), "")
+        advice = "" if used else advice_for(gpu, backends, _rebuild("{option}"), system)
+        found.append(GpuStatus(gpu.name, gpu.vendor, used, advice))
+    # Integrated graphics beside a GPU in use are not worth a command.
+    if any(each.used_as for each in found):
+        found = [each if each.used_as else replace(each, advice="") for each in found]
+    return tuple(found)
+
+
+def _is(device: Device, gpu: Gpu) -> bool:
+    if device.remote:
+        return False
+    if device.bus and gpu.bus:
+        return normal_bus(device.bus) == gpu.bus
+    return gpu.vendor.lower() in device.description.lower()
+
+
+def _cpu_advice(features: Sequence[str]) -> Iterator[str]:
+    """Names instruction sets that this build of libllama does not use."""
     missing = sorted(cpu.instruction_sets() - set(features))
     if missing:
-        yield _rebuild(f"the processor's {', '.join(missing)} is not used", "GGML_NATIVE")
+        yield f"the processor's {', '.join(missing)} is not used: {_rebuild('GGML_NATIVE')}"
 
 
 def _missing_projectors() -> Iterator[str]:
@@ -139,8 +177,8 @@ def _media_libraries() -> str:
     return f"{images}, libsndfile {soundfile.__libsndfile_version__}"
 
 
-def _rebuild(reason: str, option: str) -> str:
+def _rebuild(option: str) -> str:
     return (
-        f'{reason}: CMAKE_ARGS="-D{option}=on" pip install --force-reinstall --no-cache-dir '
+        f'CMAKE_ARGS="-D{option}=on" pip install --force-reinstall --no-cache-dir '
         f"--no-binary llama-cpp-python llama-cpp-python=={version('llama-cpp-python')}"
     )

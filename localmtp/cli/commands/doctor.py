@@ -55,6 +55,9 @@ def _print_machine(found: MachineReport) -> None:
         "media": found.media,
         "own entries": found.registry,
     }
+    for number, gpu in enumerate(found.gpus):
+        state = f"used as {gpu.used_as}" if gpu.used_as else "not used"
+        facts[f"GPU {number}" if len(found.gpus) > 1 else "GPU"] = f"{gpu.name}, {state}"
     for device in found.devices:
         free, total = gigabytes(device.free), gigabytes(device.total)
         facts[device.name] = f"{device.description}, {free} of {total} free"

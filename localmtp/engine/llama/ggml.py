@@ -46,6 +46,20 @@ class _TypeOverride(ctypes.Structure):
     _fields_ = (("pattern", ctypes.c_char_p), ("type", ctypes.c_int))
 
 
+class _DeviceProperties(ctypes.Structure):
+    """`ggml_backend_dev_props` of ggml-backend.h; the capabilities are not read."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("capabilities", ctypes.c_bool * 64),
+    )
+
+
 class _QuantizeParams(ctypes.Structure):
     """`llama_model_quantize_params` of llama.h."""
 
@@ -96,6 +110,8 @@ _lib.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_cha
 _lib.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
 _lib.ggml_backend_register.argtypes = [ctypes.c_void_p]
 _lib.ggml_backend_register.restype = None
+_lib.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.POINTER(_DeviceProperties)]
+_lib.ggml_backend_dev_get_props.restype = None
 _lib.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
 _lib.ggml_backend_dev_buffer_type.argtypes = [ctypes.c_void_p]
 _lib.ggml_backend_dev_buffer_type.restype = ctypes.c_void_p
@@ -127,6 +143,8 @@ class Device:
     """Whether it shares main memory."""
     remote: bool = False
     """Whether it belongs to an RPC server. A CPU there reports all of its memory as free."""
+    bus: str = ""
+    """PCI address such as `0000:01:00.0`; empty if unknown."""
 
 
 def backends() -> tuple[str, ...]:
@@ -156,15 +174,23 @@ def every_device() -> tuple[Device, ...]:
 
 
 def _device(handle: int) -> Device:
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    _lib.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
-    name = _lib.ggml_backend_dev_name(handle).decode("utf-8", "replace")
-    description = _lib.ggml_backend_dev_description(handle).decode("utf-8", "replace")
-    unified = _lib.ggml_backend_dev_type(handle) == _INTEGRATED_GPU or name.startswith(_METAL)
+    found = _DeviceProperties()
+    _lib.ggml_backend_dev_get_props(handle, ctypes.byref(found))
+    name = found.name.decode("utf-8", "replace")
+    description = found.description.decode("utf-8", "replace")
+    unified = found.type == _INTEGRATED_GPU or name.startswith(_METAL)
     remote = _lib.ggml_backend_reg_name(_lib.ggml_backend_dev_backend_reg(handle)) == _RPC
     if remote:
         description = f"RPC server {description}"
-    return Device(name, description, free.value, total.value, unified and not remote, remote)
+    return Device(
+        name,
+        description,
+        found.memory_free,
+        found.memory_total,
+        unified and not remote,
+        remote,
+        (found.device_id or b"").decode("ascii", "replace").lower(),
+    )
 
 
 def device_handles() -> dict[str, int]:
