@@ -42,8 +42,6 @@ from localmtp.session.prompts import TokenPrompt
 _COMPLETION_TOKENS = 16
 """OpenAI's default `max_tokens` for `/v1/completions`; chats have none."""
 
-_OPEN_THOUGHT = "<|channel>thought"
-
 AnyRequest = ChatRequest | CompletionRequest
 
 
@@ -163,7 +161,7 @@ class Service:
         think = settings.thinks
         begun = _begun(body, turns)
         text = await self._rendered(turns, chat_messages.tools(functions), think=think) + begun
-        in_thought = text.rstrip().endswith(_OPEN_THOUGHT)
+        in_thought = self.model.opens_thought(text)
         rules = chat_messages.call_rules(body)
         grammar = await self._grammar(body, rules, think=think, in_thought=in_thought)
         prompt = await self._tokens(text, param, media)

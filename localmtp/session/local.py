@@ -19,7 +19,6 @@ from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
-from localmtp.engine.text.detokenizer import as_written
 from localmtp.engine.text.quoting import quote
 from localmtp.engine.text.retokenize import retokenize
 from localmtp.engine.text.template_editions import outdated_hint
@@ -140,14 +139,21 @@ class LocalSession(Session):
         self._pair.close()
 
     def _reply(self, messages: Sequence[Message]) -> Iterator[Event]:
-        prefix, channel = "", Channel.ANSWER
+        prefix, last = "", None
+        markup = self._pair.target.markup
         if messages and messages[-1].role is Role.MODEL:
             *messages, last = messages
-            prefix = as_written(quote(last.thought), quote(last.text))
-            channel = Channel.THOUGHT if last.thought and not last.text else Channel.ANSWER
+            prefix = markup.as_written(quote(last.thought), quote(last.text))
         if self.settings.on_full is OnFull.DROP:
             self._drop_excess(messages, prefix)
-        text = self._render(messages) + prefix
+        text = self._render(messages)
+        in_thought = markup.opens_thought(text)
+        if in_thought and last is not None and last.thought:
+            prefix = prefix.removeprefix(markup.thought[0]).lstrip("\n")
+        if last is not None:
+            in_thought = bool(last.thought and not last.text)
+        text += prefix
+        channel = Channel.THOUGHT if in_thought else Channel.ANSWER
         prompt = media_prompt(self._pair, text, media_of(messages), self._known, *self._earlier)
         return self._generate(prompt, channel)
 
@@ -207,7 +213,7 @@ class LocalSession(Session):
     def _remember(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             if isinstance(event, Generated):
-                self._known.extend(piece.token_id for piece in event.pieces)
+                self._known.extend(piece.token_id for piece in event.pieces if piece.token_id >= 0)
             yield event
         if self._cache:
             self._cache.save(self._pair.sequences)

@@ -75,7 +75,7 @@ def answer(
     tokens: list[int] = []
     for event in loop.run(request):
         if isinstance(event, Generated):
-            tokens += [piece.token_id for piece in event.pieces]
+            tokens += [piece.token_id for piece in event.pieces if piece.token_id >= 0]
         elif isinstance(event, Finished) and event.reason is FinishReason.STOP:
             tokens.append(recorder.tokens[len(tokens)])
     return tokens

@@ -4,7 +4,8 @@ import pytest
 
 from localmtp.engine.events import Channel, Origin
 from localmtp.engine.pair import Pair
-from localmtp.engine.text.detokenizer import Detokenizer, as_written
+from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.engine.text.markup import GEMMA4
 
 
 def read(pair: Pair, text: str) -> list[tuple[str, Channel]]:
@@ -32,9 +33,9 @@ def test_thoughts_are_separated_from_the_answer(pair: Pair) -> None:
 
 def test_a_partial_thought_is_continued(pair: Pair) -> None:
     whole = "<|channel>thought\nI add.\n<channel|>It is 5."
-    assert as_written("I add.\n", "It is 5.") == whole
-    assert whole.startswith(as_written("I add.\n", ""))
-    assert as_written("", "It is 5.") == "It is 5."
+    assert GEMMA4.as_written("I add.\n", "It is 5.") == whole
+    assert whole.startswith(GEMMA4.as_written("I add.\n", ""))
+    assert GEMMA4.as_written("", "It is 5.") == "It is 5."
     reader = Detokenizer(pair.target.vocab, Channel.THOUGHT)
     rest = pair.target.vocab.tokenize(" Yes.\n<channel|>It is 5.", special=True)
     pieces = [reader.read(i, Origin.TARGET) for i in rest]

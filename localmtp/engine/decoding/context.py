@@ -10,6 +10,7 @@ import numpy as np
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model, RowBatch
 from localmtp.engine.recurrent import draft_limit, state_bytes
+from localmtp.engine.text.markup import TURNS, markup_of
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, MAX_DRAFT
@@ -17,9 +18,6 @@ from localmtp.limits import BATCH_ROWS, MAX_DRAFT
 MAX_VERIFY_ROWS = 128
 """Rows of the largest verification pass. Passes become compute-bound, and drafts stop paying, far
 below this."""
-
-_TURNS = ("<|turn>", "<start_of_turn>", "<|im_start|>", "<|start_header_id|>", "[INST]")
-"""Tokens that open turns: of Gemma 4 and 3, of Qwen and SmolLM, of Llama 3 and Mistral."""
 
 Part = tuple[int, int, Sequence[int]]
 """Consecutive tokens of one sequence: its number, the position of the first token, token ids."""
@@ -101,8 +99,14 @@ class TargetContext:
         """Called with a sequence whose logits are read on the host; see `DeviceSampling`."""
         self._rows = [0] * sequences
         self._replays: list[Part] = []
-        turns = (self.vocab.structural(turn) for turn in _TURNS)
-        self.turn_token = next((turn for turn in turns if turn is not None), -1)
+        structural = self.vocab.structural
+        self.markup = markup_of(
+            model.metadata.get("tokenizer.chat_template", ""),
+            lambda text: structural(text) is not None,
+        )
+        """Markers of thoughts and tool calls."""
+        turns = (token for text in TURNS if (token := structural(text)) is not None)
+        self.turn_token = next(turns, -1)
         """Opens every turn of a conversation; -1 if the vocabulary has no such token."""
         self._prefill_batch = Batch(self.max_prefill_rows)
         self._verify_batch = Batch(self.max_verify_rows)

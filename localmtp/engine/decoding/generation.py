@@ -30,6 +30,7 @@ from localmtp.engine.sampling.sampler import Sampler
 from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
+from localmtp.engine.text.tag_detokenizer import TagDetokenizer
 from localmtp.errors import LocalmtpError
 
 
@@ -86,7 +87,7 @@ class Generation:
     def __init__(
         self,
         slot: DraftSlot,
-        detokenizer: Detokenizer,
+        detokenizer: Detokenizer | TagDetokenizer,
         counters: Counters,
         request: GenerationRequest,
         limit: ThoughtLimitSampler | None = None,
@@ -252,4 +253,7 @@ class Generation:
         full = len(self.sequence.tokens) >= self._n_ctx
         if self.reason is None and (full or counters.completion_tokens >= self._max_tokens):
             self.reason = FinishReason.LENGTH
+        if self.reason is not None:
+            rest = self._detokenizer.rest(cut=self.reason is not FinishReason.STOP)
+            pieces += [rest] if rest else []
         return Generated(tuple(pieces), tuple(drafted))

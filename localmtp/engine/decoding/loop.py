@@ -24,7 +24,7 @@ from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
-from localmtp.engine.text.detokenizer import Detokenizer, thought_markers
+from localmtp.engine.text.detokenizer import detokenizer, thought_markers
 from localmtp.errors import LocalmtpError
 
 _WAIT_S = 0.1
@@ -163,10 +163,11 @@ class DecodeLoop:
         rows, sampler = on_device or (NO_ROWS, sampler)
         slot = DraftSlot(sequence, sampler, policy, rows=rows.drafter)
         counters = request.counters or self.new_counters()
-        detokenizer = Detokenizer(
-            self.context.vocab, request.channel, tool_calls=request.tool_calls
+        context = self.context
+        reader = detokenizer(
+            context.vocab, context.markup, request.channel, tool_calls=request.tool_calls
         )
-        generation = Generation(slot, detokenizer, counters, request, limit, rows.target)
+        generation = Generation(slot, reader, counters, request, limit, rows.target)
         prefill = Prefill(sequence, request.prompt, self._sequences, request.media)
         counters.prompt_tokens, counters.reused_tokens = prefill.total, prefill.reused
         counters.media, counters.media_tokens = len(request.media), prefill.media_rows
@@ -231,7 +232,7 @@ class DecodeLoop:
     ) -> ThoughtLimitSampler | None:
         markers = None
         if request.think_budget is not None:
-            markers = thought_markers(self.context.vocab)
+            markers = thought_markers(self.context.vocab, self.context.markup)
         if markers is None or request.think_budget is None:
             return None
         in_thought = request.channel is Channel.THOUGHT

@@ -18,8 +18,8 @@ _REMEMBERED = 8192
 """Tokens: more than most conversations use; about a megabyte."""
 
 
-MARKER = re.compile(rb'<\|(\w+|")\|?>|<\w+\|>')
-"""Gemma 4's structural tokens; some files declare those of tool calls as ordinary tokens."""
+MARKER = re.compile(rb'<\|(\w+|")\|?>|<\w+\|>|</?(think|tool_call|tool_response)>')
+"""Structural tokens of Gemma 4, ChatML and Qwen; many files declare some as ordinary tokens."""
 
 
 class _PieceBuffer(threading.local):

@@ -8,14 +8,15 @@ from localmtp.engine.events import Channel, Edge, Origin, Piece
 from localmtp.engine.llama import Vocab
 from localmtp.engine.llama.vocab import MARKER
 from localmtp.engine.sampling.thought_limit import ThoughtMarkers
+from localmtp.engine.text.markup import GEMMA4, Markup
+from localmtp.engine.text.tag_detokenizer import TagDetokenizer
 
-_OPEN, _CLOSE = "<|channel>", "<channel|>"
-_NAME = "thought\n"
-_OPEN_CALL, _CLOSE_CALL = "<|tool_call>", "<tool_call|>"
+_OPEN, _CLOSE = GEMMA4.thought
+_OPEN_CALL, _CLOSE_CALL = GEMMA4.call
 _ENOUGH = "\n\nI have to answer now, with what I have worked out so far.\n"
 """Ends a thought that exceeds its budget: an answer follows a conclusion better than a broken
 sentence."""
-QUOTE = '<|"|>'
+QUOTE = GEMMA4.quote
 """Encloses strings in tool calls; a token of its own, so that strings may contain any text."""
 
 
@@ -62,6 +63,10 @@ class Detokenizer:
             self._in_name = not line_break
         return Piece(token_id, text, origin, self._channel)
 
+    def rest(self, *, cut: bool) -> Piece | None:
+        """Returns None: nothing is held back."""
+        return None
+
     def _read_marker(self, token_id: int, origin: Origin) -> Piece | None:
         """Reads a marker; None where it marks nothing, as a quotation mark outside of a call."""
         if token_id == self._open:
@@ -89,20 +94,21 @@ class Detokenizer:
         return Piece(token_id, "", origin, channel, Edge.OPEN)
 
 
-def as_written(thought: str, answer: str) -> str:
-    """Text of a partial turn as the model generated it: the inverse of `Detokenizer`."""
-    if not thought:
-        return answer
-    return f"{_OPEN}{_NAME}{thought}" + (f"{_CLOSE}{answer}" if answer else "")
+def detokenizer(
+    vocab: Vocab, markup: Markup, channel: Channel = Channel.ANSWER, *, tool_calls: bool = False
+) -> Detokenizer | TagDetokenizer:
+    """Returns the detokenizer of an answer; see the classes for the arguments."""
+    if markup.as_tokens:
+        return Detokenizer(vocab, channel, tool_calls=tool_calls)
+    return TagDetokenizer(vocab, markup, channel, tool_calls=tool_calls)
 
 
-def thought_markers(vocab: Vocab) -> ThoughtMarkers | None:
-    """Returns the markers of thoughts; None if the vocabulary has none."""
-    opening = _only(vocab.tokenize(_OPEN, special=True))
-    closing = _only(vocab.tokenize(_CLOSE, special=True))
+def thought_markers(vocab: Vocab, markup: Markup) -> ThoughtMarkers | None:
+    """Returns the markers of thoughts; None if the model has none, or writes them in text."""
+    opening, closing = (_only(vocab.tokenize(text, special=True)) for text in markup.thought)
     if opening < 0 or closing < 0:
         return None
-    name, sentence = (vocab.tokenize(text, special=False) for text in (_NAME, _ENOUGH))
+    name, sentence = (vocab.tokenize(text, special=False) for text in (markup.name, _ENOUGH))
     return ThoughtMarkers(opening, closing, len(name), tuple(sentence))
 
 

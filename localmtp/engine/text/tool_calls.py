@@ -1,4 +1,4 @@
-"""Parses function calls in Gemma 4's notation, and in what models write instead of it.
+"""Parses function calls in Gemma 4's notation, in those of other models, and in between.
 
 A call is `call:NAME{key:value,…}` between the tokens `<|tool_call>` and `<tool_call|>`. Strings are
 enclosed in the token `<|"|>`; keys are bare; numbers, true, false, lists and objects are as in
@@ -20,6 +20,7 @@ from typing import Any
 
 from localmtp.engine.text.detokenizer import QUOTE
 from localmtp.engine.text.json_types import coerce, resolved, scalar
+from localmtp.engine.text.xml_calls import is_xml, xml_calls
 from localmtp.unicode import replace_surrogates
 
 Json = Mapping[str, Any]
@@ -55,6 +56,14 @@ def parse_calls(text: str, functions: Mapping[str, Json | None]) -> list[ToolCal
         cannot be parsed.
     """
     text = replace_surrogates(text)
+    if is_xml(text):
+        return [
+            ToolCall(_declared(name, functions), arguments)
+            for name, arguments in xml_calls(text, functions)
+        ]
+    text = text.replace("[ARGS]", "")  # Mistral's, between a name and its arguments
+    if text.lstrip().startswith("["):
+        text = _without_brackets(text)
     calls: list[ToolCall] = []
     at = 0
     try:
@@ -64,6 +73,16 @@ def parse_calls(text: str, functions: Mapping[str, Json | None]) -> list[ToolCal
     except (_SyntaxError, RecursionError):
         return []
     return calls
+
+
+def _without_brackets(text: str) -> str:
+    """Returns a list of calls in JSON as one call after another."""
+    try:
+        calls = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return text
+    several = isinstance(calls, list) and len(calls) > 1
+    return "\n".join(map(json.dumps, calls)) if several else text
 
 
 def readable(text: str) -> str:

@@ -45,7 +45,7 @@ class RunningChoice:
     def updates(self, event: Event) -> Iterator[Delta | Done]:
         """Convert an event of the engine."""
         if isinstance(event, Generated):
-            self.tokens.extend(piece.token_id for piece in event.pieces)
+            self.tokens.extend(piece.token_id for piece in event.pieces if piece.token_id >= 0)
             yield from self._deltas(event)
             if self._stops.hit:
                 self._generation.stop()
@@ -64,7 +64,8 @@ class RunningChoice:
     def _deltas(self, event: Generated) -> Iterator[Delta]:
         delta = _DeltaBuilder()
         for piece in event.pieces:
-            score = self._scoring.scores.popleft() if self._scoring else None
+            scored = self._scoring is not None and piece.token_id >= 0
+            score = self._scoring.scores.popleft() if self._scoring and scored else None
             if delta.calls and piece.channel is not Channel.TOOL_CALL:
                 yield delta.build()
                 delta = _DeltaBuilder()

@@ -22,7 +22,7 @@ from localmtp.serve.generation.facts import ModelFacts
 from localmtp.serve.generation.job import Delta, Done, GenerationParams
 from localmtp.serve.generation.logprobs import LogprobsSampler
 from localmtp.serve.metrics import Metrics
-from localmtp.serve.wire.tools import Markers
+from localmtp.serve.wire.answer_markers import answer_markers
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
 from localmtp.session.local import default_sampling, pacing_store_for
@@ -76,8 +76,8 @@ class ServedModel:
         self.hint = outdated_hint(self.facts.template, self.name)
         """One line of advice about the model's file; empty if there is none."""
         self._default = default_sampling(self._pair)
-        self.markers = self._find_markers()
-        """None if the vocabulary has no tokens for tool calls."""
+        self.markers = answer_markers(self._pair.target.markup, self._token)
+        """None if the model has no notation for tool calls."""
         self.context_size = self._pair.target.n_ctx
         self.vocab_size = self._pair.target.vocab.size
 
@@ -108,6 +108,10 @@ class ServedModel:
             raise LocalmtpError(f"the chat template of {self.name} does not support tools")
         return self._template.render(turns, think=think, tools=tools)
 
+    def opens_thought(self, text: str) -> bool:
+        """Whether a rendered conversation ends inside a thought."""
+        return self._pair.target.markup.opens_thought(text)
+
     def place(self, media: Sequence[Media]) -> None:
         """Decode images and sounds, and find the number of their tokens, which is remembered.
 
@@ -136,13 +140,10 @@ class ServedModel:
         """
         return Grammar.parse(self._pair.target.model, text)
 
-    def _find_markers(self) -> Markers | None:
-        texts = ("<|tool_call>", "<tool_call|>", '<|"|>', "<|channel>", "<channel|>")
-        found = [self._pair.target.vocab.tokenize(text, special=True) for text in texts]
-        if any(len(ids) != 1 for ids in found):
-            return None
-        ids = [ids[0] for ids in found]
-        return Markers((ids[0], ids[1]), ids[2], (ids[3], ids[4]))
+    def _token(self, text: str) -> int | None:
+        """Id of the token with a text; None if the vocabulary has none."""
+        ids = self._pair.target.vocab.tokenize(text, special=True)
+        return ids[0] if len(ids) == 1 else None
 
     @property
     def parallel(self) -> int:

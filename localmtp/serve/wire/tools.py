@@ -1,7 +1,7 @@
 """Grammars that hold an answer to `tool_choice`, `parallel_tool_calls` and `strict`.
 
-The grammars use Gemma 4's notation; see `localmtp.engine.text.tool_calls`. Markers are matched as
-tokens (`<[ID]>` in GBNF), so text that looks like one is not.
+The grammars use the notation of the model; see `localmtp.engine.text.tool_calls`. Markers that are
+tokens are matched as tokens (`<[ID]>` in GBNF), so text that looks like one is not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from localmtp.engine.text.json_types import types_of
+from localmtp.engine.text.markup import Notation
+from localmtp.serve.wire.answer_markers import AnswerMarkers, ValueStyle, literal, without
 
 Json = Mapping[str, Any]
 
@@ -20,15 +22,6 @@ _MAX_RULES = 2000
 """Rules per grammar; the rest of a larger schema accepts any value."""
 _MAX_UNROLLED = 32
 """Items of an array that are counted."""
-_BARE_KEY = re.compile(r"[\w$.-]+")
-_COMMON = r"""
-any ::= string | number | "true" | "false" | "null" | object | array
-object ::= "{" (key ":" any ("," key ":" any)*)? "}"
-array ::= "[" (any ("," any)*)? "]"
-key ::= [a-zA-Z0-9_$.-]+
-integer ::= "-"? ("0" | [1-9] [0-9]{0,15})
-number ::= integer ("." [0-9]{1,16})? ([eE] [+-]? [0-9]{1,3})?
-"""
 _BY_TYPE = {
     "string": "string",
     "integer": "integer",
@@ -38,15 +31,6 @@ _BY_TYPE = {
     "object": "object",
     "array": "array",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Markers:
-    """Token ids of the markers around tool calls, strings and thoughts."""
-
-    call: tuple[int, int]
-    quote: int
-    thought: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +50,7 @@ class CallRules:
 
 
 def answer_grammar(
-    markers: Markers,
+    markers: AnswerMarkers,
     *,
     calls: CallRules | None = None,
     json_grammar: str = "",
@@ -82,7 +66,7 @@ def answer_grammar(
         thinks: the answer may start with a thought.
         in_thought: the prompt has opened the thought.
     """
-    rules = [f"string ::= <[{markers.quote}]> (!<[{markers.quote}]>)* <[{markers.quote}]>", _COMMON]
+    rules = [markers.style.rules, *markers.rules]
     thought = _thought(markers, thinks=thinks, in_thought=in_thought)
     if json_grammar:
         rules.append(_renamed(json_grammar))
@@ -98,37 +82,50 @@ def answer_grammar(
     elif json_grammar:
         body = f"{thought} (json | {several})"
     else:  # thoughts are part of the free text
-        free = f"(!<[{markers.call[0]}]>)*"
+        free = markers.free
         body = f"({free} call)* {free}" if calls.parallel else f"{free} call?"
     return "\n".join([f"root ::= {body}", *rules])
 
 
-def _thought(markers: Markers, *, thinks: bool, in_thought: bool) -> str:
+def _thought(markers: AnswerMarkers, *, thinks: bool, in_thought: bool) -> str:
     """An optional thought, or the rest of one."""
-    opened, closed = markers.thought
-    rest = f"(!<[{closed}]>)* <[{closed}]>"
     if in_thought:
-        return rest
-    return f"(<[{opened}]> {rest})?" if thinks else ""
+        return markers.ends_thought
+    thought = f"({markers.opens_thought} {markers.ends_thought})?"
+    return thought if thinks and markers.opens_thought else ""
 
 
-def _call_rules(markers: Markers, calls: CallRules) -> str:
-    builder = _Rules(markers.quote)
+def _call_rules(markers: AnswerMarkers, calls: CallRules) -> str:
+    builder = _Rules(markers.style)
+    write = {Notation.GEMMA: _gemma_call, Notation.JSON: _json_call, Notation.XML: _xml_call}
     functions = [
-        f"{_literal(f'call:{name}')} {builder.arguments(schema)}"
-        for name, schema in calls.functions.items()
+        write[markers.notation](builder, name, schema) for name, schema in calls.functions.items()
     ]
-    opened, closed = markers.call
-    call = f"call ::= <[{opened}]> ({' | '.join(functions)}) <[{closed}]>"
+    call = f"call ::= {markers.opens_call} ({' | '.join(functions)}) {markers.closes_call}"
     return "\n".join([call, *builder.rules])
+
+
+def _gemma_call(builder: _Rules, name: str, schema: Json | None) -> str:
+    return f"{literal(f'call:{name}')} {builder.arguments(schema)}"
+
+
+def _json_call(builder: _Rules, name: str, schema: Json | None) -> str:
+    start = literal(f'{{"name": {json.dumps(name)}, "arguments": ')
+    return f'{start} {builder.arguments(schema)} "}}"'
+
+
+def _xml_call(builder: _Rules, name: str, schema: Json | None) -> str:
+    start, end = literal(f"<function={name}>\n"), literal("</function>")
+    return f"{start} {builder.parameters(schema)} {end}"
 
 
 class _Rules:
     """Converts parameter schemas; whatever it does not support accepts any value of the type."""
 
-    def __init__(self, quote: int) -> None:
+    def __init__(self, style: ValueStyle) -> None:
         self.rules: list[str] = []
-        self._quote = quote
+        self._style = style
+        self._text_rules = False
         self._references: dict[int, str] = {}
 
     def arguments(self, schema: Json | None) -> str:
@@ -136,6 +133,38 @@ class _Rules:
         if schema is None:
             return "object"
         return self._object(schema, schema)
+
+    def parameters(self, schema: Json | None) -> str:
+        """Rule for the arguments of a function in XML, in the order of the schema."""
+        text = self._text()
+        properties = (schema or {}).get("properties")
+        if schema is None or not isinstance(properties, Mapping):
+            return f'("<parameter=" [a-zA-Z0-9_$.-]+ ">\\n" {text} "\\n</parameter>\\n")*'
+        needed = schema.get("required")
+        parts = []
+        for key, value in properties.items():
+            written = f'{literal(f"<parameter={key}>")} "\\n" {self._written(value, schema)}'
+            part = f'({written} "\\n</parameter>\\n")'
+            optional = not isinstance(needed, list) or key not in needed
+            parts.append(part + ("?" if optional else ""))
+        return " ".join(parts) or '""'
+
+    def _written(self, schema: Any, root: Json) -> str:
+        """A parameter's value: text without quotes, or JSON."""
+        types = types_of(schema, root)
+        if types and "string" not in types:
+            return self._value(schema, root)
+        values = schema.get("enum") if isinstance(schema, Mapping) else None
+        if isinstance(values, list) and values:
+            return self._add(" | ".join(literal(str(value)) for value in values))
+        return self._text()
+
+    def _text(self) -> str:
+        """Text up to the end of a parameter."""
+        if not self._text_rules:
+            self._text_rules = True
+            self.rules += without("value-text", "\n</parameter>")
+        return "value-text"
 
     def _value(self, schema: Any, root: Json) -> str:
         if not isinstance(schema, Mapping) or len(self.rules) > _MAX_RULES:
@@ -167,7 +196,7 @@ class _Rules:
         fewer = max(0, (least or 0) - 1)
         # libllama does not end on reversed bounds.
         limit = "" if most is None else str(max(fewer, most - 1))
-        more = f'({item} ("," {item}){{{fewer},{limit}}})'
+        more = f"({item} ({self._style.comma} {item}){{{fewer},{limit}}})"
         if most == 0:
             return '"[" "]"'
         return f'"[" {more}{"" if least else "?"} "]"'
@@ -179,8 +208,9 @@ class _Rules:
             return '"{" "}"' if closed else "object"
         needed = schema.get("required")
         needed = needed if isinstance(needed, list) else []
+        colon, comma = self._style.colon, self._style.comma
         pairs = [
-            (f'{self._key(str(key))} ":" {self._value(value, root)}', key in needed)
+            (f"{self._key(str(key))} {colon} {self._value(value, root)}", key in needed)
             for key, value in properties.items()
         ]
         # From the last property to the first: the rest of the object after each of them, depending
@@ -190,7 +220,7 @@ class _Rules:
             skip_first, skip_later = ("", "") if must else (f" | {first}", f" | {later}")
             first, later = (
                 self._add(f"{pair} {later}{skip_first}"),
-                self._add(f'"," {pair} {later}{skip_later}'),
+                self._add(f"{comma} {pair} {later}{skip_later}"),
             )
         return f'"{{" {first} "}}"'
 
@@ -207,33 +237,26 @@ class _Rules:
         return self._references[id(at)]
 
     def _key(self, key: str) -> str:
-        return _literal(key) if _BARE_KEY.fullmatch(key) else self._quoted(key)
+        return self._style.key(key)
 
     def _constant(self, value: Any) -> str:
         if isinstance(value, str):
-            return self._quoted(value)
-        comma = ' "," '
+            return self._style.string(value)
+        colon, comma = self._style.colon, f" {self._style.comma} "
         if isinstance(value, dict):
-            pairs = comma.join(f'{self._key(k)} ":" {self._constant(v)}' for k, v in value.items())
+            pairs = comma.join(
+                f"{self._key(k)} {colon} {self._constant(v)}" for k, v in value.items()
+            )
             return f'"{{" {pairs} "}}"'
         if isinstance(value, list):
             items = comma.join(map(self._constant, value))
             return f'"[" {items} "]"'
-        return _literal(json.dumps(value))
-
-    def _quoted(self, text: str) -> str:
-        return f"<[{self._quote}]> {_literal(text)} <[{self._quote}]>"
+        return literal(json.dumps(value))
 
     def _add(self, body: str) -> str:
         name = f"r{len(self.rules)}"
         self.rules.append(f"{name} ::= {body}")
         return name
-
-
-def _literal(text: str) -> str:
-    """A string of GBNF."""
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'
 
 
 def _renamed(grammar: str) -> str:
