@@ -12,7 +12,6 @@ from starlette.requests import Request
 
 from localmtp.engine.events import Channel
 from localmtp.engine.llama import Grammar
-from localmtp.engine.text.detokenizer import as_written
 from localmtp.engine.text.quoting import quote
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
@@ -160,8 +159,8 @@ class Service:
         settings = self._thinking(body)
         think = settings.thinks
         begun = _begun(body, turns)
-        text = await self._rendered(turns, chat_messages.tools(functions), think=think) + begun
-        in_thought = self.model.opens_thought(text)
+        text = await self._rendered(turns, chat_messages.tools(functions), think=think)
+        text, in_thought = self.model.markup.continued(text, *begun)
         rules = chat_messages.call_rules(body)
         grammar = await self._grammar(body, rules, think=think, in_thought=in_thought)
         prompt = await self._tokens(text, param, media)
@@ -348,8 +347,8 @@ async def _json_grammar(body: ChatRequest) -> str:
     return await run_in_threadpool(grammar_of, schema.schema_ if schema else None)
 
 
-def _begun(body: ChatRequest, turns: list[Json]) -> str:
-    """Text of the answer that is continued; it is removed from the turns.
+def _begun(body: ChatRequest, turns: list[Json]) -> tuple[str, str]:
+    """Thought and text of the answer that is continued; it is removed from the turns.
 
     Raises:
         APIError: there is none.
@@ -358,14 +357,14 @@ def _begun(body: ChatRequest, turns: list[Json]) -> str:
         if not body.add_generation_prompt:
             message = "add_generation_prompt: false requires continue_final_message: true"
             raise APIError(400, message, param="add_generation_prompt")
-        return ""
+        return "", ""
     last = turns[-1]
     if len(turns) < 2 or last["role"] != "assistant" or "tool_calls" in last:
         message = "continue_final_message requires a last message of the assistant, without calls"
         raise APIError(400, message, param="continue_final_message")
     turns.pop()
     content = last["content"] if isinstance(last["content"], str) else ""
-    return as_written(quote(last.get("reasoning_content", "")), quote(content))
+    return quote(str(last.get("reasoning_content", ""))), quote(content)
 
 
 def _with_usage(body: AnyRequest) -> bool:

@@ -147,12 +147,8 @@ class LocalSession(Session):
         if self.settings.on_full is OnFull.DROP:
             self._drop_excess(messages, prefix)
         text = self._render(messages)
-        in_thought = markup.opens_thought(text)
-        if in_thought and last is not None and last.thought:
-            prefix = prefix.removeprefix(markup.thought[0]).lstrip("\n")
-        if last is not None:
-            in_thought = bool(last.thought and not last.text)
-        text += prefix
+        thought, answer = (quote(last.thought), quote(last.text)) if last else ("", "")
+        text, in_thought = markup.continued(text, thought, answer)
         channel = Channel.THOUGHT if in_thought else Channel.ANSWER
         prompt = media_prompt(self._pair, text, media_of(messages), self._known, *self._earlier)
         return self._generate(prompt, channel)

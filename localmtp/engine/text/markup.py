@@ -55,6 +55,24 @@ class Markup:
             return f"{opening}{self.name}{thought}" + (f"{closing}{answer}" if answer else "")
         return f"{opening}\n{thought}" + (f"{closing}\n\n{answer}" if answer else "")
 
+    def continued(self, prompt: str, thought: str, answer: str) -> tuple[str, bool]:
+        """Returns a prompt with the beginning of an answer, and whether it ends inside a thought.
+
+        Args:
+            prompt: rendered; it may have opened a thought.
+            thought: quoted, as `answer`; both may be empty.
+            answer: what follows the thought.
+        """
+        opened = self.opens_thought(prompt)
+        if not thought and not answer:
+            return prompt, opened
+        begun = self.as_written(thought, answer)
+        if opened and thought:
+            begun = begun.removeprefix(self.thought[0]).removeprefix(self.name or "\n")
+        elif opened:
+            begun = f"{self.thought[1]}{begun}" if self.name else f"\n{self.thought[1]}\n\n{begun}"
+        return prompt + begun, bool(thought and not answer)
+
 
 NO_MARKUP = Markup()
 

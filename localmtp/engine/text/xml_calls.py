@@ -50,7 +50,7 @@ def xml_calls(
 def _value(raw: str, key: str, root: Json) -> Any:
     """Value of a parameter; the line breaks around it are not part of it."""
     text = raw.removeprefix("\n").removesuffix("\n")
-    schema = next(
+    schema: Any = next(
         (
             properties[key]
             for part in resolved(root, root)

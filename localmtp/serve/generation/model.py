@@ -76,6 +76,8 @@ class ServedModel:
         self.hint = outdated_hint(self.facts.template, self.name)
         """One line of advice about the model's file; empty if there is none."""
         self._default = default_sampling(self._pair)
+        self.markup = self._pair.target.markup
+        """How the model writes thoughts and tool calls."""
         self.markers = answer_markers(self._pair.target.markup, self._token)
         """None if the model has no notation for tool calls."""
         self.context_size = self._pair.target.n_ctx
@@ -107,10 +109,6 @@ class ServedModel:
         if tools and not self._template.knows_tools:
             raise LocalmtpError(f"the chat template of {self.name} does not support tools")
         return self._template.render(turns, think=think, tools=tools)
-
-    def opens_thought(self, text: str) -> bool:
-        """Whether a rendered conversation ends inside a thought."""
-        return self._pair.target.markup.opens_thought(text)
 
     def place(self, media: Sequence[Media]) -> None:
         """Decode images and sounds, and find the number of their tokens, which is remembered.
