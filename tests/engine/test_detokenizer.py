@@ -3,9 +3,9 @@
 import pytest
 
 from localmtp.engine.events import Channel, Origin
+from localmtp.engine.markup.kinds import GEMMA4
 from localmtp.engine.pair import Pair
 from localmtp.engine.text.detokenizer import Detokenizer
-from localmtp.engine.text.markup import GEMMA4
 
 
 def read(pair: Pair, text: str) -> list[tuple[str, Channel]]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model, RowBatch
+from localmtp.engine.markup.kinds import TURNS, markup_of
 from localmtp.engine.recurrent import draft_limit, state_bytes
-from localmtp.engine.text.markup import TURNS, markup_of
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, MAX_DRAFT

@@ -20,6 +20,7 @@ from localmtp.engine.events import (
     Prefilled,
 )
 from localmtp.engine.llama import Floats
+from localmtp.engine.markup.tag_detokenizer import TagDetokenizer
 from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pacing import DraftPolicy, RoundPlan
 from localmtp.engine.sampling.distribution import NO_DRAFT
@@ -30,7 +31,6 @@ from localmtp.engine.sampling.sampler import Sampler
 from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import Detokenizer
-from localmtp.engine.text.tag_detokenizer import TagDetokenizer
 from localmtp.errors import LocalmtpError
 
 

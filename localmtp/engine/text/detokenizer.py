@@ -7,9 +7,9 @@ import codecs
 from localmtp.engine.events import Channel, Edge, Origin, Piece
 from localmtp.engine.llama import Vocab
 from localmtp.engine.llama.vocab import MARKER
+from localmtp.engine.markup.kinds import GEMMA4, Markup
+from localmtp.engine.markup.tag_detokenizer import TagDetokenizer
 from localmtp.engine.sampling.thought_limit import ThoughtMarkers
-from localmtp.engine.text.markup import GEMMA4, Markup
-from localmtp.engine.text.tag_detokenizer import TagDetokenizer
 
 _OPEN, _CLOSE = GEMMA4.thought
 _OPEN_CALL, _CLOSE_CALL = GEMMA4.call

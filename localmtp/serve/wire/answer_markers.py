@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from localmtp.engine.text.markup import Markup, Notation
+from localmtp.engine.markup.kinds import Markup, Notation
 
 _BARE_KEY = re.compile(r"[\w$.-]+")
 

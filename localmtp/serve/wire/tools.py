@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from localmtp.engine.markup.kinds import Notation
 from localmtp.engine.text.json_types import types_of
-from localmtp.engine.text.markup import Notation
 from localmtp.serve.wire.answer_markers import AnswerMarkers, ValueStyle, literal, without
 
 Json = Mapping[str, Any]

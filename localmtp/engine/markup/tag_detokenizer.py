@@ -7,7 +7,7 @@ import codecs
 from localmtp.engine.events import Channel, Edge, Origin, Piece
 from localmtp.engine.llama import Vocab
 from localmtp.engine.llama.vocab import MARKER
-from localmtp.engine.text.markup import Markup, longest_prefix_at_end
+from localmtp.engine.markup.kinds import Markup, longest_prefix_at_end
 
 _NO_TOKEN = -1
 

@@ -1,0 +1,1 @@
+"""Markers that models write around thoughts and tool calls."""
