@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,9 @@ _OPEN = "/health"
 
 _BODY_S = 30.0
 """Timeout for a request body; any usable network needs a fraction of it."""
+
+_SMALL = 1 << 20
+"""Bytes of the largest body that is always accepted: most requests, whatever others send."""
 
 _SLOWEST = 1 << 20
 """Bytes per second of a large body, which add to its timeout."""
@@ -75,66 +79,89 @@ class AccessGuard:
         )
 
 
+@dataclass(slots=True)
+class _Reserved:
+    """Memory reserved for a body."""
+
+    size: int = 0
+
+
 class BodyGuard:
     """Reads the whole body before the routes see the request, within limits of size and time.
 
     Args:
         app: the application behind it.
         most: maximum size in bytes.
-        most_together: maximum size of all bodies of running requests, in bytes.
+        most_together: maximum size of all large bodies of running requests, in bytes.
     """
 
     def __init__(self, app: ASGIApp, most: int, most_together: int) -> None:
         self._app = app
         self._most, self._most_together = most, most_together
         self._held = 0
-        """Bytes of all bodies that are in memory."""
+        """Bytes of all large bodies that are in memory, or announced."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or respond with 408, 413 or 503."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = bytearray()
+        reserved = _Reserved()
         try:
-            await self._pass_on(body, scope, receive, send)
+            await self._pass_on(reserved, scope, receive, send)
         finally:
-            self._held -= len(body)
+            self._reserve(reserved, 0)
 
-    async def _pass_on(self, body: bytearray, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass_on(
+        self, reserved: _Reserved, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         given = Headers(scope=scope).get("content-length", "0")
         length = int(given) if given.isdecimal() and len(given) < 20 else 0
         limit_s = _BODY_S + min(length, self._most) / _SLOWEST
         try:
             if length > self._most:
                 raise self._too_long()
+            self._reserve(reserved, length)
             async with asyncio.timeout(limit_s):
-                complete = await self._read(body, receive)
+                body = await self._read(reserved, receive)
         except TimeoutError:
             error = APIError(408, f"the body did not arrive within {limit_s:.0f} seconds")
-            await refuse(error, scope, receive, send)
-        except APIError as error:
-            await refuse(error, scope, receive, send)
+        except APIError as refusal:
+            error = refusal
         else:
-            if complete:
+            if body is not None:
                 await self._app(scope, _replaying(body, receive), send)
+            return
+        # Before the rest of the body is read and discarded, which takes a while.
+        self._reserve(reserved, 0)
+        await refuse(error, scope, receive, send)
 
-    async def _read(self, body: bytearray, receive: Receive) -> bool:
-        """Append the body to `body`; False if the client disconnected first."""
+    async def _read(self, reserved: _Reserved, receive: Receive) -> bytearray | None:
+        """The body; None if the client disconnected first."""
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return False
-            chunk = message.get("body", b"")
-            body += chunk
-            self._held += len(chunk)
+                return None
+            body += message.get("body", b"")
             if len(body) > self._most:
                 raise self._too_long()
-            if self._held > self._most_together:
-                busy = "too many large requests at the same time; try again"
-                raise APIError(503, busy, headers={"Retry-After": "1"})
+            self._reserve(reserved, max(reserved.size, len(body)))
             if not message.get("more_body"):
-                return True
+                return body
+
+    def _reserve(self, reserved: _Reserved, size: int) -> None:
+        """Reserve memory for a body; small ones are not counted.
+
+        Raises:
+            APIError: the bodies of other requests take it.
+        """
+        size = size if size > _SMALL else 0
+        held = self._held + size - reserved.size
+        if held > max(self._most_together, self._held):
+            busy = "too many large requests at the same time; try again"
+            raise APIError(503, busy, headers={"Retry-After": "1"})
+        self._held, reserved.size = held, size
 
     def _too_long(self) -> APIError:
         return APIError(413, f"the body is longer than {self._most} bytes")
@@ -167,6 +194,8 @@ def _replaying(body: bytearray, receive: Receive) -> Receive:
         if given:
             return await receive()
         given = True
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
+        whole = bytes(body)
+        body.clear()
+        return {"type": "http.request", "body": whole, "more_body": False}
 
     return next_message

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import struct
 import subprocess
 import sys
 import wave
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +284,30 @@ def test_a_body_with_a_picture_of_20_megabytes_is_accepted(server: Server) -> No
         assert http.post("/v1/chat/completions", json=body).status_code == 200
         refused = http.post("/v1/chat/completions", content=b" " * (80 << 20))
     assert refused.status_code == 413
+
+
+def test_large_bodies_together_are_limited_and_small_ones_pass(server: Server) -> None:
+    """Bodies that were announced and do not arrive take the memory of others, but not of text."""
+    address = (server.root.partition("//")[2].partition(":")[0], int(server.root.rsplit(":", 1)[1]))
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {60 << 20}\r\n\r\n"
+    )
+    body = {"messages": [{"role": "user", "content": [image_part(image() + bytes(20 << 20))]}]}
+    small = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    with ExitStack() as stack, server.http() as http:
+        for _ in range(2):
+            connection = stack.enter_context(socket.create_connection(address))
+            connection.sendall(head.encode() + b"{")
+        refused = http.post("/v1/chat/completions", json=body)
+        while refused.status_code != 503:  # until the server has read both heads
+            refused = http.post("/v1/chat/completions", json=body)
+        assert "too many large requests" in refused.json()["error"]["message"]
+        assert refused.headers["Retry-After"] == "1"
+        assert http.post("/v1/chat/completions", json=small).status_code == 200
+    with server.http() as http:
+        while http.post("/v1/chat/completions", json=body | {"max_tokens": 1}).status_code == 503:
+            pass
 
 
 def test_errors_name_the_field_of_their_api(server: Server) -> None:

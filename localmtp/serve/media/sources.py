@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +29,15 @@ takes as long to decode as any other."""
 
 _TOKENS_PER_S = 20
 """Fewer tokens than a second of sound takes."""
+
+_REMOTE_S = 60.0
+"""Limit for all files that a request names on other servers, in seconds."""
+
+_MOST_REMOTE = 128 << 20
+"""Maximum size of all files of other servers that are in memory at a time, in bytes."""
+
+_PIECE = 1 << 18
+"""Characters of base64 that are decoded together, a multiple of 4."""
 
 _BLANKS = dict.fromkeys(map(ord, " \t\r\n"))
 
@@ -95,6 +106,8 @@ class MediaReader:
         self._context_size = context_size
         self._remote = remote
         self._decoding = asyncio.Semaphore(1)
+        self._held = 0
+        """Bytes of files of other servers in memory."""
 
     async def in_turn(self, place: Callable[[Sequence[Media]], None], media: list[Media]) -> None:
         """Call `place` in a thread, for one request at a time: decoding takes memory."""
@@ -110,7 +123,14 @@ class MediaReader:
         for source in collected.sources:
             if source.kind not in self._kinds:
                 raise APIError(400, self._unread(source.kind), param=collected.param)
-        media = [await self._content(source, collected.param) for source in collected.sources]
+        try:
+            async with asyncio.timeout(_REMOTE_S if self._remote else None):
+                media = [await self._content(each, collected.param) for each in collected.sources]
+        except TimeoutError as error:
+            message = f"the files did not arrive within {_REMOTE_S:.0f} seconds"
+            raise APIError(
+                400, message, param=collected.param, code="failed_to_download_image"
+            ) from error
         if media:
             await run_in_threadpool(self._check_size, media, collected.param)
         return media
@@ -120,7 +140,8 @@ class MediaReader:
         return f"the model reads no {what}" + (f": {self._why_not}" if self._why_not else "")
 
     async def _content(self, source: MediaSource, param: str) -> Media:
-        if source.location[:5].lower() == "data:":
+        is_remote = source.location[:5].lower() != "data:"
+        if not is_remote:
             data = await run_in_threadpool(_decoded, source, param)
         else:
             data = await self._download(source, param)
@@ -128,6 +149,8 @@ class MediaReader:
             media = await run_in_threadpool(media_from_bytes, data, source.name)
         except LocalmtpError as error:
             raise media_error(error, param) from error
+        if is_remote:
+            self._hold(media)
         if media.kind != source.kind:
             message = f"{source.name} is {'a sound' if media.kind == 'audio' else 'an image'}"
             raise APIError(400, message, param=param, code="invalid_media")
@@ -152,6 +175,18 @@ class MediaReader:
             raise APIError(
                 400, f"{source.name}: {error}", param=param, code="failed_to_download_image"
             ) from error
+
+    def _hold(self, media: Media) -> None:
+        """Counts a file of another server for as long as a request needs it."""
+        size = len(media.data)
+        if self._held + size > _MOST_REMOTE:
+            busy = "too many files of other servers at the same time; try again"
+            raise APIError(503, busy, headers={"Retry-After": "1"})
+        self._held += size
+        weakref.finalize(media, self._release, size)
+
+    def _release(self, size: int) -> None:
+        self._held -= size
 
     def _check_size(self, media: Sequence[Media], param: str) -> None:
         pixels, most_s = 0, self._context_size / _TOKENS_PER_S
@@ -178,11 +213,29 @@ def _decoded(source: MediaSource, param: str) -> bytes:
     if not comma or not head.lower().endswith(";base64"):
         message = f"{source.name}: a data URL needs the form data:TYPE;base64,DATA"
         raise APIError(400, message, param=param, code="invalid_image_url")
+    # Line breaks are rare, and the search for them takes longer than decoding.
+    with suppress(Base64Error, ValueError):
+        return _from_base64(text)
     try:
-        return b64decode(text if text.isalnum() else text.translate(_BLANKS), validate=True)
+        return _from_base64(text.translate(_BLANKS))
     except (Base64Error, ValueError) as error:
         message = f"{source.name} is not valid base64"
         raise APIError(400, message, param=param, code="invalid_base64_image") from error
+
+
+def _from_base64(text: str) -> bytes:
+    """Decode in pieces: the event loop runs between them.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    parts = []
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE]
+        if "=" in piece and start + _PIECE < len(text):
+            raise ValueError("padding in the middle")
+        parts.append(b64decode(piece, validate=True))
+    return b"".join(parts)
 
 
 def media_error(error: LocalmtpError, param: str) -> APIError:
