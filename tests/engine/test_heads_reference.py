@@ -20,8 +20,8 @@ from tests.engine.heads_reference import EVERY, SHAPES, TOKENS
 
 RECORDED = np.load(Path(__file__).with_name("heads_reference.npz"))
 
-ROUNDING = 0.01
-"""Largest difference relative to the largest logit: the KV cache has 16 bits."""
+ROUNDING = 0.002
+"""Largest difference relative to the largest logit; 0.0008 was seen. The KV cache has 16 bits."""
 
 
 class _Recorder(Greedy):
