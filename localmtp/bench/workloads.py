@@ -14,6 +14,21 @@ from localmtp.models.embedded import NANO
 Workloads = Mapping[str, Sequence[str]]
 """Prompts by workload name."""
 
+_SPEED_BENCH = {
+    "coding": "code",
+    "humanities": "humanities",
+    "math": "mathematics",
+    "multilingual": "language",
+    "qa": "questions",
+    "rag": "rag",
+    "reasoning": "reasoning",
+    "roleplay": "roleplay",
+    "stem": "stem",
+    "summarization": "summary",
+    "writing": "writing",
+}
+"""Names of the categories of SPEED-Bench's qualitative split, and those of our prompts."""
+
 _FORM = 'prompts by workload, as in: letters = ["Write to the landlord.", "Thank aunt Ines."]'
 
 
@@ -31,9 +46,22 @@ def workloads_for(model: str, prompts: int, own: Workloads | None = None) -> Wor
         text = (resources("localmtp.models") / "nano" / "prompts.json").read_text("utf-8")
         found = json.loads(text)
     else:
-        text = (resources("localmtp.bench") / "workloads.toml").read_text("utf-8")
-        found = tomllib.loads(text)
+        found = _packaged("workloads.toml")
     return {name: tuple(listed[:prompts]) for name, listed in found.items()}
+
+
+def speed_bench(prompts: int) -> Workloads:
+    """Return the eleven categories of SPEED-Bench's qualitative split, with texts of our own.
+
+    Args:
+        prompts: maximum per category.
+    """
+    ours = _packaged("workloads.toml") | _packaged("categories.toml")
+    return {name: tuple(ours[own][:prompts]) for name, own in _SPEED_BENCH.items()}
+
+
+def _packaged(name: str) -> dict[str, list[str]]:
+    return tomllib.loads((resources("localmtp.bench") / name).read_text("utf-8"))
 
 
 def workloads_in(path: str | Path) -> Workloads:

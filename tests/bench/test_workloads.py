@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from localmtp.bench.workloads import workloads_for, workloads_in
+from localmtp.bench.workloads import speed_bench, workloads_for, workloads_in
 from localmtp.errors import LocalmtpError
 
 KINDS = {"code", "json", "rewrite", "questions", "summary", "mathematics", "story", "language"}
@@ -15,6 +15,12 @@ def test_real_models_have_several_prompts_of_every_kind() -> None:
     workloads = workloads_for("gemma4-e4b", 100)
     assert set(workloads) == KINDS
     assert all(len(set(prompts)) >= 3 for prompts in workloads.values())
+
+
+def test_speed_bench_has_its_eleven_categories() -> None:
+    workloads = speed_bench(3)
+    assert len(workloads) == 11
+    assert all(len(set(prompts)) == 3 for prompts in workloads.values())
 
 
 def test_nano_has_workloads_of_its_own() -> None:

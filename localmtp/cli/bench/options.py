@@ -52,6 +52,7 @@ class WorkloadFlags:
     prompts: int
     """Maximum per workload."""
     prompts_file: Workloads | None
+    speed_bench: bool
 
     def chosen(self, model: str) -> Workloads:
         """Return the selected workloads.
@@ -62,9 +63,15 @@ class WorkloadFlags:
         Raises:
             LocalmtpError: there is no workload of a given name.
         """
-        from localmtp.bench.workloads import workloads_for
+        from localmtp.bench.workloads import speed_bench, workloads_for
 
-        found = workloads_for(model, self.prompts, self.prompts_file)
+        if self.speed_bench and self.prompts_file:
+            raise LocalmtpError("--speed-bench and --prompts-file both choose the prompts")
+        found = (
+            speed_bench(self.prompts)
+            if self.speed_bench
+            else workloads_for(model, self.prompts, self.prompts_file)
+        )
         for name in self.workloads:
             if name not in found:
                 raise LocalmtpError(
@@ -133,6 +140,11 @@ def workload_options(command: Command) -> Command:
             "--prompts-file",
             type=PromptsFile(),
             help="Your own prompts: TOML or JSON, lists of prompts by workload.",
+        ),
+        click.option(
+            "--speed-bench",
+            is_flag=True,
+            help="The eleven categories of SPEED-Bench, with prompts of localmtp's own.",
         ),
     )
     command = collected(WorkloadFlags, "workload")(command)
