@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from localmtp.engine.llama.ggml import devices
+from localmtp.engine.llama import Model
+from localmtp.engine.llama.offload import device_bandwidth
 from localmtp.hardware.bandwidth import memory_bandwidth
 from localmtp.models import ModelFiles
 from localmtp.models.gguf_header import read_header
@@ -26,8 +27,8 @@ class Hardware:
     resident: int
     """Resident set size of the process, mapped pages of the files included."""
     bandwidth: float
-    """Bytes per second that the processor reads; 0 if an accelerator computes, whose bandwidth is
-    not measured."""
+    """Bytes per second of the processor's memory, or of the GPU that holds all layers; 0 if the
+    model is divided."""
     shape: ModelShape
 
     def share(self, drafts: float, steps: float, round_s: float) -> float:
@@ -56,17 +57,31 @@ class Hardware:
         }
 
 
-def hardware(files: ModelFiles) -> Hardware:
-    """Measure a loaded pair and the machine; takes about a second."""
+def hardware(files: ModelFiles, model: Model) -> Hardware:
+    """Measure a loaded pair and the machine; takes about a second.
+
+    Args:
+        files: the pair.
+        model: its target, loaded.
+    """
     import psutil  # type: ignore[import-untyped]
 
     return Hardware(
         target=files.target.stat().st_size,
         drafter=_drafter_bytes(files),
         resident=psutil.Process().memory_info().rss,
-        bandwidth=0.0 if devices() else memory_bandwidth(),
+        bandwidth=_bandwidth(model),
         shape=shape_of(read_header(files.target)),
     )
+
+
+def _bandwidth(model: Model) -> float:
+    used = model.offload.devices
+    if not used:
+        return memory_bandwidth()
+    if len(used) > 1 or used[0].remote or not model.fully_offloaded:
+        return 0.0
+    return device_bandwidth(used[0].name)
 
 
 def _drafter_bytes(files: ModelFiles) -> int:

@@ -125,5 +125,5 @@ def _with_passes_for_images(options: LoadOptions) -> LoadOptions:
 def _device(options: LoadOptions, threads: int) -> str:
     """Names what computes."""
     used = used_devices(options.gpu_layers, options.devices)
-    gpus = ", ".join(device.description for device in used)
+    gpus = ", ".join(device.summary for device in used)
     return gpus or f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"

@@ -81,7 +81,7 @@ def compare_engines(
             run.repeats,
         )
         answers, interrupted = _collected(contest)
-        setup = setup_of(files, pair_flags.threads)
+        setup = setup_of(files, pair_flags.threads, pair)
     found_standings = standings(contest, answers)
     if not found_standings:
         output.note("stopped before a prompt was answered by everyone")

@@ -101,7 +101,7 @@ def command(
         workloads = workload.chosen(files.name)
         plan = _plan(loaded, workloads, counts, lengths, generation, repeats)
         runs, interrupted = _collect(loaded, plan)
-        setup = setup_of(files, pair.threads)
+        setup = setup_of(files, pair.threads, loaded)
     results = ConcurrencyResults(plan.lengths, runs)
     if not results.counts:
         output.note("stopped before any number of answers was measured at every length")

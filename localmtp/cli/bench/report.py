@@ -12,19 +12,20 @@ from localmtp.cli.table import table
 if TYPE_CHECKING:
     from localmtp.bench.report import Setup, Table
     from localmtp.cli.bench.options import ReportFlags
+    from localmtp.engine.pair import Pair
     from localmtp.models import ModelFiles
 
 
-def setup_of(files: ModelFiles, threads: int | None) -> Setup:
+def setup_of(files: ModelFiles, threads: int | None, pair: Pair) -> Setup:
     """Return the model and machine of a measurement; measures memory bandwidth for a second.
 
     Args:
-        files: the pair; it must be loaded.
+        files: the pair.
         threads: as requested; None for all cores.
+        pair: loaded from `files`.
     """
     from localmtp.bench.hardware import hardware
     from localmtp.bench.report import Setup
-    from localmtp.engine.llama.ggml import devices
     from localmtp.hardware import cpu
 
     return Setup(
@@ -32,8 +33,8 @@ def setup_of(files: ModelFiles, threads: int | None) -> Setup:
         drafter=files.drafter_name,
         cpu=cpu.processor(),
         threads=threads or cpu.cores(),
-        devices=tuple(device.description for device in devices()),
-        hardware=hardware(files),
+        devices=tuple(device.summary for device in pair.target.model.offload.devices),
+        hardware=hardware(files, pair.target.model),
     )
 
 

@@ -105,7 +105,7 @@ def measure_and_show(
     with pair:
         plan = _plan(files, lengths, generation, workload, run)
         answers, interrupted = collect_answers(pair, files, plan)
-        setup = setup_of(files, pair_flags.threads)
+        setup = setup_of(files, pair_flags.threads, pair)
     results = Results(plan, answers)
     if not results.runs:
         output.note("stopped before a prompt was answered at every draft length")

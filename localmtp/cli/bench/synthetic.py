@@ -109,7 +109,7 @@ def command(
             raise LocalmtpError(f"nothing to estimate: {files.why_no_drafter}")
         output.note("measuring the cost of rounds by draft length")
         costs = survey(loaded, range(longest + 1), budget_s)
-        setup = setup_of(files, pair.threads)
+        setup = setup_of(files, pair.threads, loaded)
     estimate = ForecastReport(
         costs,
         lengths,

@@ -146,6 +146,11 @@ class Device:
     bus: str = ""
     """PCI address such as `0000:01:00.0`; empty if unknown."""
 
+    @property
+    def summary(self) -> str:
+        """Description and memory."""
+        return f"{self.description}, {self.total / 1e9:.1f} GB"
+
 
 def backends() -> tuple[str, ...]:
     """Backends that this libllama was built with: `CPU`, `CUDA`, `Metal`, `Vulkan` …."""

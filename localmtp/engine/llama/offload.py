@@ -1,9 +1,10 @@
-"""`llama_model_params` for devices, splits and tensors placed by name."""
+"""Devices: `llama_model_params` for splits and tensors placed by name, and their bandwidth."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 from llama_cpp import llama_cpp as capi
@@ -11,12 +12,14 @@ from llama_cpp import llama_cpp as capi
 from localmtp.engine.device_options import DeviceOptions, SplitMode, Switch, device_of, repacks
 from localmtp.engine.llama.ggml import (
     CPU,
+    F32,
     Device,
     buffer_type,
     device_handles,
     devices,
     every_device,
 )
+from localmtp.engine.llama.library import Functions
 from localmtp.errors import LocalmtpError
 
 ALL_LAYERS = -1
@@ -45,6 +48,50 @@ class _Override(ctypes.Structure):
     """`llama_model_tensor_buft_override`."""
 
     _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+_lib = Functions()
+
+
+class _InitParams(ctypes.Structure):
+    """`ggml_init_params`."""
+
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
+_lib.ggml_backend_dev_by_name.argtypes = [ctypes.c_char_p]
+_lib.ggml_init.argtypes = [_InitParams]
+_lib.ggml_new_tensor_1d.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64]
+_lib.ggml_scale.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float]
+_lib.ggml_new_graph.argtypes = [ctypes.c_void_p]
+_lib.ggml_build_forward_expand.restype = None
+for _function in (
+    *(_lib.ggml_backend_dev_init, _lib.ggml_backend_alloc_ctx_tensors),
+    *(_lib.ggml_backend_graph_compute, _lib.ggml_build_forward_expand),
+):
+    _function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+for _function in (
+    *(_lib.ggml_backend_dev_by_name, _lib.ggml_backend_dev_init, _lib.ggml_init),
+    *(_lib.ggml_new_tensor_1d, _lib.ggml_scale, _lib.ggml_new_graph),
+    _lib.ggml_backend_alloc_ctx_tensors,
+):
+    _function.restype = ctypes.c_void_p
+for _function in (_lib.ggml_free, _lib.ggml_backend_free, _lib.ggml_backend_buffer_free):
+    _function.argtypes = [ctypes.c_void_p]
+    _function.restype = None
+
+_BANDWIDTH_BYTES = 1 << 28
+"""Size of the tensor: far larger than any cache."""
+
+_GRAPH_BYTES = 1 << 20
+"""Memory for the description of a graph."""
+
+_BANDWIDTH_PASSES = 5
+"""The first compiles kernels on some devices."""
 
 
 class Offload:
@@ -223,3 +270,36 @@ def _split_list(shares: Sequence[float]) -> Any:
     if not shares:
         return None
     return (ctypes.c_float * capi.llama_max_devices())(*shares)
+
+
+def device_bandwidth(name: str) -> float:
+    """Measures the memory bandwidth of a device: the best of several passes over a large tensor.
+
+    Args:
+        name: of the device, or `CPU`.
+
+    Returns:
+        Bytes read and written per second; 0 if the device has too little free memory.
+    """
+    handle = _lib.ggml_backend_dev_by_name(name.encode())
+    backend = _lib.ggml_backend_dev_init(handle, None)
+    nbytes = _BANDWIDTH_BYTES
+    context = _lib.ggml_init(_InitParams(_GRAPH_BYTES, None, True))
+    try:
+        tensor = _lib.ggml_new_tensor_1d(context, F32, nbytes // 4)
+        result = _lib.ggml_scale(context, tensor, 0.5)
+        graph = _lib.ggml_new_graph(context)
+        _lib.ggml_build_forward_expand(graph, result)
+        buffer = _lib.ggml_backend_alloc_ctx_tensors(context, backend)
+        if not buffer:
+            return 0.0
+        best = 0.0
+        for _ in range(_BANDWIDTH_PASSES):
+            began = perf_counter()
+            _lib.ggml_backend_graph_compute(backend, graph)
+            best = max(best, 2 * nbytes / (perf_counter() - began))
+        _lib.ggml_backend_buffer_free(buffer)
+        return best
+    finally:
+        _lib.ggml_free(context)
+        _lib.ggml_backend_free(backend)
