@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
@@ -26,7 +27,8 @@ def grown(path: Path, nbytes: int) -> None:
 
 
 def placed(target: Path, options: LoadOptions | None = None) -> Placement:
-    placement = choose_placement(resolve(str(target)), options or LoadOptions())
+    options = replace(options or LoadOptions(), devices=DeviceOptions(names=()))
+    placement = choose_placement(resolve(str(target)), options)
     assert placement is not None
     return placement
 
@@ -91,6 +93,8 @@ def test_the_chosen_options_are_loaded_and_reported(tmp_path: Path, program: Pro
         "q8_0",
         "--batch",
         "48",
+        "--device",
+        "none",
     )
     small = program(*ask, *flags)
     grown(target, 1 << 29)

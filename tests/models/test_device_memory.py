@@ -27,7 +27,7 @@ DENSE = Size(12, 6, 2048, 8, 4, 1, 8192, 512, 8192, (256, 4, 1024))
 SHAPES = {
     "dense": DENSE,
     "shared": replace(DENSE, kv_heads=1, shared=6, per_layer=64, k_is_v=False),
-    "experts": replace(DENSE, feed_forward=512, experts=(16, 4, 1024)),
+    "experts": replace(DENSE, experts=(16, 4, 1024)),
 }
 
 

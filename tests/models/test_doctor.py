@@ -19,7 +19,8 @@ def test_doctor_shows_the_machine_and_the_models_that_fit(program: Program) -> N
     assert rows["gemma4-31b:Q4_0"]["context"] <= rows["gemma4-e2b:Q4_0"]["context"] * 2
     dense = rows["gemma4-31b:Q4_0"]
     assert dense["n_draft"] == 4
-    assert dense["tokens_per_s_drafting"] > 1.5 * dense["tokens_per_s"]
+    if not found["devices"]:  # the bandwidth of GPUs is not measured
+        assert dense["tokens_per_s_drafting"] > 1.5 * dense["tokens_per_s"]
     table = program("doctor").stdout
     assert "gemma4-26b-a4b:Q4_0" in table
     assert "max tok/s with drafting" in table

@@ -1,0 +1,1 @@
+"""Tests of any device that libllama finds: `pytest -m device`."""
