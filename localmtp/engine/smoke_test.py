@@ -7,6 +7,7 @@ wrong with it; ends with 1 then.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from localmtp.engine.compatibility import CROPPED_HEADS, FIRST_TENSOR
 from localmtp.engine.llama import Batch, Context, Floats, Model, Offload, holds_tensor
+from localmtp.engine.llama.ggml import on_abort
 from localmtp.engine.llama.residency import few_pages_resident
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
@@ -138,7 +140,13 @@ def _require_finite(output: Floats, path: Path) -> None:
         raise LocalmtpError(f"{path} can be loaded, but its output is not finite")
 
 
+def _write_reason(reason: str) -> None:
+    """Leaves the end of the process to libllama: the parent reads how it ended."""
+    os.write(2, reason.encode("utf-8", "replace") + b"\n")
+
+
 if __name__ == "__main__":
+    on_abort(_write_reason)
     try:
         main(json.loads(sys.argv[1]))
     except LocalmtpError as error:

@@ -53,11 +53,18 @@ assert not hasattr(localmtp, "no_such_name")
 def test_options_are_those_of_the_command_line() -> None:
     arguments = {"model", "prompt", "model_option", "raw", "server", "api_key", "rpc"}
     media = {"image", "audio"}  # `media` in Python
+    devices = {  # fields of `devices`, a `DeviceOptions`
+        *("device", "split_mode", "tensor_split", "main_gpu", "cpu_moe", "n_cpu_moe"),
+        *("override_tensor", "no_kv_offload", "flash_attn", "repack", "no_mmap", "mlock"),
+        "device_sampling",
+    }
     output = {"as_json", "trace", "force", "quiet", "help"}
     flags = {str(param.name) for param in run.params if isinstance(param, click.Parameter)}
     loading = set(localmtp.load.__kwdefaults__ or {}) - {"on_download", "on_round"}
     options = set(localmtp.ChatOptions.__annotations__)
-    assert loading | options | {"temp"} == flags - arguments - output - media | {"temperature"}
+    assert devices < flags
+    given = flags - arguments - output - media - devices
+    assert loading | options | {"temp"} == given | {"temperature", "devices"}
 
 
 def test_a_reply_is_events_text_and_statistics(model: localmtp.LanguageModel) -> None:
