@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from localmtp.engine.compatibility import HEAD_IN_FILE
 from localmtp.models.memory.placement import MemoryBudget, largest_context
 from localmtp.models.naming.registry import Quant, RegistryEntry, entries
 from localmtp.models.store.cache import cached
@@ -21,7 +22,7 @@ class ListedModel:
     bytes: int
     """Size of the target; approximate unless installed."""
     drafter: str
-    """File name of the drafter; empty without one."""
+    """File name of the drafter, `MTP head in the file` for a part of the target's, or empty."""
     installed: bool
     last_used: str
     """ISO date, as precise as the file system records it; empty unless installed."""
@@ -39,13 +40,19 @@ def installed_row(model: InstalledModel, budget: MemoryBudget) -> ListedModel:
         model=model.name,
         quant=model.label,
         bytes=model.weights,
-        drafter=model.drafter.name if model.drafter else "",
+        drafter=_drafter_name(model),
         installed=True,
         last_used=datetime.fromtimestamp(model.last_used, UTC).date().isoformat(),
         context=model.context_within(budget),
         projector=model.projector.name if model.projector else "",
         total_bytes=model.sizes.on_disk,
     )
+
+
+def _drafter_name(model: InstalledModel) -> str:
+    if model.drafter in model.target:
+        return HEAD_IN_FILE
+    return model.drafter.name if model.drafter else ""
 
 
 def registry_rows(budget: MemoryBudget) -> list[ListedModel]:
@@ -55,7 +62,7 @@ def registry_rows(budget: MemoryBudget) -> list[ListedModel]:
             model=f"{entry.name}:{quant.label}",
             quant=quant.label,
             bytes=quant.nbytes,
-            drafter=Path(quant.drafter.file).name if quant.drafter else "",
+            drafter=quant.drafter_name,
             installed=False,
             last_used="",
             context=context_within(entry, quant, budget),

@@ -100,6 +100,10 @@ class Architecture(ABC):
             LocalmtpError: it is missing, malformed, or of another kind or size.
         """
 
+    @abstractmethod
+    def write_placeholder_vocabulary(self, writer: GGUFWriter) -> None:
+        """Write a vocabulary of the model's size, so that logits have their real size."""
+
     def projector(self, checkpoint: Checkpoint, provenance: Provenance) -> Projector:
         """Read the encoders of images and audio.
 

@@ -6,6 +6,12 @@ from localmtp.plan.recipe import LaunchRecipe, PlannedPair, with_downloads
 
 _URL = "http://127.0.0.1:8080"
 
+_CHECKED = "run with nano on llama.cpp 0c1e570, which llama-cpp-python 0.3.36 contains"
+_HEAD_CHECKED = (
+    "docs/speculative.md of llama.cpp 0c1e570, which llama-cpp-python 0.3.36 contains; not run "
+    "with a head in the file"
+)
+
 _ABOUT_IMAGES = (
     "--mmproj loads the projector for images and sound at the start; its reader of images knows no "
     "WebP, and takes up to 1,120 tokens for one: --image-max-tokens limits them",
@@ -15,13 +21,15 @@ _ABOUT_IMAGES = (
 def recipe(pair: PlannedPair) -> LaunchRecipe:
     """Returns a `llama-server` command for the same files.
 
-    `--spec-type draft-mtp` is needed: with `-md` alone the drafter is loaded but never used.
+    `--spec-type draft-mtp` is needed: with `-md` alone the drafter is loaded but never used. An MTP
+    head in the target's file needs no `-md`.
     """
     files, downloads = with_downloads(pair)
     command = ["llama-server", "-m", files.target]
     if pair.n_draft:
-        command += ["-md", files.drafter, "--spec-type", "draft-mtp"]
-        command += ["--spec-draft-n-max", str(pair.n_draft)]
+        if not pair.head_in_file:
+            command += ["-md", files.drafter]
+        command += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(pair.n_draft)]
     if files.projector:
         command += ["--mmproj", files.projector]
     command += ["-c", str(pair.context), "-np", "1", "--port", "8080"]
@@ -36,5 +44,5 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
             *(_ABOUT_IMAGES if files.projector else ()),
             "layers are offloaded automatically if it was built for a GPU",
         ),
-        checked="run with nano on llama.cpp 0c1e570, which llama-cpp-python 0.3.36 contains",
+        checked=_HEAD_CHECKED if pair.head_in_file else _CHECKED,
     )

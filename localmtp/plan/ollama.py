@@ -13,6 +13,17 @@ _ABOUT_IMAGES = (
     "without it, pull the model from Ollama's own library",
 )
 
+_ABOUT_DRAFTS = (
+    "it passes --spec-type draft-mtp to llama.cpp's server if DRAFT is a GGUF file; older releases "
+    "reject or ignore the line",
+    "`ollama show --modelfile` shows whether the DRAFT line was accepted",
+)
+
+_ABOUT_HEADS = (
+    "it drafts with a file that a DRAFT line names, and none is named for an MTP head in the "
+    "target's file: `localmtp convert --no-mtp --mtp` writes them as two files",
+)
+
 
 def recipe(pair: PlannedPair) -> LaunchRecipe:
     """Returns a Modelfile for the same files, and the commands to create and run it."""
@@ -21,7 +32,7 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
     lines = [f"FROM {_quoted(files.target)}"]
     if files.projector:
         lines.append(f"FROM {_quoted(files.projector)}")
-    if pair.n_draft:
+    if pair.n_draft and not pair.head_in_file:
         lines += [f"DRAFT {_quoted(files.drafter)}", f"PARAMETER draft_num_predict {pair.n_draft}"]
     lines += [
         f"PARAMETER num_ctx {pair.context}",
@@ -44,9 +55,7 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
         notes=(
             "Ollama copies the files into its own store",
             *(_ABOUT_IMAGES if files.projector else ()),
-            "it passes --spec-type draft-mtp to llama.cpp's server if DRAFT is a GGUF file; "
-            "older releases reject or ignore the line",
-            "`ollama show --modelfile` shows whether the DRAFT line was accepted",
+            *(_ABOUT_HEADS if pair.head_in_file else _ABOUT_DRAFTS),
         ),
         checked="docs/modelfile.mdx, parser/parser.go and llm/llama_server.go of ollama/ollama; "
         "not run",

@@ -27,6 +27,10 @@ ENGINES = tuple(_RECIPES)
 _DEFAULT_LENGTH = 3
 """Draft length without measurements: llama.cpp's default."""
 
+_CHEAP = 0.8
+"""A target that reads a smaller share of its weights per pass is cheap for its size; dense ones
+read all but embeddings."""
+
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
@@ -166,7 +170,7 @@ def _pays(entry: RegistryEntry | None) -> str:
             "small (published: 0.9 to 1.5 times): every drafted token makes verification read "
             "further experts; keep drafts short"
         )
-    elif shape.read < 1:
+    elif shape.read < _CHEAP:
         gain = (
             "moderate (published: 0.75 to 2 times): the target is cheap, and drafts that are too "
             "long cost more than they gain"

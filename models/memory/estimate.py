@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from localmtp.engine.device_options import drafter_offloaded, repacks
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.load_options import LoadOptions
+from localmtp.engine.recurrent import draft_limit
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, IMAGE_TOKENS
 from localmtp.models.gguf_header import Header
 from localmtp.models.memory.shape import ModelShape
@@ -134,6 +135,7 @@ class MemoryEstimate:
 
     weights: int
     kv_cache: int
+    """KV cache, and recurrent states with those kept for rolling back."""
     buffers: int
     """Working memory of a pass; main memory and every GPU in use have their own."""
     drafter: int
@@ -184,14 +186,21 @@ def estimate_memory(
     # Besides the intermediates of the layers: an attention mask for either kind of layer.
     buffers = batch * (_FLOAT * shape.scratch + _MASK * (cells + window_cells))
     buffers += _OUTPUTS * (options.parallel - 1)
-    drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
-    projector = projector_memory(weights.projector, options)
     element = (options.kv_type or KVType.F16).bytes_per_element
+    drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
+    if shape.head or (shape.head_width and weights.drafter):
+        # A context of its own, with a 16-bit KV cache.
+        per_cell = KVType.F16.bytes_per_element * shape.head_width + _MASK * batch
+        drafter += int(cells * per_cell) + _FLOAT * batch * shape.head_scratch
+    projector = projector_memory(weights.projector, options)
     cache = [0] * shape.layers
     for layer in shape.full_layers:
         cache[layer] = int(element * shape.full_width * cells)
     for layer in shape.sliding_layers:
         cache[layer] = int(element * shape.sliding_width * window_cells)
+    for layer in shape.recurrent_layers:
+        snapshots = 1 + draft_limit(shape.state)
+        cache[layer] = options.parallel * snapshots * shape.state // len(shape.recurrent_layers)
     everything = weights.target + sum(cache) + buffers + drafter + projector + _PROGRAM
     alone = MemoryEstimate(
         weights.target, sum(cache), buffers, drafter, main=everything, projector=projector
@@ -254,7 +263,8 @@ def decode_rate_bound(
     """
     read = weights.target * min(1.0, shape.read + n_draft * shape.read_more)
     tokens = sum(ACCEPTANCE**position for position in range(n_draft + 1))
-    return tokens * bandwidth / (read + n_draft * weights.drafter)
+    step = weights.drafter + weights.target * shape.head_read
+    return tokens * bandwidth / (read + n_draft * step)
 
 
 def _rounded(cells: int) -> int:

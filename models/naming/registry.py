@@ -10,13 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from localmtp.engine.compatibility import HEAD_IN_FILE
 from localmtp.errors import LocalmtpError
 from localmtp.models.embedded import NANO
 from localmtp.models.memory.estimate import Weights
 from localmtp.models.memory.shape import ModelShape, shape_from_registry
 from localmtp.paths import registry_file
 
-BUILT_IN = Path(__file__).with_name("gemma4.toml")
+BUILT_IN = tuple(Path(__file__).with_name(name) for name in ("gemma4.toml", "qwen.toml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,15 @@ class Quant:
     drafter_nbytes: int
     projector_nbytes: int = 0
     """Size of the entry's projector in bytes; 0 if unknown, or without one."""
+    head: bool = False
+    """Whether an MTP head is in the target's file."""
+
+    @property
+    def drafter_name(self) -> str:
+        """Display name of the drafter; empty without one."""
+        if self.drafter:
+            return self.drafter.file.rpartition("/")[2]
+        return HEAD_IN_FILE if self.head else ""
 
     @property
     def sizes(self) -> Weights:
@@ -99,7 +109,7 @@ def entries() -> Mapping[str, RegistryEntry]:
     own = registry_file()
     return {
         name: _entry(name, fields, file)
-        for file in (BUILT_IN, *([own] if own.exists() else ()))
+        for file in (*BUILT_IN, *([own] if own.exists() else ()))
         for name, fields in _read(file).items()
     }
 
@@ -162,7 +172,8 @@ def _entry(name: str, fields: Mapping[str, Any], file: Path) -> RegistryEntry:
             projector=_hub_file(projector["file"]) if projector else None,
             shape=shape_from_registry(fields["shape"]) if "shape" in fields else None,
             quants=tuple(
-                _quant(label, q, projector.get("bytes", 0)) for label, q in fields["quants"].items()
+                _quant(label, {"head": fields.get("head", False), **q}, projector.get("bytes", 0))
+                for label, q in fields["quants"].items()
             ),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
@@ -181,6 +192,7 @@ def _quant(label: str, fields: Mapping[str, Any], projector_nbytes: int) -> Quan
         nbytes=fields.get("bytes", 0),
         drafter_nbytes=fields.get("drafter_bytes", 0),
         projector_nbytes=projector_nbytes,
+        head=fields["head"],
     )
 
 

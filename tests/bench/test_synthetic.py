@@ -29,6 +29,14 @@ TINY: dict[str, Any] = {
     "sliding_window": 64, "max_position_embeddings": 1024, "vocab_size": 1024,
     "hidden_size_per_layer_input": 0,
 }  # fmt: skip
+QWEN: dict[str, Any] = {
+    "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 32, "intermediate_size": 256, "moe_intermediate_size": 64,
+    "shared_expert_intermediate_size": 64, "vocab_size": 1024, "max_position_embeddings": 1024,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32, "mtp_num_hidden_layers": 1,
+    "rope_parameters": {"mrope_section": [2, 1, 1]},
+}  # fmt: skip
 TINY_DRAFTER = TINY | {
     "architectures": ["Gemma4AssistantForCausalLM"],
     "backbone_hidden_size": 256, "hidden_size": 128, "num_hidden_layers": 4, "period": 4,
@@ -95,6 +103,22 @@ def test_a_synthetic_pair_loads_and_is_surveyed(
     assert costs.rounds >= 2
     assert costs.draft_s[0] < costs.draft_s[3]
     assert all(seconds > 0 for seconds in costs.verify_s)
+
+
+@pytest.mark.parametrize("experts", [{}, {"num_experts": 8, "num_experts_per_tok": 2}])
+def test_a_synthetic_model_with_its_head_is_surveyed(
+    tmp_path: Path, experts: dict[str, int]
+) -> None:
+    path, name = tmp_path / "t.gguf", "Moe" if experts else ""
+    config = {"architectures": [f"Qwen3_5{name}ForCausalLM"], **QWEN, **experts}
+    file = synthetic_file("tiny", config, "Q8_0")
+    file.outline(path)
+    file.fill(path)
+    with Pair.load(path, path, LoadOptions(context=512, threads=1)) as pair:
+        costs = survey(pair, range(4), 0.0)
+        assert logits_differ(pair.sequences[0])
+    assert costs.rounds >= 2
+    assert costs.draft_s[0] < costs.draft_s[3]
 
 
 def logits_differ(sequence: TargetSequence) -> bool:

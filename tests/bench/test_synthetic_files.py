@@ -2,7 +2,7 @@
 
 import pytest
 
-from localmtp.bench.synthetic.files import synthetic_pair
+from localmtp.bench.synthetic.files import synthetic_files
 
 TOKENIZER = 16e6
 """Bytes of Gemma 4's vocabulary, merges and chat template."""
@@ -22,7 +22,7 @@ E4B's shared layers."""
 
 @pytest.mark.parametrize(("model", "quant"), PUBLISHED)
 def test_files_are_as_large_as_the_published_ones(model: str, quant: str) -> None:
-    target, drafter = synthetic_pair(model, quant)
+    target, drafter = synthetic_files(model, quant)
     assert len(target.tensors) == TENSORS[model]
     assert len(drafter.tensors) == 49
     for file, published in zip((target, drafter), PUBLISHED[model, quant], strict=True):
@@ -30,6 +30,22 @@ def test_files_are_as_large_as_the_published_ones(model: str, quant: str) -> Non
 
 
 def test_experts_are_counted() -> None:
-    target, _ = synthetic_pair("gemma4-26b-a4b", "Q4_0")
+    target, _ = synthetic_files("gemma4-26b-a4b", "Q4_0")
     assert len(target.tensors) == 658
     assert target.nbytes == pytest.approx(14.4e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "quant", "tensors", "published"),
+    [
+        # libllama's own mixture differs a little from the publisher's.
+        ("qwen3.5-4b", "Q4_K_M", 441, 2_834_975_040),
+        ("qwen3.5-9b", "Q4_K_M", 442, 5_868_826_976),
+    ],
+)
+def test_a_model_with_its_head_is_one_file(
+    model: str, quant: str, tensors: int, published: int
+) -> None:
+    [file] = synthetic_files(model, quant)
+    assert len(file.tensors) == tensors
+    assert file.nbytes == pytest.approx(published - TOKENIZER, rel=0.02)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from localmtp.bench.synthetic.files import synthetic_files
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.load_options import LoadOptions
+from localmtp.engine.recurrent import draft_limit
 from localmtp.limits import BATCH_ROWS
 from localmtp.models.gguf_header import read_header
 from localmtp.models.memory.estimate import Weights, estimate_memory
 from localmtp.models.memory.placement import MemoryBudget, largest_context
-from localmtp.models.memory.shape import shape_of
+from localmtp.models.memory.shape import ModelShape, shape_of
 from localmtp.models.naming.registry import entries
 from tests.pairs import REAL, TINY, write_pair
 
@@ -22,10 +24,13 @@ ROOT = Path(__file__).parents[2]
 MB = 1 << 20
 
 
-def reported(target: Path, *tried: LoadOptions) -> list[tuple[float, float, float]]:
+def reported(target: Path, *tried: LoadOptions | str) -> list[tuple[float, float, float]]:
     """Returns the bytes of weights, KV cache and buffers that libllama would allocate."""
     words = [
-        f"{each.context}:{each.kv_type or KVType.F16}:{each.batch or BATCH_ROWS}" for each in tried
+        each
+        if isinstance(each, str)
+        else f"{each.context}:{each.kv_type or KVType.F16}:{each.batch or BATCH_ROWS}"
+        for each in tried
     ]
     command = [sys.executable, "-m", "tests.models.buffers", str(target), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -69,6 +74,40 @@ def test_registry_shapes_match_the_files(name: str, tmp_path: Path) -> None:
     listed = replace(listed, read=measured.read, read_more=measured.read_more)
     listed = replace(listed, experts=measured.experts)
     assert listed == measured
+
+
+HYBRID = ("qwen3.5-0.8b", "qwen3.5-27b", "qwen3.5-35b-a3b")
+
+
+@pytest.mark.parametrize("name", HYBRID)
+def test_recurrent_states_and_the_mtp_head_are_estimated(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "target.gguf"
+    [file] = synthetic_files(name, "Q4_K_M")
+    file.outline(target)
+    header = read_header(target)
+    shape = shape_of(header)
+    kept = draft_limit(shape.state)
+    rows = (f"8192:f16:512:{kept}:1", f"32768:f16:512:{kept}:4", "8192:f16:512:0:1:head")
+    (weights, cache, working), (_, four, _), (_, head_cache, head_working) = reported(target, *rows)
+    one = estimate_memory(shape, Weights(target.stat().st_size), LoadOptions(context=8192))
+    assert one.weights == pytest.approx(weights, rel=0.03)  # the vocabulary
+    assert one.kv_cache == pytest.approx(cache, rel=0.01)
+    assert one.buffers == pytest.approx(working, rel=0.1)
+    assert one.drafter == pytest.approx(head_cache + head_working, rel=0.2)
+    measured = weights + cache + working + head_cache + head_working
+    predicted = one.weights + one.kv_cache + one.buffers + one.drafter
+    assert predicted == pytest.approx(measured, rel=0.1)
+    together = LoadOptions(context=8192, parallel=4)
+    estimate = estimate_memory(shape, Weights(target.stat().st_size), together)
+    assert estimate.kv_cache == pytest.approx(four, rel=0.01)
+    assert entry_shape(name) == replace(shape, read=0.0, read_more=0.0, experts=0.0, head_read=0.0)
+
+
+def entry_shape(name: str) -> ModelShape:
+    """The shape in the registry, without shares that depend on the quantization."""
+    shape = entries()[name].shape
+    assert shape is not None
+    return replace(shape, read=0.0, read_more=0.0, experts=0.0, head_read=0.0)
 
 
 def test_less_memory_means_a_smaller_context_and_finally_none() -> None:

@@ -129,6 +129,18 @@ def test_every_model_of_the_registry_has_a_plan(engine: str) -> None:
         assert "two bytes" not in plan.memory, model
 
 
+def test_a_head_in_the_file_needs_no_second_file() -> None:
+    *downloads, command = planned("qwen3.5-9b", "llama.cpp").recipe.commands
+    assert "-md" not in command
+    assert command[command.index("--spec-type") + 1] == "draft-mtp"
+    assert len(downloads) == 2  # target and projector
+    (command,) = planned("qwen3.5-9b", "vllm").recipe.commands
+    config = json.loads(command[command.index("--speculative-config") + 1])
+    assert config == {"method": "mtp", "num_speculative_tokens": 2}
+    assert "DRAFT" not in planned("qwen3.5-9b", "ollama").recipe.file
+    assert "DRAFT" in planned("qwen3.8-27b:UD-IQ3_S", "ollama").recipe.file
+
+
 @pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp")
 def test_the_command_for_llama_cpp_runs_and_drafts(tmp_path: Path) -> None:
     (command,) = planned("nano", "llama.cpp").recipe.commands

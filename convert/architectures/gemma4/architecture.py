@@ -17,7 +17,10 @@ from localmtp.convert.architectures.gemma4.config import (
 from localmtp.convert.architectures.gemma4.projector import Gemma4Projector
 from localmtp.convert.architectures.gemma4.settings import write_settings
 from localmtp.convert.architectures.gemma4.tensors import SKIPPED, rope_factors, slots
-from localmtp.convert.architectures.gemma4.tokenizer import Gemma4Tokenizer
+from localmtp.convert.architectures.gemma4.tokenizer import (
+    Gemma4Tokenizer,
+    write_placeholder_vocabulary,
+)
 from localmtp.convert.architectures.tensor_plan import PlannedTensor, TensorSlot
 from localmtp.convert.huggingface.checkpoint import Checkpoint
 from localmtp.convert.huggingface.rows import ComputedRows
@@ -88,6 +91,10 @@ class Gemma4(Architecture):
             ):
                 suppressed = ids
         return Gemma4Tokenizer(checkpoint.directory, self.vocab, suppressed)
+
+    def write_placeholder_vocabulary(self, writer: GGUFWriter) -> None:
+        """Write a vocabulary of the model's size."""
+        write_placeholder_vocabulary(writer, self.vocab)
 
     def projector(self, checkpoint: Checkpoint, provenance: Provenance) -> Gemma4Projector:
         """Read the encoders of images and audio."""

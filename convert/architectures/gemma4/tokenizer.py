@@ -92,3 +92,24 @@ class Gemma4Tokenizer:
                 kind = TokenType.NORMAL
             types.append(kind)
         return types
+
+
+def write_placeholder_vocabulary(writer: GGUFWriter, size: int) -> None:
+    """Write as many tokens as a model has, most of them without meaning."""
+    special = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    words = [f"word{i}" for i in range(size - len(special) - len(byte_tokens))]
+    writer.add_tokenizer_model("gemma4")
+    writer.add_token_list([*special, *byte_tokens, *words])
+    writer.add_token_types(
+        [TokenType.CONTROL] * len(special)
+        + [TokenType.BYTE] * len(byte_tokens)
+        + [TokenType.NORMAL] * len(words)
+    )
+    writer.add_token_merges(["w o", "wo r"])
+    writer.add_pad_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_unk_token_id(3)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)

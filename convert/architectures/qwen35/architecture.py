@@ -18,7 +18,10 @@ from localmtp.convert.architectures.qwen35.config import (
 from localmtp.convert.architectures.qwen35.projector import Qwen35Projector
 from localmtp.convert.architectures.qwen35.settings import write_settings
 from localmtp.convert.architectures.qwen35.tensors import TensorNames
-from localmtp.convert.architectures.qwen35.tokenizer import Qwen35Tokenizer
+from localmtp.convert.architectures.qwen35.tokenizer import (
+    Qwen35Tokenizer,
+    write_placeholder_vocabulary,
+)
 from localmtp.convert.architectures.tensor_plan import TensorSlot
 from localmtp.convert.huggingface.checkpoint import Checkpoint
 from localmtp.convert.output.metadata import Provenance
@@ -101,6 +104,10 @@ class Qwen35(Architecture):
     def vocabulary(self, checkpoint: Checkpoint) -> Qwen35Tokenizer:
         """Read the tokenizer."""
         return Qwen35Tokenizer(checkpoint.directory, self.vocab)
+
+    def write_placeholder_vocabulary(self, writer: GGUFWriter) -> None:
+        """Write a vocabulary of the model's size."""
+        write_placeholder_vocabulary(writer, self.vocab)
 
     def projector(self, checkpoint: Checkpoint, provenance: Provenance) -> Qwen35Projector:
         """Read the vision encoder."""

@@ -131,3 +131,20 @@ def _regexes(pre_tokenizer: object) -> Iterator[str]:
                     yield from _regexes(step)
         case {"type": "Split", "pattern": {"Regex": str(regex)}}:
             yield regex
+
+
+def write_placeholder_vocabulary(writer: GGUFWriter, size: int) -> None:
+    """Write as many tokens as a model has, most of them without meaning."""
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    letters = [chr(byte) for byte in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    letters += [chr(256 + i) for i in range(256 - len(letters))]
+    words = [f"word{i}" for i in range(size - len(special) - len(letters))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_PRE_TOKENIZER)
+    writer.add_token_list([*special, *letters, *words])
+    kinds = [TokenType.CONTROL] * len(special)
+    writer.add_token_types(kinds + [TokenType.NORMAL] * (size - len(special)))
+    writer.add_token_merges(["w o", "wo r"])
+    writer.add_pad_token_id(0)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)

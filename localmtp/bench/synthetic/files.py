@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter, TokenType
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFWriter
 
 from localmtp.convert.architectures.base import Architecture
 from localmtp.convert.architectures.detect import read_architecture
@@ -45,7 +45,15 @@ _CHUNK = 16 << 20
 _SPREAD = 0.02
 """Standard deviation of the weights; norms bound the activations."""
 
-_SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
+_SAME_SHAPE = {
+    "qwen3.6-27b": "qwen3.5-27b",
+    "qwen3.6-35b-a3b": "qwen3.5-35b-a3b",
+    "qwen3.8-27b": "qwen3.5-27b",
+}
+"""Model → model with the same configuration."""
+
+_DECAY = "ssm_a"
+"""Vectors whose values are negative; with others, recurrent states grow beyond all numbers."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class SyntheticFile:
             writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, kind)
         self.spec.write_settings(writer)
         write_quantization(writer, file_type(self.quant))
-        _write_vocabulary(writer, self.spec.vocab)
+        self.spec.write_placeholder_vocabulary(writer)
         writer.write_header_to_file(path)
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -111,7 +119,8 @@ class SyntheticFile:
             yield tensor.source.values.view(np.uint8)
             return
         if len(tensor.shape) == 1:
-            yield np.ones(tensor.shape, np.float32).view(np.uint8)
+            value = -1 if tensor.name.endswith(_DECAY) else 1
+            yield np.full(tensor.shape, value, np.float32).view(np.uint8)
             return
         kind = self.types[tensor.name]
         if kind not in pools:
@@ -123,8 +132,8 @@ class SyntheticFile:
             left -= chunk.nbytes
 
 
-def synthetic_pair(name: str, quant: str) -> tuple[SyntheticFile, SyntheticFile]:
-    """Return target and drafter of a registry model.
+def synthetic_files(name: str, quant: str) -> tuple[SyntheticFile, ...]:
+    """Return target and drafter of a registry model; of one with an MTP head in it the target.
 
     Args:
         name: as in the registry, without quantization.
@@ -134,15 +143,16 @@ def synthetic_pair(name: str, quant: str) -> tuple[SyntheticFile, SyntheticFile]
         LocalmtpError: the configuration or the quantization is unknown.
     """
     known = tomllib.loads((resources(__package__) / "sizes.toml").read_text("utf-8"))
-    if name not in known:
+    same = _SAME_SHAPE.get(name, name)
+    if same not in known:
         raise LocalmtpError(
             f"the configuration of {name} is unknown", hint=f"known: {', '.join(known)}"
         )
+    target = synthetic_file(name, known[same]["target"], quant)
+    if "drafter" not in known[same]:
+        return (target,)
     drafter_quant = "Q4_0" if quant == "Q4_0" else "Q8_0"
-    return (
-        synthetic_file(name, known[name]["target"], quant),
-        synthetic_file(f"{name} drafter", known[name]["drafter"], drafter_quant),
-    )
+    return target, synthetic_file(f"{name} drafter", known[same]["drafter"], drafter_quant)
 
 
 def synthetic_file(name: str, config: Mapping[str, Any], quant: str) -> SyntheticFile:
@@ -183,23 +193,3 @@ def _pool(kind: int) -> ggml.Bytes:
     numbers = random.normal(0, _SPREAD, (_POOL_ROWS, _POOL_WIDTH)).astype(np.float32)
     blocks = ggml.quantize_rows(numbers, kind)
     return np.tile(blocks, max(1, _CHUNK // blocks.nbytes))
-
-
-def _write_vocabulary(writer: GGUFWriter, size: int) -> None:
-    """Write as many tokens as the model has, so that logits have their real size."""
-    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    words = [f"word{i}" for i in range(size - len(_SPECIAL) - len(byte_tokens))]
-    writer.add_tokenizer_model("gemma4")
-    writer.add_token_list([*_SPECIAL, *byte_tokens, *words])
-    writer.add_token_types(
-        [TokenType.CONTROL] * len(_SPECIAL)
-        + [TokenType.BYTE] * len(byte_tokens)
-        + [TokenType.NORMAL] * len(words)
-    )
-    writer.add_token_merges(["w o", "wo r"])
-    writer.add_pad_token_id(0)
-    writer.add_eos_token_id(1)
-    writer.add_bos_token_id(2)
-    writer.add_unk_token_id(3)
-    writer.add_add_bos_token(True)
-    writer.add_add_space_prefix(False)

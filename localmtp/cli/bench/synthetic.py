@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -101,12 +101,16 @@ def command(
     from localmtp.limits import MAX_AUTO_DRAFT
 
     lengths = with_no_drafting(lengths)
-    longest = max(MAX_AUTO_DRAFT if n is None else n for n in lengths)
     workloads = {"given": acceptance} if acceptance else published()
     budget_s = 60 * budget if budget else _BUDGET_S
     with _loaded(model, pair) as (files, loaded):
         if files.why_no_drafter:
             raise LocalmtpError(f"nothing to estimate: {files.why_no_drafter}")
+        limit = loaded.target.max_draft
+        if any(n is not None and n > limit for n in lengths):
+            output.note(f"drafts of this model have at most {limit} tokens: its recurrent states")
+        lengths = [n for n in lengths if n is None or n <= limit]
+        longest = min(limit, max(MAX_AUTO_DRAFT if n is None else n for n in lengths))
         output.note("measuring the cost of rounds by draft length")
         costs = survey(loaded, range(longest + 1), budget_s)
         setup = setup_of(files, pair.threads, loaded)
@@ -121,7 +125,7 @@ def command(
 @contextmanager
 def _loaded(model: str, flags: PairFlags) -> Iterator[tuple[ModelFiles, Pair]]:
     """Load a pair; for a registry name, one of random weights that is removed afterwards."""
-    from localmtp.bench.synthetic.files import synthetic_pair
+    from localmtp.bench.synthetic.files import synthetic_files
     from localmtp.models.naming.registry import find
     from localmtp.session.loading import load_pair
 
@@ -138,13 +142,13 @@ def _loaded(model: str, flags: PairFlags) -> Iterator[tuple[ModelFiles, Pair]]:
             hint="`--drafter` needs a target on disk (PATH.gguf)",
         )
     quant = (label or entry.quants[0].label).upper()
-    pair_of_files = synthetic_pair(entry.name, quant)
+    described = synthetic_files(entry.name, quant)
     options = flags.load_options()
     options = replace(options, context=options.context or _CONTEXT)
     # Without a handler, SIGTERM would skip the clean-up and leave gigabytes behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with TemporaryDirectory(prefix="localmtp-") as folder:
-        files = _write(f"{entry.name}:{quant}", pair_of_files, Path(folder), options)
+        files = _write(f"{entry.name}:{quant}", described, Path(folder), options)
         pair, _ = load_pair(files, options, trusted=True)
         with pair:
             yield files, pair
@@ -152,7 +156,7 @@ def _loaded(model: str, flags: PairFlags) -> Iterator[tuple[ModelFiles, Pair]]:
 
 def _write(
     name: str,
-    files: tuple[SyntheticFile, SyntheticFile],
+    files: Sequence[SyntheticFile],
     folder: Path,
     options: LoadOptions,
 ) -> ModelFiles:
@@ -161,6 +165,7 @@ def _write(
     Raises:
         LocalmtpError: they do not fit the disk or the memory.
     """
+    from localmtp.engine.compatibility import HEAD_IN_FILE
     from localmtp.models import ModelFiles
     from localmtp.models.memory.available import choose_placement
 
@@ -171,12 +176,13 @@ def _write(
             f"{name} needs {needed / 1e9:.1f} GB in {folder.parent}, {free / 1e9:.1f} GB are free",
             hint="set TMPDIR to a directory on another disk",
         )
-    target, drafter = folder / "target.gguf", folder / "drafter.gguf"
-    written = ModelFiles(f"{name}, random weights", target, drafter, drafter.stem)
-    for file, path in zip(files, (target, drafter), strict=True):
+    paths = [folder / "target.gguf", folder / "drafter.gguf"][: len(files)]
+    drafter_name = paths[1].stem if len(paths) > 1 else HEAD_IN_FILE
+    written = ModelFiles(f"{name}, random weights", paths[0], paths[-1], drafter_name)
+    for file, path in zip(files, paths, strict=True):
         file.outline(path)
     choose_placement(written, options)
     output.note(f"writing {needed / 1e9:.1f} GB of random weights to {folder}")
-    for file, path in zip(files, (target, drafter), strict=True):
+    for file, path in zip(files, paths, strict=True):
         file.fill(path)
     return written

@@ -21,7 +21,7 @@ from time import sleep
 
 import httpx
 
-from localmtp.bench.synthetic.files import synthetic_pair
+from localmtp.bench.synthetic.files import synthetic_files
 from localmtp.bench.synthetic.forecast import forecast
 from localmtp.bench.synthetic.survey import survey
 from localmtp.engine.pair import LoadOptions, Pair
@@ -57,7 +57,7 @@ def _write(model: str, folder: Path) -> tuple[Path, Path]:
     """Write a target and a drafter of random weights."""
     name, _, quant = model.partition(":")
     paths = folder / "target.gguf", folder / "drafter.gguf"
-    for file, path in zip(synthetic_pair(name, quant or "Q4_0"), paths, strict=True):
+    for file, path in zip(synthetic_files(name, quant or "Q4_0"), paths, strict=True):
         file.outline(path)
         file.fill(path)
     return paths
