@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.text.template_editions import template_name
 from localmtp.errors import LocalmtpError
+from localmtp.models.drafting import kinds_of_drafting
 from localmtp.models.files import ModelFiles
 from localmtp.models.gguf_header import Header, read_header
 from localmtp.models.gguf_settings import check_settings
@@ -16,6 +18,7 @@ from localmtp.models.memory.available import available_memory, weights_on_disk
 from localmtp.models.memory.estimate import Weights, estimate_memory
 from localmtp.models.memory.placement import largest_context
 from localmtp.models.memory.shape import ModelShape, shape_of
+from localmtp.models.naming.pairing import DescribedFile
 from localmtp.models.naming.quant import quant_label
 from localmtp.models.naming.reference import parse_reference
 from localmtp.models.naming.registry import Quant, RegistryEntry, find
@@ -63,6 +66,8 @@ class ModelDetails:
     """`context` in tokens with the `bytes` of a loaded pair."""
     context_here: int
     """Largest context that fits into free memory, in tokens; 0 if none does."""
+    drafting: Mapping[str, str] = field(default_factory=dict)
+    """What each kind of drafting needs, or why it is not possible; empty if no header was read."""
     media: tuple[str, ...] = ()
     """Kinds of media that the projector encodes, `image` and `audio`; empty if it was not read."""
     why_no_projector: str = ""
@@ -117,6 +122,11 @@ def _from_files(files: ModelFiles, entry: RegistryEntry | None) -> ModelDetails:
         quant=quant_label(files.target.name),
         qat=describe(files.target).qat,
         projector=str(files.projector or ""),
+        drafting=kinds_of_drafting(
+            describe(files.target).traits,
+            drafter=str(files.drafter or ""),
+            why_not=files.why_no_drafter,
+        ),
         media=files.media,
         why_no_projector=files.why_no_projector,
         **_from_header(header, weights_on_disk(files), entry),
@@ -137,6 +147,11 @@ def _from_hub(plan: PullPlan, entry: RegistryEntry | None) -> ModelDetails:
         quant=quant_label(first.name),
         qat=plan.qat,
         projector=str(plan.projector.file or ""),
+        drafting=kinds_of_drafting(
+            DescribedFile(str(first), plan.header).traits,
+            drafter=str(plan.drafter.file or ""),
+            why_not=plan.drafter.why_not,
+        ),
         media=plan.projector.media,
         why_no_projector=plan.projector.why_not,
         **_from_header(plan.header, plan.weights, entry),

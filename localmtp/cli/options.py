@@ -204,7 +204,12 @@ def collected(kind: type[Any], name: str) -> Callable[[Command], Command]:
 
 
 _PAIR = (
-    click.option("--drafter", metavar="PATH|none", help="Drafter GGUF; `none`: no drafting."),
+    click.option(
+        "--drafter",
+        metavar="PATH|none|lookup",
+        help="MTP drafter, or smaller model with the same vocabulary, as GGUF; `lookup`: copy "
+        "drafts from the context; `none`: no drafting.",
+    ),
     click.option("--ctx", type=click.IntRange(min=MIN_CONTEXT), help="Context size in tokens."),
     click.option(
         "--threads",

@@ -136,7 +136,7 @@ class IsolatedSession(Session):
         """Returns the rendered prompt that would be sent to answer the conversation now.
 
         Raises:
-            LocalmtpError: the model has no chat template, or the template rejects the
+            LocalmtpError: the chat template rejects the
                 conversation.
         """
         from localmtp.engine.text.chat_template import ChatTemplate

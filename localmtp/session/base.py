@@ -254,7 +254,7 @@ class Session(ABC):
         """Returns the rendered prompt that would be sent to answer the conversation now.
 
         Raises:
-            LocalmtpError: the model has no chat template, or the template rejects the
+            LocalmtpError: the chat template rejects the
                 conversation.
         """
 
@@ -294,6 +294,8 @@ def render(
 ) -> str:
     """Renders a conversation as the prompt of its next answer.
 
+    Without a template, the model continues the texts of the conversation, one after another.
+
     Args:
         template: the model's own; None if it has none.
         name: of the model, for errors.
@@ -301,13 +303,19 @@ def render(
         settings: the system prompt, and whether to think.
 
     Raises:
-        LocalmtpError: there is no template, or it rejects the conversation.
+        LocalmtpError: the template rejects the conversation, or there is none and it has images.
     """
-    if template is None:
+    turns = chat_turns(messages, settings)
+    if template is not None:
+        return template.render(turns, think=settings.thinks)
+    from localmtp.engine.text.quoting import quote
+
+    texts = [turn["content"] for turn in turns]
+    if not all(isinstance(text, str) for text in texts):
         raise LocalmtpError(
-            f"{name} has no chat template (a base model?)", hint="prompt it with --raw"
+            f"{name} has no chat template (a base model?), and no place for images or sound"
         )
-    return template.render(chat_turns(messages, settings), think=settings.thinks)
+    return quote("\n\n".join(filter(None, texts)))
 
 
 def shown(prompt: str, media: Sequence[Media]) -> str:

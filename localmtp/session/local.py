@@ -79,6 +79,8 @@ class LocalSession(Session):
         self._counters = self._loop.new_counters()
         self._template = chat_template(pair)
         self.hint = outdated_hint(self.template_source[0], files.name)
+        if self._template is None:
+            self.hint = f"{files.name} has no chat template: it continues texts, as with --raw"
         report = report or LoadReport()
         self.device, self.memory, self.placement = report.device, report.memory, report.placement
         self._earlier = cache.recent() if cache else []
@@ -121,7 +123,7 @@ class LocalSession(Session):
         """Returns the rendered prompt that would be sent to answer the conversation now.
 
         Raises:
-            LocalmtpError: the model has no chat template, or the template rejects the
+            LocalmtpError: the chat template rejects the
                 conversation.
         """
         return shown(self._render(self.messages), media_of(self.messages))

@@ -66,6 +66,9 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
         )
     require_match(of_target, of_drafter)
     why, warnings = agreement(of_target, of_drafter), lineage_warnings(of_target, of_drafter)
+    if drafter.stat().st_size >= target.stat().st_size:
+        slow = f"{drafter.name} is as large as {target.name}: drafts will hardly make it faster"
+        warnings = (*warnings, slow)
     return model_files(name, target, DrafterChoice(drafter, "", why, warnings))
 
 

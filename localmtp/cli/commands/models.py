@@ -134,9 +134,12 @@ def show(model: str, offline: bool, as_json: bool) -> None:
     facts["size"] = gigabytes(facts.pop("bytes"))
     facts["download"] = gigabytes(facts["download"]) if facts["download"] else ""
     facts["here"] = _fits(facts.pop("context_here"))
+    drafting = facts.pop("drafting")
     for name, value in facts.items():
         if value not in ("", None, ()):
             output.line(f"{name.replace('_', ' '):18}  {_formatted(value)}")
+    for kind, words in drafting.items():
+        output.line(f"{kind:18}  {words}")
     for need in memory:
         words = f"memory at {tokens(need['context'])}"
         output.line(f"{words:18}  {gigabytes(need['bytes'])}")
