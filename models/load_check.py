@@ -38,6 +38,9 @@ from localmtp.paths import load_checks
 _VERSION = 2
 """Version of the checks; results of other versions are ignored."""
 
+_MAX_VOCABULARIES = 12
+"""Corrected vocabularies that stay on disk: up to 15 MB each."""
+
 _ENCODERS = frozenset({"v", "a", "mm"})
 """First parts of the names of tensors that encode images and sound."""
 
@@ -108,7 +111,16 @@ class LoadCheck:
         with suppress(OSError, LocalmtpError):
             self._record.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(self._record, json.dumps(_dumped(found)), durable=False)
+            _prune(self._record.parent)
         return found
+
+
+def _prune(folder: Path) -> None:
+    """Removes the oldest corrected vocabularies and their records; they are written again."""
+    vocabularies = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_mtime)
+    for path in vocabularies[:-_MAX_VOCABULARIES]:
+        path.with_name(path.name.partition(".")[0] + ".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _is_embedded(files: ModelFiles) -> bool:

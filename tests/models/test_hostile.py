@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -140,6 +141,22 @@ def test_a_vocabulary_with_a_token_twice_works(program: Program, tmp_path: Path)
         assert json.loads(done.stdout)["token_ids"] == expected["token_ids"]
     checks = sorted(p.suffix for p in program.home.rglob("load-checks/*"))
     assert checks == [".gguf", ".json"]
+
+
+def test_old_corrected_vocabularies_are_removed(program: Program, tmp_path: Path) -> None:
+    path = repeated(tmp_path / "twice.gguf")
+    assert program("run", str(path), *ASK).returncode == 0
+    (first,) = program.home.rglob("load-checks/*.gguf")
+    for number in range(20):
+        for suffix in (".target.gguf", ".json"):
+            first.with_name(f"{number}{suffix}").write_bytes(b"")
+            os.utime(first.with_name(f"{number}{suffix}"), (number, number))
+    path.touch()  # another file, as far as its record says
+    assert program("run", str(path), *ASK).returncode == 0
+    left = sorted(first.parent.glob("*.gguf"))
+    assert len(left) == 12
+    assert first in left
+    assert {p.name.partition(".")[0] for p in left} == {p.stem for p in first.parent.glob("*.json")}
 
 
 def test_a_target_without_a_first_token_is_refused(program: Program, tmp_path: Path) -> None:
