@@ -11,7 +11,7 @@ UPLOAD_TO ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint types types-linux types-win32 types-darwin format docs pictures bench \
-	fuzz gpu-check release clean
+	fuzz device-tests gpu-check release clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,10 +50,14 @@ fuzz: ## Fuzz with more inputs than the tests do; EXAMPLES=2000
 	LOCALMTP_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest tests/fuzz tests/convert/test_fuzz.py \
 		tests/serve/test_fuzz.py
 
-gpu-check: ## Run the tests that need a GPU
+device-tests: ## Run the tests that need a GPU, on any that libllama finds
 	@$(PYTHON) -c "from localmtp.engine.llama.ggml import devices; \
 	print('devices:', ', '.join(d.description for d in devices()) or 'none, so the tests are skipped')"
 	$(PYTHON) -m pytest -n 0 -m device -rs || [ $$? -eq 5 ]
+
+gpu-check: ## Test and measure a GPU; OUT=gpu-results, SECONDS=570, FLAGS="--only doctor,tests"
+	$(PYTHON) -m localmtp.bench.lab.gpu_check $(or $(OUT),gpu-results) \
+		--seconds $(or $(SECONDS),570) $(FLAGS)
 
 release: ## Build and check the distributions; UPLOAD_TO=testpypi uploads them
 	rm -rf dist

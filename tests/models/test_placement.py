@@ -169,6 +169,31 @@ def test_unified_memory_is_counted_once() -> None:
     )
 
 
+def test_a_mac_is_limited_by_its_working_set_and_by_its_memory() -> None:
+    # 24 GB of memory, of which Metal recommends 17.2 GB for the GPU.
+    metal = Device("MTL0", "Apple M4", 17_200_000_000, 17_200_000_000, unified=True)
+    chosen = placed("gemma4-26b-a4b", budget_of(19 * GB, [metal]))
+    assert chosen.options.gpu_layers == 31
+    assert chosen.options.devices.cpu_moe is None
+    # Beyond the working set, experts are computed by the processor, from the same memory.
+    small = replace(metal, free=13_000_000_000)
+    divided_up = placed("gemma4-26b-a4b", budget_of(19 * GB, [small]))
+    assert divided_up.options.gpu_layers == 31
+    assert divided_up.options.devices.cpu_moe
+    assert "on the GPU; all" not in divided_up.summary.partition("; ")[0]
+    # Memory that other programs take counts, whatever Metal reports.
+    with pytest.raises(LocalmtpError, match=r"14\.0 GB can be used"):
+        placed("gemma4-26b-a4b", budget_of(14 * GB, [metal]))
+
+
+def test_full_gpus_receive_nothing() -> None:
+    gpus = [Device("CUDA0", "", 24 << 30, 24 << 30), Device("CUDA1", "", 1 << 29, 8 << 30)]
+    budget = budget_of(PLENTY, gpus)
+    assert (budget.gpus, budget.each) == (1, ())
+    given = budget_of(PLENTY, gpus, (1.0, 1.0))
+    assert given.each == (23 << 30, 0)
+
+
 def test_another_machine_adds_to_unified_memory() -> None:
     alone = MemoryBudget(16 * GB, 12 * GB, 1, unified=True)
     with pytest.raises(LocalmtpError, match=r"16\.0 GB can be used"):
