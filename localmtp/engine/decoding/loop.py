@@ -270,6 +270,10 @@ class DecodeLoop:
                 rows = generation.rows
                 found = logits if rows is None else rows[row : row + 1]
                 outputs += self._choose_first(generation, found)
+        for prefill, generation in owners.items():
+            if prefill.error:
+                del self._prefilling[generation]
+                outputs.append(self._leave(generation, prefill.error))
         return outputs
 
     def _choose_first(self, generation: Generation, logits: Floats) -> list[StepOutput]:

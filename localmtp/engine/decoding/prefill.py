@@ -11,6 +11,7 @@ from localmtp.engine.decoding.context import Part, TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
 from localmtp.engine.media import PlacedMedia, RowPiece, row_number
+from localmtp.errors import LocalmtpError
 
 PASS_S = 0.5
 """Seconds of a prefill pass, short enough for cancellation and progress."""
@@ -59,6 +60,8 @@ class Prefill:
         """Seconds of encoding so far."""
         self.encoded = 0
         """Rows encoded so far."""
+        self.error: LocalmtpError | None = None
+        """Reason why an image or sound could not be encoded; the prompt cannot be finished."""
         self._spans = _spans(prompt, media)
         self.done = self.reused = sequence.reuse(prompt, others)
         self._prompt = prompt
@@ -139,7 +142,8 @@ class Prefiller:
             seconds: intended duration of the pass.
 
         Returns:
-            The prefills that advanced, each with its logits [1, n_vocab].
+            The prefills that advanced, each with its logits [1, n_vocab]; none if one failed to
+            encode, which then has an `error`.
 
         Raises:
             LocalmtpError: see `Context.decode`.
@@ -149,7 +153,7 @@ class Prefiller:
         rows = max(_MIN_ROWS, int(self._rate * seconds)) if self._rate else _FIRST_ROWS
         rows = min(context.max_prefill_rows, rows)
         if waiting[0].at_media:
-            return [(waiting[0], self._media_pass(waiting[0], rows))]
+            return self._media_pass(waiting[0], rows)
         chosen: list[tuple[Prefill, Sequence[int]]] = []
         parts: list[Part] = []
         for prefill in waiting:
@@ -166,16 +170,20 @@ class Prefiller:
             prefill.advance(tokens, row)
         return [(prefill, logits[row : row + 1]) for row, (prefill, _) in enumerate(chosen)]
 
-    def _media_pass(self, prefill: Prefill, rows: int) -> Floats:
-        """Decodes rows of an image or sound of one prompt; returns logits [1, n_vocab]."""
-        part, sequence = prefill.media_part(rows), prefill.sequence
+    def _media_pass(self, prefill: Prefill, rows: int) -> list[tuple[Prefill, Floats]]:
+        """Decodes rows of an image or sound of one prompt; see `step`."""
+        try:
+            part, sequence = prefill.media_part(rows), prefill.sequence
+        except LocalmtpError as error:
+            prefill.error = error
+            return []
         began = perf_counter()
         logits = self._context.prefill_rows(
             sequence.index, prefill.done, part.rows, causal=part.causal
         )
         self._rate = len(part.rows) / (perf_counter() - began)
         prefill.advance_rows(len(part.rows))
-        return logits
+        return [(prefill, logits)]
 
 
 def prefill(
@@ -194,9 +202,11 @@ def prefill(
     sequence.context.on_host_rows(sequence.index)
     one, prefiller = Prefill(sequence, prompt, (), media), Prefiller(sequence.context)
     while True:
-        ((_, logits),) = prefiller.step([one])
+        advanced = prefiller.step([one])
+        if one.error:
+            raise one.error
         if not one.remaining:
-            return logits
+            return advanced[0][1]
 
 
 def _spans(prompt: Sequence[int], media: Sequence[PlacedMedia]) -> list[_Span]:
