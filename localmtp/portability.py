@@ -12,8 +12,8 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
         Channel = connection.PipeConnection
     else:
         Channel = connection.Connection
+
+
+_STDERR = 2
+"""Descriptor of standard error."""
 
 
 class DeferredInterrupt:
@@ -253,3 +257,69 @@ def prepare_standard_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             encoding = "utf-8" if sys.platform == "win32" else None
             stream.reconfigure(encoding=encoding, errors="replace")
+
+
+class _Silence:
+    """Standard error of C libraries, discarded while any block wants it to be."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._kept: int | None = None
+
+    def begin(self) -> None:
+        """Enters a block; the first one redirects the descriptor."""
+        with self._lock:
+            self._blocks += 1
+            if self._blocks == 1:
+                with suppress(OSError):  # it is closed
+                    self._kept = os.dup(_STDERR)
+                    nothing = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nothing, _STDERR)
+                    os.close(nothing)
+
+    def end(self) -> None:
+        """Leaves a block; the last one restores the descriptor."""
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks and self._kept is not None:
+                os.dup2(self._kept, _STDERR)
+                os.close(self._kept)
+                self._kept = None
+
+
+_silence = _Silence()
+
+
+@contextmanager
+def silenced_libraries() -> Iterator[None]:
+    """Discards what C libraries print on standard error inside the block.
+
+    What other threads print there meanwhile is lost too, except by `stderr_for_python`.
+    """
+    _silence.begin()
+    try:
+        yield
+    finally:
+        _silence.end()
+
+
+@contextmanager
+def stderr_for_python() -> Iterator[None]:
+    """Gives Python's standard error a descriptor of its own, and discards what libraries print.
+
+    For a screen that is drawn on standard error, which is not to be disturbed.
+    """
+    before = sys.stderr, sys.__stderr__
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:
+        yield
+        return
+    own = os.fdopen(kept, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    with own, silenced_libraries():
+        sys.stderr = sys.__stderr__ = own  # type: ignore[misc]
+        try:
+            yield
+        finally:
+            sys.stderr, sys.__stderr__ = before  # type: ignore[misc]

@@ -49,6 +49,7 @@ def run_chat(
             loaded, and the chat has shown the same error.
     """
     from localmtp.paths import history_file, previews_file, theme_file
+    from localmtp.portability import stderr_for_python
     from localmtp.tui.app import ChatApp
     from localmtp.tui.media.graphics import picture_widget
     from localmtp.tui.model_loading import local_opener, server_opener
@@ -67,7 +68,8 @@ def run_chat(
         picture_widget(),
     )
     try:
-        app.run(mouse=mouse)
+        with stderr_for_python():
+            app.run(mouse=mouse)
     finally:
         app.close()
     if app.chat.error:

@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from localmtp.media.files import READABLE, Media, MediaError
+from localmtp.portability import silenced_libraries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,8 @@ def decode_audio(media: Media, rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
             left -= len(block)
             if left < 0:
                 raise _too_long(media)
-            parts.append(resampler.feed(block.mean(axis=1, dtype=np.float32)))
+            with np.errstate(all="ignore"):  # damaged floats; checked below
+                parts.append(resampler.feed(block.mean(axis=1, dtype=np.float32)))
         parts.append(resampler.finish())
     samples = np.concatenate(parts)
     if not len(samples):
@@ -82,7 +84,8 @@ def _opened_sound(media: Media) -> Iterator[Any]:
             hint="install the system's package `libsndfile`",
         ) from error
     try:
-        with soundfile.SoundFile(BytesIO(media.data)) as file:
+        # libsndfile's decoder of MP3 prints notes about damaged files.
+        with silenced_libraries(), soundfile.SoundFile(BytesIO(media.data)) as file:
             _check_sound(media, file)
             yield file
     except MediaError:

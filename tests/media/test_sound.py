@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import numpy as np
@@ -102,3 +103,13 @@ def test_damaged_sound_never_raises_anything_else(file_format: str) -> None:
             decode_audio(Media("audio", bytes(damaged), "damaged"))
         except LocalmtpError as error:
             assert "\n" not in error.message
+
+
+def test_a_damaged_mp3_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """libsndfile's decoder notes every damaged frame on standard error, from C."""
+    data = bytearray(sound(tone(), 16_000, "MP3"))
+    data[600:700] = bytes(100)
+    assert len(decode_audio(media_from_bytes(bytes(data))))
+    assert capfd.readouterr().err == ""
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
