@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from localmtp.engine.compatibility import (
     FIRST_TENSOR,
     FORKS,
+    HEADS,
     DrafterKind,
     Traits,
     check_target,
@@ -317,7 +318,10 @@ def _traits(model: Model) -> Traits:
         embedding_length_out=model.n_embd_out,
         n_vocab=model.vocab.size,
         n_heads=model.n_heads,
-        trunk=not model.n_heads or holds_tensor(model.path, FIRST_TENSOR),
+        # Reading a large vocabulary again takes a fraction of a second.
+        trunk=model.architecture not in HEADS
+        or not model.n_heads
+        or holds_tensor(model.path, FIRST_TENSOR),
     )
 
 

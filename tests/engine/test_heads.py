@@ -263,6 +263,18 @@ def test_a_state_copied_after_rolling_back_is_the_one_rolled_back_to(pair: Pair)
     np.testing.assert_allclose(logits, fresh(pair, [*text[:22], 77]), atol=SAME)
 
 
+def test_rows_of_an_interrupted_pass_are_removed(pair: Pair) -> None:
+    clear(pair)
+    sequence = pair.sequences[0]
+    prompt = turns(pair, "a first question " * 3)
+    prefill(sequence, prompt)
+    for rows in ([30, 31, 32], [40] * 7, [50]):  # decoded, and never committed
+        sequence.verify(rows[0], rows[1:])
+        longer = [*prompt, 60, 61]
+        assert Prefill(sequence, longer).reused > 16
+        np.testing.assert_allclose(prefill(sequence, longer)[0], fresh(pair, longer), atol=SAME)
+
+
 # Conversations: prompts are edited, answered again, continued, shared.
 
 
