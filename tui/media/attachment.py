@@ -16,10 +16,13 @@ from localmtp.media import (
     load_media,
     sound_seconds,
 )
-from localmtp.tui.rendering.formatting import count, duration
+from localmtp.tui.rendering.formatting import count, duration, show_controls
 
 PICTURE_PIXELS = 256 * 256
 """Pixels of the scaled copy that previews are made from."""
+
+MIN_NAME = 12
+"""Characters of a name that are always shown."""
 
 MEDIA_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".wav", ".mp3", ".flac", ".ogg", ".oga")
@@ -41,13 +44,18 @@ class Attachment:
     problem: str = ""
     """Reason why the model cannot read it; empty if it can, or while that is unknown."""
 
-    @property
-    def label(self) -> str:
-        """One line: name, size in pixels or seconds, bytes, tokens."""
-        parts = [self.media.name or self.media.kind, self.detail, file_size(len(self.media.data))]
+    def label(self, width: int) -> str:
+        """Returns one line: name, size in pixels or seconds, bytes, tokens.
+
+        Args:
+            width: in cells; a name that is too long for it is shortened.
+        """
+        parts = [self.detail, file_size(len(self.media.data))]
         if self.tokens is not None:
             parts.append(count(self.tokens, "token"))
-        return " · ".join(part for part in parts if part)
+        details = "".join(f" · {part}" for part in parts if part)
+        name = show_controls(self.media.name or self.media.kind)
+        return shortened(name, width - len(details)) + details
 
 
 def read_attachment(path: Path) -> Attachment:
@@ -68,7 +76,7 @@ def described(media: Media) -> Attachment:
     if media.kind == "image":
         width, height = image_size(media)
         picture = decode_image(media, max_pixels=PICTURE_PIXELS)
-        return Attachment(media, f"{width:,} × {height:,}", picture)
+        return Attachment(media, f"{width} × {height}", picture)
     decode_audio(media)
     return Attachment(media, duration(sound_seconds(media)))
 
@@ -83,6 +91,15 @@ def _described_if_intact(attachment: Attachment) -> Attachment:
         return described(attachment.media)
     except LocalmtpError:
         return attachment
+
+
+def shortened(name: str, width: int) -> str:
+    """Shortens a file name in the middle, so that its ending stays."""
+    width = max(width, MIN_NAME)
+    if len(name) <= width:
+        return name
+    end = min(len(Path(name).suffix) + 3, width // 2)
+    return f"{name[: width - end - 1]}…{name[-end:]}"
 
 
 def file_size(nbytes: int) -> str:

@@ -44,7 +44,7 @@ def picture_widget(environment: Mapping[str, str] = os.environ) -> PictureWidget
 
 
 def _has_graphics(environment: Mapping[str, str]) -> bool:
-    if "NO_COLOR" in environment or "TMUX" in environment or "STY" in environment:
+    if any(map(environment.get, ("NO_COLOR", "TMUX", "STY"))):
         # Multiplexers do not pass graphics through.
         return False
     for stream in (sys.__stdin__, sys.__stdout__):

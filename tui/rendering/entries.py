@@ -93,7 +93,8 @@ class UserEntry(TranscriptEntry):
         attached = [
             line for one in self.attachments for line in _attachment(one, brush, width - INDENT)
         ]
-        lines = [*attached, *lines]
+        gap: list[Line] = [[]] if attached and self.text else []
+        lines = [*attached, *gap, *lines]
         if self.queued:
             lines.append([Segment("queued", brush.muted)])
         return [[bar, *line] for line in lines]
@@ -105,7 +106,7 @@ def _attachment(attachment: Attachment, brush: Brush, width: int) -> list[Line]:
     if attachment.picture and brush.previews:
         columns = min(PREVIEW_COLUMNS, width)
         lines = half_blocks(attachment.picture, columns, PREVIEW_ROWS)
-    text = Text(show_controls(attachment.label), brush.muted, no_wrap=True, overflow="ellipsis")
+    text = Text(attachment.label(width), brush.muted, no_wrap=True, overflow="ellipsis")
     return [*lines, *brush.lines(text, width)]
 
 

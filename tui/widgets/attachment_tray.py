@@ -218,20 +218,26 @@ class AttachmentTray(Horizontal):
 
     def _show(self) -> None:
         self.display = bool(self._slots)
+        self._show_preview()
         lines = [self._row(slot) for slot in self._slots[-MAX_ROWS:]]
         if more := len(self._slots) - len(lines):
             lines.insert(0, Text(f"{more} more", self._brush.muted))
         if self._slots:
-            lines.append(Text("Backspace in an empty prompt removes the last", self._brush.rule))
+            lines.append(Text("Backspace removes the last", self._brush.muted))
         self._rows.update(Text("\n", no_wrap=True, overflow="ellipsis").join(lines))
-        self._show_preview()
 
     def _row(self, slot: _Slot) -> Text:
         if slot.attachment is None:
             return Text(f"{show_controls(slot.name)} · reading", self._brush.muted)
         problem = show_controls(slot.attachment.problem)
-        label = Text(show_controls(slot.attachment.label), self._brush.plain)
+        label = Text(slot.attachment.label(self._width), self._brush.plain)
         return label.append(f"\n{problem}", self._brush.error) if problem else label
+
+    @property
+    def _width(self) -> int:
+        """Cells for the list beside the preview."""
+        preview = PREVIEW_COLUMNS + 2 if self._preview.display else 0
+        return self.size.width - preview
 
     def _show_preview(self) -> None:
         pictures = [one.picture for one in self.attachments if one.picture]
