@@ -129,6 +129,8 @@ class Pair:
                 _load_target(target, options, target_vocabulary, heads=in_file)
             )
             check_target(_traits(model))
+            if model.fully_offloaded:
+                threads.hold()
             if options.chat_template is not None:
                 model.metadata["tokenizer.chat_template"] = options.chat_template
             draft_model, kind = model if in_file else None, None

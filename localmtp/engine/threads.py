@@ -82,8 +82,10 @@ class Threads:
             follower(count)
 
     def hold(self) -> None:
-        """Keeps the number: other programs do not matter where devices compute."""
+        """Keeps the largest number: other programs do not matter where devices compute."""
         self._usage = None
+        if self.count != self.most:
+            self.set(self.most)
 
     def settle(self) -> None:
         """Chooses before the first pass; waits if loading was too short to measure."""

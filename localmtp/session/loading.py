@@ -63,9 +63,7 @@ def load_pair(
         target_vocabulary=vocabularies.target,
         drafter_vocabulary=vocabularies.drafter,
     )
-    if pair.target.model.fully_offloaded:
-        threads.hold()
-    elif not cpu.is_idle():
+    if not cpu.is_idle():
         threads.settle()
     _prepare_media(pair, files, options, vocabularies)
     return pair, LoadReport(

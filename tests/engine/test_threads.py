@@ -185,3 +185,10 @@ def _answers() -> Iterator[Finished]:
 
 def _is_careful(finished: Finished) -> bool:
     return finished.stats.threads < cores()
+
+
+def test_threads_are_not_given_up_where_devices_compute() -> None:
+    processor = Processor(4, others=4)
+    assert processor.compute(2.0) < 4
+    processor.threads.hold()
+    assert processor.compute(2.0) == 4
