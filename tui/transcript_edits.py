@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from localmtp.engine.events import FinishReason
@@ -58,6 +58,21 @@ def delete_exchange(
     deleted = DeletedExchange(entries[first : last + 1], first, removed, at)
     del entries[first : last + 1]
     return deleted
+
+
+def replaced_exchange(
+    entries: Sequence[TranscriptEntry], messages: Sequence[Message], answer: AnswerEntry
+) -> DeletedExchange:
+    """Returns the last exchange, as if it had been deleted: a new answer replaces its own.
+
+    Restored, it is in front of the new one, with a copy of the question.
+    """
+    at = entries.index(answer) - 1
+    question = entries[at]
+    assert isinstance(question, UserEntry)
+    copy = UserEntry(question.text, question.attachments)
+    asked, answered = messages[-2:]
+    return DeletedExchange([copy, answer], at, [replace(asked), answered], len(messages) - 2)
 
 
 def restore_exchange(

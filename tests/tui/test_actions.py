@@ -97,6 +97,15 @@ async def test_retry_delete_and_new() -> None:
         await answered(pilot, conversation)
         assert len(session.messages) == 2
         assert session.messages[-1] is not first
+        conversation.prompt.put("/restore")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: len(session.messages) == 4, "the earlier answer")
+        assert session.messages[1] is first
+        entries = conversation.transcript.entries[-4:]
+        assert [entry.text for entry in entries] == [m.text for m in session.messages]
+        conversation.prompt.put("/undo")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: len(session.messages) == 2, "one answer")
         await pilot.press(*"two", "enter")
         await answered(pilot, conversation, messages=4)
         await pilot.press("alt+up", "d")

@@ -30,6 +30,7 @@ from localmtp.tui.transcript_edits import (
     last_answer,
     last_question,
     message_index,
+    replaced_exchange,
     restore_exchange,
 )
 from localmtp.tui.widgets.attachment_tray import PictureWidget
@@ -113,10 +114,16 @@ class Conversation(Composing):
         self._answer_next()
 
     def regenerate(self) -> bool:
-        """Answers the last question again; returns False if that is not possible now."""
+        """Answers the last question again; returns False if that is not possible now.
+
+        The earlier answer can be restored.
+        """
         session, last = self.idle_session, self.last_answer()
         if not session or not last:
             return False
+        entries = self.transcript.entries
+        if isinstance(entries[entries.index(last) - 1], UserEntry):
+            self._deleted.append(replaced_exchange(entries, session.messages, last))
         session.messages.pop()
         self.transcript.remove_entry(last)
         self._start(session, session.answer, AnswerEntry())
