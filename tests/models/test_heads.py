@@ -11,6 +11,7 @@ from localmtp.models.load_check import LoadCheck
 from localmtp.models.memory.available import weights_on_disk
 from tests.head_architectures import write_model
 from tests.heads import Qwen35, write_qwen35
+from tests.models.gguf_edit import UINT32, edited
 from tests.pairs import TINY, write_target
 
 
@@ -78,3 +79,14 @@ def test_a_head_does_not_draft_for_gemma(tmp_path: Path) -> None:
     write_qwen35(head, trunk=False)
     with pytest.raises(LocalmtpError, match=r"mtp-qwen\.gguf"):
         resolve(str(target), drafter=str(head))
+
+
+@pytest.mark.parametrize("setting", ["full_attention_interval", "ssm.state_size"])
+def test_settings_that_libllama_ends_the_process_on_are_refused(
+    tmp_path: Path, setting: str
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_qwen35(path)
+    hostile = edited(tmp_path / "hostile.gguf", {f"qwen35.{setting}": (UINT32, 0)}, path)
+    with pytest.raises(LocalmtpError, match=r"cannot be run|cannot load"):
+        LoadCheck(resolve(str(hostile))).vocabularies()
