@@ -52,6 +52,11 @@ def previews_file() -> Path:
     return _state() / "previews"
 
 
+def tool_approvals() -> Path:
+    """Tools that the chat runs without asking, one a line."""
+    return _state() / "tools"
+
+
 def hub_cache() -> Path:
     """Cache of huggingface_hub, shared with other programs (`HF_HUB_CACHE`, `HF_HOME`)."""
     from huggingface_hub import constants

@@ -11,6 +11,7 @@ from localmtp.errors import LocalmtpError
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
+    from localmtp.mcp.host import ToolHost
     from localmtp.session import Choices, Session
 
 __all__ = ["run_chat"]
@@ -30,6 +31,7 @@ def run_chat(
     connect: Callable[[str | None], Session] | None = None,
     save: bool = True,
     mouse: bool = True,
+    tools: ToolHost | None = None,
 ) -> None:
     """Opens the chat and returns when the user leaves it.
 
@@ -42,17 +44,19 @@ def run_chat(
             module-level function or a `partial` of one.
         connect: opens a session with a server's model; replaces all arguments above but `model`.
         save: save conversations in the user's data folder.
+        tools: that answers may call; closed at the end.
         mouse: handle clicks and the wheel; otherwise the terminal does, for selecting text.
 
     Raises:
         LocalmtpError: there is no such model, and the chat was not opened; or it could not be
             loaded, and the chat has shown the same error.
     """
-    from localmtp.paths import history_file, previews_file, theme_file
+    from localmtp.paths import history_file, previews_file, theme_file, tool_approvals
     from localmtp.portability import stderr_for_python
     from localmtp.tui.app import ChatApp
     from localmtp.tui.media.graphics import picture_widget
     from localmtp.tui.model_loading import local_opener, server_opener
+    from localmtp.tui.tool_use import ToolUse
 
     if model and not connect:
         _check_name(model)
@@ -66,12 +70,15 @@ def run_chat(
         theme_file(),
         previews_file(),
         picture_widget(),
+        ToolUse(tools, tool_approvals() if save else None) if tools else None,
     )
     try:
         with stderr_for_python():
             app.run(mouse=mouse)
     finally:
         app.close()
+        if tools:
+            tools.close()
     if app.chat.error:
         raise app.chat.error
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from textual.driver import Driver
 
     from localmtp.history import History
+    from localmtp.tui.tool_use import ToolUse
     from localmtp.tui.widgets.attachment_tray import PictureWidget
 
 COLLECT_EVERY_S = 5.0
@@ -48,6 +49,7 @@ class ChatApp(App[None]):
         theme_file: file with the theme's name; None to start with the dark theme.
         previews_file: file with `off` if images are not previewed; None to preview them.
         picture_widget: draws previews of attached images; None for half blocks.
+        tool_use: runs the tools that answers call; None for no tools.
     """
 
     CSS_PATH = "app.tcss"
@@ -62,6 +64,7 @@ class ChatApp(App[None]):
         theme_file: Path | None = None,
         previews_file: Path | None = None,
         picture_widget: PictureWidget | None = None,
+        tool_use: ToolUse | None = None,
     ) -> None:
         super().__init__()
         for name in PALETTES:
@@ -76,7 +79,9 @@ class ChatApp(App[None]):
         self._early_input: list[events.Key | events.Paste] | None = []
         """Input before the first frame; None afterwards."""
         open_history = partial(self._open_history, history) if history else None
-        self.chat = ChatScreen(model, open_session, open_history, self._brush(), picture_widget)
+        self.chat = ChatScreen(
+            model, open_session, open_history, self._brush(), picture_widget, tool_use
+        )
 
     def get_driver_class(self) -> type[Driver]:
         """Returns a driver that survives the closing of the terminal."""

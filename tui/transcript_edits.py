@@ -10,6 +10,7 @@ from localmtp.engine.events import FinishReason
 from localmtp.tui.media.attachment import Attachment
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.entries import TranscriptEntry, UserEntry
+from localmtp.tui.tool_use import described
 
 if TYPE_CHECKING:
     from localmtp.session import Message
@@ -97,6 +98,11 @@ def last_question(entries: Sequence[TranscriptEntry]) -> UserEntry | None:
 def _entry(message: Message) -> TranscriptEntry:
     if message.role == "user":
         return UserEntry(message.text, [Attachment(media) for media in message.media])
-    entry = AnswerEntry(message.text, message.thought)
+    texts = [*(step.text for step in message.steps), message.text]
+    thoughts = [*(step.thought for step in message.steps), message.thought]
+    entry = AnswerEntry("".join(texts), "".join(thoughts))
+    for step in message.steps:
+        for call, result in zip(step.calls, step.results, strict=True):
+            entry.show_call(described(call), result)
     entry.end(message.finish or FinishReason.CANCELLED, message.stats)
     return entry

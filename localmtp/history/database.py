@@ -51,6 +51,7 @@ _STEPS = (
         )""",
         "CREATE INDEX attachment_media ON attachment (media)",
     ),
+    ("ALTER TABLE message ADD COLUMN steps TEXT",),
 )
 """Statements that upgrade a file by one version; an empty file has version 0."""
 

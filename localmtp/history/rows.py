@@ -21,10 +21,11 @@ from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
     from localmtp.session import Message, Settings
+    from localmtp.session.tools import ToolStep
 
-MESSAGE_COLUMNS = "role, text, thought, finish, stats"
+MESSAGE_COLUMNS = "role, text, thought, finish, stats, steps"
 
-MessageRow = tuple[str, str, str, str | None, str | None]
+MessageRow = tuple[str, str, str, str | None, str | None, str | None]
 """Values of `MESSAGE_COLUMNS`."""
 
 
@@ -32,7 +33,9 @@ def message_row(message: Message) -> MessageRow:
     """Returns the row of a message."""
     stats = json.dumps(asdict(message.stats)) if message.stats else None
     text, thought = replace_surrogates(message.text), replace_surrogates(message.thought)
-    return message.role.value, text, thought, message.finish and message.finish.value, stats
+    steps = json.dumps([asdict(step) for step in message.steps]) if message.steps else None
+    finish = message.finish and message.finish.value
+    return message.role.value, text, thought, finish, stats, steps
 
 
 def messages_from(rows: Sequence[Sequence[object]]) -> tuple[list[Message], bool]:
@@ -43,11 +46,13 @@ def messages_from(rows: Sequence[Sequence[object]]) -> tuple[list[Message], bool
     from localmtp.session import Message, Role
 
     messages, known = [], True
-    for role, text, thought, finish, stats in rows:
+    for role, text, thought, finish, stats, steps in rows:
         author = Role.USER if role == Role.USER else Role.MODEL
         known = known and role == author
         reason = None if author is Role.USER else _finish(finish)
-        messages.append(Message(author, text_from(text), text_from(thought), reason, _stats(stats)))
+        message = Message(author, text_from(text), text_from(thought), reason, _stats(stats))
+        message.steps = _steps(steps)
+        messages.append(message)
     return messages, known
 
 
@@ -93,6 +98,29 @@ def _finish(stored: object) -> FinishReason:
         return FinishReason(text_from(stored))
     except ValueError:
         return FinishReason.STOP
+
+
+def _steps(stored: object) -> tuple[ToolStep, ...]:
+    """Returns the steps of an answer; none if one is not as `message_row` writes it."""
+    from localmtp.engine.text.tool_calls import ToolCall
+    from localmtp.session.tools import ToolStep
+
+    if stored is None:
+        return ()
+    steps = []
+    try:
+        for saved in json.loads(text_from(stored)):
+            calls = tuple(
+                ToolCall(str(call["name"]), dict(call["arguments"]), str(call["id"]))
+                for call in saved["calls"]
+            )
+            results = tuple(map(str, saved["results"]))
+            if len(results) != len(calls):
+                return ()
+            steps.append(ToolStep(str(saved["text"]), str(saved["thought"]), calls, results))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ()
+    return tuple(steps)
 
 
 def _stats(stored: object) -> Stats | None:

@@ -260,9 +260,10 @@ def _write(
     ]
     db.executemany(
         f"INSERT INTO message (conversation, position, {MESSAGE_COLUMNS})"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET role = excluded.role, text = excluded.text,"
-        " thought = excluded.thought, finish = excluded.finish, stats = excluded.stats",
+        " thought = excluded.thought, finish = excluded.finish, stats = excluded.stats,"
+        " steps = excluded.steps",
         rows,
     )
     removed = db.execute(

@@ -149,6 +149,7 @@ class Child:
         if isinstance(request, CompleteRequest):
             events = session.complete(request.text)
         else:
+            session.tools = request.tools
             session.messages = messages = list(request.messages)
             for message, names in zip(messages, request.media, strict=True):
                 message.media = tuple(replace(self._media[key], name=name) for key, name in names)

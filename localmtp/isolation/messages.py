@@ -12,6 +12,7 @@ from localmtp.engine.events import Event, Finished, Generated, Prefilled
 from localmtp.engine.stats import Stats, TimeSpent
 from localmtp.media import Media
 from localmtp.session import Choices, Message, Settings
+from localmtp.session.tools import Function
 
 if TYPE_CHECKING:
     from localmtp.engine.pair import LoadOptions
@@ -56,6 +57,8 @@ class ReplyRequest:
     media: tuple[tuple[MediaName, ...], ...]
     """Media of each message; their bytes were sent before, with `StoreMedia`."""
     settings: Settings
+    tools: tuple[Function, ...] = ()
+    """Functions that the model may call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class IsolatedSession(Session):
 
         source, tokens = self._template, self._special_tokens
         template = ChatTemplate(source, **tokens) if source else None
-        prompt = render(template, self.name, self.messages, self.settings)
+        prompt = render(template, self.name, self.messages, self.settings, self.tools)
         return shown(prompt, media_of(self.messages))
 
     def close(self) -> None:
@@ -166,7 +166,8 @@ class IsolatedSession(Session):
             for message in messages
         )
         return self._start(
-            lambda number: ReplyRequest(number, bare, names, self.settings), messages
+            lambda number: ReplyRequest(number, bare, names, self.settings, tuple(self.tools)),
+            messages,
         )
 
     def _start(

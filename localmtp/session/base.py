@@ -14,10 +14,12 @@ from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat, SamplingPa
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
+from localmtp.session.tools import CallReader, Function, ToolStep, step_turns
 from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
     from localmtp.engine.text.chat_template import ChatTemplate
+    from localmtp.engine.text.tool_calls import ToolCall
 
 
 class Role(StrEnum):
@@ -51,6 +53,10 @@ class Message:
     """Left out of the prompt, see `OnFull.DROP`."""
     media: tuple[Media, ...] = ()
     """Images and sound of a user's message; they precede its text in the prompt."""
+    steps: tuple[ToolStep, ...] = ()
+    """Rounds of tool calls before the text of an answer."""
+    calls: tuple[ToolCall, ...] = ()
+    """Calls that end an answer and wait for their results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,8 @@ class Session(ABC):
         unknown."""
         self.placement = ""
         """One line about how the model was placed in memory; empty if nothing was chosen."""
+        self.tools: Sequence[Function] = ()
+        """Functions that the model may call in later answers."""
         self.hint = ""
         """One line of advice about the model's file; empty if there is none."""
         self._cancelled = threading.Event()
@@ -224,6 +232,21 @@ class Session(ABC):
         """
         return None
 
+    def continue_with(self, results: Sequence[str]) -> Iterator[Event]:
+        """Continues the last answer with the results of its calls.
+
+        Args:
+            results: one for each of the message's `calls`.
+
+        Raises:
+            LocalmtpError: as `ask`.
+        """
+        message = self.messages[-1]
+        step = ToolStep(message.text, message.thought, message.calls, tuple(results))
+        message.steps = (*message.steps, step)
+        message.text, message.thought, message.calls = "", "", ()
+        return self.resume()
+
     @abstractmethod
     def complete(self, text: str) -> Iterator[Event]:
         """Continues a raw `text`: BOS, no chat template, no history.
@@ -269,6 +292,7 @@ class Session(ABC):
     def _follow(self, events: Iterator[Event], message: Message) -> Iterator[Event]:
         """Appends the generated text to a message, which retains it however the answer ends."""
         message.finish = None
+        reader = CallReader(self.tools)
         try:
             for event in events:
                 if isinstance(event, Generated):
@@ -276,10 +300,12 @@ class Session(ABC):
                         if piece.channel is Channel.THOUGHT:
                             message.thought += piece.text
                         else:
-                            message.text += piece.text
+                            message.text += reader.read(piece)
                 elif isinstance(event, Finished):
                     event = Finished(event.reason, replace(event.stats, drafting=self.drafting))
                     message.finish, message.stats = event.reason, event.stats
+                    message.text += reader.end()
+                    message.calls = tuple(reader.calls)
                 yield event
         finally:
             if message.finish is None:
@@ -290,7 +316,11 @@ _CHAT_ROLES = {Role.USER: "user", Role.MODEL: "assistant"}
 
 
 def render(
-    template: ChatTemplate | None, name: str, messages: Sequence[Message], settings: Settings
+    template: ChatTemplate | None,
+    name: str,
+    messages: Sequence[Message],
+    settings: Settings,
+    tools: Sequence[Function] = (),
 ) -> str:
     """Renders a conversation as the prompt of its next answer.
 
@@ -301,13 +331,19 @@ def render(
         name: of the model, for errors.
         messages: the conversation.
         settings: the system prompt, and whether to think.
+        tools: functions that the model may call.
 
     Raises:
         LocalmtpError: the template rejects the conversation, or there is none and it has images.
     """
     turns = chat_turns(messages, settings)
     if template is not None:
-        return template.render(turns, think=settings.thinks)
+        if tools and not template.knows_tools:
+            raise LocalmtpError(
+                f"the chat template of {name} does not describe tools",
+                hint="choose another model, or switch the tools off: /tools off",
+            )
+        return template.render(turns, think=settings.thinks, tools=tools)
     from localmtp.engine.text.quoting import quote
 
     texts = [turn["content"] for turn in turns]
@@ -333,11 +369,14 @@ def chat_turns(messages: Sequence[Message], settings: Settings) -> list[dict[str
     Dropped messages are left out. The content of messages with media is a list of parts, with the
     `type` `image`, `audio` or `text`.
     """
-    turns = [
-        {"role": _CHAT_ROLES[message.role], "content": _content(message)}
-        for message in messages
-        if not message.dropped
-    ]
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        if message.dropped:
+            continue
+        turns += step_turns(message.steps)
+        # Without a text, an answer continues after its steps.
+        if message.text or not message.steps:
+            turns.append({"role": _CHAT_ROLES[message.role], "content": _content(message)})
     if settings.system:
         turns.insert(0, {"role": "system", "content": replace_surrogates(settings.system)})
     return turns

@@ -145,6 +145,8 @@ class LocalSession(Session):
         markup = self._pair.target.markup
         if messages and messages[-1].role is Role.MODEL:
             *messages, last = messages
+            if last.steps:
+                messages = [*messages, replace(last, text="", thought="", calls=())]
             prefix = markup.as_written(quote(last.thought), quote(last.text))
         if self.settings.on_full is OnFull.DROP:
             self._drop_excess(messages, prefix)
@@ -184,7 +186,7 @@ class LocalSession(Session):
                 return
 
     def _render(self, messages: Sequence[Message]) -> str:
-        return render(self._template, self.name, messages, self.settings)
+        return render(self._template, self.name, messages, self.settings, self.tools)
 
     def _generate(self, prompt: TokenPrompt, channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
@@ -196,6 +198,7 @@ class LocalSession(Session):
             n_draft=settings.n_draft,
             max_tokens=settings.max_tokens,
             channel=channel,
+            tool_calls=bool(self.tools),
             think_budget=settings.think_budget,
             near_tie=NEAR_TIE if settings.exact and settings.sampling.greedy else 0.0,
             cancelled=self._cancelled.is_set,

@@ -70,7 +70,7 @@ def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
         db.executescript(
             "ALTER TABLE conversation DROP COLUMN settings; DROP TABLE unsent;"
             "ALTER TABLE conversation DROP COLUMN revision;"
-            "DROP TABLE attachment; DROP TABLE media;"
+            "DROP TABLE attachment; DROP TABLE media; ALTER TABLE message DROP COLUMN steps;"
             "PRAGMA user_version = 1"
         )
     history = History(path)

@@ -105,6 +105,7 @@ def test_a_file_of_the_version_before_media_is_upgraded(history: History) -> Non
     with closing(sqlite3.connect(history.path)) as db, db:
         db.execute("DROP TABLE attachment")
         db.execute("DROP TABLE media")
+        db.execute("ALTER TABLE message DROP COLUMN steps")
         db.execute("PRAGMA user_version = 3")
     upgraded = History(history.path)
     assert upgraded.load(conversation) == [question(), answer()]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from localmtp.mcp.host import ToolHost
     from localmtp.session import Session
     from localmtp.tui.rendering.answer_entry import AnswerEntry
 
@@ -18,6 +19,10 @@ class ChatControls(Protocol):
     @property
     def session(self) -> Session | None:
         """Returns the session that answers; None while the first model is loading."""
+
+    @property
+    def tools(self) -> ToolHost | None:
+        """Returns the tools that answers may call; None without any."""
 
     def last_answer(self) -> AnswerEntry | None:
         """Returns the last answer, finished or growing."""
@@ -63,6 +68,9 @@ class ChatControls(Protocol):
 
     def race(self, prompt: str) -> None:
         """Answers a prompt with drafting off and on."""
+
+    def show_text(self, text: str) -> None:
+        """Shows a text of several lines."""
 
     def show_prompt(self, session: Session) -> object:
         """Shows the rendered prompt."""

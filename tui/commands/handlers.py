@@ -19,6 +19,7 @@ from localmtp.tui.media.dropped_paths import typed_path
 from localmtp.tui.rendering.formatting import count
 
 if TYPE_CHECKING:
+    from localmtp.mcp.host import HostedTool
     from localmtp.session import Session
 
 
@@ -140,6 +141,34 @@ def preview(chat: ChatControls, state: str) -> str:
         raise LocalmtpError(f"invalid preview `{state}`", hint="/preview on, or /preview off")
     chat.show_previews(state == "on")
     return f"previews {state}, also in later chats"
+
+
+def tools(chat: ChatControls, names: str) -> str:
+    """Lists the tools, or switches some of them: `on` or `off`, and names; all without names."""
+    host = chat.tools
+    if host is None:
+        raise LocalmtpError("there are no tools", hint="start with `localmtp chat --mcp CONFIG`")
+    state, *chosen = names.split() or [""]
+    if state not in ("", "on", "off"):
+        raise LocalmtpError(f"invalid tools `{state}`", hint="/tools on NAME, or /tools off NAME")
+    known = {tool.function for tool in host.tools}
+    if unknown := [name for name in chosen if name not in known]:
+        raise LocalmtpError(f"no tool `{unknown[0]}`", hint="/tools lists them")
+    for tool in host.tools:
+        if state and (not chosen or tool.function in chosen):
+            tool.enabled = state == "on"
+    listed = [
+        f"{'●' if tool.enabled else '○'} {tool.function} ({tool.server}): {_first_line(tool)}"
+        for tool in host.tools
+    ]
+    if not listed:
+        return "no tools yet: the servers are starting"
+    chat.show_text("\n".join(listed))
+    return ""
+
+
+def _first_line(tool: HostedTool) -> str:
+    return next(iter(tool.description.splitlines()), "")
 
 
 def write_conversation(chat: ChatControls, name: str) -> str:

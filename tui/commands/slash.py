@@ -88,6 +88,7 @@ COMMANDS = (
     Command("system", "[TEXT]", "Set the system prompt; without TEXT remove it", handlers.system),
     Command("think", "on|off", "Turn thinking on or off", handlers.think),
     Command("prompt", "", "Show the prompt as the model receives it", handlers.prompt),
+    Command("tools", "[on|off] [NAMES]", "List tools, or switch them on or off", handlers.tools),
     Command("read", "FILE", "Insert a text file into the prompt", handlers.read),
     Command("image", "FILE", "Attach an image to the next message", handlers.attach),
     Command("audio", "FILE", "Attach a sound to the next message", handlers.attach, ("sound",)),

@@ -22,6 +22,7 @@ from localmtp.tui.rendering.entries import INDENT, TranscriptEntry
 from localmtp.tui.rendering.formatting import count, duration, percent, rate, show_controls
 from localmtp.tui.rendering.markdown import MarkdownDocument
 from localmtp.tui.rendering.rounds import AnswerRound
+from localmtp.tui.rendering.tool_lines import ToolCallView, tool_lines
 
 _ENDINGS = {
     FinishReason.CANCELLED: "stopped",
@@ -44,6 +45,8 @@ class AnswerEntry(TranscriptEntry):
         self.document = MarkdownDocument(show_controls(text))
         self.thought = show_controls(thought)
         self.thought_tokens = 0
+        self.calls: list[ToolCallView] = []
+        """Calls of tools, in order."""
         self.rounds: list[AnswerRound] = []
         """Target passes; empty for an answer loaded from the history."""
         self.stats: Stats | None = None
@@ -82,6 +85,15 @@ class AnswerEntry(TranscriptEntry):
             self.document.append(show_controls(more))
         self.touch()
 
+    def show_call(self, call: str, result: str | None) -> None:
+        """Shows a call, or the result of the last one; `result` is None while it runs."""
+        running = self.calls and self.calls[-1].result is None and self.calls[-1].call == call
+        if running:
+            self.calls[-1].result = result
+        else:
+            self.calls.append(ToolCallView(call, result))
+        self.touch()
+
     def end(self, reason: FinishReason, stats: Stats | None) -> None:
         """Ends the answer."""
         self.finish, self.stats, self.prefilled = reason, stats, None
@@ -98,6 +110,8 @@ class AnswerEntry(TranscriptEntry):
     def _render(self, brush: Brush, width: int) -> list[Line]:
         inner = width - INDENT
         lines = self._thought_lines(brush, inner) if self.thought else []
+        if self.calls:
+            lines += [*tool_lines(self.calls, brush, inner, unfolded=self.unfolded), []]
         if self.coloured and self.rounds:
             lines += self._token_lines(Channel.ANSWER, brush, inner)
             lines += [[], *_wrapped(_legend(brush), inner, Segment("   "))]

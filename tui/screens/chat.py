@@ -39,6 +39,8 @@ from localmtp.tui.widgets.top_bar import TopBar
 if TYPE_CHECKING:
     from localmtp.engine.stats import Stats
     from localmtp.history import History
+    from localmtp.mcp.host import ToolHost
+    from localmtp.tui.tool_use import ToolUse
 
 POLL_EVERY_S = 1 / 4
 """Between updates of the statistics while an answer is written or a model is loading."""
@@ -71,8 +73,10 @@ class ChatScreen(ScreenActions):
         open_history: Callable[[], tuple[History, str]] | None,
         brush: Brush,
         picture_widget: PictureWidget | None = None,
+        tool_use: ToolUse | None = None,
     ) -> None:
         super().__init__(brush)
+        self._tool_use = tool_use
         self._picture_widget = picture_widget
         self._open_history = open_history
         self.error: LocalmtpError | None = None
@@ -99,10 +103,22 @@ class ChatScreen(ScreenActions):
         self.query_one(TopBar).show(name, "", "")
         self.conversation.prompt.placeholder = show_controls(f"Message {name}")
         self._polling = self.set_interval(POLL_EVERY_S, self.show_state)
+        if self._tool_use:
+            self.conversation.tool_use = self._tool_use
+            self.set_interval(POLL_EVERY_S, self._show_tool_notices)
         if self._open_history:
             self.run_worker(self._open_history, name="history", thread=True, exit_on_error=False)
         self.loader.start(self._model)
         self.show_state()
+
+    @property
+    def tools(self) -> ToolHost | None:
+        """Returns the tools that answers may call; None without any."""
+        return self._tool_use.host if self._tool_use else None
+
+    def _show_tool_notices(self) -> None:
+        for notice in self.tools.take_notices() if self.tools else ():
+            self.conversation.notice(notice, error=True)
 
     def repaint(self, brush: Brush) -> None:
         """Redraws in other colours."""

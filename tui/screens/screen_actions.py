@@ -95,6 +95,10 @@ class ScreenActions(TranscriptActions):
         """Shows the rounds of an answer."""
         self.app.push_screen(RoundsScreen(answer.rounds, self._brush))
 
+    def show_text(self, text: str) -> None:
+        """Shows a text of several lines."""
+        self.conversation.notice(text)
+
     @work
     async def show_prompt(self, session: Session) -> None:
         """Shows the rendered prompt; rendered in a thread, since templates may be slow."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -23,6 +24,8 @@ from localmtp.tui.messages import (
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.entries import NoticeEntry, TranscriptEntry, UserEntry, WelcomeEntry
+from localmtp.tui.screens.approve import ApproveScreen
+from localmtp.tui.tool_use import Approval, ToolUse
 from localmtp.tui.transcript_edits import (
     DeletedExchange,
     delete_exchange,
@@ -39,6 +42,7 @@ from localmtp.tui.widgets.status_line import StatusLine
 from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
+    from localmtp.mcp.host import HostedTool
     from localmtp.session import Message, Session, Settings
 
 
@@ -62,6 +66,8 @@ class Conversation(Composing):
     ) -> None:
         super().__init__(brush, drawn, picture_widget, id=id)
         self.session: Session | None = None
+        self.tool_use: ToolUse | None = None
+        """Runs the tools that answers call; None without any."""
         self.editing: UserEntry | None = None
         """The earlier message being edited in the prompt."""
         self._next_session: Session | None = None
@@ -96,6 +102,8 @@ class Conversation(Composing):
         """Returns the session for use elsewhere until `return_session`; None while it is busy."""
         session = self.idle_session
         self._lent = session is not None
+        if session:
+            session.tools = ()
         return session
 
     def return_session(self) -> None:
@@ -196,6 +204,8 @@ class Conversation(Composing):
         if not (session := self.idle_session):
             return False
         session.messages = messages
+        if self.tool_use:
+            self.tool_use.begin_conversation()
         if settings:
             session.update_settings(settings)
         self.saver.conversation_id, self.editing = conversation_id, None
@@ -290,7 +300,32 @@ class Conversation(Composing):
             self.transcript.insert(len(self.transcript.entries) - self.queued, answer)
         # Each blink redraws a part of the screen, which costs as much as more of the answer.
         self.prompt.cursor_blink = False
+        if self.tool_use:
+            ask, show = self._ask, partial(self._show_call, answer)
+            events = partial(self.tool_use.events, session, events, ask, show)
         self.start_answer(session, events, answer)
+
+    def stop(self) -> bool:
+        """Cancels the running answer and its tools; returns False if there is none."""
+        if self.tool_use:
+            self.tool_use.stop()
+        return super().stop()
+
+    def _ask(self, tool: HostedTool, arguments: Mapping[str, Any]) -> Future[Approval | None]:
+        """Asks about a call; called in the generating thread."""
+        future: Future[Approval | None] = Future()
+        screen = ApproveScreen(tool.server, tool.name, arguments)
+        self.app.call_from_thread(self.app.push_screen, screen, future.set_result)
+        return future
+
+    def _show_call(self, answer: AnswerEntry, call: str, result: str | None) -> None:
+        """Shows a call in an answer; called in the generating thread."""
+
+        def show() -> None:
+            answer.show_call(call, result)
+            self.draw_answer()
+
+        self.app.call_from_thread(show)
 
     def draw_answer(self) -> None:
         """Updates the transcript."""

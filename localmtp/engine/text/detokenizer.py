@@ -10,14 +10,13 @@ from localmtp.engine.llama.vocab import MARKER
 from localmtp.engine.markup.kinds import GEMMA4, Markup
 from localmtp.engine.markup.tag_detokenizer import TagDetokenizer
 from localmtp.engine.sampling.thought_limit import ThoughtMarkers
+from localmtp.engine.text.tool_calls import QUOTE
 
 _OPEN, _CLOSE = GEMMA4.thought
 _OPEN_CALL, _CLOSE_CALL = GEMMA4.call
 _ENOUGH = "\n\nI have to answer now, with what I have worked out so far.\n"
 """Ends a thought that exceeds its budget: an answer follows a conclusion better than a broken
 sentence."""
-QUOTE = GEMMA4.quote
-"""Encloses strings in tool calls; a token of its own, so that strings may contain any text."""
 
 
 class Detokenizer:

@@ -18,10 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from localmtp.engine.text.detokenizer import QUOTE
+from localmtp.engine.markup.kinds import GEMMA4
 from localmtp.engine.text.json_types import coerce, resolved, scalar
 from localmtp.engine.text.xml_calls import is_xml, xml_calls
 from localmtp.unicode import replace_surrogates
+
+QUOTE = GEMMA4.quote
+"""Encloses strings in tool calls; a token of its own, so that strings may contain any text."""
 
 Json = Mapping[str, Any]
 

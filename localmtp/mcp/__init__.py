@@ -1,0 +1,1 @@
+"""Tools of MCP servers (Model Context Protocol), and two that are built in."""
