@@ -106,6 +106,7 @@ async def test_a_model_answers_about_a_picture_with_its_tokens_counted(folder: P
         assert attachment.tokens
         assert stats.prompt_tokens > attachment.tokens
         assert stats.drafted
+        await wait_until(pilot, partial(shown, app, "of that, encoding"), "the time is shown")
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: conversation.answer is None, "it is answered again")
         assert sent(conversation) == ["photo.png"]
@@ -119,6 +120,7 @@ async def test_a_model_that_reads_no_images_says_so_before_and_after_sending(
     async with app.run_test(size=SIZE) as pilot:
         conversation = await ready(pilot, app)
         await pilot.press(*"/image photo.png", "enter")
+        await wait_until(pilot, partial(shown, app, "cannot be read by this model"), "it is marked")
         await wait_until(pilot, partial(shown, app, "need a projector"), "it is said before")
         await pilot.press(*"What is it?", "enter")
         await attached(pilot, conversation, "photo.png")
@@ -269,7 +271,9 @@ async def test_queued_and_edited_messages_return_with_their_attachments(folder: 
         await attached(pilot, conversation, "photo.png")
         conversation.prompt.put("Once more")
         conversation.prompt.submit()
-        await wait_until(pilot, lambda: session.messages[0].text == "Once more", "it branches")
+        await wait_until(
+            pilot, lambda: [m.text for m in session.messages[:1]] == ["Once more"], "it branches"
+        )
         assert sent(conversation) == ["photo.png"]
         conversation.stop()
         await answered(pilot, conversation)
@@ -279,7 +283,12 @@ async def test_completed_images_are_attached(folder: Path) -> None:
     app = frozen()
     async with app.run_test(size=SIZE) as pilot:
         conversation = await ready(pilot, app)
-        await pilot.press(*"Look at @pho")
+        await pilot.press(*"/audio vo")
+        await wait_until(pilot, partial(shown, app, "voice.wav"), "it is listed")
+        assert "notes.txt" not in seen(app)
+        await pilot.press("tab")
+        assert conversation.prompt.text == "/audio voice.wav"
+        await pilot.press("escape", *"Look at @pho")
         await wait_until(pilot, lambda: "@photo.png" in seen(app), "it is listed")
         await pilot.press("tab")
         await attached(pilot, conversation, "photo.png")

@@ -30,6 +30,10 @@ _REFERENCE = re.compile(r'(?:^|(?<=\s))@(?:"(?P<quoted>[^"\n]*)"?|(?P<plain>[^\s
 """A reference that ends at the cursor."""
 
 
+_FILE_COMMAND = re.compile(r"/(?P<name>image|audio|sound|read) (?P<path>[^\n]*)$")
+"""A command whose argument, at the cursor, is a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileMatch:
     """A file that `@FILE` may be completed to."""
@@ -97,6 +101,12 @@ def reference_before(text: str) -> str | None:
     """Returns the incomplete path of a reference at the end of a text; None without one."""
     match = _REFERENCE.search(text)
     return None if match is None else match["quoted"] or match["plain"] or ""
+
+
+def argument_before(text: str) -> tuple[str, str] | None:
+    """Returns command and incomplete path of a text such as `/image PATH`; None for others."""
+    match = _FILE_COMMAND.match(text)
+    return None if match is None else (match["name"], match["path"])
 
 
 def complete_reference(text: str, match: FileMatch) -> str:

@@ -41,8 +41,8 @@ class Attachment:
     """A scaled copy of an image; None until it was decoded, and for sound."""
     tokens: int | None = None
     """Length in the prompt; None while it is unknown."""
-    problem: str = ""
-    """Reason why the model cannot read it; empty if it can, or while that is unknown."""
+    is_refused: bool = False
+    """Whether the model cannot read it."""
 
     def label(self, width: int) -> str:
         """Returns one line: name, size in pixels or seconds, bytes, tokens.

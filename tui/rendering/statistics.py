@@ -140,6 +140,8 @@ def prefill_section(brush: Brush, stats: Stats | None, prefilled: Prefilled | No
     if not stats or stats.ttft_s <= 0:
         return None
     lines = [_row(brush, "time to first token", duration(stats.ttft_s))]
+    if stats.encode_s > 0:
+        lines.append(_row(brush, "of that, encoding", duration(stats.encode_s)))
     if stats.prefill_tokens_per_s:
         lines.append(_row(brush, "prompt", f"{rate(stats.prefill_tokens_per_s)} tok/s"))
     return Text("\n").join(lines)

@@ -72,6 +72,8 @@ class AttachmentTray(Horizontal):
         self._slots: list[_Slot] = []
         self._preview = Horizontal(id="preview")
         self._rows = Static(id="attached")
+        self._refusals: set[str] = set()
+        """Reasons why the model refuses attachments that were shown."""
         self._pasting = 0
         self._previewed: object = None
         self.display = False
@@ -107,6 +109,7 @@ class AttachmentTray(Horizontal):
             tokens_of: returns the length of media in the prompt; blocking, called in threads.
         """
         self._tokens_of = tokens_of
+        self._refusals.clear()
         for slot in self._slots:
             self._measure(slot)
 
@@ -207,9 +210,12 @@ class AttachmentTray(Horizontal):
             tokens = await asyncio.to_thread(tokens_of, attachment.media)
         except LocalmtpError as error:
             # The model will refuse it: better said before the message is sent.
-            slot.attachment = replace(attachment, problem=error.message)
+            slot.attachment = replace(attachment, is_refused=True)
+            if slot in self._slots and error.message not in self._refusals:
+                self._refusals.add(error.message)
+                self.post_message(AttachmentFailed(error))
         else:
-            slot.attachment = replace(attachment, tokens=tokens, problem="")
+            slot.attachment = replace(attachment, tokens=tokens, is_refused=False)
         self._show()
 
     def _report_if_read(self) -> None:
@@ -229,9 +235,10 @@ class AttachmentTray(Horizontal):
     def _row(self, slot: _Slot) -> Text:
         if slot.attachment is None:
             return Text(f"{show_controls(slot.name)} · reading", self._brush.muted)
-        problem = show_controls(slot.attachment.problem)
         label = Text(slot.attachment.label(self._width), self._brush.plain)
-        return label.append(f"\n{problem}", self._brush.error) if problem else label
+        if slot.attachment.is_refused:
+            label.append("\ncannot be read by this model", self._brush.error)
+        return label
 
     @property
     def _width(self) -> int:

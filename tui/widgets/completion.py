@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from localmtp.tui.commands.attachments import (
     FileMatch,
+    argument_before,
     complete_reference,
     files_below,
     files_in_folder_of,
@@ -38,12 +39,15 @@ class Completion(Static):
         self._files: list[FileMatch] = []
         self._listed: tuple[str, list[FileMatch]] | None = None
         self._beginning: str | None = None
+        self._command = ""
+        """Command whose argument is completed; empty for a reference."""
         self.display = False
 
     def update_matches(self, text: str) -> None:
         """Shows the commands or files that `text`, up to the cursor, may be completed to."""
         self._commands, self._files = matching(text), []
-        beginning = self._beginning = reference_before(text)
+        self._command, beginning = argument_before(text) or ("", reference_before(text))
+        self._beginning = beginning
         if beginning is None:
             self._listed = None
         else:
@@ -51,7 +55,7 @@ class Completion(Static):
             if self._listed is None or self._listed[0] != folder:
                 self._listed = (folder, [])
                 self._list_files(folder, beginning)
-            self._files = matching_files(self._listed[1], beginning)
+            self._match_files(beginning)
         self._show()
 
     def complete(self, text: str) -> str | None:
@@ -63,6 +67,8 @@ class Completion(Static):
             return f"/{self._commands[0].name} "
         if self._files:
             match = self._files[0]
+            if self._command:
+                return f"/{self._command} {match.path}"
             if match.is_media:
                 self.post_message(MediaCompleted(Path(match.path).expanduser()))
             else:
@@ -78,13 +84,23 @@ class Completion(Static):
             files = await asyncio.to_thread(files_in_folder_of, beginning)
         if self._listed and self._listed[0] == folder and self._beginning is not None:
             self._listed = (folder, files)
-            self._files = matching_files(files, self._beginning)
+            self._match_files(self._beginning)
             self._show()
+
+    def _match_files(self, beginning: str) -> None:
+        """Chooses from the listed files, for `/image` and its like from the images and sound."""
+        files = self._listed[1] if self._listed else []
+        if self._command:
+            files = [one for one in files if one.is_media == (self._command != "read")]
+        self._files = matching_files(files, beginning)
 
     def _show(self) -> None:
         rows = [
             *((f"/{c.name} {c.argument}", c.help) for c in self._commands[:MAX_ROWS]),
-            *((one.reference, one.description) for one in self._files[:MAX_ROWS]),
+            *(
+                (one.path if self._command else one.reference, one.description)
+                for one in self._files[:MAX_ROWS]
+            ),
         ]
         self.display = bool(rows)
         colours = self.app.theme_variables
