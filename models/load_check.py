@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -94,7 +94,8 @@ class LoadCheck:
         try:
             return self._vocabularies()
         except LocalmtpError:
-            _require_intact(self._files)
+            hint = f"`localmtp pull {self._files.name} --verify` downloads it again"
+            require_intact(_files_on_disk(self._files), hint)
             raise
 
     def _vocabularies(self) -> Vocabularies:
@@ -151,21 +152,24 @@ def _files_on_disk(files: ModelFiles) -> list[Path]:
     return [*parts_on_disk(files.target), *([files.drafter] if files.drafter else ())]
 
 
-def _require_intact(files: ModelFiles) -> None:
+def require_intact(paths: Iterable[Path], hint: str) -> None:
     """Compares the hashes of cached files with those of the hub: their names are the hashes.
+
+    Args:
+        paths: of the files; those outside of the cache are not checked.
+        hint: for the error.
 
     Raises:
         LocalmtpError: one differs.
     """
-    for path in _files_on_disk(files):
+    for path in paths:
         blob = path.resolve()
         if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
             continue
         with blob.open("rb") as file:
             if file_digest(file, "sha256").hexdigest() != blob.name:
                 raise LocalmtpError(
-                    f"{path} is damaged: its hash is not that of the hub",
-                    hint=f"`localmtp pull {files.name} --verify` downloads it again",
+                    f"{path} is damaged: its hash is not that of the hub", hint=hint
                 )
 
 

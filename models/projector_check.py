@@ -11,8 +11,8 @@ from pathlib import Path
 from localmtp.atomic import atomic_write_text
 from localmtp.engine.llama.vocabulary_file import VocabularyFile
 from localmtp.errors import LocalmtpError
-from localmtp.models.gguf_header import Header, read_header
-from localmtp.models.load_check import record_of
+from localmtp.models.gguf_header import Header, download_hint, read_header
+from localmtp.models.load_check import record_of, require_intact
 
 _POSITIONS = "v.position_embd.weight"
 """Table of positions, a row for each patch of an image's longer side."""
@@ -45,7 +45,11 @@ def check_projector(
         return
     from localmtp.engine.trial import try_encoding
 
-    try_encoding(projector, (target, vocabulary))
+    try:
+        try_encoding(projector, (target, vocabulary))
+    except LocalmtpError:
+        require_intact([projector], download_hint(projector))
+        raise
     with suppress(OSError, LocalmtpError):
         record.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(record, "{}", durable=False)

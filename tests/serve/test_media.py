@@ -24,6 +24,10 @@ import openai
 import pytest
 from PIL import Image
 
+from tests.fuzz.budget import examples, one_input, seeds
+from tests.fuzz.json_mutator import changed
+from tests.media.samples import sound as audio_file
+from tests.media.samples import tone
 from tests.pairs import TINY, write_pair
 from tests.projectors import write_unified_projector
 from tests.serve.servers import Server, serving
@@ -328,6 +332,33 @@ def test_errors_name_the_field_of_their_api(server: Server) -> None:
         block["source"] = {"type": "file", "file_id": "a"}
         failed = message("/v1/messages", body).json()
         assert "a source of type base64 or url, not 'file'" in failed["error"]["message"]
+
+
+def test_damaged_files_and_requests_get_a_response(server: Server) -> None:
+    files = [image(form=form, size=(40, 30)) for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
+    files += [audio_file(tone(0.2), 16_000, form) for form in ("WAV", "FLAC", "OGG", "MP3")]
+    with server.http() as http:
+        for seed in seeds(examples(60)):
+            with one_input(seed) as rng:
+                data = bytearray(rng.choice(files))
+                for _ in range(rng.choice((1, 3, 20))):
+                    data[rng.randrange(len(data))] = rng.randrange(256)
+                content = bytes(data[: rng.choice((None, rng.randrange(len(data)))) or len(data)])
+                part = rng.choice((image_part, sound_part))(content)
+                body = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
+                if rng.random() < 0.5:
+                    body = changed(body, rng)
+                raw = json.dumps(body).encode()
+                headers = {"Content-Type": "application/json"}
+                answer = http.post("/v1/chat/completions", content=raw, headers=headers)
+                assert answer.status_code in (200, 400), answer.text
+
+
+def test_without_the_projector_the_reason_is_named(folder: Path) -> None:
+    with serving("--no-media", model=str(folder / MODEL)) as running, running.http() as http:
+        body = {"messages": [{"role": "user", "content": [image_part(image())]}]}
+        refused = http.post("/v1/chat/completions", json=body)
+    assert refused.json()["error"]["message"] == "the model reads no images: --no-media"
 
 
 def test_ollamas_clients_send_images(server: Server, client: openai.OpenAI) -> None:
