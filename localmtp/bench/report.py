@@ -32,6 +32,8 @@ class Setup:
     threads: int
     devices: tuple[str, ...]
     hardware: Hardware
+    device_sampling: tuple[str, ...] = ()
+    """Kinds of answers whose tokens the device chooses."""
 
 
 def machine_as_json(setup: Setup) -> dict[str, object]:
@@ -43,6 +45,7 @@ def machine_as_json(setup: Setup) -> dict[str, object]:
             "cpu": setup.cpu,
             "threads": setup.threads,
             "devices": list(setup.devices),
+            "device_sampling": list(setup.device_sampling),
         },
         "memory": setup.hardware.as_dict(),
         "version": __version__,

@@ -35,6 +35,7 @@ def setup_of(files: ModelFiles, threads: int | None, pair: Pair) -> Setup:
         threads=threads or cpu.cores(),
         devices=tuple(device.summary for device in pair.target.model.offload.devices),
         hardware=hardware(files, pair.target.model),
+        device_sampling=pair.device_sampling.kinds if pair.device_sampling else (),
     )
 
 
