@@ -103,6 +103,7 @@ class Pair:
         lookup: bool = False,
         target_vocabulary: VocabularyFile | None = None,
         drafter_vocabulary: VocabularyFile | None = None,
+        device_kinds: Sequence[str] | None = None,
     ) -> Pair:
         """Loads GGUF files.
 
@@ -116,6 +117,8 @@ class Pair:
             lookup: copy drafts from the context if `drafter` is None.
             target_vocabulary: loaded instead of that of the target's file.
             drafter_vocabulary: loaded instead of that of the drafter's file.
+            device_kinds: kinds of answers that the device chooses, as measured earlier; None to
+                measure.
 
         Raises:
             LocalmtpError: a file is missing, damaged or of another kind, the drafter does not fit
@@ -157,7 +160,9 @@ class Pair:
                 opened = _DRAFTERS[kind](draft_model, context)
                 resources.callback(opened.close)
             sequences = tuple(TargetSequence(context, i) for i in range(options.parallel))
-            device = open_device_sampling(context, sequences[0], opened, options.devices.sampling)
+            device = open_device_sampling(
+                context, sequences[0], opened, options.devices.sampling, device_kinds
+            )
             return cls(
                 context,
                 sequences,

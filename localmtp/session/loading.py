@@ -15,6 +15,7 @@ from localmtp.models import ModelFiles
 from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part, projector_fits_gpu
 from localmtp.models.projector_check import check_projector
+from localmtp.session.pacing_store import pacing_store_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def load_pair(
             `Pair.load`.
     """
     check = None if trusted else LoadCheck(files)
+    store = pacing_store_for(files, options)
     options = _with_passes_for_images(options)
     placement = choose_placement(files, options)
     if placement:
@@ -62,7 +64,10 @@ def load_pair(
         lookup=files.lookup,
         target_vocabulary=vocabularies.target,
         drafter_vocabulary=vocabularies.drafter,
+        device_kinds=store.load_device_kinds(),
     )
+    if pair.device_sampling and pair.device_sampling.measured:
+        store.save_device_kinds(pair.device_sampling.kinds)
     if not cpu.is_idle():
         threads.settle()
     _prepare_media(pair, files, options, vocabularies)

@@ -11,10 +11,8 @@ from typing import Any
 
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.trace import Trace
-from localmtp.engine.device_options import DeviceOptions
 from localmtp.engine.events import Channel, Event, Generated
 from localmtp.engine.families import family_of
-from localmtp.engine.llama.ggml import devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.params import SamplingParams
@@ -23,12 +21,11 @@ from localmtp.engine.text.quoting import quote
 from localmtp.engine.text.retokenize import retokenize
 from localmtp.engine.text.template_editions import outdated_hint
 from localmtp.errors import LocalmtpError
-from localmtp.hardware import cpu
 from localmtp.media import Media
 from localmtp.models import ModelFiles
 from localmtp.session.base import Choices, Message, OnFull, Role, Session, media_of, render, shown
 from localmtp.session.loading import LoadReport, load_pair
-from localmtp.session.pacing_store import PacingStore
+from localmtp.session.pacing_store import PacingStore, pacing_store_for
 from localmtp.session.prompt_cache import PromptCache, open_cache
 from localmtp.session.prompts import (
     TokenPrompt,
@@ -280,16 +277,3 @@ def open_session(
     store = pacing_store_for(files, options)
     cache = open_cache(options, pair, files)
     return LocalSession(pair, files, choices or Choices(), store, report, cache)
-
-
-def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:
-    """Returns the pacing data of a pair with these load options on this machine."""
-    paths = [files.target, files.drafter] if files.drafter else [files.target]
-    parts = [
-        *(f"{path.name} {path.stat().st_size}" for path in paths),
-        f"{options.threads or cpu.cores()} threads, GPU layers {options.gpu_layers}",
-        cpu.processor(),
-        *([repr(options.devices)] if options.devices != DeviceOptions() else []),
-        *(device.description for device in devices()),
-    ]
-    return PacingStore(parts)

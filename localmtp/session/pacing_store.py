@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from localmtp.atomic import atomic_write_text
+from localmtp.engine.device_options import DeviceOptions
+from localmtp.engine.llama.ggml import devices
+from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.pacing import Calibration, PacingState
 from localmtp.engine.pacing.plan import MAX_COPY
 from localmtp.errors import LocalmtpError
+from localmtp.hardware import cpu
+from localmtp.models import ModelFiles
 from localmtp.paths import pacing_store
 from localmtp.session.ranges import is_number
 
@@ -69,6 +74,20 @@ class PacingStore:
         if pacing.costs:
             self._write(self._costs, pacing.costs)
 
+    def load_device_kinds(self) -> tuple[str, ...] | None:
+        """Returns the kinds of answers that the device chooses faster; None if not measured."""
+        saved = self._read(self._device)
+        kinds = ("greedy", "sampled")
+        return tuple(kind for kind in kinds if kind in saved) if isinstance(saved, list) else None
+
+    def save_device_kinds(self, kinds: Sequence[str]) -> None:
+        """Saves what was measured, if the file can be written."""
+        self._write(self._device, list(kinds))
+
+    @property
+    def _device(self) -> Path:
+        return self._directory / f"{self._name}-device.json"
+
     @property
     def _costs(self) -> Path:
         return self._directory / f"{self._name}-costs-{_COST_FORMAT}.json"
@@ -119,3 +138,16 @@ def _are_rates(saved: Any, expected: Any) -> bool:
                 return False
             return all(map(_are_rates, saved, expected))
     return is_number(saved) and 0 <= saved <= 1 + _ROUNDING
+
+
+def pacing_store_for(files: ModelFiles, options: LoadOptions) -> PacingStore:
+    """Returns the pacing data of a pair with these load options on this machine."""
+    paths = [files.target, files.drafter] if files.drafter else [files.target]
+    parts = [
+        *(f"{path.name} {path.stat().st_size}" for path in paths),
+        f"{options.threads or cpu.cores()} threads, GPU layers {options.gpu_layers}",
+        cpu.processor(),
+        *([repr(options.devices)] if options.devices != DeviceOptions() else []),
+        *(device.description for device in devices()),
+    ]
+    return PacingStore(parts)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.models import resolve
 from localmtp.session.loading import load_pair
 from localmtp.session.local import open_session
+from localmtp.session.pacing_store import PacingStore
 
 FILES = resolve("nano")
 
@@ -96,3 +98,13 @@ def test_a_command_interrupted_while_it_imports_and_loads_ends_quietly() -> None
                 command.send_signal(signal.SIGINT)
             stderr = command.stderr.read()
         assert b"ignored" not in stderr
+
+
+def test_what_a_device_chooses_faster_is_measured_once(tmp_path: Path) -> None:
+    store = PacingStore(["pair", "device"], tmp_path)
+    assert store.load_device_kinds() is None
+    store.save_device_kinds(("sampled",))
+    assert PacingStore(["pair", "device"], tmp_path).load_device_kinds() == ("sampled",)
+    assert PacingStore(["pair", "another"], tmp_path).load_device_kinds() is None
+    next(tmp_path.glob("*-device.json")).write_text('{"greedy": 1}')
+    assert store.load_device_kinds() is None

@@ -8,6 +8,7 @@ itself, in the same passes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -70,6 +71,8 @@ class DeviceSampling:
         self._suppressed: list[int] = target.vocab.suppressed.tolist()
         self._kinds: set[bool] = {True, False} if mode is Switch.ON else set()
         """Kinds of answers that are chosen on the device: whether greedy."""
+        self.measured = False
+        """Whether this run measured which kinds are faster."""
         self._attached: dict[int, tuple[DeviceChain, ...]] = {}
         contexts = [self._target] + ([self._drafter] if self._drafter else [])
         self._contexts: list[Context] = contexts
@@ -105,6 +108,10 @@ class DeviceSampling:
             for chain in chains:
                 chain.close()
 
+    def use(self, kinds: Sequence[str]) -> None:
+        """Chooses the kinds that an earlier run measured to be faster."""
+        self._kinds = {kind == "greedy" for kind in kinds}
+
     def measure(self, sequence: TargetSequence, drafter: MTPDrafter | None) -> None:
         """Compares rounds with the host's choice and with the device's; takes some 30 rounds.
 
@@ -112,6 +119,7 @@ class DeviceSampling:
             sequence: an empty one, emptied again.
             drafter: of the target.
         """
+        self.measured = True
         prefill(sequence, [_TOKEN] * _CONTEXT)
         for sampling in (SamplingParams(temperature=0.0), SamplingParams()):
             host = _round_s(sequence, drafter, make_sampler(sampling), None)
@@ -151,6 +159,7 @@ def open_device_sampling(
     sequence: TargetSequence,
     drafter: object,
     mode: Switch,
+    known: Sequence[str] | None = None,
 ) -> DeviceSampling | None:
     """Returns device sampling for a loaded pair, measured where it may pay; None if it is off.
 
@@ -159,6 +168,7 @@ def open_device_sampling(
         sequence: an empty sequence.
         drafter: None for no drafting.
         mode: `AUTO` is off where the CPU computes the logits.
+        known: kinds that an earlier run measured to be faster; None to measure.
     """
     if isinstance(drafter, NoDraftSteps):
         drafter = None
@@ -170,7 +180,9 @@ def open_device_sampling(
     if mode is Switch.AUTO and not on_device:
         return None
     found = DeviceSampling(target, drafter, mode)
-    if mode is Switch.AUTO:
+    if mode is Switch.AUTO and known is not None:
+        found.use(known)
+    elif mode is Switch.AUTO:
         found.measure(sequence, drafter)
     return found
 

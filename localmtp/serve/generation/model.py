@@ -25,7 +25,8 @@ from localmtp.serve.metrics import Metrics
 from localmtp.serve.wire.answer_markers import answer_markers
 from localmtp.session import Choices, Settings
 from localmtp.session.loading import load_pair
-from localmtp.session.local import default_sampling, pacing_store_for
+from localmtp.session.local import default_sampling
+from localmtp.session.pacing_store import pacing_store_for
 from localmtp.session.prompt_cache import open_cache
 from localmtp.session.prompts import (
     TokenPrompt,
