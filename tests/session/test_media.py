@@ -21,7 +21,7 @@ from localmtp.isolation import open_isolated
 from localmtp.isolation.messages import OpenRequest
 from localmtp.media import Media
 from localmtp.models import resolve
-from localmtp.session import Choices, Message, Role, Session
+from localmtp.session import Choices, Message, OnFull, Role, Session
 from localmtp.session.local import LocalSession, open_session
 from tests.media import samples
 from tests.towers import KINDS, write_towers
@@ -63,10 +63,11 @@ def opened(
     *,
     context: int | None = None,
     image_tokens: int | None = None,
+    cache: Path | None = None,
     **choices: object,
 ) -> Iterator[LocalSession]:
     files = resolve("nano", projector=str(projector))
-    options = LoadOptions(context=context, threads=1, image_tokens=image_tokens)
+    options = LoadOptions(context=context, threads=1, image_tokens=image_tokens, prompt_cache=cache)
     given = {"temperature": 0.0, "max_tokens": 40} | choices
     session = open_session(files, Choices(**given), options)  # type: ignore[arg-type]
     try:
@@ -130,6 +131,25 @@ def test_nothing_is_encoded_twice(projectors: Path) -> None:
         session.messages = session.messages[:2]
         edited = ask(session, "Where is it, and whom does it belong to?", [image()])
         assert edited.prompt_tokens - edited.reused_tokens < 30
+
+
+def test_a_cache_on_disk_holds_images_of_its_projector(projectors: Path, tmp_path: Path) -> None:
+    encoded = []
+    for kind in ("e2b", "e2b", "26b-a4b"):
+        with opened(projectors / kind, cache=tmp_path / "cache") as session:
+            stats = ask(session, "What is it?", [image()])
+            encoded.append(stats.encoded_tokens > 0)
+            assert (stats.reused_tokens > stats.media_tokens) != encoded[-1]
+    assert encoded == [True, False, True]
+
+
+def test_the_oldest_images_are_dropped_with_their_messages(projectors: Path) -> None:
+    room = {"context": 512, "image_tokens": 140, "max_tokens": 20}
+    with opened(projectors / "e2b", **room, on_full=OnFull.DROP) as session:  # type: ignore[arg-type]
+        for n in range(5):
+            stats = ask(session, f"Say cat {n + 1} times.", [image(n)])
+        assert 0 < stats.media < 5
+        assert stats.media == sum(not m.dropped and bool(m.media) for m in session.messages)
 
 
 def test_an_image_in_the_middle_and_behind_the_window(projectors: Path) -> None:

@@ -7,6 +7,7 @@ decodes in place of tokens.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ capi_mtmd.mtmd_helper_log_set(keep_log, ctypes.c_void_p(0))
 
 _MIN_IMAGE_TOKENS = 70
 """Tokens to which Gemma 4's towers enlarge smaller images, unless fewer are allowed."""
+
+
+_HEAD = 1 << 20
+"""Bytes of a file that identify it, along with its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class Tower(Owned):
             raise LocalmtpError(f"cannot load the projector {path}: {reason(lines)}")
         self._finalizer = weakref.finalize(self, capi_mtmd.mtmd_free, self.handle)
         self.path, self.model = path, model
+        self.fingerprint = _fingerprint(path)
+        """Identifies the file: rows of another one differ."""
         self.sees: bool = capi_mtmd.mtmd_support_vision(self.handle)
         """Whether it encodes images."""
         self.hears: bool = capi_mtmd.mtmd_support_audio(self.handle)
@@ -186,6 +193,12 @@ class Tower(Owned):
         finally:
             capi_mtmd.mtmd_input_chunks_free(chunks)
             capi_mtmd.mtmd_bitmap_free(bitmap)
+
+
+def _fingerprint(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(_HEAD))
+    return f"{digest.hexdigest()} {path.stat().st_size}"
 
 
 def _token_ids(chunk: Any) -> tuple[int, ...]:

@@ -178,7 +178,9 @@ class MediaEncoder:
             layout, starts = _measure_sound(tower, len(content))
         if layout.rows > MAX_ROWS:
             raise LocalmtpError(f"{media.name or 'the sound'} is too long", hint="cut it")
-        ids = media_ids(f"{media.kind} {media.key} {self._image_tokens}", layout.rows)
+        # A KV cache on disk may have been written with another projector.
+        made_by = f"{tower.fingerprint} {self._image_tokens}"
+        ids = media_ids(f"{media.kind} {media.key} {made_by}", layout.rows)
         return _MediaLayout((*layout.before, *ids, *layout.after), layout, tuple(starts))
 
     def _check_image(self, media: Media, image: RGBImage, layout: RowLayout) -> None:
