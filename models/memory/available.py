@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localmtp.engine.compatibility import DRAFTER
 from localmtp.engine.device_options import SplitMode
 from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
@@ -66,6 +67,8 @@ def choose_placement(files: ModelFiles, requested: LoadOptions) -> Placement | N
         replace(
             weights_of(header, weights.target, weights.drafter, requested.devices.overrides),
             projector=weights.projector,
+            drafter_width=weights.drafter_width,
+            drafter_scratch=weights.drafter_scratch,
         ),
         header.number("context_length") or DEFAULT_CONTEXT,
         budget,
@@ -99,7 +102,22 @@ def weights_on_disk(files: ModelFiles) -> Weights:
     drafter = files.drafter_file.stat().st_size if files.drafter_file else 0
     projector = files.projector.stat().st_size if files.projector else 0
     target = sum(part.stat().st_size for part in parts_on_disk(files.target))
-    return Weights(target, drafter, projector=projector)
+    return replace(_with_draft_model(files, Weights(target, drafter)), projector=projector)
+
+
+def _with_draft_model(files: ModelFiles, weights: Weights) -> Weights:
+    """Adds the KV cache and the working memory of a draft model, which holds the whole context."""
+    if files.drafter_file is None:
+        return weights
+    header = read_header(files.drafter_file, settings_only=True)
+    target = read_header(files.target, settings_only=True)
+    own_head = header.number("nextn_predict_layers") and header.architecture == target.architecture
+    if header.architecture == DRAFTER or own_head:
+        return weights
+    shape = shape_of(header)
+    width = shape.full_width * len(shape.full_layers)
+    width += shape.sliding_width * len(shape.sliding_layers)
+    return replace(weights, drafter_width=width, drafter_scratch=shape.scratch)
 
 
 def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:

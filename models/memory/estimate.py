@@ -28,7 +28,7 @@ _FLOAT = 4
 
 
 _DRAFTER_BUFFERS = 3 << 20
-"""A drafter has no KV cache of its own; its buffers took 2 MB in every size."""
+"""An MTP assistant has no KV cache of its own; its buffers took 2 MB in every size."""
 
 _PROJECTOR_BUFFERS = 256 << 20
 """Working memory of a projector. An image of 256 tokens took 98 MiB with the encoder of 26B and
@@ -69,6 +69,10 @@ class Weights:
     output matrix."""
     projector: int = 0
     """0 without one."""
+    drafter_width: int = 0
+    """Elements of keys and values per token in the KV cache of a draft model; 0 for other kinds."""
+    drafter_scratch: int = 0
+    """Floats of working memory of a draft model per row of a batch."""
 
     @property
     def on_disk(self) -> int:
@@ -188,6 +192,9 @@ def estimate_memory(
     buffers += _OUTPUTS * (options.parallel - 1)
     element = (options.kv_type or KVType.F16).bytes_per_element
     drafter = weights.drafter + _DRAFTER_BUFFERS if weights.drafter else 0
+    if weights.drafter_width:
+        drafter += int(cells * (element * weights.drafter_width + _MASK * batch))
+        drafter += _FLOAT * batch * weights.drafter_scratch
     if shape.head or (shape.head_width and weights.drafter):
         # A context of its own, with a 16-bit KV cache.
         per_cell = KVType.F16.bytes_per_element * shape.head_width + _MASK * batch
