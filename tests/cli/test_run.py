@@ -188,11 +188,11 @@ class TestBadInput:
         said = error_of(localmtp("run", str(tmp_path / "cut.gguf"), "Hi"))
         assert "cut.gguf" in said
 
-    def test_another_architecture(self, tmp_path: Path) -> None:
+    def test_a_file_without_settings(self, tmp_path: Path) -> None:
         path = write_gguf(tmp_path / "llama.gguf", "llama")
         said = error_of(localmtp("run", str(path), "Hi"))
         assert "llama.gguf" in said
-        assert "gemma4" in said
+        assert "context_length is missing" in said
 
     def test_drafter_as_target(self) -> None:
         said = error_of(localmtp("run", str(NANO.drafter), "Hi"))
