@@ -16,7 +16,7 @@ from localmtp.models.gguf_settings import check_settings
 from localmtp.models.listing import context_within
 from localmtp.models.memory.available import available_memory, weights_on_disk
 from localmtp.models.memory.estimate import Weights, estimate_memory
-from localmtp.models.memory.placement import largest_context
+from localmtp.models.memory.placement import division, largest_context
 from localmtp.models.memory.shape import ModelShape, shape_of
 from localmtp.models.naming.pairing import DescribedFile
 from localmtp.models.naming.quant import quant_label
@@ -66,6 +66,8 @@ class ModelDetails:
     """`context` in tokens with the `bytes` of a loaded pair."""
     context_here: int
     """Largest context that fits into free memory, in tokens; 0 if none does."""
+    division_here: str
+    """What would be on the GPU; empty without one, or if the pair does not fit."""
     drafting: Mapping[str, str] = field(default_factory=dict)
     """What each kind of drafting needs, or why it is not possible; empty if no header was read."""
     media: tuple[str, ...] = ()
@@ -173,7 +175,8 @@ def _from_header(header: Header, weights: Weights, entry: RegistryEntry | None) 
         "projector_bytes": weights.projector,
         "first_draft_length": entry.n_draft if entry else None,
         "memory": _memory(shape, weights, limit),
-        "context_here": largest_context(shape, weights, limit, available_memory()),
+        "context_here": largest_context(shape, weights, limit, budget := available_memory()),
+        "division_here": division(shape, weights, limit, budget),
     }
 
 
@@ -199,7 +202,8 @@ def _from_registry(entry: RegistryEntry, quant: Quant, reason: str) -> ModelDeta
         projector_bytes=quant.projector_nbytes,
         first_draft_length=entry.n_draft,
         memory=_memory(entry.shape, weights, entry.context) if entry.shape else (),
-        context_here=context_within(entry, quant, available_memory()),
+        context_here=context_within(entry, quant, budget := available_memory()),
+        division_here=division(entry.shape, weights, entry.context, budget) if entry.shape else "",
     )
 
 

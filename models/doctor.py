@@ -14,7 +14,7 @@ from localmtp.hardware.memory import main_memory
 from localmtp.models.listing import context_within
 from localmtp.models.memory.available import budget_of
 from localmtp.models.memory.estimate import decode_rate_bound
-from localmtp.models.memory.placement import MemoryBudget
+from localmtp.models.memory.placement import MemoryBudget, division
 from localmtp.models.naming.registry import Quant, RegistryEntry, entries, find
 from localmtp.models.store.installed import installed_models
 from localmtp.paths import registry_file
@@ -38,6 +38,8 @@ class ModelFit:
     tokens_per_s: float
     """0 if a discrete GPU or another machine takes part, whose bandwidth is not measured."""
     tokens_per_s_drafting: float
+    division: str = ""
+    """What would be on the GPU; empty without one, or if the model does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,9 @@ def _model_fit(
         weights = quant.sizes
         rates = [decode_rate_bound(entry.shape, weights, bandwidth, n) for n in (0, n_draft)]
     name = f"{entry.name}:{quant.label}"
-    return ModelFit(name, quant.nbytes, context_within(entry, quant, budget), n_draft, *rates)
+    context = context_within(entry, quant, budget)
+    divided = division(entry.shape, quant.sizes, entry.context, budget) if entry.shape else ""
+    return ModelFit(name, quant.nbytes, context, n_draft, rates[0], rates[1], divided)
 
 
 def gpu_status(

@@ -144,6 +144,24 @@ def fits(
     return any(search.fits(options) for options in search.divisions())
 
 
+def division(shape: ModelShape, weights: Weights, limit: int, budget: MemoryBudget) -> str:
+    """Says how a pair would be divided between GPUs and main memory, with the options chosen.
+
+    Args:
+        shape: of the target.
+        weights: of all files.
+        limit: the model's own context in tokens.
+        budget: memory of the machine.
+
+    Returns:
+        Empty without GPUs, or if the pair does not fit.
+    """
+    weights = weights.spread_over(shape.layers, shape.experts)
+    search = _Search(shape, weights, limit, budget, LoadOptions())
+    chosen = search.first_that_fits()
+    return "" if chosen is None else ", ".join(_division(search, chosen))
+
+
 def largest_context(shape: ModelShape, weights: Weights, limit: int, budget: MemoryBudget) -> int:
     """Returns the largest context that fits, in tokens: a power of two or `limit`; 0 for none.
 
@@ -312,17 +330,23 @@ def _summary(search: _Search, preferred: LoadOptions, chosen: LoadOptions) -> st
         f"{chosen.kv_type} KV cache",
         f"batches of {chosen.batch}",
     ]
-    if budget.gpu:
-        layers = min(chosen.gpu_layers or 0, weights.all_layers)
-        parts.append(f"{layers} of {weights.all_layers} layers on the GPU")
-    if chosen.devices.cpu_moe and chosen.gpu_layers:
-        kept = min(chosen.devices.cpu_moe, len(weights.experts))
-        parts.append(f"experts of {kept} layers in main memory")
+    parts += _division(search, chosen)
     line = f"{', '.join(parts)}: {_gb(needed.total)} of {_gb(budget.total)}"
     whole = search.need(replace(preferred, context=chosen.context))
     if needed.gpu and needed.gpu < whole.gpu and not budget.unified:
         line += f", {_gb(needed.gpu)} of {_gb(budget.gpu)} on the GPU"
     return line + _savings(search, preferred, chosen)
+
+
+def _division(search: _Search, chosen: LoadOptions) -> Iterator[str]:
+    """Says what is on the GPU; nothing without one."""
+    weights = search.weights
+    if search.budget.gpu:
+        layers = min(chosen.gpu_layers or 0, weights.all_layers)
+        yield f"{layers} of {weights.all_layers} layers on the GPU"
+        if chosen.devices.cpu_moe and layers:
+            kept = min(chosen.devices.cpu_moe, len(weights.experts))
+            yield f"experts of {kept} layers in main memory"
 
 
 def _savings(search: _Search, preferred: LoadOptions, chosen: LoadOptions) -> str:

@@ -16,7 +16,7 @@ from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
 from localmtp.models.memory.available import budget_of, projector_fits_gpu
 from localmtp.models.memory.estimate import Weights, estimate_memory
-from localmtp.models.memory.placement import MemoryBudget, Placement, divided, place
+from localmtp.models.memory.placement import MemoryBudget, Placement, divided, division, place
 from localmtp.models.memory.shape import ModelShape
 from localmtp.models.naming.registry import RegistryEntry, entries
 
@@ -184,6 +184,23 @@ def test_a_mac_is_limited_by_its_working_set_and_by_its_memory() -> None:
     # Memory that other programs take counts, whatever Metal reports.
     with pytest.raises(LocalmtpError, match=r"14\.0 GB can be used"):
         placed("gemma4-26b-a4b", budget_of(14 * GB, [metal]))
+
+
+def test_the_division_of_a_listed_model_is_described() -> None:
+    entry = entries()["gemma4-26b-a4b"]
+    assert entry.shape
+    told = [
+        division(entry.shape, entry.quants[0].sizes, entry.context, budget)
+        for budget in (
+            MemoryBudget(PLENTY, 24 * GB, 1),
+            MemoryBudget(PLENTY, 12 * GB, 1),
+            MemoryBudget(PLENTY),
+            MemoryBudget(GB),
+        )
+    ]
+    assert told[0] == "31 of 31 layers on the GPU"
+    assert told[1].startswith("31 of 31 layers on the GPU, experts of ")
+    assert told[2:] == ["", ""]
 
 
 def test_full_gpus_receive_nothing() -> None:

@@ -66,6 +66,7 @@ def _print_machine(found: MachineReport) -> None:
 
 
 def _print_models(found: MachineReport) -> None:
+    rated = any(fitting.tokens_per_s for fitting in found.models)
     rows = []
     for fitting in found.models:
         plain = drafting = ""
@@ -77,9 +78,12 @@ def _print_models(found: MachineReport) -> None:
                 fitting.model,
                 gigabytes(fitting.bytes),
                 f"{tokens(fitting.context)} tokens" if fitting.context else "no",
-                plain,
-                drafting,
+                *((fitting.division,) if found.devices else ()),
+                *((plain, drafting) if rated else ()),
             )
         )
-    table(("model", "size", "fits with", "max tok/s", "max tok/s with drafting"), rows)
-    output.line(_ABOUT_RATES)
+    placement = ("placement",) if found.devices else ()
+    rates = ("max tok/s", "max tok/s with drafting") if rated else ()
+    table(("model", "size", "fits with", *placement, *rates), rows)
+    if rated:
+        output.line(_ABOUT_RATES)
