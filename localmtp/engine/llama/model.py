@@ -77,8 +77,8 @@ class Model(Owned):
     ) -> None:
         params = capi.llama_model_default_params()
         self.offload = offload or Offload()
-        self.offload.apply(params)
         params.use_extra_bufts = repack
+        self.offload.apply(params)
         params.load_mtp = heads
         if vocabulary:
             overrides = _without_vocabulary(vocabulary)

@@ -166,6 +166,7 @@ class Offload:
         options = self.options
         params.n_gpu_layers = self.gpu_layers
         params.no_host = repacks(options)
+        params.use_extra_bufts &= options.repack is not Switch.OFF
         params.split_mode = _SPLIT_MODES[options.split_mode]
         params.main_gpu = options.main_gpu
         params.load_mode = _LOAD_MODES[options.mmap, options.mlock]
