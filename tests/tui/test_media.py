@@ -198,6 +198,25 @@ async def test_other_pasted_text_stays_text(folder: Path) -> None:
             conversation.prompt.clear()
 
 
+async def test_a_message_that_begins_with_a_path_is_no_command(folder: Path) -> None:
+    app = frozen()
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        for number, (text, message) in enumerate(
+            (
+                (f"{folder}/notes.txt", f"{folder}/notes.txt"),
+                ("/etc/hosts is a file", "/etc/hosts is a file"),
+                ("//help me", "/help me"),
+            ),
+            1,
+        ):
+            conversation.prompt.put(text)
+            conversation.prompt.submit()
+            await answered(pilot, conversation, 2 * number)
+            assert conversation.session
+            assert conversation.session.messages[-2].text == message
+
+
 async def test_files_that_cannot_be_attached_are_one_line_each(folder: Path) -> None:
     (folder / "empty.png").touch()
     (folder / "text.png").write_text("only text")

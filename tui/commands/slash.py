@@ -123,11 +123,12 @@ COMMANDS = (
 def parse(text: str) -> tuple[str, str] | None:
     """Splits a command into name and argument; None for a message.
 
-    A message that begins with a slash is written with two.
+    A message that begins with a slash is written with two. One that begins with a path, as of a
+    dropped file, is no command.
     """
-    if not text.startswith("/") or text.startswith("//"):
-        return None
     name, _, argument = text[1:].partition(" ")
+    if not text.startswith("/") or "/" in name:
+        return None
     return name, argument.strip()
 
 

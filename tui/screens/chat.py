@@ -259,7 +259,7 @@ class ChatScreen(ScreenActions):
             self.show_error(error)
         else:
             self.note(attached)
-            self.conversation.send(message.removeprefix("/"))
+            self.conversation.send(message[1:] if message.startswith("//") else message)
 
     @on(ShowBriefly)
     def _show_briefly(self, event: ShowBriefly) -> None:
