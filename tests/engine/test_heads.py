@@ -25,6 +25,7 @@ from localmtp.engine.recurrent import RollbackError
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Greedy
 from localmtp.engine.stats import Stats
+from localmtp.errors import LocalmtpError
 from tests.heads import Qwen35, write_qwen35
 
 GREEDY, SEEDED = SamplingParams(temperature=0), SamplingParams(temperature=0.7, seed=11)
@@ -174,6 +175,13 @@ def test_several_sequences_are_rolled_back_by_unequal_numbers_of_rows(pair: Pair
                 accepted += event.stats.accepted
     assert list(found.values()) == expected
     assert accepted > 10
+
+
+def test_a_prompt_without_tokens_is_refused(pair: Pair) -> None:
+    """A vocabulary without BOS and without bytes may have no token of a text."""
+    with pytest.raises(LocalmtpError, match="no tokens"):
+        answer(pair, [], 3)
+    assert answer(pair, PROMPT, 3)[0]
 
 
 def test_prompts_longer_than_a_pass(load: Callable[..., Pair]) -> None:

@@ -147,7 +147,14 @@ class DecodeLoop:
         """Starts an answer on the free sequence that holds most of its prompt.
 
         Requires `free`. Nothing is decoded before the next `step`.
+
+        Raises:
+            LocalmtpError: the prompt has no tokens.
         """
+        if not request.prompt:
+            raise LocalmtpError(
+                "the prompt has no tokens", hint="the model's vocabulary has none for this text"
+            )
         greedy = request.sampling.greedy
         sampler = request.sampler or make_sampler(
             request.sampling, request.prompt, self.context.vocab.piece
