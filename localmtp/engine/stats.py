@@ -30,6 +30,7 @@ class Counters:
     media_tokens: int = 0
     encoded_tokens: int = 0
     encode_s: float = 0.0
+    placed_s: float = 0.0
     completion_tokens: int = 0
     thought_tokens: int = 0
     thought_cut: bool = False
@@ -45,6 +46,11 @@ class Counters:
     prefilled: float = 0.0
     first_token: float = 0.0
     last_token: float = 0.0
+
+    def count_placed(self, seconds: float) -> None:
+        """Adds the time of decoding images and sounds, and loading the projector, just before."""
+        self.placed_s = seconds
+        self.started -= seconds
 
     def count_encoded(self, tokens: int, seconds: float) -> None:
         """Sets how many tokens of images and sounds were encoded so far, and how long it took."""
@@ -78,7 +84,7 @@ class Counters:
             ttft_s=max(0.0, self.first_token - self.started),
             decode_s=decode_s,
             prefill_tokens_per_s=_per(
-                self.prompt_tokens - self.reused_tokens, prefill_s - self.encode_s
+                self.prompt_tokens - self.reused_tokens, prefill_s - self.encode_s - self.placed_s
             ),
             decode_tokens_per_s=_per(self.completion_tokens - 1, decode_s),
             target_passes=self.target_passes,
@@ -106,7 +112,7 @@ class Counters:
             media=self.media,
             media_tokens=self.media_tokens,
             encoded_tokens=self.encoded_tokens,
-            encode_s=self.encode_s,
+            encode_s=self.encode_s + self.placed_s,
         )
 
 
@@ -176,7 +182,8 @@ class Stats:
     encoded_tokens: int = 0
     """Tokens of those that were encoded for this answer; others were in memory."""
     encode_s: float = 0.0
-    """Time that encoding took, part of `prefill_s`."""
+    """Time that images and sounds took, from their files to rows: loading the projector for the
+    first one, decoding, encoding. Part of `prefill_s`."""
 
     def as_dict(self) -> dict[str, object]:
         """Returns the `stats` of `run --json`, see `docs/json.md`.

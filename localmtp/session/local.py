@@ -188,6 +188,7 @@ class LocalSession(Session):
     def _generate(self, prompt: TokenPrompt, channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
         self._counters = self._loop.new_counters()
+        self._counters.count_placed(prompt.placed_s)
         settings = self.settings
         request = GenerationRequest(
             prompt.tokens,

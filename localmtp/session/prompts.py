@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pair import Pair
@@ -41,6 +42,8 @@ class TokenPrompt:
     tokens: list[int]
     """Token ids; those below 0 are rows of `media`."""
     media: tuple[PlacedMedia, ...] = ()
+    placed_s: float = 0.0
+    """Time that decoding the media took, and loading the projector for the first one."""
 
 
 def prompt_tokens(pair: Pair, text: str, *known: Sequence[int]) -> list[int]:
@@ -64,7 +67,9 @@ def media_prompt(
             not read such media.
     """
     n_ctx = pair.target.n_ctx
+    began = perf_counter()
     placed = place_media(pair, media)
+    placed_s = perf_counter() - began if placed else 0.0
     tokens = retokenize(pair.target.vocab, text, *known, media=[each.tokens for each in placed])
     if len(tokens) >= n_ctx:
         rows = sum(each.rows for each in placed)
@@ -74,7 +79,7 @@ def media_prompt(
             + f" and the context {n_ctx}",
             hint=_context_hint(len(tokens), n_ctx, pair.target.model.n_ctx_train),
         )
-    return TokenPrompt(tokens, placed)
+    return TokenPrompt(tokens, placed, placed_s)
 
 
 def place_media(pair: Pair, media: Sequence[Media]) -> tuple[PlacedMedia, ...]:

@@ -169,7 +169,7 @@ class MediaEncoder:
             self._tower = None
 
     def _measure(self, media: Media) -> _MediaLayout:
-        tower = self._tower_for(media)
+        tower = self._tower_for(media, encodes=False)
         content = self._content(media, tower)
         if isinstance(content, RGBImage):
             layout, starts = tower.image_layout(content.width, content.height), [0]
@@ -215,10 +215,10 @@ class MediaEncoder:
             self._decoded = media.key, _decode(media, tower.sample_rate)
         return self._decoded[1]
 
-    def _tower_for(self, media: Media) -> Tower:
-        """Loads the projector, again if the number of threads has changed."""
+    def _tower_for(self, media: Media, *, encodes: bool = True) -> Tower:
+        """Loads the projector; again to encode, if the number of threads has changed."""
         tower = self._tower
-        if tower is None or self._tower_threads != self._threads.count:
+        if tower is None or (encodes and self._tower_threads != self._threads.count):
             self.close()
             self._tower_threads = self._threads.count
             self._tower = tower = self._open_tower(self._tower_threads)
