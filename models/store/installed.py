@@ -73,7 +73,7 @@ class InstalledModel:
 
 
 def installed_models() -> list[InstalledModel]:
-    """Returns every Gemma 4 target in the hub's cache, whichever program downloaded it."""
+    """Returns every text model in the hub's cache, whichever program downloaded it."""
     return [model for repo in cached_repositories() for model in _in_repository(repo)]
 
 

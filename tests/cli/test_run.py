@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from localmtp.models import resolve
+from tests.models.gguf_edit import edited
 from tests.posix import needs_signals
 
 NANO = resolve("nano")
@@ -193,6 +194,20 @@ class TestBadInput:
         said = error_of(localmtp("run", str(path), "Hi"))
         assert "llama.gguf" in said
         assert "context_length is missing" in said
+
+    def test_a_model_that_generates_no_text(self, tmp_path: Path) -> None:
+        path = write_gguf(tmp_path / "bert.gguf", "bert")
+        said = error_of(localmtp("run", str(path), "Hi"))
+        assert "bert.gguf is an embedding model" in said
+
+    def test_a_model_without_template_continues_text(self, tmp_path: Path) -> None:
+        path = edited(tmp_path / "base.gguf", {"tokenizer.chat_template": None})
+        flags = ("--temp", "0", "--max-tokens", "4", "--threads", "1")
+        done = localmtp("run", str(path), "Monday, Tuesday,", *flags)
+        raw = localmtp("run", str(path), "Monday, Tuesday,", "--raw", *flags)
+        assert done.returncode == 0, done.stderr
+        assert b"base.gguf has no chat template: it continues texts" in done.stderr
+        assert done.stdout == raw.stdout
 
     def test_drafter_as_target(self) -> None:
         said = error_of(localmtp("run", str(NANO.drafter), "Hi"))
