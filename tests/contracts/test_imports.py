@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-HEAVY = {"llama_cpp", "textual", "numpy", "huggingface_hub", "gguf", "jinja2"}
+HEAVY = {
+    "PIL",
+    "gguf",
+    "huggingface_hub",
+    "jinja2",
+    "llama_cpp",
+    "numpy",
+    "soundfile",
+    "textual",
+}
 
 
 def modules_after(code: str) -> set[str]:
@@ -44,7 +53,7 @@ def test_the_process_of_the_chat_loads_no_model() -> None:
     loaded = modules_after(
         "import localmtp.isolation, localmtp.tui.app, localmtp.tui.model_loading"
     )
-    assert not {"llama_cpp", "huggingface_hub", "jinja2"} & loaded
+    assert not {"PIL", "huggingface_hub", "jinja2", "llama_cpp", "soundfile"} & loaded
 
 
 def test_the_engine_loads_no_front_end() -> None:

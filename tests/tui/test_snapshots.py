@@ -11,6 +11,8 @@ from textual.containers import Horizontal, Vertical
 
 import localmtp.tui
 from localmtp.engine.events import FinishReason, Generated, Origin, Piece
+from localmtp.media import Media, RGBImage
+from localmtp.tui.media.attachment import Attachment
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.entries import (
@@ -26,6 +28,7 @@ from localmtp.tui.themes import PALETTES, theme
 from localmtp.tui.widgets.statistics import Statistics
 from localmtp.tui.widgets.top_bar import TopBar
 from localmtp.tui.widgets.transcript import Transcript
+from tests.media.samples import gradient
 from tests.tui.frozen import MARKDOWN, MEMORY, STATS
 
 FIGURES = PanelData(
@@ -101,6 +104,21 @@ def test_answer_and_statistics(snap_compare: Compare, name: str) -> None:
 
 def test_coloured_tokens(snap_compare: Compare) -> None:
     assert snap_compare(Host([UserEntry("Colours"), drafted()]), terminal_size=(120, 30))
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_a_question_about_an_image_and_a_sound(snap_compare: Compare, name: str) -> None:
+    picture = RGBImage(96, 64, gradient(96, 64).tobytes())
+    photograph, voice = (
+        Media("image", bytes(2_345_678), "a photograph.jpg"),
+        Media("audio", bytes(80_044), "voice.wav"),
+    )
+    attachments = [
+        Attachment(photograph, "4032 × 2688", picture, 260),
+        Attachment(voice, "2.5 s", tokens=63),
+    ]
+    entries: list[TranscriptEntry] = [UserEntry("What is it?", attachments), drafted()]
+    assert snap_compare(Host(entries, name), terminal_size=(100, 24))
 
 
 def test_welcome_text(snap_compare: Compare) -> None:
