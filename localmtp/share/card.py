@@ -17,7 +17,7 @@ from localmtp.share.contents import Contents, SharedModel
 
 _HUB = "https://huggingface.co/"
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-_TAGS = ("gguf", "gemma4", "llama.cpp", "localmtp")
+_TAGS = ("gguf", "llama.cpp", "localmtp")
 _DRAFTER_TAGS = ("mtp", "speculative-decoding")
 _ON_FILES = ("text-generation", "gguf", "imatrix")
 """Tags of the source that do not apply to a quantized copy, or are added anyway."""
@@ -92,14 +92,19 @@ def _listed(models: Iterable[SharedModel], key: str) -> list[str]:
 
 def _tags(contents: Contents) -> list[str]:
     own = [tag for tag in _listed(contents.models, "tags") if tag not in _ON_FILES]
-    drafting = _DRAFTER_TAGS if contents.drafters else ()
-    return list(dict.fromkeys((*_TAGS, *drafting, *own)))
+    drafting = _DRAFTER_TAGS if contents.drafters or contents.has_head else ()
+    kind, *others = _TAGS
+    family = contents.family.lower().replace(" ", "")
+    return list(dict.fromkeys((kind, family, *others, *drafting, *own)))
 
 
 def _introduction(bases: Sequence[str], contents: Contents) -> str:
-    subject = "Gemma 4 in GGUF" if contents.targets else "A drafter for Gemma 4 in GGUF"
+    family = contents.family
+    subject = f"{family} in GGUF" if contents.targets else f"A drafter for {family} in GGUF"
     of = f", made from {_links(bases)}" if bases else ""
     drafting = " together with the drafter that makes it faster" if contents.drafters else ""
+    if contents.has_head:
+        drafting = " together with the MTP head that makes it faster"
     if contents.media:
         names = {"image": "images", "audio": "sound"}
         read = " and ".join(names[kind] for kind in contents.media)
@@ -153,7 +158,7 @@ def _how_to_run(contents: Contents, repo: str) -> str:
         )
     quant = quant_label(pick_target([model.name for model in contents.targets], "", "") or "")
     model = f"{repo}:{quant}" if quant else repo
-    drafting = " --spec-type draft-mtp" if drafter else ""
+    drafting = " --spec-type draft-mtp" if drafter or contents.has_head else ""
     commands = [f"localmtp chat {model}"]
     if "image" in contents.media:
         commands.append(f'localmtp run {model} "What is this?" --image photo.jpg')

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 from localmtp.convert.quality.report import SUFFIX, Report, read_report
-from localmtp.engine.compatibility import DRAFTER, FORKS, PROJECTOR, TARGET
+from localmtp.engine.compatibility import DRAFTER, FORKS, HEADS, PROJECTOR, TARGET
 from localmtp.errors import LocalmtpError
 from localmtp.models.gguf_header import Header, Value, read_header
 from localmtp.models.naming.pairing import DescribedFile
@@ -21,6 +21,9 @@ CARD = "README.md"
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _IMATRIX = "imatrix"
 
+_FAMILIES = {TARGET: "Gemma 4", DRAFTER: "Gemma 4", **dict.fromkeys(HEADS, "Qwen 3.5")}
+"""Architecture → name of the models that `localmtp convert` writes."""
+
 
 @dataclass(frozen=True, slots=True)
 class SharedModel:
@@ -28,7 +31,7 @@ class SharedModel:
 
     parts: Sequence[Path]
     header: Header
-    """Header of the first part."""
+    """Header of the first part, with the tensors of all."""
     size: int
     """Bytes of all parts."""
     bits_per_weight: float
@@ -48,8 +51,21 @@ class SharedModel:
         """`target`, `drafter`, `projector` or `imatrix`."""
         if self.header.values.get("general.type") == _IMATRIX:
             return _IMATRIX
+        if self.header.architecture in HEADS:
+            return "target" if DescribedFile(self.name, self.header).traits.trunk else "drafter"
         kinds = {TARGET: "target", DRAFTER: "drafter", PROJECTOR: "projector"}
         return kinds.get(self.header.architecture, "")
+
+    @property
+    def family(self) -> str:
+        """Name of the family, such as `Gemma 4`; empty for a projector or an unknown one."""
+        return _FAMILIES.get(self.header.architecture, "")
+
+    @property
+    def has_head(self) -> bool:
+        """Whether an MTP head is in the file of a target."""
+        traits = DescribedFile(self.name, self.header).traits
+        return self.kind == "target" and traits.has_head
 
     def general(self, key: str) -> Value | None:
         """Returns the value of `general.KEY`; None if it is missing."""
@@ -89,6 +105,16 @@ class Contents:
         return [model for model in self.models if model.kind == "drafter"]
 
     @property
+    def has_head(self) -> bool:
+        """Whether a target has its MTP head in the file."""
+        return any(model.has_head for model in self.targets)
+
+    @property
+    def family(self) -> str:
+        """Name of the models' family."""
+        return next((model.family for model in self.models if model.family), "")
+
+    @property
     def files(self) -> list[Path]:
         """All GGUF files."""
         return [part for model in self.models for part in model.parts]
@@ -98,8 +124,8 @@ def read_contents(directory: Path) -> Contents:
     """Reads the headers of GGUF files, and the reports, in a directory.
 
     Raises:
-        LocalmtpError: it is missing, holds no Gemma 4, or holds an incomplete model or one of
-            another architecture.
+        LocalmtpError: it is missing, holds no model, or holds an incomplete one, or one of an
+            architecture that `convert` does not write.
     """
     if not directory.is_dir():
         raise LocalmtpError(
@@ -110,7 +136,7 @@ def read_contents(directory: Path) -> Contents:
     models.sort(key=lambda m: (m.kind != "target", m.kind, -m.size))
     if not any(model.kind in ("target", "drafter") for model in models):
         raise LocalmtpError(
-            f"{directory} holds no GGUF file of a Gemma 4",
+            f"{directory} holds no GGUF file of a model",
             hint="create some: `localmtp convert SOURCE --out DIR`",
         )
     _require_matching_projectors(models)
@@ -169,12 +195,14 @@ def _model(parts: Sequence[Path]) -> SharedModel:
     weights = sum(prod(tensor.shape) for tensor in tensors)
     bits = 8 * sum(tensor.nbytes for tensor in tensors) / weights if weights else 0.0
     size = sum(part.stat().st_size for part in parts)
-    model = SharedModel(parts, headers[0], size, bits)
+    whole = replace(headers[0], tensors=tuple(tensors))
+    model = SharedModel(parts, whole, size, bits)
     if not model.kind:
         architecture = headers[0].architecture or "unknown"
         fork = " of a llama.cpp fork" if architecture in FORKS else ""
         raise LocalmtpError(
-            f"{parts[0]} has the architecture `{architecture}`{fork}; only Gemma 4 can be shared",
+            f"{parts[0]} has the architecture `{architecture}`{fork}; "
+            f"only {' and '.join(dict.fromkeys(_FAMILIES.values()))} can be shared",
             hint="move it to another directory",
         )
     return model

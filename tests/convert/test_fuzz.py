@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from localmtp.bench.lab.convert.qwen_checkpoints import write_qwen
 from localmtp.convert import Options, convert
 from localmtp.errors import LocalmtpError
 from tests.convert.checkpoints import write_checkpoint, write_json
@@ -111,6 +112,23 @@ def test_any_value_in_the_configuration_of_a_projector(
         convert_or_refuse(checkpoint, mmproj=["F16"])
     finally:
         (checkpoint / name).write_text(original)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "preprocessor_config.json"])
+@EXAMPLES
+@given(data=st.data())
+def test_any_value_in_a_qwen_checkpoint(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    checkpoint = tmp_path / "model"
+    if not checkpoint.exists():
+        write_qwen(checkpoint, "35B-A3B")
+    original = (checkpoint / name).read_text("utf-8")
+    document = json.loads(original)
+    place = data.draw(st.sampled_from(list(paths_into(document))))
+    write_json(checkpoint / name, replaced(document, place, data.draw(anything)))
+    try:
+        convert_or_refuse(checkpoint, mmproj=["F16"])
+    finally:
+        (checkpoint / name).write_text(original, encoding="utf-8")
 
 
 @EXAMPLES

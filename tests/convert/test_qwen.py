@@ -19,9 +19,9 @@ from localmtp.bench.lab.convert.qwen_checkpoints import (
 )
 from localmtp.convert import FILE_TYPES, Options, convert
 from localmtp.convert.output.imatrix import read_imatrix
-from localmtp.engine.llama import ggml
+from localmtp.engine.llama import Batch, Context, Floats, Model, Offload, ggml
 from localmtp.errors import LocalmtpError
-from tests.convert import official
+from tests.convert import official, qwen_torch
 from tests.convert.checkpoints import write_json, write_safetensors
 
 PARTS = ("", "-mtp", "-no-mtp")
@@ -203,3 +203,38 @@ def test_equals_the_official_two_steps(tmp_path: Path, shape: str, part: str) ->
         reference.quantize(full, quant, theirs)
         assert tensors(path) == tensors(theirs), quant
         assert metadata(path) == metadata(theirs), quant
+
+
+@pytest.mark.parametrize("shape", qwen_torch.SHAPES)
+@pytest.mark.parametrize("apart", [False, True], ids=["head in the file", "two files"])
+def test_target_and_head_compute_what_they_compute_in_torch(
+    tmp_path: Path, shape: str, apart: bool
+) -> None:
+    source = write_qwen(tmp_path / "model", shape)
+    options = Options(["F32"], drafter_quants=["F32"], mtp=apart, no_mtp=apart, threads=1)
+    paths = [file.path for file in convert(source, tmp_path, options=options)]
+    recorded = np.load(qwen_torch.RECORDED)
+    for computed, name in zip(logits(paths[0], paths[-1]), ("target", "head"), strict=True):
+        expected = recorded[f"{shape} {name}"].astype(np.float32)
+        assert (computed.argmax(axis=1) == expected.argmax(axis=1)).all()
+        # The recording has half precision: steps of 0.002 between 2 and 4.
+        np.testing.assert_allclose(computed, expected, atol=0.01)
+
+
+def logits(target: Path, head: Path) -> tuple[Floats, Floats]:
+    """Logits of a target, and of the head after each token with the hidden state before it."""
+    tokens, sizes = qwen_torch.tokens(), {"n_ctx": 256, "threads": 1}
+    rows = len(tokens)
+    whole: dict[str, Any] = {**sizes, "n_batch": rows + 1, "n_outputs": rows}
+    with Model(target, offload=Offload(0)) as model, Batch(rows) as batch:
+        context = Context(model, all_hidden=True, **whole)
+        batch.fill(tokens, 0, all_logits=True)
+        context.decode(batch)
+        first, hidden = context.logits().copy(), context.hidden().copy()
+    with Model(head, offload=Offload(0), heads=True) as model:
+        context = Context(model, head=True, all_hidden=True, **whole)
+        with Batch(rows, n_embd=hidden.shape[1]) as batch:
+            batch.fill(tokens, 0, all_logits=True)
+            batch.hidden[0], batch.hidden[1:] = 0, hidden[:-1]
+            context.decode(batch)
+        return first, context.logits().copy()

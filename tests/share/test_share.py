@@ -177,7 +177,7 @@ def test_malformed_names_are_refused(program: Program, directory: Path, repo: st
 
 def test_a_directory_without_models_is_refused(program: Program, tmp_path: Path) -> None:
     refused = program("share", str(tmp_path), REPO, "--dry-run")
-    assert refused.stderr.splitlines()[0] == f"error: {tmp_path} holds no GGUF file of a Gemma 4"
+    assert refused.stderr.splitlines()[0] == f"error: {tmp_path} holds no GGUF file of a model"
     (tmp_path / "x.gguf").write_bytes(b"no")
     refused = program("share", str(tmp_path), REPO, "--dry-run")
     assert refused.stderr.startswith(f"error: {tmp_path / 'x.gguf'} ")
