@@ -14,6 +14,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+_SIDE_FILE = re.compile(r"(^|/)mtp[-_./]|assistant", re.IGNORECASE)
 _NOT_A_TARGET = re.compile(r"mmproj|imatrix|dflash", re.IGNORECASE)
 
 # Best quality for the size first.
@@ -28,14 +29,20 @@ def quant_label(name: str) -> str:
 
 
 def target_names(names: Iterable[str]) -> list[str]:
-    """Returns the files that may be targets; of one in several parts, the first part."""
-    return [
+    """Returns the files that may be targets; of one in several parts, the first part.
+
+    Where all files mention MTP, they are targets with an MTP head in the file, except those whose
+    names begin with it.
+    """
+    models = [
         name
         for name in names
-        if not names_a_drafter(name)
+        if name.lower().endswith(".gguf")
         and not _NOT_A_TARGET.search(name)
         and _part_number(name) in ("", "00001")
     ]
+    targets = [name for name in models if not names_a_drafter(name)]
+    return targets or [name for name in models if not _SIDE_FILE.search(name)]
 
 
 def pick_target(names: Sequence[str], pattern: str, label: str) -> str | None:

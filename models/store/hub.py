@@ -138,8 +138,12 @@ def _stays_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
-def remote_header(file: RemoteFile) -> Header:
-    """Reads the settings of a file on the hub from its first bytes.
+def remote_header(file: RemoteFile, *, settings_only: bool = True) -> Header:
+    """Reads the header of a file on the hub from its first bytes.
+
+    Args:
+        file: the file.
+        settings_only: leave out vocabulary and tensors, which are megabytes.
 
     Raises:
         LocalmtpError: it is not a GGUF file, or could not be reached.
@@ -148,7 +152,7 @@ def remote_header(file: RemoteFile) -> Header:
     for size in _HEADER_PARTS:
         try:
             data = with_retries(partial(_first_bytes, file, size))
-            return parse_header(data, file.nbytes, settings_only=True)
+            return parse_header(data, file.nbytes, settings_only=settings_only)
         except CutOffError as more_needed:
             fault = more_needed
         except BadHeaderError as bad:

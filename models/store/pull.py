@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from localmtp.engine.compatibility import check_target
+from localmtp.engine.compatibility import HEADS, check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import NO_DRAFTER, NO_MEDIA, ModelFiles
 from localmtp.models.gguf_header import Header
@@ -119,7 +119,7 @@ def _drafter(
         files = {file.name: file for file in gguf_files(drafter.repo)}
     label = quant_label(own.name)
     names = drafter_names(files, drafter.file if drafter else "", label)
-    candidates = [(files[n], partial(_described, files[n])) for n in names]
+    candidates = [(files[n], partial(_described_drafter, files[n])) for n in names]
     return best_drafter(target, candidates, f"{repo} holds no drafter", own)
 
 
@@ -178,6 +178,14 @@ def _described(file: RemoteFile) -> DescribedFile:
     header = remote_header(file)
     check_settings(header, str(file))
     return DescribedFile(str(file), header)
+
+
+def _described_drafter(file: RemoteFile) -> DescribedFile:
+    """Reads the tensors too where only they tell a head alone from a model with its head."""
+    described = _described(file)
+    if described.header.architecture in HEADS:
+        return DescribedFile(str(file), remote_header(file, settings_only=False))
+    return described
 
 
 def _not_there(repo: str, label: str, names: list[str]) -> LocalmtpError:

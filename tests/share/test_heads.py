@@ -18,9 +18,10 @@ REPO = "someone/Qwen3.5-Tiny-MTP-GGUF"
     ("flags", "drafter"),
     [
         ([], "MTP head in the file"),
+        (["--name", "Tiny-MTP"], "MTP head in the file"),
         (["--no-mtp", "--mtp"], "mtp-Qwen3.5-Tiny-Q8_0"),
     ],
-    ids=["one file", "two files"],
+    ids=["one file", "one file named like a drafter", "two files"],
 )
 def test_a_head_reaches_those_who_download_the_model(
     program: Program, tmp_path: Path, flags: list[str], drafter: str
