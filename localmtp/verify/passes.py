@@ -74,6 +74,8 @@ class PassCheck:
     """Largest relative distance of a hidden state from its reference."""
     drafter_listens: bool
     """Whether the drafter's proposal depends on the hidden state."""
+    has_hidden: bool = True
+    """Whether there are hidden states: False for draft models and copies, which read none."""
 
     @property
     def bound(self) -> float:
@@ -116,9 +118,9 @@ def check_passes(
         for difference, error in _walk(sequence, prompt, tokens, reference, _REJECTIONS):
             after, hidden = max(after, difference), max(hidden, error)
             rejections += 1
-    return PassCheck(
-        positions, noise, rejections, after, hidden, _reads_hidden_state(pair, texts[-1][1][-1])
-    )
+    listens = _reads_hidden_state(pair, texts[-1][1][-1])
+    computed = pair.target.computes_hidden
+    return PassCheck(positions, noise, rejections, after, hidden, listens, computed)
 
 
 def one_by_one(

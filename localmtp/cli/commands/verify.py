@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from localmtp.engine.pair import Pair
     from localmtp.models import ModelFiles
     from localmtp.verify.greedy import Difference
+    from localmtp.verify.passes import PassCheck
     from localmtp.verify.verification import Verification, VerifyPlan
 
 
@@ -169,6 +170,11 @@ def _plan(
     return VerifyPlan(texts, lengths, sampling, generation.max_tokens)
 
 
+def _hidden_states(passes: PassCheck) -> str:
+    unread = "" if passes.drafter_listens else "; the drafter does not read them"
+    return f"hidden states within {100 * passes.hidden_error:.1f} %{unread}"
+
+
 def _print_report(plan: VerifyPlan, found: Verification) -> None:
     passes, greedy, sampled = found.passes, found.greedy, found.sampled
     _print_check(
@@ -177,8 +183,7 @@ def _print_report(plan: VerifyPlan, found: Verification) -> None:
         f"{passes.rejections} forced rejections in {passes.positions} positions: logits within "
         f"{passes.after_rejection:.3f} of plain decoding; rounding alone moves them by up to "
         f"{passes.noise:.3f}",
-        f"hidden states within {100 * passes.hidden_error:.1f} %"
-        + ("" if passes.drafter_listens else "; the drafter does not read them"),
+        *([_hidden_states(passes)] if passes.has_hidden else []),
     )
     same = greedy.compared - len(greedy.differences)
     _print_check(

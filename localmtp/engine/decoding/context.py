@@ -56,6 +56,8 @@ class TargetContext:
     ) -> None:
         self.model = model
         self.kv_type = kv_type
+        self.computes_hidden = hidden
+        """Whether the drafter reads hidden states, so that passes compute them."""
         width = 0 if hidden else model.n_embd_out
         self._no_hidden = np.broadcast_to(np.zeros(width, np.float32), (batch, width))
         self.all_hidden = all_hidden
