@@ -128,8 +128,8 @@ def _scaled(image: Image, max_pixels: int) -> Image:
         image.load()
         return image
     size = max(1, int(image.width * factor)), max(1, int(image.height * factor))
-    # Twice the size leaves the resampling something to average.
-    image.draft(None, (2 * size[0], 2 * size[1]))
+    # JPEG alone: decodes at a half, a quarter or an eighth, never smaller than `size`.
+    image.draft(None, size)
     image.load()
     if image.mode not in _SCALABLE or "transparency" in image.info:
         image = _plain(image)
