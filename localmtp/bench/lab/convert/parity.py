@@ -20,6 +20,7 @@ from localmtp.bench.lab.convert import reference
 from localmtp.bench.lab.convert.checkpoints import SHAPES, write_checkpoint
 from localmtp.bench.lab.convert.gguf_contents import metadata, tensors
 from localmtp.bench.lab.convert.importance import draw, measure
+from localmtp.bench.lab.convert.qwen_checkpoints import QWEN_SHAPES, write_qwen
 from localmtp.convert import FILE_TYPES, Options, convert
 from localmtp.errors import LocalmtpError
 
@@ -35,8 +36,12 @@ def compare(shape: str, folder: Path) -> Iterator[tuple[str, str, str]]:
         (by both), or a list of what differs.
     """
     name = reference.folder_name(shape)
-    theirs = write_checkpoint(folder / "old" / name, shape)
-    ours = write_checkpoint(folder / "new" / name, shape, new_config=True, shards=3)
+    old, new = folder / "old" / name, folder / "new" / name
+    if shape in QWEN_SHAPES:
+        theirs, ours = write_qwen(old, shape), write_qwen(new, shape, shards=3)
+    else:
+        theirs = write_checkpoint(old, shape)
+        ours = write_checkpoint(new, shape, new_config=True, shards=3)
     full, matrix = folder / f"{shape}.gguf", folder / f"{shape}-imatrix.gguf"
     reference.convert(theirs, "BF16", full)
     if shape.endswith("assistant"):
@@ -92,12 +97,13 @@ def main() -> None:
     """Read the command line and print the table."""
     parser = argparse.ArgumentParser(description="Compare localmtp convert with llama.cpp.")
     parser.add_argument("folder", type=Path, help="directory for all files")
-    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=f"of {', '.join(SHAPES)} [all]")
+    known = [*SHAPES, *QWEN_SHAPES]
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=f"of {', '.join(known)} [all]")
     arguments = parser.parse_args()
-    if unknown := [shape for shape in arguments.shapes if shape not in SHAPES]:
+    if unknown := [shape for shape in arguments.shapes if shape not in known]:
         parser.error(f"unknown shape {unknown[0]}")
     print("| shape | type | without a matrix | with one |\n| --- | --- | --- | --- |")
-    for shape in arguments.shapes or SHAPES:
+    for shape in arguments.shapes or known:
         for quant, plain, weighted in compare(shape, arguments.folder / shape):
             print(f"| {shape} | {quant} | {plain} | {weighted} |", flush=True)
 
