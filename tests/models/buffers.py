@@ -14,6 +14,7 @@ import sys
 from llama_cpp import llama_cpp as capi
 
 from localmtp.engine.kv_type import KVType
+from localmtp.engine.llama import Offload
 
 lines: list[str] = []
 
@@ -26,6 +27,8 @@ def keep(_level: int, text: bytes, _data: object) -> None:
 def main(target: str, *loads: str) -> None:
     capi.llama_log_set(keep, ctypes.c_void_p(0))
     params = capi.llama_model_default_params()
+    nowhere = Offload(0)  # without devices, whose buffers are separate
+    nowhere.apply(params)
     params.no_alloc = True
     params.load_mode = 0  # mapping is refused without allocation
     params.load_mtp = True
