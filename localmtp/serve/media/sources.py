@@ -42,6 +42,10 @@ _PIECE = 1 << 18
 _BLANKS = dict.fromkeys(map(ord, " \t\r\n"))
 
 
+_NOT_SUPPORTED = {"image": "image_url_not_supported", "audio": "input_audio_not_supported"}
+"""Codes of errors, by kind: they name the part that the model does not read."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaSource:
     """An image or sound of a request."""
@@ -122,7 +126,12 @@ class MediaReader:
         """
         for source in collected.sources:
             if source.kind not in self._kinds:
-                raise APIError(400, self._unread(source.kind), param=collected.param)
+                raise APIError(
+                    400,
+                    self._unread(source.kind),
+                    param=collected.param,
+                    code=_NOT_SUPPORTED[source.kind],
+                )
         try:
             async with asyncio.timeout(_REMOTE_S if self._remote else None):
                 media = [await self._content(each, collected.param) for each in collected.sources]
