@@ -46,9 +46,6 @@ class CompletionOptions(TypedDict, total=False):
     """Tokens to draft per pass, at most 16; "auto" (the default) adapts, 0 turns drafting off."""
     max_tokens: int | None
     """Longest reply; None: until the context is full."""
-    exact: bool
-    """With `temperature=0`: resolve near-ties with a pass of one token, so that drafting cannot
-    change the text."""
 
 
 class ChatOptions(CompletionOptions, total=False):
@@ -83,8 +80,6 @@ def checked_choices(options: Mapping[str, Any], allowed: type[CompletionOptions]
         del given["n_draft"]
     for name, value in given.items():
         check_value(name, value)
-    if given.get("exact") and given.get("temperature") != 0:
-        raise LocalmtpError("`exact` applies to greedy replies only", hint="add `temperature=0`")
     if "acceptance" in given:
         given["acceptance"] = AcceptanceRule(given["acceptance"])
     if "on_repeat" in given:

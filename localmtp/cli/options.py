@@ -107,7 +107,6 @@ class GenerationFlags:
     system: str = ""
     think: bool = False
     think_budget: int | None = None
-    exact: bool = False
     on_full: str = "stop"
 
     @property
@@ -134,7 +133,6 @@ class GenerationFlags:
             "on_repeat": self.on_repeat,
             "n_draft": self.n_draft,
             "max_tokens": self.max_tokens,
-            "exact": self.exact,
         }
 
     def chat_options(self) -> ChatOptions:
@@ -172,7 +170,6 @@ class GenerationFlags:
             think=self.thinks,
             think_budget=self.think_budget,
             on_full=OnFull(self.on_full),
-            exact=self.exact,
         )
 
 
@@ -349,23 +346,6 @@ def think_option(command: Command) -> Command:
     return click.option(
         "--think/--no-think", default=False, help="Let the model think before it answers."
     )(command)
-
-
-def exact_option(command: Command) -> Command:
-    """Add `--exact`, which settles near-ties of greedy decoding."""
-    return click.option(
-        "--exact", is_flag=True, help="With --temp 0: settle near-ties with a pass of one token."
-    )(command)
-
-
-def check_exact(generation: GenerationFlags) -> None:
-    """Refuse `--exact` where it has no effect.
-
-    Raises:
-        click.UsageError: the answers are not greedy.
-    """
-    if generation.exact and generation.temp != 0:
-        raise click.UsageError("--exact settles near-ties of greedy decoding: add --temp 0")
 
 
 def _apply(options: tuple[Callable[[Any], Any], ...], command: Command) -> Command:

@@ -71,8 +71,6 @@ class Settings:
     system: str = ""
     think: bool = False
     on_full: OnFull = OnFull.STOP
-    exact: bool = False
-    """Resolve near-ties of greedy answers with a pass of one token."""
     think_budget: int | None = None
     """Maximum tokens of thoughts; None: no limit, 0: do not think."""
 
@@ -108,7 +106,6 @@ class Choices:
     think: bool = False
     think_budget: int | None = None
     on_full: OnFull = OnFull.STOP
-    exact: bool = False
 
     def settings(self, default: SamplingParams) -> Settings:
         """Returns complete settings, with the model's `default` sampling where none is chosen."""
@@ -121,7 +118,6 @@ class Choices:
             think=self.think,
             think_budget=self.think_budget,
             on_full=self.on_full,
-            exact=self.exact,
         )
 
 

@@ -14,7 +14,6 @@ from localmtp.engine.decoding.trace import Trace
 from localmtp.engine.events import Channel, Event, Generated
 from localmtp.engine.families import family_of
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.engine.text.quoting import quote
@@ -198,7 +197,6 @@ class LocalSession(Session):
             channel=channel,
             tool_calls=bool(self.tools),
             think_budget=settings.think_budget,
-            near_tie=NEAR_TIE if settings.exact and settings.sampling.greedy else 0.0,
             cancelled=self._cancelled.is_set,
             trace=self.trace,
             counters=self._counters,

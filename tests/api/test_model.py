@@ -134,7 +134,6 @@ def test_completion_is_raw(model: localmtp.LanguageModel) -> None:
         ({"acceptance": "always"}, "acceptance"),
         ({"repeat_penalty": 0}, "repeat_penalty"),
         ({"presence_penalty": 3}, "presence_penalty"),
-        ({"exact": True, "temperature": 1}, "exact"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_the_call(

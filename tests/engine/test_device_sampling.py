@@ -117,14 +117,6 @@ def test_logits_read_on_the_host_are_those_of_the_last_pass(device: Pair) -> Non
     assert alone(loop, requested(device, PROMPTS[0], GREEDY, 3)) == answer
 
 
-def test_near_ties_are_settled_on_the_host(host: Pair, device: Pair) -> None:
-    found = []
-    for pair in (host, device):
-        request = replace(requested(pair, PROMPTS[1], GREEDY, 3), near_tie=0.5)
-        found.append(alone(pair.decode_loop(), request))
-    assert found[0] == found[1]
-
-
 def test_suppressed_tokens_and_a_large_vocabulary(tmp_path: Path) -> None:
     """Most of the tokens of this vocabulary have no text; the host masks them."""
     target, drafter = tmp_path / "target.gguf", tmp_path / "mtp.gguf"

@@ -384,20 +384,3 @@ def test_media_are_left_out_of_the_head(pair: Pair) -> None:
     sequence.commit(slot.pending, slot.draft.tokens[:accepted], 3)
     drafter.committed(slot, accepted)
     assert min(sequence.tokens) < 0
-
-
-def test_near_ties_are_decoded_again(pair: Pair) -> None:
-    """The state before the pass is needed, if the first row is the near-tie."""
-    clear(pair)
-    plain, _ = answer(pair, PROMPT, 0)
-    clear(pair)
-    tokens: list[int] = []
-    per_pass = 0.0
-    request = GenerationRequest(PROMPT, GREEDY, n_draft=3, max_tokens=60, near_tie=5.0)
-    for event in pair.decode_loop().run(request):
-        if isinstance(event, Generated):
-            tokens += [piece.token_id for piece in event.pieces]
-        elif isinstance(event, Finished):
-            per_pass = event.stats.tokens_per_pass
-    assert tokens == plain
-    assert per_pass < 1.5  # many choices are near-ties at this bound

@@ -126,32 +126,16 @@ class Cold(SpeculativeSampler):
 class NeverRollsBack(TargetSequence):
     """Leaves rejected drafts in the cache, and continues behind them."""
 
-    def commit(
-        self,
-        pending: int,
-        accepted: Sequence[int],
-        drafted: int,
-        row: int = 0,
-        *,
-        redecode: bool = False,
-    ) -> None:
-        super().commit(pending, accepted, len(accepted), row, redecode=redecode)
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(pending, accepted, len(accepted), row)
         self.tokens.extend([pending] * (drafted - len(accepted)))
 
 
 class KeepsOneRejected(TargetSequence):
     """Rolls back one row too few, and continues behind it."""
 
-    def commit(
-        self,
-        pending: int,
-        accepted: Sequence[int],
-        drafted: int,
-        row: int = 0,
-        *,
-        redecode: bool = False,
-    ) -> None:
-        super().commit(pending, accepted, len(accepted), row, redecode=redecode)
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(pending, accepted, len(accepted), row)
         self.tokens.extend([pending] * min(1, drafted - len(accepted)))
         self.context.cache.remove_from(len(self.tokens))
 
@@ -159,33 +143,17 @@ class KeepsOneRejected(TargetSequence):
 class FirstHiddenRow(TargetSequence):
     """Passes the drafter the first row of a pass, whatever was accepted."""
 
-    def commit(
-        self,
-        pending: int,
-        accepted: Sequence[int],
-        drafted: int,
-        row: int = 0,
-        *,
-        redecode: bool = False,
-    ) -> None:
-        super().commit(pending, accepted, drafted, row, redecode=redecode)
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
+        super().commit(pending, accepted, drafted, row)
         np.copyto(self.hidden, self.context.hidden()[0])
 
 
 class StaleHiddenRow(TargetSequence):
     """Passes the drafter the hidden state from before the pass."""
 
-    def commit(
-        self,
-        pending: int,
-        accepted: Sequence[int],
-        drafted: int,
-        row: int = 0,
-        *,
-        redecode: bool = False,
-    ) -> None:
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         before = self.hidden.copy()
-        super().commit(pending, accepted, drafted, row, redecode=redecode)
+        super().commit(pending, accepted, drafted, row)
         np.copyto(self.hidden, before)
 
 

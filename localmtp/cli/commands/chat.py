@@ -15,8 +15,6 @@ from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
-    check_exact,
-    exact_option,
     generation_options,
     pair_options,
     prepared,
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 @cache_options
 @pair_options
 @generation_options
-@exact_option
 @click.option(
     "--on-full",
     type=click.Choice(["stop", "drop"]),
@@ -73,7 +70,6 @@ def command(
         localmtp chat --server http://127.0.0.1:8080
     """  # noqa: D301 - click reads the character
     check_flags()
-    check_exact(generation)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LocalmtpError(
             "the chat needs a terminal", hint='in a pipe, use `localmtp run MODEL "PROMPT"`'

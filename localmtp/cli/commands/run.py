@@ -21,8 +21,6 @@ from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
-    check_exact,
-    exact_option,
     generation_options,
     pair_options,
     projector_options,
@@ -65,7 +63,6 @@ class _RunCommand(click.Command):
 @template_option
 @pair_options
 @generation_options
-@exact_option
 @media_options
 @click.option("--raw", is_flag=True, help="No chat template: feed the prompt unchanged.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -103,7 +100,6 @@ def command(
         localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
     check_flags()
-    check_exact(generation)
     model, prompt = _model_and_prompt(model, prompt, model_option)
     if media and raw:
         raise click.UsageError("--raw has no place for images or sound")

@@ -15,7 +15,6 @@ from localmtp.cli.options import (
     GenerationFlags,
     PairFlags,
     collected,
-    exact_option,
     generation_options,
     pair_options,
     projector_options,
@@ -49,7 +48,6 @@ class _HttpFlags:
 @cache_options
 @pair_options
 @generation_options
-@exact_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

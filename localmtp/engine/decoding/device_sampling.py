@@ -192,7 +192,6 @@ def _allowed(request: GenerationRequest) -> bool:
     sampling = request.sampling
     needs_logits = (
         request.sampler
-        or request.near_tie
         or request.trace
         or request.think_budget is not None
         or sampling.penalizes

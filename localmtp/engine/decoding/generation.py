@@ -24,7 +24,6 @@ from localmtp.engine.markup.tag_detokenizer import TagDetokenizer
 from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pacing import DraftPolicy, RoundPlan
 from localmtp.engine.sampling.distribution import NO_DRAFT
-from localmtp.engine.sampling.near_ties import first_near_tie
 from localmtp.engine.sampling.params import OnRepeat, SamplingParams
 from localmtp.engine.sampling.repetition import RepetitionGuard
 from localmtp.engine.sampling.sampler import Sampler
@@ -55,9 +54,6 @@ class GenerationRequest:
     """Report tool calls in a separate channel; see `Detokenizer`."""
     think_budget: int | None = None
     """Maximum length of thoughts in tokens; at the limit they are closed."""
-    near_tie: float = 0.0
-    """Greedy choices whose two best logits are closer than this are repeated in a pass of one row.
-    Has no effect on samplers with state."""
     cancelled: Callable[[], bool] = _never
     """Called between passes, on the generating thread."""
     sampler: Sampler | None = None
@@ -105,7 +101,6 @@ class Generation:
         self.error: LocalmtpError | None = None
         """Error of the sampler, if it could not choose a token."""
         self._next_token = -1  # the token after the accepted ones
-        self._tied = False  # the next_token is a near-tie
         self._threads = self.sequence.context.threads
         self._detokenizer = detokenizer
         self._n_ctx = self.sequence.context.n_ctx
@@ -113,11 +108,8 @@ class Generation:
         self._ends_generation = self.sequence.context.vocab.ends_generation
         self._cancelled = request.cancelled
         sampling = request.sampling
-        stateful = request.sampler or limit or sampling.penalizes or sampling.dries
-        self._near_tie = 0.0 if stateful else request.near_tie
         self._limit = limit
-        context = slot.sequence.context
-        slot.guard = context.replays or (context.cache.recurrent and self._near_tie > 0.0)
+        slot.guard = slot.sequence.context.replays
         self._guard = RepetitionGuard() if sampling.repeats is OnRepeat.STOP else None
 
     def check_cancelled(self) -> bool:
@@ -171,17 +163,11 @@ class Generation:
             Row after those of this answer.
         """
         slot = self.slot
-        tokens = slot.draft.tokens
-        after = row + len(tokens) + 1
+        after = row + len(slot.draft.tokens) + 1
         try:
             self.accepted, self._next_token = slot.sampler.accept(logits[row:after], slot.draft)
         except LocalmtpError as error:
             self.error = error
-            return after
-        if self._near_tie and tokens:
-            tie = first_near_tie(logits[row : row + self.accepted + 1], self._near_tie)
-            self._tied = tie is not None
-            self.accepted = self.accepted if tie is None else tie
         return after
 
     def commit(self, row: int) -> None:
@@ -193,22 +179,14 @@ class Generation:
         slot, sequence, counters, accepted = self.slot, self.sequence, self.counters, self.accepted
         draft = slot.draft
         drafted = len(draft.tokens)
-        sequence.commit(slot.pending, draft.tokens[:accepted], drafted, row, redecode=self._tied)
+        sequence.commit(slot.pending, draft.tokens[:accepted], drafted, row)
         counters.count_round(draft.steps, drafted, accepted)
         counters.context_used = len(sequence.tokens)
         counters.threads = self._threads.count
 
     def emit(self) -> Generated:
-        """Detokenizes the accepted drafts of the round and the target's token after them.
-
-        A near-tie is resolved first, in an additional pass.
-
-        Raises:
-            LocalmtpError: that pass failed.
-        """
+        """Detokenizes the accepted drafts of the round and the target's token after them."""
         slot, accepted = self.slot, self.accepted
-        if self._tied:
-            self._settle()
         slot.pending = self._next_token
         drafted = slot.draft.tokens
         origins = (Origin.DRAFT,) * accepted + (Origin.TARGET,)
@@ -221,15 +199,6 @@ class Generation:
         self.counters.drafting = self.slot.policy.state
         self.counters.thought_cut = self._limit is not None and self._limit.cut
         return Finished(self.reason or FinishReason.STOP, self.counters.snapshot())
-
-    def _settle(self) -> None:
-        """Chooses the token after the accepted drafts again, from a pass of one row."""
-        began = perf_counter()
-        logits = self.sequence.redecode_last()
-        self.counters.verify_s += perf_counter() - began
-        self.counters.count_round(0, 0, 0)
-        self._next_token = self.slot.sampler.accept(logits, NO_DRAFT)[1]
-        self._tied = False
 
     def _read(
         self, tokens: Sequence[int], origins: Sequence[Origin], drafted: Sequence[int]

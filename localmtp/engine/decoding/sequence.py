@@ -102,15 +102,7 @@ class TargetSequence:
         self.context.on_host_rows(self.index)
         return self.context.verify([(self.index, len(self.tokens), (pending, *draft))])
 
-    def commit(
-        self,
-        pending: int,
-        accepted: Sequence[int],
-        drafted: int,
-        row: int = 0,
-        *,
-        redecode: bool = False,
-    ) -> None:
+    def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         """Commits the pending token and the accepted drafts of the last pass; rolls back the rest.
 
         Args:
@@ -118,7 +110,6 @@ class TargetSequence:
             accepted: accepted draft tokens.
             drafted: number of draft tokens in the pass.
             row: row of the pending token in the pass.
-            redecode: whether `redecode_last` follows: the last token leaves the cache too.
 
         Raises:
             RollbackError: the state after these tokens is not there; see `guard`.
@@ -127,20 +118,9 @@ class TargetSequence:
         self.tokens.append(pending)
         self.tokens.extend(accepted)
         self._note_hidden(row + len(accepted))
-        if len(accepted) < drafted or redecode:
-            self._roll_back(len(self.tokens) - redecode)
+        if len(accepted) < drafted:
+            self._roll_back(len(self.tokens))
         self._guard = None
-
-    def redecode_last(self) -> Floats:
-        """Decodes the last token again, in a pass of one row, after `commit` with `redecode`.
-
-        Returns:
-            Logits [1, n_vocab] after it.
-        """
-        length = len(self.tokens) - 1
-        logits = self.context.verify([(self.index, length, (self.tokens[length],))])
-        self.hidden[:] = self.context.hidden()[0]
-        return logits
 
     def save_checkpoint(self) -> None:
         """Saves window and state, so that `reuse` can return to the current length."""

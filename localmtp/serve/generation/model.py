@@ -11,7 +11,6 @@ from localmtp.engine.events import Finished
 from localmtp.engine.llama import Grammar
 from localmtp.engine.pair import LoadOptions
 from localmtp.engine.sampling.grammar import ConstrainedSampler
-from localmtp.engine.sampling.near_ties import NEAR_TIE
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.engine.text.template_editions import outdated_hint
 from localmtp.errors import LocalmtpError
@@ -170,7 +169,6 @@ class ServedModel:
         if params.logprobs is not None:
             inner = sampler or make_sampler(params.sampling, params.prompt, piece)
             sampler = scoring = LogprobsSampler(inner, self._pair.target.vocab, params.logprobs)
-        exact = self.choices.exact and params.sampling.greedy
         request = GenerationRequest(
             params.prompt,
             params.sampling,
@@ -179,7 +177,6 @@ class ServedModel:
             channel=params.channel,
             think_budget=params.think_budget,
             tool_calls=params.functions is not None,
-            near_tie=NEAR_TIE if exact else 0.0,
             cancelled=stopped,
             sampler=sampler,
             media=params.media,
