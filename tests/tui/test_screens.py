@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from localmtp.errors import LocalmtpError
 from localmtp.models.listing import ListedModel
@@ -135,5 +136,7 @@ def test_settings_screen(snap_compare: Compare) -> None:
     async def settings(pilot: Pilot[None]) -> None:
         await opened(pilot)
         await pilot.press("f2")
+        for field in pilot.app.screen.query(Input):
+            field.cursor_blink = False
 
     assert snap_compare(chat(FrozenSession()), run_before=settings)
