@@ -143,7 +143,7 @@ def gpu_status(
         used = next((each.name for each in devices if _is(each, gpu)), "")
         advice = "" if used else advice_for(gpu, backends, _rebuild("{option}"), system)
         found.append(GpuStatus(gpu.name, gpu.vendor, used, advice))
-    # Integrated graphics beside a GPU in use are not worth a command.
+    # Integrated graphics next to a GPU in use are not worth a command.
     if any(each.used_as for each in found):
         found = [each if each.used_as else replace(each, advice="") for each in found]
     return tuple(found)

@@ -191,7 +191,7 @@ def _check_tensors(header: Header, path: Path) -> None:
         raise LocalmtpError(
             f"{path} holds a model and its projector in one file, as Ollama stores them; "
             "libllama takes two files",
-            hint="`localmtp list --all` shows models with their projectors beside them",
+            hint="`localmtp list --all` shows models with their projectors",
         )
 
 

@@ -23,7 +23,7 @@ MAX_EXPERTS = 1024
 """libllama's limit (LLAMA_MAX_EXPERTS)."""
 
 _MAX_WIDTH = 1 << 20
-"""Widest row, of which two are in memory when types are chosen; Gemma 4 has 43,008 at most."""
+"""Widest row; two of them are in memory when types are chosen; Gemma 4 has 43,008 at most."""
 
 TensorTable = tuple[tuple[str, str, str], ...]
 """Rows of Hugging Face name, GGUF name, and shape in symbols."""

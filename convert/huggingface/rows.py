@@ -177,7 +177,7 @@ class ReorderedColumns(Rows):
 
 @dataclass(frozen=True, slots=True)
 class ComputedValues(Rows):
-    """Rows of which every value is computed from the stored one."""
+    """Rows whose values are computed from the stored ones."""
 
     rows: Rows
     function: Callable[[Floats], Floats]

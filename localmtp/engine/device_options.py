@@ -90,7 +90,7 @@ def device_of(layer: int, layers: int, shares: Sequence[float]) -> int:
     """Returns the number of the device that libllama puts a layer on.
 
     Args:
-        layer: its index among the offloaded layers, of which the output is the last.
+        layer: its index among the offloaded layers; the output is the last.
         layers: number of offloaded layers, the output included.
         shares: of each device, in any unit.
     """

@@ -1,7 +1,7 @@
 """Recurrent states: how far they can be rolled back, and how many to keep for that.
 
 A target with recurrent layers (Qwen 3.5, Nemotron-H) rolls back rejected drafts by choosing among
-states that it kept: with libllama's `n_rs_seq` of N, those after each of the last N + 1 rows of a
+states it retained: with libllama's `n_rs_seq` of N, those after each of the last N + 1 rows of a
 sequence's last pass. So the number of states limits the length of drafts. `llama_memory_seq_rm`
 accepts every distance up to N, also where the chosen state belongs to an earlier pass or to another
 text: logits are then wrong, without an error (`llama-memory-recurrent.cpp`).
@@ -29,7 +29,7 @@ class RecurrentStates:
     """Distances that the recurrent states of each sequence can be rolled back.
 
     Args:
-        snapshots: states kept before the last one, `n_rs_seq`.
+        snapshots: states retained before the last one, `n_rs_seq`.
         sequences: number of sequences.
     """
 

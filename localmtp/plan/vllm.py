@@ -83,7 +83,7 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
             "vLLM 0.20.1 fails to load this drafter, 0.21.0 is known to work; the 12B's needs a "
             "later one",
             "draft_sample_method probabilistic draws drafts from the drafter's distribution; by "
-            "default vLLM drafts its argmax, of which fewer are accepted at temperatures above 0",
+            "default vLLM drafts its argmax, and fewer are accepted at temperatures above 0",
             "to draft less under load, add num_speculative_tokens_per_batch_size to that "
             "configuration; it works with MTP",
             "--per-request-spec-decode-metrics summary (0.32, experimental) lets localmtp show "

@@ -112,7 +112,7 @@ class RemoteSession(Session):
         return self._generate("/v1/chat/completions", body)
 
     def _require(self, kinds: set[str]) -> None:
-        """Refuse media of which the server says that its model does not read them.
+        """Refuse media that the server's model does not read, as far as the server says.
 
         Raises:
             LocalmtpError: it does not read them.

@@ -222,7 +222,7 @@ class Service:
             raise APIError(400, "stream_options requires stream: true", param="stream_options")
 
     def _thinking(self, body: ChatRequest) -> Settings:
-        """Settings of which `think` and `think_budget` are those of the request."""
+        """Settings with the request's `think` and `think_budget`."""
         chosen: dict[str, Any] = {}
         if (think := body.thinks()) is not None:
             chosen["think"] = think

@@ -139,7 +139,7 @@ class MemoryEstimate:
 
     weights: int
     kv_cache: int
-    """KV cache, and recurrent states with those kept for rolling back."""
+    """KV cache, and recurrent states, including those for rolling back."""
     buffers: int
     """Working memory of a pass; main memory and every GPU in use have their own."""
     drafter: int

@@ -242,7 +242,7 @@ class AttachmentTray(Horizontal):
 
     @property
     def _width(self) -> int:
-        """Cells for the list beside the preview."""
+        """Cells for the list next to the preview."""
         preview = PREVIEW_COLUMNS + 2 if self._preview.display else 0
         return self.size.width - preview
 

@@ -31,7 +31,7 @@ _SIZES = {
     "gemma4-e2b": 80,
 }
 _SHOWN = 3000
-"""Characters of output that are kept in the results where it is no JSON."""
+"""Characters of output in the results where it is no JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def run_all(chosen: Sequence[Check], out: Path, seconds: float) -> None:
 
     Args:
         chosen: in order.
-        out: folder of the results; those of earlier runs are kept.
+        out: folder of the results; those of earlier runs stay.
         seconds: for all of them.
     """
     logs, kept = out / "logs", out / "results.json"

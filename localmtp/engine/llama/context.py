@@ -126,7 +126,7 @@ class Context(Owned):
         self._logits = _RowView(n_outputs, model.vocab.size)
         self._hidden = _RowView(n_batch if all_hidden else n_outputs, model.n_embd_out)
         self.snapshots: int = capi.llama_n_rs_seq(self.handle)
-        """Recurrent states that are kept for rolling back; 0 where libllama cannot keep any."""
+        """Recurrent states retained for rolling back; 0 where libllama retains none."""
         recurrent = model.recurrent and not head
         self._states = RecurrentStates(self.snapshots, sequences) if recurrent else None
 

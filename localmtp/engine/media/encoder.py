@@ -29,7 +29,7 @@ _SHORTEST = 640
 """Samples of the shortest sound: one row. Shorter ones are extended by silence."""
 
 _MAX_PLACED = 256
-"""Images and sounds whose layouts are kept."""
+"""Images and sounds whose layouts are cached."""
 
 _MAX_BYTES = 256 << 20
 """Memory for rows: 150 images on E2B, 40 on 31B."""
