@@ -180,7 +180,12 @@ def _named(model: str, here: Sequence[InstalledModel]) -> InstalledModel:
         LocalmtpError: there is none, or there are several.
     """
     from localmtp.models.naming.registry import find
+    from localmtp.models.resolution import is_on_hub
 
+    if not is_on_hub(model):
+        raise LocalmtpError(
+            f"{model} is a file of your own, not a downloaded model", hint="delete the file itself"
+        )
     name, _, label = model.partition(":")
     entry = find(name)
     stem = entry.name if entry else name
