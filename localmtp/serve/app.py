@@ -208,7 +208,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         message = f"the body is not valid JSON: {first['ctx']['error']}"
         return await _api_error(request, APIError(400, message))
     if len(first["loc"]) < 2:
-        message = "the body must be a JSON object, as application/json"
+        message = "the body must be a JSON object, with the header `Content-Type: application/json`"
         return await _api_error(request, APIError(400, message))
     _, field, *inner = first["loc"]
     # Pydantic adds the branch of a union to the path: `str`, `list[...]`.

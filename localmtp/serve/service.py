@@ -113,6 +113,7 @@ class Service:
             APIError: the request is rejected.
         """
         if not body.messages:
+            self._check_model(body.model.removesuffix(":latest"))
             return JSONResponse(loaded(body.model, chat=True))
         chat = body.chat()
         params = await self._chat_params(chat)
@@ -125,6 +126,7 @@ class Service:
             APIError: the request is rejected.
         """
         if not (body.prompt or body.images):
+            self._check_model(body.model.removesuffix(":latest"))
             return JSONResponse(loaded(body.model, chat=False))
         writer = OllamaWriter(body.model, chat=False)
         if not body.raw:
@@ -211,15 +213,19 @@ class Service:
         return self._params(body, prompts, limit, body.logprobs)
 
     def _check(self, body: AnyRequest) -> None:
-        if body.model not in (None, self.model.name):
+        if body.model is not None:
+            self._check_model(body.model)
+        if body.stream_options and not body.stream:
+            raise APIError(400, "stream_options requires stream: true", param="stream_options")
+
+    def _check_model(self, name: str) -> None:
+        if name != self.model.name:
             raise APIError(
                 404,
-                f"model {body.model[:100]!r} is not served here; {self.model.name!r} is",
+                f"model {name[:100]!r} is not served here; {self.model.name!r} is",
                 param="model",
                 code="model_not_found",
             )
-        if body.stream_options and not body.stream:
-            raise APIError(400, "stream_options requires stream: true", param="stream_options")
 
     def _thinking(self, body: ChatRequest) -> Settings:
         """Settings with the request's `think` and `think_budget`."""

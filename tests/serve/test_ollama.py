@@ -64,6 +64,7 @@ def test_models_and_loading(nano: ollama.Client) -> None:
     ("body", "message"),
     [
         ({"model": "other", "messages": COUNT}, "not served"),
+        ({"model": "other", "messages": []}, "not served"),
         ({"model": "nano", "messages": COUNT, "options": {"mirostat": 2}}, "mirostat"),
         ({"model": "nano", "messages": COUNT, "options": {"num_predict": "x"}}, "num_predict"),
         ({"model": "nano", "messages": COUNT, "format": "xml"}, "format"),
