@@ -121,7 +121,8 @@ def read_header(path: Path, *, settings_only: bool = False) -> Header:
             return parse_header(data, size, settings_only=settings_only)
     except FileNotFoundError as fault:
         raise LocalmtpError(
-            f"{path} does not exist", hint="see what is installed: localmtp list"
+            f"{path} does not exist",
+            hint="check the path; `localmtp list` shows the installed models",
         ) from fault
     except OSError as fault:
         raise LocalmtpError(f"cannot read {path}: {fault.strerror}") from fault

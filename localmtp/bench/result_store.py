@@ -90,7 +90,8 @@ def read_result(path: Path) -> StoredResult:
     except OSError as error:
         raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise LocalmtpError(f"{path} is not a result of `localmtp bench`: {error}") from error
+        reason = "not a text file" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise LocalmtpError(f"{path} is not a result of `localmtp bench`: {reason}") from error
     if reason := _damage(report):
         raise LocalmtpError(f"{path} is not a result of `localmtp bench`: {reason}")
     return StoredResult(path, report)

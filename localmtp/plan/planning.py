@@ -72,8 +72,8 @@ def make_plan(
     entry = _entry(model)
     found = model_details(_with_quant(model, entry), offline=offline)
     if not found.drafter and engine != "vllm":
-        reason = found.why_no_drafter or "the registry lists none"
-        raise LocalmtpError(f"{found.model} has no drafter: {reason}")
+        reason = found.why_no_drafter or f"the registry lists no drafter for {found.model}"
+        raise LocalmtpError(reason, hint="plans are for models with a drafter, such as gemma4-e4b")
     context = min(context, found.context_length or context)
     original = entry.original if entry else ""
     n_draft, reason = _length(engine, found, original, bench)

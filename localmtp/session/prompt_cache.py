@@ -73,7 +73,11 @@ class PromptCache:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._entries = self._scanned()
         except OSError as error:
-            raise LocalmtpError(f"cannot use {directory}: {error.strerror}") from error
+            reason = "it is not a directory" if directory.is_file() else error.strerror
+            raise LocalmtpError(
+                f"cannot keep a cache in {directory}: {reason}",
+                hint="name a directory that can be written with `--cache DIR`",
+            ) from error
         self._saved: dict[int, tuple[int, ...]] = {}
         """Tokens that were saved of each sequence last."""
         self._queue: Queue[SequenceState | None] = Queue()

@@ -12,6 +12,7 @@ from localmtp.engine.text.chat_template import ChatTemplate
 from localmtp.engine.text.retokenize import retokenize
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
+from localmtp.models.files import NO_MEDIA
 
 
 def template_source(pair: Pair) -> tuple[str, dict[str, str]]:
@@ -94,7 +95,9 @@ def place_media(pair: Pair, media: Sequence[Media]) -> tuple[PlacedMedia, ...]:
         raise LocalmtpError(
             f"images and sound need a projector, and {pair.target.model.path.name} has none"
             + (f": {pair.no_media}" if pair.no_media else ""),
-            hint="name its file with `--mmproj FILE`",
+            hint=f"leave out `{NO_MEDIA}`"
+            if pair.no_media == NO_MEDIA
+            else "name its file with `--mmproj FILE`",
         )
     return tuple(map(pair.media.place, media))
 

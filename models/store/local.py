@@ -55,8 +55,14 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
     Raises:
         LocalmtpError: a file is missing or not GGUF, or they do not match.
     """
-    of_target, of_drafter = describe(target), describe(drafter)
+    of_target = describe(target)
     check_target(of_target.traits)
+    if not drafter.exists():
+        raise LocalmtpError(
+            f"{drafter} does not exist",
+            hint="--drafter takes a GGUF file, `lookup` or `none`",
+        )
+    of_drafter = describe(drafter)
     if drafter.samefile(target):
         if of_target.traits.has_head:
             return model_files(name, target, DrafterChoice(target, "", HEAD_IN_FILE))

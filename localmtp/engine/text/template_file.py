@@ -21,7 +21,9 @@ def read_template(path: Path) -> str:
         with path.open("rb") as file:
             source = file.read(_LARGEST).decode()
     except OSError as error:
-        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+        raise LocalmtpError(
+            f"cannot read {path}: {error.strerror}", hint="check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise LocalmtpError(
             f"{path} is not a text file", hint="--chat-template takes a Jinja template"
@@ -31,6 +33,9 @@ def read_template(path: Path) -> str:
     try:
         ChatTemplate(source, bos="")
     except LocalmtpError as error:
-        reason = error.message.partition(": ")[2]
-        raise LocalmtpError(f"{path} is not a chat template: {reason}") from error
+        reason = error.message.partition(": ")[2].rstrip(".")
+        raise LocalmtpError(
+            f"{path} is not a chat template: {reason}",
+            hint="correct it, or leave out --chat-template for the model's own",
+        ) from error
     return source
