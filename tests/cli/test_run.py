@@ -267,3 +267,26 @@ def test_escape_sequences_in_a_name_are_made_visible() -> None:
     said = error_of(localmtp("run", "\x1b[31mred.gguf", "Hello"))
     assert "\x1b" not in said
     assert "\\x1b[31mred.gguf" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--no-think", "--think-budget", "8"), "leave out --no-think"),
+        (("--raw", "--think"), "--think has no effect with --raw"),
+        (("--dry-base", "2"), "--dry-base needs --dry"),
+    ],
+)
+def test_flags_without_effect_are_refused(arguments: tuple[str, ...], words: str) -> None:
+    done = localmtp(*RUN, QUESTION, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr.decode()
+
+
+def test_a_missing_drafter_names_the_choices() -> None:
+    assert "`lookup`" in error_of(localmtp(*RUN, QUESTION, "--drafter", "lokup"))
+
+
+def test_statistics_leave_out_what_was_not_measured() -> None:
+    done = localmtp(*RUN, QUESTION, "--max-tokens", "1")
+    assert done.stderr.decode().startswith("1 token · time to first token")

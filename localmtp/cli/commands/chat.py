@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli.flags.cache import cache_options
+from localmtp.cli.flags.combined import check_cache_size, check_thinking
 from localmtp.cli.flags.template import template_option
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
@@ -70,6 +71,8 @@ def command(
         localmtp chat --server http://127.0.0.1:8080
     """  # noqa: D301 - click reads the character
     check_flags()
+    check_thinking()
+    check_cache_size()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LocalmtpError(
             "the chat needs a terminal", hint='in a pipe, use `localmtp run MODEL "PROMPT"`'

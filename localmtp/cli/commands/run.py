@@ -15,6 +15,7 @@ import click
 import localmtp
 from localmtp.cli import output
 from localmtp.cli.diagnostics import INTERRUPTED
+from localmtp.cli.flags.combined import check_dry, check_raw, check_thinking
 from localmtp.cli.flags.template import template_option
 from localmtp.cli.loading import find_model
 from localmtp.cli.model_argument import MODEL
@@ -100,7 +101,11 @@ def command(
         localmtp run --server http://127.0.0.1:8080 "Why is the sky blue?"
     """  # noqa: D301 - click reads the character
     check_flags()
+    check_thinking()
+    check_dry()
     model, prompt = _model_and_prompt(model, prompt, model_option)
+    if raw:
+        check_raw()
     if media and raw:
         raise click.UsageError("--raw has no place for images or sound")
     text = whole_prompt(prompt, stdin_is_taken=media.reads_stdin, may_be_empty=bool(media))
@@ -228,7 +233,10 @@ _ENDINGS = {
 def statistics_line(finished: Finished) -> str:
     """Return an answer's statistics as one line: speed first, then drafting."""
     s = finished.stats
-    parts = [f"decode {s.decode_tokens_per_s:.1f} tok/s", f"{s.completion_tokens} tokens"]
+    count = s.completion_tokens
+    parts = ["1 token" if count == 1 else f"{count} tokens"]
+    if s.decode_tokens_per_s:
+        parts.insert(0, f"decode {s.decode_tokens_per_s:.1f} tok/s")
     if s.drafted:
         parts += [
             f"{s.tokens_per_pass:.2f} tokens/pass",
@@ -238,14 +246,15 @@ def statistics_line(finished: Finished) -> str:
         parts.append(f"drafting {s.drafting}")
     if s.media:
         parts.append(_media_words(s))
-    first = f"{1000 * s.ttft_s:.0f} ms" if s.ttft_s < 1 else f"{s.ttft_s:.2f} s"
-    parts.append(f"time to first token {first}")
+    if s.ttft_s:
+        first = f"{1000 * s.ttft_s:.0f} ms" if s.ttft_s < 1 else f"{s.ttft_s:.2f} s"
+        parts.append(f"time to first token {first}")
     if s.prefill_tokens_per_s:
         parts.append(f"prompt {s.prefill_tokens_per_s:.0f} tok/s")
     if s.threads < s.most_threads:
         parts.append(f"{s.threads} of {s.most_threads} threads: the processor is busy")
     if s.thought_cut:
-        parts.append(f"thought cut at {s.thought_tokens} tokens")
+        parts.append(f"thought cut, {s.thought_tokens} tokens with its end")
     if finished.reason in _ENDINGS:
         parts.append(_ENDINGS[finished.reason])
     return " · ".join(parts)

@@ -8,6 +8,7 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.flags.cache import cache_options
+from localmtp.cli.flags.combined import check_cache_size
 from localmtp.cli.flags.template import template_option
 from localmtp.cli.loading import find_model
 from localmtp.cli.model_argument import MODEL
@@ -109,6 +110,7 @@ def command(
     from localmtp.models.memory.available import choose_parallel
 
     _check(http)
+    check_cache_size()
     try:
         from localmtp.serve.app import Access
         from localmtp.serve.server import ServerLimits, serve
