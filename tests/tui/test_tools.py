@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from contextlib import closing
@@ -100,8 +99,12 @@ async def test_a_call_that_is_not_allowed_and_a_server_that_hangs(tmp_path: Path
             assert "stopped" in seen(chat)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_the_command_line(tmp_path: Path) -> None:
     """`localmtp chat --mcp` refuses a configuration that is none before the chat opens."""
+    assert sys.platform != "win32"
+    import pty
+
     config = tmp_path / "mcp.json"
     config.write_text('{"mcpServers": {"a": {}}}')
     terminal, other = pty.openpty()
