@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from localmtp.engine.llama.offload import used_devices
 from localmtp.engine.pair import LoadOptions, Pair
@@ -15,6 +17,7 @@ from localmtp.models import ModelFiles
 from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part, projector_fits_gpu
 from localmtp.models.projector_check import check_projector
+from localmtp.models.store.local import tensor_names
 from localmtp.session.pacing_store import pacing_store_for
 
 
@@ -73,7 +76,14 @@ def load_pair(
     _prepare_media(pair, files, options, vocabularies)
     return pair, LoadReport(
         placement="; ".join(
-            filter(None, (placement.summary if placement else "", _draft_limit(pair)))
+            filter(
+                None,
+                (
+                    placement.summary if placement else "",
+                    _draft_limit(pair),
+                    _unmatched(files.target, options),
+                ),
+            )
         ),
         device=_device(options, threads.most),
         memory=memory_by_part(files, replace(options, context=pair.target.n_ctx)),
@@ -86,6 +96,16 @@ def _draft_limit(pair: Pair) -> str:
     if pair.drafter is None or not target.cache.recurrent or target.max_draft >= MAX_AUTO_DRAFT:
         return ""
     return f"drafts of at most {target.max_draft} tokens, each with a recurrent state"
+
+
+def _unmatched(target: Path, options: LoadOptions) -> str:
+    """Names the patterns of `--override-tensor` that match no tensor; empty if all do."""
+    patterns = [pattern for pattern, _ in options.devices.overrides]
+    if not patterns:
+        return ""
+    names = tensor_names(target)
+    idle = [f"`{each}`" for each in patterns if not any(re.search(each, name) for name in names)]
+    return f"--override-tensor: no tensor matches {', '.join(idle)}" if idle else ""
 
 
 def _prepare_media(

@@ -10,7 +10,7 @@ from pathlib import Path
 from localmtp.engine.compatibility import HEAD_IN_FILE, HEADS, check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import LOOKUP, NO_DRAFTER, ModelFiles, without_drafter
-from localmtp.models.gguf_header import Header, read_header
+from localmtp.models.gguf_header import Header, TensorInfo, read_header
 from localmtp.models.gguf_settings import check_settings
 from localmtp.models.naming.pairing import (
     DescribedFile,
@@ -112,10 +112,23 @@ def describe(path: Path) -> DescribedFile:
     return DescribedFile(path.name, header, repository)
 
 
+def tensor_names(path: Path) -> list[str]:
+    """Returns the names of a model's tensors, of all its parts.
+
+    Raises:
+        LocalmtpError: see `read_header`.
+    """
+    return [tensor.name for table in _tables(path) for tensor in table]
+
+
+def _tables(path: Path) -> list[tuple[TensorInfo, ...]]:
+    parts = parts_of([other.name for other in path.parent.iterdir()], path.name)
+    return [read_header(path.with_name(part)).tensors for part in parts]
+
+
 def _with_tensors(path: Path, header: Header) -> Header:
     """Adds the tensors of all parts: they say whether a head, or only a head, is in the file."""
-    parts = parts_of([other.name for other in path.parent.iterdir()], path.name)
-    tables = [read_header(path.with_name(part)).tensors for part in parts]
+    tables = _tables(path)
     return replace(header, tensors=tuple(chain.from_iterable(tables)))
 
 

@@ -59,3 +59,8 @@ def test_every_option_together_gives_the_same_answer() -> None:
         )
     )
     assert placed == plain
+
+
+def test_a_pattern_that_matches_no_tensor_is_named() -> None:
+    done = run("--override-tensor", "ffn_dwn=CPU", "--override-tensor", "ffn_up=CPU")
+    assert "no tensor matches `ffn_dwn`\n" in done.stderr
