@@ -53,6 +53,7 @@ def load_pair(
     check = None if trusted else LoadCheck(files)
     store = pacing_store_for(files, options)
     options = _with_passes_for_images(options)
+    without_gpu = _without_gpu(options)
     placement = choose_placement(files, options)
     if placement:
         options = placement.options
@@ -80,6 +81,7 @@ def load_pair(
                 None,
                 (
                     placement.summary if placement else "",
+                    without_gpu,
                     _draft_limit(pair),
                     _unmatched(files.target, options),
                 ),
@@ -96,6 +98,13 @@ def _draft_limit(pair: Pair) -> str:
     if pair.drafter is None or not target.cache.recurrent or target.max_draft >= MAX_AUTO_DRAFT:
         return ""
     return f"drafts of at most {target.max_draft} tokens, each with a recurrent state"
+
+
+def _without_gpu(options: LoadOptions) -> str:
+    """Says that `--gpu-layers` was given without a GPU; empty otherwise."""
+    if not options.gpu_layers or used_devices(options.gpu_layers, options.devices):
+        return ""
+    return "--gpu-layers has no effect: no GPU is in use, see `localmtp doctor`"
 
 
 def _unmatched(target: Path, options: LoadOptions) -> str:

@@ -64,3 +64,8 @@ def test_every_option_together_gives_the_same_answer() -> None:
 def test_a_pattern_that_matches_no_tensor_is_named() -> None:
     done = run("--override-tensor", "ffn_dwn=CPU", "--override-tensor", "ffn_up=CPU")
     assert "no tensor matches `ffn_dwn`\n" in done.stderr
+
+
+def test_layers_for_a_gpu_without_one_are_a_note() -> None:
+    done = run("--gpu-layers", "9", "--device", "none")
+    assert "--gpu-layers has no effect: no GPU is in use" in done.stderr
