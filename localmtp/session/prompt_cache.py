@@ -73,7 +73,11 @@ class PromptCache:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._entries = self._scanned()
         except OSError as error:
-            reason = "it is not a directory" if directory.is_file() else error.strerror
+            reason = (
+                "it is not a directory"
+                if directory.exists() and not directory.is_dir()
+                else error.strerror
+            )
             raise LocalmtpError(
                 f"cannot keep a cache in {directory}: {reason}",
                 hint="name a directory that can be written with `--cache DIR`",
