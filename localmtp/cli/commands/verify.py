@@ -79,7 +79,7 @@ def command(
     media: MediaFlags,
     as_json: bool,
 ) -> int:
-    """Check that drafting leaves MODEL's output unchanged; exit with 1 if not.
+    """Check that drafting leaves MODEL's output unchanged; exit with 1 if not, or if undecided.
 
     Greedy answers are compared token by token. Sampled ones are tested against the target's
     distributions. After forced rejections, logits and hidden states must equal those of plain
