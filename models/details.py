@@ -101,7 +101,9 @@ def model_details(model: str, *, offline: bool = False) -> ModelDetails:
     reference = parse_reference(model)
     try:
         if offline:
-            raise LocalmtpError(f"{reference.name} is not on this machine")
+            raise LocalmtpError(
+                f"{reference.name} is not on this machine", hint="ask the hub: leave out --offline"
+            )
         return _from_hub(plan_pull(reference), entry)
     except LocalmtpError as fault:
         if entry is None:

@@ -88,7 +88,10 @@ def read_result(path: Path) -> StoredResult:
     try:
         report = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+        raise LocalmtpError(
+            f"cannot read {path}: {error.strerror}",
+            hint="check the path; `localmtp bench MODEL --json > FILE` writes one",
+        ) from error
     except (ValueError, RecursionError) as error:
         reason = "not a text file" if isinstance(error, UnicodeDecodeError) else str(error)
         raise LocalmtpError(f"{path} is not a result of `localmtp bench`: {reason}") from error

@@ -42,7 +42,10 @@ def read_config(path: Path) -> list[ToolServer]:
         with path.open("rb") as file:
             content = json.loads(file.read(_LARGEST).decode())
     except OSError as error:
-        raise LocalmtpError(f"cannot read {path}: {error.strerror}") from error
+        raise LocalmtpError(
+            f"cannot read {path}: {error.strerror}",
+            hint="check the path; `--mcp builtin` needs no file",
+        ) from error
     except (ValueError, RecursionError) as error:
         raise LocalmtpError(f"{path} is not JSON: {error}", hint=f"it holds {_EXAMPLE}") from error
     content = content if _is_object(content) else {}
