@@ -234,11 +234,12 @@ def test_what_cannot_be_encoded_is_one_line(
         assert ask(session, "Go on.").encode_s == 0
 
 
-def test_a_model_without_projector_says_what_is_missing() -> None:
-    with localmtp.load("nano", mmproj="none", threads=1) as model:
+@pytest.mark.parametrize(("mmproj", "hint"), [(None, "--mmproj FILE"), ("none", "--no-media")])
+def test_a_model_without_projector_says_what_is_missing(mmproj: str | None, hint: str) -> None:
+    with localmtp.load("nano", mmproj=mmproj, threads=1) as model:
         with pytest.raises(LocalmtpError, match="need a projector") as refused:
             model.chat("What is it?", media=[image().data]).text()
-        assert "--mmproj FILE" in refused.value.hint
+        assert hint in refused.value.hint
 
 
 def test_projectors_that_libmtmd_aborts_on_are_refused(tmp_path: Path) -> None:

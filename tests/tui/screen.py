@@ -6,6 +6,7 @@ import asyncio
 import html
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
 from textual.app import App
@@ -41,6 +42,12 @@ def seen(app: App[None]) -> str:
 def prepared() -> tuple[Choices, LoadOptions]:
     """Greedy and short, on one thread: tests run concurrently."""
     return Choices(temperature=0.0, max_tokens=12), LoadOptions(threads=1)
+
+
+def drafting() -> tuple[Choices, LoadOptions]:
+    """The same with drafts of two tokens: pacing may have found that they do not pay."""
+    choices, options = prepared()
+    return replace(choices, n_draft=2), options
 
 
 def nano(choices: Choices | None = None, drafter: str | None = None) -> Session:

@@ -21,7 +21,7 @@ from localmtp.tui.widgets.conversation import Conversation
 from tests.media.samples import hollow_png, png, sound, tone
 from tests.towers import write_towers
 from tests.tui.frozen import FrozenSession
-from tests.tui.screen import answered, prepared, ready, seen, wait_until
+from tests.tui.screen import answered, drafting, prepared, ready, seen, wait_until
 
 SIZE = (100, 40)
 
@@ -92,7 +92,7 @@ async def test_an_image_and_a_sound_are_attached_listed_and_sent(folder: Path) -
 
 async def test_a_model_answers_about_a_picture_with_its_tokens_counted(folder: Path) -> None:
     projector = write_towers(folder / "mmproj-nano.gguf")
-    open_it = local_opener("nano", None, True, prepared, str(projector))
+    open_it = local_opener("nano", None, True, drafting, str(projector))
     app = ChatApp("nano", open_it, history=folder / "history.sqlite3")
     async with app.run_test(size=SIZE) as pilot:
         conversation = await ready(pilot, app)
