@@ -12,13 +12,15 @@ from time import monotonic, sleep
 
 import httpx
 
+from localmtp.engine.decoding.model_drafter import ModelDrafter
+from localmtp.engine.pair import Pair
 from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles
 from localmtp.remote.session import open_remote
 from localmtp.session import Choices, Session
 
-SERVER_LENGTH = 3
-"""llama.cpp's default draft length."""
+SERVER_LENGTHS = (3,)
+"""Draft lengths of a program by default: llama.cpp's own."""
 
 _START_S = 600.0
 """Seconds for a server to load a model."""
@@ -28,17 +30,22 @@ _POLL_S = 0.2
 
 @contextmanager
 def opponents(
-    against: str, files: ModelFiles, choices: Choices, *, threads: int, context: int
+    against: str,
+    files: ModelFiles,
+    pair: Pair,
+    choices: Choices,
+    lengths: Sequence[int] = SERVER_LENGTHS,
 ) -> Iterator[dict[str, Session]]:
     """Yields sessions with another engine, by name.
 
     Args:
         against: the URL of a server, which runs what its owner started; or the program
-            `llama-server`, which is started with the same files, without drafts and with them.
+            `llama-server`, which is started with the same files, without drafts and at every
+            draft length.
         files: target and drafter.
+        pair: loaded from them; a program has its threads and its context.
         choices: of the answers.
-        threads: number of compute threads of a program.
-        context: tokens of a program's context.
+        lengths: draft lengths of a program, above 0.
 
     Raises:
         LocalmtpError: there is no such server or program, or it does not start.
@@ -50,7 +57,7 @@ def opponents(
             yield {f"server {session.name}": session}
             return
         sessions: dict[str, Session] = {}
-        for name, command in _commands(against, files, threads, context).items():
+        for name, command in _commands(against, files, pair, lengths).items():
             url = resources.enter_context(_running(command))
             sessions[name] = open_remote(url, None, choices)
             resources.callback(sessions[name].close)
@@ -58,7 +65,7 @@ def opponents(
 
 
 def _commands(
-    program: str, files: ModelFiles, threads: int, context: int
+    program: str, files: ModelFiles, pair: Pair, lengths: Sequence[int]
 ) -> dict[str, Sequence[str]]:
     found = shutil.which(program)
     if found is None:
@@ -66,14 +73,17 @@ def _commands(
             f"{program} is neither the URL of a server nor a program",
             hint="name a server like http://127.0.0.1:8080, or the path of llama-server",
         )
-    plain = [found, "-m", str(files.target), "-t", str(threads), "-c", str(context), "-np", "1"]
-    commands: dict[str, Sequence[str]] = {"llama-server 0": [*plain, "--jinja", "--no-webui"]}
+    threads, context = str(pair.target.threads.most), str(pair.target.n_ctx)
+    plain = [found, "-m", str(files.target), "-t", threads, "-c", context, "-np", "1"]
+    plain += ["--jinja", "--no-webui"]
+    commands: dict[str, Sequence[str]] = {"llama-server 0": plain}
     if files.drafter:
-        commands[f"llama-server {SERVER_LENGTH}"] = [
-            *commands["llama-server 0"],
-            *("-md", str(files.drafter), "-td", str(threads)),
-            *("--spec-type", "draft-mtp", "--spec-draft-n-max", str(SERVER_LENGTH)),
-        ]
+        kind = "draft-simple" if isinstance(pair.drafter, ModelDrafter) else "draft-mtp"
+        drafting = ["--spec-type", kind]
+        if files.drafter_file:
+            drafting += ["-md", str(files.drafter_file), "-td", threads]
+        for n in lengths:
+            commands[f"llama-server {n}"] = [*plain, *drafting, "--spec-draft-n-max", str(n)]
     return commands
 
 

@@ -19,7 +19,8 @@ COMPARE = [
 SERVER = """#!{python}
 import os, sys
 port = sys.argv[sys.argv.index("--port") + 1]
-drafts = ["--n-draft", "3"] if "-md" in sys.argv else ["--n-draft", "0"]
+length = sys.argv.index("--spec-draft-n-max") + 1 if "-md" in sys.argv else 0
+drafts = ["--n-draft", sys.argv[length] if length else "0"]
 command = ["-m", "localmtp", "serve", "nano", "--threads", "1", "--port", port, *drafts]
 os.execv(sys.executable, [sys.executable, *command])
 """
@@ -59,10 +60,10 @@ def test_a_program_is_started_without_and_with_drafts(tmp_path: Path) -> None:
     program = tmp_path / "llama-server"
     program.write_text(SERVER.format(python=sys.executable))
     program.chmod(0o755)
-    done = compared("--against", str(program))
+    done = compared("--against", str(program), "--against-n-draft", "1,2")
     assert done.returncode == 0, done.stderr
     assert "localmtp auto is" in done.stdout
-    for name in ("llama-server 0", "llama-server 3"):
+    for name in ("llama-server 0", "llama-server 1", "llama-server 2"):
         assert name in done.stdout
 
 
@@ -73,6 +74,7 @@ def test_a_program_is_started_without_and_with_drafts(tmp_path: Path) -> None:
         (("--against", sys.executable), "does not start"),
         (("--against", "http://127.0.0.1:9"), "cannot connect"),
         (("old.json", "--against", "x"), "--against does not go together with FILE"),
+        (("--against", "x", "--against-n-draft", "auto"), "has no automatic draft length"),
         (("--against", "x", "--budget", "3"), "does not go together with --budget"),
     ],
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def compare_engines(
     model: str,
     against: tuple[str, ...],
+    server_lengths: list[int | None],
     pair_flags: PairFlags,
     lengths: list[int | None],
     generation: GenerationFlags,
@@ -37,6 +38,7 @@ def compare_engines(
     Args:
         model: as the user wrote it.
         against: URLs of servers, and programs to start.
+        server_lengths: draft lengths of programs.
         pair_flags: how to find and load the model.
         lengths: draft lengths of localmtp; None is automatic pacing.
         generation: how answers are generated.
@@ -64,10 +66,9 @@ def compare_engines(
         for n in with_no_drafting(lengths) if files.drafter or files.lookup else [0]:
             session = LocalSession(pair, files, choices)
             contestants[_named(n)] = session, n
-        threads = pair.target.threads.most
         for each in against:
             found = resources.enter_context(
-                opponents(each, files, choices, threads=threads, context=pair.target.n_ctx)
+                opponents(each, files, pair, choices, [n for n in server_lengths if n])
             )
             contestants |= {name: (session, None) for name, session in found.items()}
         temperatures = [generation.temp or 0.0]
@@ -175,12 +176,17 @@ def _ratio(ratio: dict[str, Any] | None) -> str:
     return f"{ratio['median']:.2f}× ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
 
 
-def check_against(against: tuple[str, ...], run: RunFlags, *, has_file: bool) -> None:
+def check_against(
+    against: tuple[str, ...], lengths: list[int | None], run: RunFlags, *, has_file: bool
+) -> None:
     """Refuses options that a comparison with other engines does not have.
 
     Raises:
-        LocalmtpError: an earlier result, a plot, or a time limit was requested too.
+        LocalmtpError: an earlier result, a plot, a time limit, or automatic draft lengths of
+            llama-server were requested too.
     """
+    if None in lengths:
+        raise LocalmtpError("llama-server has no automatic draft length (--against-n-draft)")
     given = [
         name
         for name, value in (("FILE", has_file), ("--plot", run.plot), ("--budget", run.budget))

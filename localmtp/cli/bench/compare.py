@@ -19,6 +19,7 @@ from localmtp.cli.bench.options import (
 )
 from localmtp.cli.bench.run import measure_and_show
 from localmtp.cli.bench.storage import results_of
+from localmtp.cli.flags.draft_length import DraftLengths
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
 
@@ -33,6 +34,14 @@ from localmtp.cli.options import GenerationFlags, PairFlags, pair_options
     help="Compare with a server, or with llama.cpp's llama-server, which is started with the same "
     "files; repeatable.",
 )
+@click.option(
+    "--against-n-draft",
+    "server_lengths",
+    type=DraftLengths(),
+    default="3",
+    show_default=True,
+    help="Draft lengths of a llama-server that is started; it also runs without drafting.",
+)
 @pair_options
 @draft_lengths_option
 @answer_options
@@ -43,6 +52,7 @@ def command(
     model: str,
     file: Path | None,
     against: tuple[str, ...],
+    server_lengths: list[int | None],
     pair: PairFlags,
     lengths: list[int | None],
     generation: GenerationFlags,
@@ -61,9 +71,11 @@ def command(
         localmtp bench compare gemma4-e4b --against ./llama-server --n-draft 0,3,auto --sampled
         localmtp bench compare gemma4-e4b --against http://127.0.0.1:8000
     """  # noqa: D301 - click reads the character
-    check_against(against, run, has_file=file is not None)
+    check_against(against, server_lengths, run, has_file=file is not None)
     if against:
-        return compare_engines(model, against, pair, lengths, generation, workload, run, report)
+        return compare_engines(
+            model, against, server_lengths, pair, lengths, generation, workload, run, report
+        )
     from localmtp.bench.result_store import read_result
 
     earlier = read_result(file) if file else results_of(model)[0]
