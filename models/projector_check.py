@@ -17,6 +17,9 @@ from localmtp.models.load_check import record_of, require_intact
 _POSITIONS = "v.position_embd.weight"
 """Table of positions, a row for each patch of an image's longer side."""
 
+_STRETCHED = ("qwen3vl_merger",)
+"""Types of encoders that stretch the table to the size of an image."""
+
 _MERGED = 3
 """Patches per side of a token, `pooling_kernel_size`, unless a file says otherwise."""
 
@@ -62,7 +65,8 @@ def _require_positions(header: Header, name: str, image_tokens: int) -> None:
         LocalmtpError: it does not, and libmtmd would end the process on that image.
     """
     table = next((t.shape for t in header.tensors if t.name == _POSITIONS), None)
-    if table is None:
+    kind = header.setting("projector_type") or header.setting("vision.projector_type")
+    if table is None or kind in _STRETCHED:
         return
     scale = header.number("vision.projector.scale_factor") or _MERGED
     unified = header.setting("vision.projector_type") == "gemma4uv"

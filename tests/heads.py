@@ -18,6 +18,15 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+_VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+MEDIA_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}"
+    "{% else %}{% for part in m.content %}{% if part.type == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}{% endfor %}"
+    "{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Renders images as Qwen's template does."""
 _SPECIAL = ("<|endoftext|>", "<|im_end|>", "<|im_start|>", "<think>", "</think>")
 _CONTROL, _NORMAL = 3, 1
 
@@ -48,13 +57,16 @@ class Qwen35:
 
 def write_qwen35(
     path: Path, shape: Qwen35 | None = None, *, trunk: bool = True, head: bool = True,
-    declared: bool = False, copies: bool = True, seed: int = 7,
+    declared: bool = False, copies: bool = True, seed: int = 7, media: bool = False,
 ) -> None:  # fmt: skip
-    """Writes a model, its target without the head (perhaps `declared`), or the head alone."""
+    """Writes a model, its target without the head (perhaps `declared`), or the head alone.
+
+    With `media`, its vocabulary and template have places for images.
+    """
     shape = shape or Qwen35()
     writer = gguf.GGUFWriter(path, shape.architecture)
     _settings(writer, shape, head=head or declared)
-    write_vocabulary(writer)
+    write_vocabulary(writer, media=media)
     for name, size in _tensors(shape, trunk=trunk, head=head):
         writer.add_tensor(name, weights(name, size, copies=copies, blocks=shape.blocks, seed=seed))
     writer.write_header_to_file()
@@ -92,12 +104,17 @@ def _settings(writer: gguf.GGUFWriter, shape: Qwen35, *, head: bool) -> None:
         writer.add_expert_shared_feed_forward_length(shape.n_embd // 2)
 
 
-def write_vocabulary(writer: gguf.GGUFWriter, n_vocab: int = N_VOCAB, pre: str = "qwen35") -> None:
+def write_vocabulary(
+    writer: gguf.GGUFWriter, n_vocab: int = N_VOCAB, pre: str = "qwen35", *, media: bool = False
+) -> None:
     """Writes a byte-level vocabulary with Qwen's control tokens and template."""
     letters = sorted(_byte_letters().values())
     tokens = [*_SPECIAL, *letters, "th", "in"]
     words = [f"word{i}" for i in range(n_vocab - len(tokens))]
     kinds = [_CONTROL] * len(_SPECIAL) + [_NORMAL] * (n_vocab - len(_SPECIAL))
+    if media:
+        words[-len(_VISION) :] = _VISION
+        kinds[-len(_VISION) :] = [_CONTROL] * len(_VISION)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([*tokens, *words])
@@ -106,7 +123,7 @@ def write_vocabulary(writer: gguf.GGUFWriter, n_vocab: int = N_VOCAB, pre: str =
     writer.add_eos_token_id(1)
     writer.add_pad_token_id(0)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(MEDIA_TEMPLATE if media else TEMPLATE)
 
 
 def _byte_letters() -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""Generated projectors of every Gemma 4 kind, tiny and with random weights.
+"""Generated projectors of Gemma 4's and Qwen 3.5's kinds, tiny and with random weights.
 
 Tensors are named and shaped as in published files, so that libmtmd runs them.
 """
@@ -26,6 +26,9 @@ KINDS = {
 }
 """Kind of a projector → types of its image and audio encoders."""
 
+_OTHER_KINDS = {"qwen": ("qwen3vl_merger", "")}
+"""Of targets other than Gemma 4."""
+
 Tensors = Iterator[tuple[str, NDArray[np.float32]]]
 
 
@@ -41,12 +44,12 @@ def write_towers(
 
     Args:
         path: of the file.
-        kind: a key of `KINDS`.
+        kind: a key of `KINDS`, or `qwen`.
         width: embedding length of the target; 256 is that of nano.
         positions: length of the table of positions.
         transposed: name of a matrix that is stored in a wrong shape.
     """
-    vision, audio = KINDS[kind]
+    vision, audio = (KINDS | _OTHER_KINDS)[kind]
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_string("general.type", "mmproj")
     tensors: dict[str, NDArray[np.float32]] = {}
@@ -66,12 +69,16 @@ def write_towers(
 
 
 def _vision_settings(writer: gguf.GGUFWriter, kind: str, width: int) -> None:
-    layers = _LAYERS if kind == "gemma4v" else 0
+    layers = _LAYERS if kind in ("gemma4v", "qwen3vl_merger") else 0
     writer.add_clip_has_vision_encoder(True)
     writer.add_clip_vision_projector_type(kind)
     writer.add_vision_projection_dim(width)
     writer.add_vision_image_size(224)
-    writer.add_vision_patch_size(PATCH)
+    writer.add_vision_patch_size(16 if kind == "qwen3vl_merger" else PATCH)
+    if kind == "qwen3vl_merger":
+        writer.add_vision_use_gelu(True)
+        writer.add_vision_spatial_merge_size(2)
+        writer.add_vision_is_deepstack_layers([False] * layers)
     writer.add_vision_embedding_length(_VISION)
     writer.add_vision_feed_forward_length(2 * _VISION if layers else 0)
     writer.add_vision_block_count(layers)
@@ -95,6 +102,9 @@ def _audio_settings(writer: gguf.GGUFWriter, kind: str, width: int) -> None:
 
 
 def _vision_tensors(kind: str, width: int, positions: int) -> Tensors:
+    if kind == "qwen3vl_merger":
+        yield from _qwen_tensors(width)
+        return
     n = _VISION
     yield "mm.input_projection.weight", _matrix("mm.v", width, n)
     yield "v.position_embd.weight", _matrix("v.pos", 2, positions, n)
@@ -117,6 +127,26 @@ def _vision_tensors(kind: str, width: int, positions: int) -> Tensors:
             yield f"{block}.{name}.weight", _vector(n // _HEADS)
         for name in ("ln1", "ln2", "attn_post_norm", "ffn_post_norm"):
             yield f"{block}.{name}.weight", _vector(n)
+
+
+def _qwen_tensors(width: int) -> Tensors:
+    n = _VISION
+    shapes = {
+        "v.patch_embd": (n, 3, 16, 16),
+        "v.post_ln": (n,),
+        "mm.0": (4 * n, 4 * n),
+        "mm.2": (width, 4 * n),
+    }
+    for i in range(_LAYERS):
+        block = f"v.blk.{i}"
+        shapes |= {f"{block}.ln1": (n,), f"{block}.ln2": (n,)}
+        shapes |= {f"{block}.attn_qkv": (3 * n, n), f"{block}.attn_out": (n, n)}
+        shapes |= {f"{block}.ffn_up": (2 * n, n), f"{block}.ffn_down": (n, 2 * n)}
+    for name, size in shapes.items():
+        yield f"{name}.weight", _matrix(name, *size) if len(size) > 1 else _vector(n)
+        yield f"{name}.bias", _matrix(f"{name}.bias", size[0]) / np.float32(10)
+    yield "v.patch_embd.weight.1", _matrix("v.patch_embd.1", n, 3, 16, 16)
+    yield "v.position_embd.weight", _matrix("v.pos", 16 * 16, n)
 
 
 def _audio_tensors(kind: str, width: int) -> Tensors:

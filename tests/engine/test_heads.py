@@ -370,7 +370,7 @@ def test_media_are_left_out_of_the_head(pair: Pair) -> None:
     prefill(sequence, text)
     drafter.prefilled(sequence, 0)
     rows = np.random.default_rng(1).normal(0, 1, (9, 64)).astype(np.float32)
-    pair.target.prefill_rows(0, 30, rows, causal=True)
+    pair.target.prefill_rows(0, np.arange(30, 39, dtype=np.int32), rows, causal=True)
     sequence.append([-1 - i for i in range(9)], 0)
     drafter.prefilled(sequence, 30)
     logits = pair.target.prefill([(0, 39, [*range(60, 70)])])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model, RowBatch
@@ -136,12 +137,14 @@ class TargetContext:
         """
         return self._decode(self._prefill_batch, parts, all_logits=False)
 
-    def prefill_rows(self, sequence: int, position: int, rows: Floats, *, causal: bool) -> Floats:
+    def prefill_rows(
+        self, sequence: int, positions: NDArray[np.int32], rows: Floats, *, causal: bool
+    ) -> Floats:
         """Decodes rows of an image or sound in one pass.
 
         Args:
             sequence: its number.
-            position: of the first row.
+            positions: of the rows, see `RowBatch.fill`.
             rows: [n, n_embd], at most `max_prefill_rows`.
             causal: see `Context.decode_rows`.
 
@@ -157,8 +160,10 @@ class TargetContext:
                 hint=f"allow larger passes: `--batch {len(rows)}`",
             )
         if self._row_batch is None:
-            self._row_batch = RowBatch(self.max_prefill_rows, rows.shape[1])
-        self._row_batch.fill(rows, position, sequence=sequence)
+            self._row_batch = RowBatch(
+                self.max_prefill_rows, rows.shape[1], multiaxial=self.model.multiaxial
+            )
+        self._row_batch.fill(rows, positions, sequence=sequence)
         self._rows[sequence] = 0
         self.cache.decode_rows(self._row_batch, causal=causal)
         return self._outputs()
@@ -188,11 +193,11 @@ class TargetContext:
         """Row of the first token of a sequence in the last pass that it was part of."""
         return self._rows[sequence]
 
-    def share(self, source: int, sequence: int, length: int) -> None:
+    def share(self, source: int, sequence: int, position: int) -> None:
         """Shares cells with another sequence; see `Context.share`."""
-        self.cache.share(source, sequence, length)
+        self.cache.share(source, sequence, position)
         for follow in self.followers:
-            follow(source, sequence, length)
+            follow(source, sequence, position)
 
     def replay_later(self, part: Part) -> None:
         """Notes tokens that `replay` decodes again, after the results of this pass are read."""

@@ -210,7 +210,7 @@ def _round_s(
     slot = DraftSlot(sequence, sampler, FixedPolicy(_DRAFT))
     slot.pending = _TOKEN
     slot.rows = rows and rows.drafter
-    plan, length, seconds = RoundPlan(), len(sequence.tokens), []
+    plan, position, seconds = RoundPlan(), sequence.position, []
     for _ in range(_TRIALS):
         slot.draft = NO_DRAFT
         slot.policy.begin_round(_DRAFT, plan)
@@ -218,9 +218,9 @@ def _round_s(
         if drafter:
             drafter.propose([slot])
         tokens = (slot.pending, *slot.draft.tokens)
-        logits = sequence.context.verify([(sequence.index, length, tokens)])
+        logits = sequence.context.verify([(sequence.index, position, tokens)])
         found = rows.target[0 : len(tokens)] if rows else logits
         sampler.accept(found, slot.draft)
         seconds.append(perf_counter() - began)
-        sequence.context.cache.remove_from(length, sequence.index)
+        sequence.context.cache.remove_from(position, sequence.index)
     return median(seconds[_UNMEASURED:])

@@ -163,5 +163,5 @@ class MTPDrafter:
         batch.clear()
         for row, slot in enumerate(slots):
             sequence = slot.sequence
-            position = len(sequence.tokens)
+            position = sequence.position
             batch.add((tokens[row],), position, all_logits=True, sequence=sequence.index)

@@ -40,13 +40,13 @@ class _Unread:
     def end(self) -> int:
         return self.begin + len(self.tokens)
 
-    def cut(self, length: int) -> None:
-        """Forgets tokens from position `length` on, and skips positions up to it."""
-        if length < self.begin:
-            self.outdate(length)
-        if not self.begin <= length <= self.end:
-            self.begin = length
-        del self.tokens[length - self.begin :]
+    def cut(self, position: int) -> None:
+        """Forgets tokens from a position on, and skips positions up to it."""
+        if position < self.begin:
+            self.outdate(position)
+        if not self.begin <= position <= self.end:
+            self.begin = position
+        del self.tokens[position - self.begin :]
 
     def outdate(self, position: int) -> None:
         """Marks cells from a position on as outdated."""
@@ -136,8 +136,8 @@ class HeadDrafter:
         Media are left out: the head's cache may have holes, and has no rows for them. So is a token
         whose hidden state before it is unknown.
         """
-        unread = self._unread[sequence.index]
-        unread.cut(begin)
+        unread, position = self._unread[sequence.index], sequence.position_of(begin)
+        unread.cut(position)
         tokens = sequence.tokens[begin:]
         first = self._target.first_row(sequence.index)
         rows = self._target.hidden()[first : first + len(tokens)]
@@ -151,23 +151,25 @@ class HeadDrafter:
         if sequence.knows_before and tokens[0] >= 0:
             unread.add(tokens[0], sequence.before)
             self._read(sequence.index)
-        unread.cut(begin + 1)
+        unread.cut(position + 1)
         self._read_rows(sequence.index, tokens[1:], rows)
-        unread.cut(begin + len(tokens))
+        unread.cut(sequence.position)
 
     def committed(self, slot: DraftSlot, accepted: int) -> None:
         """Lets the new tokens wait for the next draft."""
         sequence = slot.sequence
         unread, tokens = self._unread[sequence.index], sequence.tokens
-        length, old = len(tokens), len(tokens) - accepted - 1
+        end, surplus = sequence.position, sequence.surplus
+        old = end - accepted - 1
         first = self._target.first_row(sequence.index)
         hidden = self._target.hidden()
-        if not old <= unread.end <= length:
+        if not old <= unread.end <= end:
             unread.cut(old)
-        if len(unread.tokens) + length - unread.end > _WAITING:
+        if len(unread.tokens) + end - unread.end > _WAITING:
             self._read(sequence.index)
-        for at in range(unread.end, length):
-            unread.add(tokens[at], hidden[first + at - old - 1] if at > old else sequence.before)
+        for at in range(unread.end, end):
+            before = hidden[first + at - old - 1] if at > old else sequence.before
+            unread.add(tokens[at + surplus], before)
 
     def close(self) -> None:
         """Frees the batch and the context."""
@@ -187,8 +189,8 @@ class HeadDrafter:
             slot.draft = Draft()
             sequence = slot.sequence
             unread = self._unread[sequence.index]
-            if unread.end != len(sequence.tokens):
-                unread.cut(len(sequence.tokens))
+            if unread.end != sequence.position:
+                unread.cut(sequence.position)
             self._add_unread(sequence.index)
             batch.hidden[batch.n_rows] = sequence.hidden
             rows.append(len(rows) if self._cropped else batch.n_rows)
@@ -207,7 +209,7 @@ class HeadDrafter:
         tokens = batch.tokens
         batch.clear()
         for row, slot in enumerate(slots):
-            index, position = slot.sequence.index, len(slot.sequence.tokens) + step
+            index, position = slot.sequence.index, slot.sequence.position + step
             unread = self._unread[index]
             unread.outdate(unread.begin)
             batch.add((tokens[row],), position, all_logits=True, sequence=index)
@@ -234,7 +236,7 @@ class HeadDrafter:
             self._context.decode(self._batch)
 
     def _read_rows(self, index: int, tokens: Sequence[int], rows: Floats) -> None:
-        """Reads prompt tokens; row i of `rows` is the hidden state before token i."""
+        """Reads prompt tokens of a pass; row i of `rows` is the hidden state before token i."""
         unread, batch = self._unread[index], self._batch
         begin, most = unread.begin, self._max_rows
         wanted = [i for i, token in enumerate(tokens) if token >= 0]
@@ -246,13 +248,13 @@ class HeadDrafter:
                 batch.add(token, begin + i, all_logits=False, sequence=index, no_logits=True)
             self._context.decode(batch)
 
-    def _share(self, source: int, index: int, length: int) -> None:
+    def _share(self, source: int, index: int, position: int) -> None:
         """Takes over what the head has read of another sequence; see `TargetContext.share`."""
         of_source, unread = self._unread[source], self._unread[index]
         self._context.remove_from(0, index)
-        read = min(length, of_source.begin)
+        read = min(position, of_source.begin)
         self._context.share(source, index, read)
         unread.begin, unread.outdated = read, -1
-        unread.tokens = of_source.tokens[: max(0, length - read)]
+        unread.tokens = of_source.tokens[: max(0, position - read)]
         count = len(unread.tokens)
         unread.hidden[:count] = of_source.hidden[:count]

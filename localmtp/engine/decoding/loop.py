@@ -309,7 +309,7 @@ class DecodeLoop:
             tokens = (slot.pending, *slot.draft.tokens)
             if slot.guard and slot.draft.tokens:
                 sequence.guard()
-            parts.append((sequence.index, len(sequence.tokens), tokens))
+            parts.append((sequence.index, sequence.position, tokens))
         logits = self.context.verify(parts)
         verified = perf_counter()
         row = 0

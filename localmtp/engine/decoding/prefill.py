@@ -7,6 +7,9 @@ from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from localmtp.engine.decoding.context import Part, TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
@@ -98,13 +101,18 @@ class Prefill:
         Raises:
             LocalmtpError: see `PlacedMedia.piece`.
         """
-        span = next(span for span in self._spans if span.start <= self.done < span.stop)
         row = row_number(self._prompt[self.done])
-        piece = span.media.piece(row)
+        piece = self._span().media.piece(row)
         self.encode_s += piece.seconds
         self.encoded += len(piece.rows) if piece.seconds else 0
         part = piece.rows[row - piece.first :]
         return replace(piece, first=row, rows=part[:rows] if piece.causal else part)
+
+    def media_positions(self, rows: int) -> NDArray[np.int32]:
+        """Positions of the next rows of an image or sound; see `RowBatch.fill`."""
+        span = self._span()
+        offsets = span.media.offsets(self.done - span.start, rows)
+        return self.sequence.position_of(span.start) + offsets
 
     def advance(self, tokens: Sequence[int], row: int) -> None:
         """Records that `tokens` were decoded; see `TargetSequence.append`."""
@@ -115,6 +123,10 @@ class Prefill:
     def advance_rows(self, rows: int) -> None:
         """Records that rows of an image or sound were decoded, in a pass of their own."""
         self.advance(self._prompt[self.done : self.done + rows], 0)
+
+    def _span(self) -> _Span:
+        """The image or sound with the next row."""
+        return next(span for span in self._spans if span.start <= self.done < span.stop)
 
     def _save_if_due(self) -> None:
         if self.done in self._checkpoints:
@@ -161,7 +173,7 @@ class Prefiller:
             if rows and len(parts) < context.max_verify_rows and not prefill.at_media:
                 tokens = prefill.part(rows)
                 chosen.append((prefill, tokens))
-                parts.append((prefill.sequence.index, prefill.done, tokens))
+                parts.append((prefill.sequence.index, prefill.sequence.position, tokens))
                 rows -= len(tokens)
         began = perf_counter()
         logits = context.prefill(parts)
@@ -179,7 +191,10 @@ class Prefiller:
             return []
         began = perf_counter()
         logits = self._context.prefill_rows(
-            sequence.index, prefill.done, part.rows, causal=part.causal
+            sequence.index,
+            prefill.media_positions(len(part.rows)),
+            part.rows,
+            causal=part.causal,
         )
         self._rate = len(part.rows) / (perf_counter() - began)
         prefill.advance_rows(len(part.rows))

@@ -11,7 +11,7 @@ from localmtp.engine.decoding.checkpoints import Checkpoints
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.state import SequenceState
 from localmtp.engine.llama import Floats, StateBytes
-from localmtp.engine.media import row_number
+from localmtp.engine.media import row_number, surplus_rows
 
 _MIN_SHARED = 64
 """Tokens that sharing another sequence's prefix must save: sharing copies its sliding window."""
@@ -36,7 +36,9 @@ class TargetSequence:
         self.context = context
         self.index = index
         self.tokens: list[int] = []
-        """Token ids in the cache."""
+        """Token ids in the cache; media below 0."""
+        self.surplus = 0
+        """How many of `tokens` take no position: rows of images with positions on several axes."""
         self.hidden: Floats = np.zeros(context.model.n_embd_out, np.float32)
         """[n_embd]: the hidden state from which the pending token was chosen; zeros if the context
         computes none."""
@@ -50,6 +52,15 @@ class TargetSequence:
         self.drafts = True
         """Whether the current answer may be drafted: else drafters need not follow the prompt."""
         self.checkpoints = Checkpoints(context.cache, index, sequences=context.n_sequences)
+
+    @property
+    def position(self) -> int:
+        """Position of the next token."""
+        return len(self.tokens) - self.surplus
+
+    def position_of(self, index: int) -> int:
+        """Position of the token at an index of `tokens`, or of the next one."""
+        return index - surplus_rows(self.tokens[:index]) if self.surplus else index
 
     def shared_prefix(self, prompt: Sequence[int]) -> int:
         """Length of the longest common prefix of the cache and `prompt`, in tokens."""
@@ -71,7 +82,7 @@ class TargetSequence:
         self._guard = None
         shared = _before_media(prompt, self.shared_prefix(prompt))
         self.checkpoints.discard_after(shared)
-        done = self._cut(min(shared, len(prompt) - 1))
+        done = self._cut(_before_media(prompt, min(shared, len(prompt) - 1)))
         return self._share(prompt, others, done)
 
     def append(self, tokens: Sequence[int], row: int) -> None:
@@ -82,6 +93,7 @@ class TargetSequence:
             row: row of its logits in the pass.
         """
         self.tokens.extend(tokens)
+        self.surplus += surplus_rows(tokens)
         if self.context.all_hidden:
             row = self.context.first_row(self.index) + len(tokens) - 1
         self._note_hidden(row)
@@ -100,7 +112,7 @@ class TargetSequence:
             Logits [len(draft) + 1, n_vocab]: row i follows draft[:i].
         """
         self.context.on_host_rows(self.index)
-        return self.context.verify([(self.index, len(self.tokens), (pending, *draft))])
+        return self.context.verify([(self.index, self.position, (pending, *draft))])
 
     def commit(self, pending: int, accepted: Sequence[int], drafted: int, row: int = 0) -> None:
         """Commits the pending token and the accepted drafts of the last pass; rolls back the rest.
@@ -119,7 +131,7 @@ class TargetSequence:
         self.tokens.extend(accepted)
         self._note_hidden(row + len(accepted))
         if len(accepted) < drafted:
-            self._roll_back(len(self.tokens))
+            self._roll_back()
         self._guard = None
 
     def save_checkpoint(self) -> None:
@@ -131,7 +143,7 @@ class TargetSequence:
     def state(self) -> SequenceState:
         """Returns a copy of cache, hidden state and the latest checkpoints."""
         cache = self.context.cache
-        cache.remove_from(len(self.tokens), self.index)  # rows of an interrupted pass
+        cache.remove_from(self.position, self.index)  # rows of an interrupted pass
         return SequenceState(
             tuple(self.tokens),
             self.hidden.copy(),
@@ -149,6 +161,7 @@ class TargetSequence:
         if not self.context.cache.restore_sequence(state.cache, self.index):
             return False
         self.tokens[:] = state.tokens
+        self.surplus = surplus_rows(self.tokens)
         self.hidden[:] = state.hidden
         self.checkpoints.load(state.checkpoints)
         return True
@@ -158,6 +171,7 @@ class TargetSequence:
         self.checkpoints.discard_after(0)
         self.context.cache.remove_from(0, self.index)
         self.tokens.clear()
+        self.surplus = 0
         self.hidden[:] = 0.0
         self._knows_hidden = True
 
@@ -167,17 +181,18 @@ class TargetSequence:
         self.knows_before, self._knows_hidden = self._knows_hidden, True
         self.hidden[:] = self.context.hidden()[row]
 
-    def _roll_back(self, length: int) -> None:
-        """Removes the rows of the last pass from position `length` on."""
-        cache = self.context.cache
-        if self._guard is not None and not cache.can_roll_back(length, self.index):
+    def _roll_back(self) -> None:
+        """Removes the rows of the last pass that are not in `tokens`."""
+        cache, position = self.context.cache, self.position
+        if self._guard is not None and not cache.can_roll_back(position, self.index):
             begin, state = self._guard
+            first = begin - self.surplus  # a pass with drafts has no media
             cache.restore_state(state, self.index)
-            cache.remove_from(begin, self.index)
-            if begin < length:
-                self.context.replay_later((self.index, begin, self.tokens[begin:length]))
+            cache.remove_from(first, self.index)
+            if begin < len(self.tokens):
+                self.context.replay_later((self.index, first, self.tokens[begin:]))
             return
-        cache.remove_from(length, self.index)
+        cache.remove_from(position, self.index)
 
     def _cut(self, length: int) -> int:
         """Cuts the cache to `length` tokens, or fewer where layers do not hold that position.
@@ -187,20 +202,22 @@ class TargetSequence:
         """
         if not self._holds(length):
             length = self.checkpoints.restore(length)
-        self.context.cache.remove_from(length, self.index)
+        position = self.position_of(length)
+        self.context.cache.remove_from(position, self.index)
         if length < len(self.tokens):
             del self.tokens[length:]
+            self.surplus = length - position
             saved = self.checkpoints.hidden(length)
             self._knows_hidden = saved is not None or not length
             self.hidden[:] = 0.0 if saved is None else saved
         return length
 
     def _holds(self, length: int) -> bool:
-        """Whether all layers hold what the token at position `length` attends to."""
-        context, index = self.context, self.index
-        if not context.cache.can_roll_back(length, index):
+        """Whether all layers hold what the token after the first `length` attends to."""
+        context, index, position = self.context, self.index, self.position_of(length)
+        if not context.cache.can_roll_back(position, index):
             return False
-        first = max(0, length - context.window + 1)
+        first = max(0, position - context.window + 1)
         return not context.window or context.cache.earliest_position(index) <= first
 
     def _share(self, prompt: Sequence[int], others: Sequence[TargetSequence], done: int) -> int:
@@ -218,11 +235,13 @@ class TargetSequence:
         if length < done + _MIN_SHARED:
             return done
         self.clear()
-        self.context.share(other.index, self.index, length)
+        position = other.position_of(length)
+        self.context.share(other.index, self.index, position)
         if self.context.needs_checkpoints and not self._copy_state(other, length):
             self.clear()
             return 0
         self.tokens.extend(other.tokens[:length])
+        self.surplus = length - position
         hidden = other.hidden if length == len(other.tokens) else other.checkpoints.hidden(length)
         self._knows_hidden = hidden is not None
         if hidden is not None:
@@ -234,7 +253,7 @@ class TargetSequence:
         length = _before_media(prompt, min(self.shared_prefix(prompt), len(prompt) - 1))
         cache = self.context.cache
         # Of recurrent layers only the state at the end can be copied.
-        if cache.recurrent and length != cache.end(self.index):
+        if cache.recurrent and self.position_of(length) != cache.end(self.index):
             return self.checkpoints.before(length)
         return length if self._holds(length) else self.checkpoints.before(length)
 
@@ -245,7 +264,7 @@ class TargetSequence:
         cache = self.context.cache
         state = cache.copy_state(other.index) if saved is None else saved
         restored = cache.restore_state(state, self.index)
-        cache.remove_from(length, self.index)
+        cache.remove_from(other.position_of(length), self.index)
         return restored
 
 

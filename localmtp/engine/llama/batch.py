@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from localmtp.engine.llama.library import Owned
 
+_AXES = 4
+"""Components of a position with M-RoPE, `GGML_MROPE_SECTIONS`."""
+
 
 class Batch(Owned):
     """Rows of one decode, filled in place.
@@ -109,13 +112,18 @@ class RowBatch(Owned):
     Args:
         rows: capacity.
         width: length of a row, the target's embedding length.
+        multiaxial: see `Model.multiaxial`.
     """
 
-    def __init__(self, rows: int, width: int) -> None:
+    def __init__(self, rows: int, width: int, *, multiaxial: bool = False) -> None:
         self.c = capi.llama_batch_init(rows, width, 1)
-        self._finalizer = weakref.finalize(self, _free_batch, self.c, False)
+        allocated = ctypes.cast(self.c.pos, ctypes.c_void_p).value
+        self._finalizer = weakref.finalize(self, _free_batch, self.c, False, allocated)
         self._rows = np.ctypeslib.as_array(self.c.embd, (rows, width))
-        self._positions = np.ctypeslib.as_array(self.c.pos, (rows,))
+        self._axes = _AXES if multiaxial else 1
+        # llama_batch_init allocates one position for each row.
+        self._positions = np.zeros(self._axes * rows, np.int32)
+        self.c.pos = ctypes.cast(self._positions.ctypes.data, ctypes.POINTER(capi.llama_pos))
         self._wants_logits = np.ctypeslib.as_array(self.c.logits, (rows,))
         np.ctypeslib.as_array(self.c.n_seq_id, (rows,))[:] = 1
         self._sequence_of = [self.c.seq_id[row] for row in range(rows)]
@@ -124,17 +132,22 @@ class RowBatch(Owned):
         self.parts: list[tuple[int, int]] = []
         """As of `Batch`: one sequence."""
 
-    def fill(self, rows: NDArray[np.float32], position: int, *, sequence: int = 0) -> None:
+    def fill(
+        self, rows: NDArray[np.float32], positions: NDArray[np.int32], *, sequence: int = 0
+    ) -> None:
         """Replace the content by consecutive rows of one sequence.
 
         Args:
             rows: [n, width], at least one and at most the capacity.
-            position: position of the first row in the sequence.
+            positions: [n], or [3, n] in time, height and width if the batch is multiaxial.
             sequence: number of the sequence.
         """
         n = self.c.n_tokens = len(rows)
         self._rows[:n] = rows
-        self._positions[:n] = np.arange(position, position + n)
+        # Axis by axis; of four axes, none of these models uses the last.
+        at = self._positions[: self._axes * n].reshape(self._axes, n)
+        at[:3] = positions
+        at[3:] = 0
         self._wants_logits[:n] = 0
         self._wants_logits[n - 1] = 1
         for of_row in self._sequence_of[:n]:
@@ -153,7 +166,11 @@ def _numbers(pointer: Any, rows: int, kind: str) -> memoryview:
     return memoryview(array).cast("B").cast(kind)  # type: ignore[call-overload, no-any-return]
 
 
-def _free_batch(batch: capi.llama_batch, borrowed_tokens: bool) -> None:
+def _free_batch(
+    batch: capi.llama_batch, borrowed_tokens: bool, positions: int | None = None
+) -> None:
     if borrowed_tokens:
         batch.token = None  # ours, not libllama's to free
+    if positions is not None:
+        batch.pos = ctypes.cast(positions, ctypes.POINTER(capi.llama_pos))
     capi.llama_batch_free(batch)

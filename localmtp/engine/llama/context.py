@@ -146,6 +146,10 @@ class Context(Owned):
             self.decode(batch)
         finally:
             capi.llama_set_causal_attn(self.handle, True)
+            if self._states:
+                # Rows may share a position, by which libllama counts states.
+                for sequence, _ in batch.parts:
+                    self._states.spent(sequence)
 
     def decode(self, batch: Batch | RowBatch) -> None:
         """Decode a batch and add its keys and values to the cache.
@@ -222,21 +226,24 @@ class Context(Owned):
         return int(capi.llama_memory_seq_pos_min(self._memory, sequence))
 
     def end(self, sequence: int = 0) -> int:
-        """Position after the last one in the cache; 0 if empty."""
+        """Position after the last one in the cache; 0 if empty.
+
+        Less than that of the next token if rows of an image with positions on several axes are the
+        last.
+        """
         return int(capi.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
-    def share(self, source: int, sequence: int, length: int) -> None:
-        """Share the cells of the first `length` tokens of a sequence with another one.
+    def share(self, source: int, sequence: int, position: int) -> None:
+        """Share the cells of a sequence before a position with another one.
 
-        A recurrent state is not shared: `restore_state` must follow, with that after `length`
-        tokens.
+        A recurrent state is not shared: `restore_state` must follow, with that before `position`.
 
         Args:
-            source: the sequence that holds the tokens.
+            source: the sequence that holds the cells.
             sequence: an empty sequence.
-            length: number of tokens.
+            position: after the last of them.
         """
-        capi.llama_memory_seq_cp(self._memory, source, sequence, 0, length)
+        capi.llama_memory_seq_cp(self._memory, source, sequence, 0, position)
 
     def copy_sequence(self, sequence: int = 0) -> StateBytes:
         """Copy all cells of a sequence to host memory."""

@@ -21,6 +21,9 @@ from localmtp.portability import DeferredInterrupt
 _FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
 """Name of the first part of a split model."""
 
+_MULTIAXIAL = (8, 40)
+"""`GGML_ROPE_TYPE_MROPE` and `GGML_ROPE_TYPE_IMROPE`."""
+
 
 class _VocabularyModel(Owned):
     """A vocabulary without weights."""
@@ -113,6 +116,8 @@ class Model(Owned):
         self.size: int = capi.llama_model_size(self.handle)
         self.n_heads: int = capi.llama_model_n_layer_nextn(self.handle)
         """Number of MTP heads, loaded or not."""
+        self.multiaxial: bool = capi.llama_model_rope_type(self.handle) in _MULTIAXIAL
+        """Whether media rows have positions on several axes (M-RoPE)."""
         self.recurrent: bool = capi.llama_model_is_recurrent(
             self.handle
         ) or capi.llama_model_is_hybrid(self.handle)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as capi
 from llama_cpp import mtmd_cpp as capi_mtmd
+from numpy.typing import NDArray
 
 from localmtp.engine.llama.context import Floats
 from localmtp.engine.llama.library import Owned, keep_log, log_lines, reason
@@ -30,6 +31,8 @@ capi_mtmd.mtmd_helper_log_set(keep_log, ctypes.c_void_p(0))
 _MIN_IMAGE_TOKENS = 70
 """Tokens to which Gemma 4's towers enlarge smaller images, unless fewer are allowed."""
 
+_MIN_MULTIAXIAL_TOKENS = 64
+"""The same of Qwen's towers: 256 x 256 pixels, as in its own processor."""
 
 _HEAD = 1 << 20
 """Bytes of a file that identify it, along with its size."""
@@ -47,6 +50,14 @@ class RowLayout:
     """Token ids that close it."""
     causal: bool
     """False: all rows attend to each other, and must be decoded in one pass."""
+    axes: NDArray[np.int32] | None = None
+    """[3, rows]: positions in time, height and width relative to that of the first row; None if
+    they are consecutive."""
+
+    @property
+    def positions(self) -> int:
+        """Number of positions that the rows take: the token after them has the next one."""
+        return self.rows if self.axes is None else 1 + int(self.axes.max())
 
 
 class Tower(Owned):
@@ -80,7 +91,8 @@ class Tower(Owned):
         params.warmup = params.print_timings = False
         params.image_max_tokens = image_tokens
         # Small images are enlarged to at least this many, rounded up per side.
-        params.image_min_tokens = min(_MIN_IMAGE_TOKENS, image_tokens // 2)
+        least = _MIN_MULTIAXIAL_TOKENS if model.multiaxial else _MIN_IMAGE_TOKENS
+        params.image_min_tokens = min(least, image_tokens // 2)
         with DeferredInterrupt(), log_lines() as lines:
             self.handle = capi_mtmd.mtmd_init_from_file(str(path).encode(), model.handle, params)
         if not self.handle:
@@ -96,8 +108,6 @@ class Tower(Owned):
         self.sample_rate: int = capi_mtmd.mtmd_get_audio_sample_rate(self.handle)
         """Samples per second of the sound that it encodes; -1 if it encodes none."""
         self.width: int = capi.llama_model_n_embd_inp(model.handle)
-        self.multiaxial: bool = capi_mtmd.mtmd_decode_use_mrope(self.handle)
-        """Whether rows of an image have positions on several axes (M-RoPE)."""
 
     def image_layout(self, width: int, height: int) -> RowLayout:
         """Returns the layout of an image of this size in pixels, without encoding one.
@@ -152,15 +162,18 @@ class Tower(Owned):
 
     def _layout(self, make: Callable[[], Any]) -> RowLayout:
         texts: list[tuple[int, ...]] = [(), ()]
-        rows, causal = 0, True
+        rows, causal, axes = 0, True, None
         with self._chunks(make) as chunks:
             for chunk in chunks:
                 if capi_mtmd.mtmd_input_chunk_get_type(chunk):
+                    axes = _axes(chunk) if self.model.multiaxial else None
                     rows += capi_mtmd.mtmd_input_chunk_get_n_tokens(chunk)
                     causal &= not capi_mtmd.mtmd_decode_use_non_causal(self.handle, chunk)
                 else:
                     texts[rows > 0] = _token_ids(chunk)
-        return RowLayout(texts[0], rows, texts[1], causal)
+        if axes is not None and axes.shape[1] != rows:
+            raise LocalmtpError("images in several parts cannot be decoded")
+        return RowLayout(texts[0], rows, texts[1], causal, axes)
 
     def _encode(self, make: Callable[[], Any]) -> Floats:
         parts: list[Floats] = []
@@ -199,6 +212,21 @@ def _fingerprint(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(_HEAD))
     return f"{digest.hexdigest()} {path.stat().st_size}"
+
+
+def _axes(chunk: Any) -> NDArray[np.int32] | None:
+    """Returns the positions of an image's rows, see `RowLayout`; None for sound."""
+    image = capi_mtmd.mtmd_input_chunk_get_tokens_image(chunk)
+    if not image:
+        return None
+    rows = capi_mtmd.mtmd_image_tokens_get_n_tokens(image)
+    places = (capi_mtmd.mtmd_decoder_pos * rows)()
+    capi_mtmd.mtmd_helper_image_get_decoder_pos(image, 0, places)
+    axes = np.array([(place.t, place.y, place.x) for place in places], np.int32).T
+    positions = capi_mtmd.mtmd_image_tokens_get_n_pos(image)
+    if axes[0].any() or any(place.z for place in places) or positions != 1 + axes.max():
+        raise LocalmtpError("images with positions of this kind cannot be decoded")
+    return axes
 
 
 def _token_ids(chunk: Any) -> tuple[int, ...]:

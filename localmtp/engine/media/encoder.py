@@ -11,7 +11,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from localmtp.engine.compatibility import TARGET
 from localmtp.engine.media.ids import MAX_ROWS, media_ids
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
@@ -71,9 +73,25 @@ class PlacedMedia:
     rows: int
     """Number of rows."""
     causal: bool
+    _axes: NDArray[np.int32] | None
+    """See `RowLayout`."""
     _starts: tuple[int, ...]
     """Numbers of the first rows of its pieces."""
     _encoder: MediaEncoder
+
+    def offsets(self, row: int, count: int) -> NDArray[np.int32]:
+        """Returns positions relative to that of its first row.
+
+        Args:
+            row: the first of the rows.
+            count: number of rows.
+
+        Returns:
+            [count], or [3, count] in time, height and width.
+        """
+        if self._axes is not None:
+            return self._axes[:, row : row + count]
+        return np.arange(row, row + count, dtype=np.int32)
 
     def piece(self, row: int) -> RowPiece:
         """Returns the piece with a row, encoded now if it is not in memory.
@@ -140,7 +158,9 @@ class MediaEncoder:
             if len(self._placed) > _MAX_PLACED:
                 self._placed.popitem(last=False)
         layout = found.layout
-        return PlacedMedia(media, found.tokens, layout.rows, layout.causal, found.starts, self)
+        return PlacedMedia(
+            media, found.tokens, layout.rows, layout.causal, layout.axes, found.starts, self
+        )
 
     def rows(self, media: Media, piece: int) -> tuple[Floats, float]:
         """Returns the rows of a piece, and the seconds that encoding took.
@@ -180,7 +200,7 @@ class MediaEncoder:
             raise LocalmtpError(f"{media.name or 'the sound'} is too long", hint="cut it")
         # A KV cache on disk may have been written with another projector.
         made_by = f"{tower.fingerprint} {self._image_tokens}"
-        ids = media_ids(f"{media.kind} {media.key} {made_by}", layout.rows)
+        ids = media_ids(f"{media.kind} {media.key} {made_by}", layout.rows, layout.positions)
         return _MediaLayout((*layout.before, *ids, *layout.after), layout, tuple(starts))
 
     def _check_image(self, media: Media, image: RGBImage, layout: RowLayout) -> None:
@@ -226,12 +246,9 @@ class MediaEncoder:
             what = "images" if media.kind == "image" else "sound"
             raise LocalmtpError(
                 f"{tower.path.name} does not encode {what}",
-                hint="E2B, E4B and 12B read images and sound, 26B-A4B and 31B images",
-            )
-        if tower.multiaxial:
-            raise LocalmtpError(
-                f"images need positions on several axes with {tower.model.path.name}, which "
-                "localmtp cannot decode yet"
+                hint="E2B, E4B and 12B read images and sound, 26B-A4B and 31B images"
+                if tower.model.architecture == TARGET
+                else "",
             )
         return tower
 
