@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localmtp.atomic import atomic_write
-from localmtp.engine.decoding.state import SavedCheckpoint, SequenceState
+from localmtp.engine.decoding.state import DrafterState, SavedCheckpoint, SequenceState
 
-_MAGIC = b"LOCALMTP-PROMPT1"
+_MAGIC = b"LOCALMTP-PROMPT2"
 _LENGTH = struct.Struct("<Q")
 _MAX_HEADER = 1 << 16
 _TYPES = ("int64", "float32", "uint8")
+_DRAFTER_ARRAYS = 3
+"""Arrays of each cache of a drafter."""
 
 Array = NDArray[Any]
 
@@ -61,6 +63,7 @@ def write_state(path: Path, key: str, state: SequenceState) -> None:
         "key": key,
         "checkpoints": list(state.checkpoints),
         "hidden": [saved.hidden is not None for saved in state.checkpoints.values()],
+        "drafter": [one.begin for one in state.drafter],
         "arrays": [
             {"type": str(array.dtype), "bytes": array.nbytes, "crc": crc32(array.data)}
             for array in arrays
@@ -117,7 +120,14 @@ def read_state(path: Path, key: str) -> SequenceState:
         length: SavedCheckpoint(next(arrays), next(arrays) if known else None)
         for length, known in zip(header["checkpoints"], header["hidden"], strict=True)
     }
-    return SequenceState(tokens.tolist(), hidden, cache, checkpoints)
+    drafter = [_read_drafter(begin, arrays) for begin in header["drafter"]]
+    return SequenceState(tokens.tolist(), hidden, cache, checkpoints, drafter)
+
+
+def _read_drafter(begin: int, arrays: Iterator[Array]) -> DrafterState:
+    cache, tokens, hidden = (next(arrays) for _ in range(_DRAFTER_ARRAYS))
+    rows = hidden.reshape(len(tokens), -1) if hidden.size else None
+    return DrafterState(cache, begin, tokens.tolist(), rows)
 
 
 def _arrays(state: SequenceState) -> Iterator[Array]:
@@ -128,6 +138,10 @@ def _arrays(state: SequenceState) -> Iterator[Array]:
         yield np.ascontiguousarray(saved.window)
         if saved.hidden is not None:
             yield np.ascontiguousarray(saved.hidden, np.float32)
+    for one in state.drafter:
+        yield np.ascontiguousarray(one.cache)
+        yield np.array(one.tokens, np.int64)
+        yield np.ascontiguousarray(() if one.hidden is None else one.hidden, np.float32)
 
 
 def _header(data: bytes, key: str) -> tuple[dict[str, Any], int]:
@@ -142,6 +156,7 @@ def _header(data: bytes, key: str) -> tuple[dict[str, Any], int]:
             raise DamagedFileError
         checked = [array["type"] in _TYPES and array["bytes"] >= 0 for array in header["arrays"]]
         expected = 3 + len(header["hidden"]) + sum(header["hidden"])
+        expected += _DRAFTER_ARRAYS * len([int(begin) for begin in header["drafter"]])
         if not all(checked) or len(checked) != expected:
             raise DamagedFileError
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -213,7 +213,7 @@ class LocalSession(Session):
                 self._known.extend(piece.token_id for piece in event.pieces if piece.token_id >= 0)
             yield event
         if self._cache:
-            self._cache.save(self._pair.sequences)
+            self._cache.save(self._loop, self._pair.sequences)
 
 
 def default_sampling(pair: Pair) -> SamplingParams:

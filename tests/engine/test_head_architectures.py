@@ -27,6 +27,12 @@ def test_an_architecture_drafts_and_goes_back(tmp_path: Path, architecture: str)
         drafted, stats = answer(pair, PROMPT, 3, tokens=40)
         assert drafted == plain
         assert stats.accepted > 5
+        edited, stats = answer(pair, EDITED, 3, tokens=20)
+        assert stats.reused_tokens >= 30
+        clear(pair)
+        assert edited == answer(pair, EDITED, 0, tokens=20)[0]
+        clear(pair)
+        answer(pair, PROMPT, 3, tokens=40)
         _goes_back(pair, PROMPT, drafted)
 
 

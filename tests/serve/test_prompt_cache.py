@@ -5,23 +5,29 @@ from time import sleep
 from typing import Any
 
 import openai
+import pytest
 
+from tests.heads import write_qwen35
 from tests.serve.servers import serving
 
 LONG = "Remember these words: " + " ".join(f"word{i}" for i in range(60)) + ". Count from 1 to 9."
-KILLS = 3
 
 
-def test_conversations_survive_kills(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
+@pytest.mark.parametrize(("name", "kills"), [("nano", 3), ("tiny.gguf", 2)])
+def test_conversations_survive_kills(tmp_path: Path, name: str, kills: int) -> None:
+    """Those of a model with a recurrent state and an MTP head too."""
+    cache, model = tmp_path / "cache", "nano"
+    if name != "nano":
+        model = str(tmp_path / name)
+        write_qwen35(Path(model))
     flags = ("--cache", str(cache), "--ctx", "1024", "--parallel", "2")
     messages: list[Any] = [{"role": "user", "content": LONG}]
     expected, restored = "", 0
-    for kill in range(KILLS + 1):
-        with serving(*flags) as server:
+    for kill in range(kills + 1):
+        with serving(*flags, model=model) as server:
             with openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
                 answer = client.chat.completions.create(
-                    model="nano", messages=messages, temperature=0, max_tokens=40
+                    model=name, messages=messages, temperature=0, max_tokens=40
                 )
                 expected = expected or (answer.choices[0].message.content or "")
                 assert answer.choices[0].message.content == expected
@@ -29,7 +35,7 @@ def test_conversations_survive_kills(tmp_path: Path) -> None:
                 restored += (answer.usage.prompt_tokens_details.cached_tokens or 0) > 100
                 other = f"{kill} and {LONG}"
                 client.chat.completions.create(
-                    model="nano",
+                    model=name,
                     messages=[{"role": "user", "content": other}],
                     max_tokens=5,
                 )
@@ -37,4 +43,4 @@ def test_conversations_survive_kills(tmp_path: Path) -> None:
                 while not list(cache.glob("*.prompt")):
                     sleep(0.01)
             server.process.kill()  # perhaps while it writes
-    assert restored == KILLS
+    assert restored == kills

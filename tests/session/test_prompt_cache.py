@@ -16,18 +16,22 @@ from localmtp.models import ModelFiles, resolve
 from localmtp.models.embedded import embedded_files
 from localmtp.session import Choices, Message, Role
 from localmtp.session.local import LocalSession, open_session
+from tests.heads import write_qwen35
 from tests.pairs import TINY, write_pair
 
 LONG = "Remember these words: " + " ".join(f"word{i}" for i in range(60)) + ". Count from 1 to 20."
 MORE = "Now tell me a story about a fox."
 
 
-@pytest.fixture(params=["nano", "dense", "e"])
+@pytest.fixture(params=["nano", "dense", "e", "head"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> ModelFiles:
     if request.param == "nano":
         return embedded_files()
     target, drafter = tmp_path / "tiny-F32.gguf", tmp_path / "mtp-tiny-F32.gguf"
-    write_pair(TINY[request.param], target, drafter)
+    if request.param == "head":
+        write_qwen35(target)
+    else:
+        write_pair(TINY[request.param], target, drafter)
     return resolve(str(target))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
 from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.prompt_lookup import NoDraftSteps
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
 from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
@@ -18,7 +19,7 @@ from localmtp.engine.sampling.speculative import SpeculativeSampler
 from localmtp.engine.sampling.truncation import distribution
 
 
-class NoisyTwin:
+class NoisyTwin(NoDraftSteps):
     """Drafts from the target itself with noise on its logits: about half is accepted.
 
     It has a KV cache of its own, and records what `prefilled` and `committed` report.
@@ -53,9 +54,6 @@ class NoisyTwin:
 
     def committed(self, slot: DraftSlot, accepted: int) -> None:
         self.reported += [slot.pending, *slot.draft.tokens[:accepted]]
-
-    def close(self) -> None:
-        pass
 
 
 class GullibleGreedy(Greedy):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.decoding.state import DrafterState
 from localmtp.engine.llama import Batch, Context, Model
 from localmtp.engine.pacing import DraftPolicy
 from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
@@ -67,6 +68,16 @@ class Drafter(Protocol):
             slot: its sequence now ends with the pending token of the round and the accepted drafts;
                 `pending` and `draft` are still those of the round.
             accepted: number of accepted draft tokens.
+        """
+
+    def states(self, sequence: TargetSequence) -> Sequence[DrafterState]:
+        """Returns copies of its caches of a sequence, between rounds; none without any."""
+
+    def load(self, sequence: TargetSequence, states: Sequence[DrafterState]) -> bool:
+        """Replaces its caches of a sequence, whose tokens are those of the copies.
+
+        Returns:
+            Whether libllama took them; otherwise they are empty.
         """
 
     def close(self) -> None:
@@ -150,6 +161,14 @@ class MTPDrafter:
 
     def committed(self, slot: DraftSlot, accepted: int) -> None:
         """Does nothing; see `prefilled`."""
+
+    def states(self, sequence: TargetSequence) -> Sequence[DrafterState]:
+        """Returns none; see `prefilled`."""
+        return ()
+
+    def load(self, sequence: TargetSequence, states: Sequence[DrafterState]) -> bool:
+        """Does nothing; see `prefilled`."""
+        return True
 
     def close(self) -> None:
         """Frees the batch and the context."""

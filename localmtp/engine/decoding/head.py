@@ -16,6 +16,7 @@ from localmtp.engine.compatibility import CROPPED_HEADS
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import DraftSlot
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.decoding.state import DrafterState
 from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.engine.sampling.distribution import Draft
 
@@ -133,8 +134,9 @@ class HeadDrafter:
     def prefilled(self, sequence: TargetSequence, begin: int) -> None:
         """Reads the new prompt tokens, or lets a few of them wait for the first draft.
 
-        Media are left out: the head's cache may have holes, and has no rows for them. So is a token
-        whose hidden state before it is unknown.
+        Media are left out: the head has no rows for them, and where positions have several
+        components (M-RoPE) libllama allows holes. A token is read with zeros if the hidden state
+        before it is unknown, as the first one of a text is.
         """
         unread, position = self._unread[sequence.index], sequence.position_of(begin)
         unread.cut(position)
@@ -142,13 +144,13 @@ class HeadDrafter:
         first = self._target.first_row(sequence.index)
         rows = self._target.hidden()[first : first + len(tokens)]
         fits = len(unread.tokens) + len(tokens) <= _WAITING
-        if fits and sequence.knows_before and min(tokens) >= 0:
+        if fits and min(tokens) >= 0:
             unread.add(tokens[0], sequence.before)
             for token, hidden in zip(tokens[1:], rows, strict=False):
                 unread.add(token, hidden)
             return
         self._read(sequence.index)
-        if sequence.knows_before and tokens[0] >= 0:
+        if tokens[0] >= 0:
             unread.add(tokens[0], sequence.before)
             self._read(sequence.index)
         unread.cut(position + 1)
@@ -170,6 +172,32 @@ class HeadDrafter:
         for at in range(unread.end, end):
             before = hidden[first + at - old - 1] if at > old else sequence.before
             unread.add(tokens[at + surplus], before)
+
+    def states(self, sequence: TargetSequence) -> Sequence[DrafterState]:
+        """Returns its cache, and the tokens that wait."""
+        unread = self._unread[sequence.index]
+        self._remove_outdated(sequence.index)
+        cache = self._context.copy_sequence(sequence.index)
+        count = len(unread.tokens)
+        waiting = unread.hidden[:count].copy() if count else None
+        return (DrafterState(cache, unread.begin, tuple(unread.tokens), waiting),)
+
+    def load(self, sequence: TargetSequence, states: Sequence[DrafterState]) -> bool:
+        """Replaces its cache, and the tokens that wait."""
+        unread = self._unread[sequence.index]
+        self._context.remove_from(0, sequence.index)
+        unread.begin, unread.outdated = 0, -1
+        unread.tokens.clear()
+        if len(states) != 1 or len(states[0].tokens) > _WAITING:
+            return False
+        (state,) = states
+        if not self._context.restore_sequence(state.cache, sequence.index):
+            return False
+        unread.begin = state.begin
+        unread.tokens += state.tokens
+        if state.hidden is not None:
+            unread.hidden[: len(state.tokens)] = state.hidden
+        return True
 
     def close(self) -> None:
         """Frees the batch and the context."""
@@ -218,15 +246,20 @@ class HeadDrafter:
     def _add_unread(self, index: int) -> None:
         """Moves the tokens that wait to the batch, without logits."""
         unread, batch = self._unread[index], self._batch
-        if unread.outdated >= 0:
-            self._context.remove_from(unread.outdated, index)
-            unread.outdated = -1
+        self._remove_outdated(index)
         count, row = len(unread.tokens), batch.n_rows
         if count:
             batch.hidden[row : row + count] = unread.hidden[:count]
             batch.add(unread.tokens, unread.begin, all_logits=False, sequence=index, no_logits=True)
             unread.begin += count
             unread.tokens.clear()
+
+    def _remove_outdated(self, index: int) -> None:
+        """Removes cells of drafts, or of other tokens."""
+        unread = self._unread[index]
+        if unread.outdated >= 0:
+            self._context.remove_from(unread.outdated, index)
+            unread.outdated = -1
 
     def _read(self, index: int) -> None:
         """Reads the tokens that wait, in a pass without logits."""

@@ -8,6 +8,7 @@ compute; pacing measures how much is left. A single answer is a batch of one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from time import perf_counter
 
 from localmtp.engine.decoding.context import Part, TargetContext
@@ -186,13 +187,27 @@ class DecodeLoop:
         """Tokens of a prompt that sequences hold; 0 if there is none."""
         return max(sequence.shared_prefix(prompt) for sequence in self._sequences)
 
+    def state(self, sequence: TargetSequence) -> SequenceState | None:
+        """Returns a copy of the state of a sequence without an answer, see `TargetSequence.state`.
+
+        With the drafter's caches.
+        """
+        state = sequence.state()
+        if state is None or self._drafter is None:
+            return state
+        return replace(state, drafter=self._drafter.states(sequence))
+
     def load(self, state: SequenceState) -> bool:
         """Loads a state into the least recently used free sequence; requires `free`.
 
         Returns:
             Whether it succeeded.
         """
-        return self._free[0].load(state)
+        sequence, drafter = self._free[0], self._drafter
+        if sequence.load(state) and (drafter is None or drafter.load(sequence, state.drafter)):
+            return True
+        sequence.clear()
+        return False
 
     def step(self) -> list[StepOutput]:
         """Runs a prefill pass, if prompts wait, and a round of all answers past their prompts.

@@ -14,6 +14,7 @@ import numpy as np
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import DraftSlot
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.decoding.state import DrafterState
 from localmtp.engine.llama import Batch, Context, Floats, Model
 from localmtp.engine.sampling.distribution import Draft
 
@@ -128,6 +129,21 @@ class ModelDrafter:
         state.text += self._readable(tokens[state.read :])
         state.read = len(tokens)
         self._cut(sequence.index, len(state.text))
+
+    def states(self, sequence: TargetSequence) -> Sequence[DrafterState]:
+        """Returns its cache, which may lag behind the target's."""
+        index = sequence.index
+        return (DrafterState(self._context.copy_sequence(index), self._states[index].cells),)
+
+    def load(self, sequence: TargetSequence, states: Sequence[DrafterState]) -> bool:
+        """Replaces its cache."""
+        index, text = sequence.index, self._readable(sequence.tokens)
+        self._cut(index, 0)
+        self._states[index] = _DraftState(text, len(sequence.tokens))
+        if len(states) != 1 or not self._context.restore_sequence(states[0].cache, index):
+            return False
+        self._states[index].cells = states[0].begin
+        return True
 
     def close(self) -> None:
         """Frees the batch and the context."""

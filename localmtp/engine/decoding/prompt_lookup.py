@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.decoding.state import DrafterState
 from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
 from localmtp.limits import MAX_DRAFT
 
@@ -93,6 +94,14 @@ class NoDraftSteps:
     def committed(self, slot: DraftSlot, accepted: int) -> None:
         """Does nothing."""
 
+    def states(self, sequence: TargetSequence) -> Sequence[DrafterState]:
+        """Returns none."""
+        return ()
+
+    def load(self, sequence: TargetSequence, states: Sequence[DrafterState]) -> bool:
+        """Does nothing."""
+        return True
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -125,6 +134,15 @@ class PromptLookupDrafter:
         """See `Drafter.committed`."""
         self._lookups[slot.sequence.index].index()
         self.drafter.committed(slot, accepted)
+
+    def states(self, sequence: TargetSequence) -> Sequence[DrafterState]:
+        """See `Drafter.states`."""
+        return self.drafter.states(sequence)
+
+    def load(self, sequence: TargetSequence, states: Sequence[DrafterState]) -> bool:
+        """See `Drafter.load`."""
+        self._lookups[sequence.index].restart(0)
+        return self.drafter.load(sequence, states)
 
     def close(self) -> None:
         """Closes the other drafter."""

@@ -44,9 +44,7 @@ class TargetSequence:
         computes none."""
         self.before: Floats = np.zeros_like(self.hidden)
         """[n_embd]: the hidden state before the first token that the last pass added: of the token
-        before it, or zeros."""
-        self.knows_before = True
-        """False if `before` is unknown because the cache was cut."""
+        before it; zeros if there is none, or if it is unknown because the cache was cut."""
         self._knows_hidden = True
         self._guard: tuple[int, StateBytes] | None = None
         self.drafts = True
@@ -140,10 +138,15 @@ class TargetSequence:
             hidden = self.hidden if self._knows_hidden else None
             self.checkpoints.save(len(self.tokens), hidden)
 
-    def state(self) -> SequenceState:
-        """Returns a copy of cache, hidden state and the latest checkpoints."""
+    def state(self) -> SequenceState | None:
+        """Returns a copy of cache, hidden state and the latest checkpoints.
+
+        None where rows of an interrupted pass cannot be removed from a recurrent state.
+        """
         cache = self.context.cache
-        cache.remove_from(self.position, self.index)  # rows of an interrupted pass
+        if not cache.can_roll_back(self.position, self.index):
+            return None
+        cache.remove_from(self.position, self.index)
         return SequenceState(
             tuple(self.tokens),
             self.hidden.copy(),
@@ -178,7 +181,7 @@ class TargetSequence:
     def _note_hidden(self, row: int) -> None:
         """Copies the hidden state of the last new token; `before` becomes the one before them."""
         self.before, self.hidden = self.hidden, self.before
-        self.knows_before, self._knows_hidden = self._knows_hidden, True
+        self._knows_hidden = True
         self.hidden[:] = self.context.hidden()[row]
 
     def _roll_back(self) -> None:

@@ -18,8 +18,21 @@ class SavedCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class DrafterState:
+    """One KV cache of a drafter that follows the target's tokens."""
+
+    cache: StateBytes
+    begin: int = 0
+    """Position after the last token that the cache has read."""
+    tokens: Sequence[int] = ()
+    """Token ids that wait to be read, from `begin` on."""
+    hidden: Floats | None = None
+    """[tokens, n_embd]: the hidden state before each token that waits; None without any."""
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceState:
-    """Cache, hidden state and checkpoints of a sequence."""
+    """Cache, hidden state and checkpoints of a sequence, and the caches of its drafter."""
 
     tokens: Sequence[int]
     """Token ids in the cache; media below 0."""
@@ -28,3 +41,10 @@ class SequenceState:
     cache: StateBytes
     checkpoints: Mapping[int, SavedCheckpoint] = field(default_factory=dict)
     """By number of tokens."""
+    drafter: Sequence[DrafterState] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all copies."""
+        windows = sum(saved.window.nbytes for saved in self.checkpoints.values())
+        return self.cache.nbytes + windows + sum(one.cache.nbytes for one in self.drafter)

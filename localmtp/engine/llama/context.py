@@ -246,20 +246,22 @@ class Context(Owned):
         capi.llama_memory_seq_cp(self._memory, source, sequence, 0, position)
 
     def copy_sequence(self, sequence: int = 0) -> StateBytes:
-        """Copy all cells of a sequence to host memory."""
+        """Copy all cells and the recurrent state of a sequence to host memory."""
         size = capi.llama_state_seq_get_size_ext(self.handle, sequence, 0)
         data = np.empty(size, np.uint8)
         written = capi.llama_state_seq_get_data_ext(self.handle, _bytes_of(data), size, sequence, 0)
         return data[:written]
 
     def restore_sequence(self, data: StateBytes, sequence: int = 0) -> bool:
-        """Replace the cells of a sequence by a copy.
+        """Replace the cells and recurrent states of a sequence by a copy.
 
         The copy must be of a context of the same model and kind of cache.
 
         Returns:
             Whether it succeeded; otherwise the sequence is empty.
         """
+        if self._states:
+            self._states.spent(sequence)
         size = data.nbytes
         read = capi.llama_state_seq_set_data_ext(self.handle, _bytes_of(data), size, sequence, 0)
         if read != size:

@@ -211,7 +211,7 @@ class ServedModel:
     def rest(self) -> None:
         """Save what the KV cache holds, while there is nothing to do."""
         if self._cache:
-            self._cache.save(self._pair.sequences)
+            self._cache.save(self._loop, self._pair.sequences)
 
     def give_up(self) -> None:
         """Abort all choices after a failed pass."""
@@ -222,7 +222,7 @@ class ServedModel:
         """Save the pacing data and free the pair."""
         self._pacing_store.save_all(self._loop.pacing)
         if self._cache:
-            self._cache.save(self._pair.sequences)
+            self._cache.save(self._loop, self._pair.sequences)
             self._cache.close()
         self._pair.close()
 
