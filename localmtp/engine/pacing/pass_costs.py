@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -172,9 +172,14 @@ class PassCosts:
 
         Scaled to the machine's current speed.
         """
-        seconds, _ = self._rows.near(self._answers * (1 + length))
-        plain, _ = self._rows.near(self._answers)
-        return seconds * self.pass_s[0] / plain if self.pass_s[0] and plain else seconds
+        return self._elsewhere((length,))[0]
+
+    def _elsewhere(self, lengths: Iterable[int]) -> list[float]:
+        answers, measured = self._answers, self.pass_s[0]
+        rows = (answers, *(answers * (1 + length) for length in lengths))
+        (plain, _), *near = self._rows.near_each(rows)
+        scale = measured / plain if measured and plain else 1.0
+        return [seconds * scale for seconds, _ in near]
 
     def is_sure(self, length: int) -> bool:
         """Whether enough passes with this number of rows were measured, for any batch size."""
@@ -192,7 +197,7 @@ class PassCosts:
 
         Requires one measured length, for any number of answers.
         """
-        elsewhere = [self.elsewhere(n) for n in range(len(self.pass_s))]
+        elsewhere = self._elsewhere(range(len(self.pass_s)))
         recent = self._passes - _EXPIRED
         known = [
             n

@@ -24,6 +24,7 @@ from localmtp.engine.pacing.stopping import (
     Policies,
     Thresholds,
     batched,
+    ruled_out,
     single,
     thresholds,
 )
@@ -49,7 +50,7 @@ _DECAY = 0.975
 
 _SOLVE_EVERY = 32
 """Rounds between two solutions, after the first few: estimates change slowly, and solving takes as
-long as ten rounds of all other bookkeeping."""
+long as several rounds of all other bookkeeping."""
 
 _SOLVE_EARLY = (6, 8, 12, 16, 24)
 """Early rounds of the first answer after which thresholds are solved too: they change most."""
@@ -119,6 +120,7 @@ class RoundPlan:
         self._tokens = self._seconds = 0.0  # decayed; their ratio is the rate
         warm_up = _WARM_UP if answers == 1 else _WARM_UP_BATCH
         self._warm_up = [n for n in warm_up if not self.costs.elsewhere(n)]
+        self._known = bool(saved)
         if saved:
             self.costs.load(saved)
             self._warm_up = list(_WARM_UP_KNOWN)
@@ -252,7 +254,7 @@ class RoundPlan:
 
     def _rest_rounds(self) -> int:
         """Rounds that may follow a plain one without bookkeeping."""
-        if not self.curve or self._drafting() or self._done < _RECHECK:
+        if not self._solved or self._drafting() or (self._done < _RECHECK and not self._known):
             return 0
         if self._trial_s < 2 * _REST * _PROBE_SHARE * self.curve[0]:
             return 0
@@ -316,14 +318,15 @@ class RoundPlan:
         before = self._solved.get(calibration)
         if before is None or before.draft[0] < NEVER:
             drafts.review()
-        solved = self._solved[calibration] = thresholds(
+        problem = (
             self.curve[: MAX_AUTO_DRAFT + 1],
             self.costs.step_s,
             self.rate,
             drafts.accepted,
             drafts.share,
-            self._policies(),
         )
+        bound = ruled_out(*problem, 0 if self.change_s else -1)
+        solved = self._solved[calibration] = bound or thresholds(*problem, self._policies())
         return solved
 
     def _policies(self) -> Policies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _LEARN = 0.2
@@ -43,21 +44,32 @@ class RowCosts:
 
     def near(self, rows: int) -> tuple[float, int]:
         """Seconds of passes with about this number of rows, and their number; 0 and 0 if none."""
-        total, samples, growth = 0.0, 0, self.growth()
-        for n, seen in self._known().items():
-            if abs(n - rows) * _NEAR <= rows:
-                total += seen.samples * (seen.seconds + growth * (rows - n))
-                samples += seen.samples
-        return (total / samples if samples else 0.0), samples
+        return self.near_each((rows,))[0]
+
+    def near_each(self, counts: Iterable[int]) -> list[tuple[float, int]]:
+        """See `near`, for several numbers of rows."""
+        known = self._known()
+        growth, found = _growth(known), []
+        for rows in counts:
+            total, samples = 0.0, 0
+            for n, seen in known.items():
+                if abs(n - rows) * _NEAR <= rows:
+                    total += seen.samples * (seen.seconds + growth * (rows - n))
+                    samples += seen.samples
+            found.append((total / samples if samples else 0.0, samples))
+        return found
 
     def growth(self) -> float:
         """Mean seconds per additional row, from the smallest to the largest pass; 0 if unknown."""
-        known = self._known()
-        if len(known) < 2:
-            return 0.0
-        least, most = min(known), max(known)
-        return (known[most].seconds - known[least].seconds) / (most - least)
+        return _growth(self._known())
 
     def _known(self) -> dict[int, _Sample]:
         recent = self._passes - _OLD
         return {rows: seen for rows, seen in self._seen.items() if seen.latest >= recent}
+
+
+def _growth(known: Mapping[int, _Sample]) -> float:
+    if len(known) < 2:
+        return 0.0
+    least, most = min(known), max(known)
+    return (known[most].seconds - known[least].seconds) / (most - least)
