@@ -7,7 +7,7 @@ argument: `pair: PairFlags`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -174,8 +174,14 @@ class GenerationFlags:
 
 
 def prepared(pair: PairFlags, generation: GenerationFlags) -> tuple[Choices, LoadOptions]:
-    """Return choices and load options; can be pickled and called in another process."""
-    return generation.choices(), pair.load_options()
+    """Return choices and load options; can be pickled and called in another process.
+
+    Another chat template is one of the choices, because the chat can change it.
+    """
+    choices, options = generation.choices(), pair.load_options()
+    if pair.chat_template:
+        choices = replace(choices, template=str(pair.chat_template.absolute()))
+    return choices, replace(options, chat_template=None)
 
 
 def collected(kind: type[Any], name: str) -> Callable[[Command], Command]:

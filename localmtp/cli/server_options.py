@@ -30,6 +30,7 @@ _SENT_TO_SERVERS = frozenset(
         "think",
         "image",
         "audio",
+        "mcp",
         "think_budget",
     }
     | {"temp", "top_k", "top_p", "min_p", "seed", "max_tokens", "n_draft"}

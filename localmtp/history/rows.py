@@ -57,8 +57,10 @@ def messages_from(rows: Sequence[Sequence[object]]) -> tuple[list[Message], bool
 
 
 def settings_row(settings: Settings) -> str:
-    """Returns settings as JSON."""
-    return json.dumps(asdict(settings))
+    """Returns settings as JSON, without the template, which belongs to the model."""
+    saved = asdict(settings)
+    del saved["template"]
+    return json.dumps(saved)
 
 
 def settings_from(stored: object) -> Settings | None:

@@ -9,7 +9,6 @@ from time import monotonic
 
 from localmtp.engine.events import Event, Finished, FinishReason, Generated
 from localmtp.engine.stats import Stats
-from localmtp.engine.text.template_editions import outdated_hint
 from localmtp.errors import LocalmtpError
 from localmtp.isolation.messages import (
     AnswerEvents,
@@ -33,6 +32,7 @@ from localmtp.isolation.messages import (
 from localmtp.isolation.process import ModelProcess, ProcessLostError
 from localmtp.media import Media
 from localmtp.session import Message, Session, Settings, media_of, render, shown
+from localmtp.session.templates import TemplateChoice
 
 UNRESPONSIVE_S = 10.0
 """Seconds after `cancel` during which an answer is given time to end; a pass may take that long."""
@@ -66,8 +66,8 @@ class IsolatedSession(Session):
         process.status = self._status = opened.status
         self.device, self.memory = opened.device, opened.memory
         self.placement = opened.placement
-        self._template, self._special_tokens = opened.template, opened.special_tokens
-        self.hint = outdated_hint(opened.template, opened.name)
+        self._templates = TemplateChoice(opened.template, opened.special_tokens)
+        self.hint = self._templates.hint(opened.settings.template, opened.name)
 
     def update_settings(self, settings: Settings) -> None:
         """Replaces the settings, here and in the child, from the next answer on."""
@@ -79,6 +79,17 @@ class IsolatedSession(Session):
     def is_lost(self) -> bool:
         """True once the child process is gone."""
         return self._process.is_over
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the chat template describes tools."""
+        template = self._templates.current(self.settings.template)
+        return template is not None and template.knows_tools
+
+    @property
+    def template(self) -> str:
+        """The chat template in use, for users."""
+        return self._templates.described(self.settings.template)
 
     @property
     def drafting(self) -> str:
@@ -139,10 +150,7 @@ class IsolatedSession(Session):
             LocalmtpError: the chat template rejects the
                 conversation.
         """
-        from localmtp.engine.text.chat_template import ChatTemplate
-
-        source, tokens = self._template, self._special_tokens
-        template = ChatTemplate(source, **tokens) if source else None
+        template = self._templates.current(self.settings.template)
         prompt = render(template, self.name, self.messages, self.settings, self.tools)
         return shown(prompt, media_of(self.messages))
 

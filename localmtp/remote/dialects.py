@@ -22,14 +22,26 @@ class Dialect:
     """Fields of a completion without a limit, where the default is a few tokens."""
     has_draft_metrics: bool = False
     """Reports drafting on its Prometheus page."""
+    takes_thoughts: bool = False
+    """Accepts `reasoning_content` in messages."""
+    takes_on_repeat: bool = False
+    """Accepts `on_repeat`."""
 
 
 _BY_OWNER = {
     "llamacpp": Dialect(
-        {"timings_per_token": True, "return_progress": True}, all_sampling=True, continues=True
+        {"timings_per_token": True, "return_progress": True},
+        all_sampling=True,
+        continues=True,
+        takes_thoughts=True,
     ),
     "localmtp": Dialect(
-        all_sampling=True, continues=True, takes_n_draft=True, no_limit={"max_tokens": -1}
+        all_sampling=True,
+        continues=True,
+        takes_n_draft=True,
+        no_limit={"max_tokens": -1},
+        takes_thoughts=True,
+        takes_on_repeat=True,
     ),
     "vllm": Dialect(
         {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
@@ -37,6 +49,7 @@ _BY_OWNER = {
         continues=True,
         no_limit={"max_tokens": None},
         has_draft_metrics=True,
+        takes_thoughts=True,
     ),
 }
 

@@ -21,6 +21,7 @@ from typing import Any
 from localmtp.engine.events import Channel, Generated, Origin, Piece, Prefilled
 from localmtp.engine.stats import Counters, TimeSpent
 from localmtp.remote.json_input import count, mapping, number, text
+from localmtp.remote.tool_calls import StreamedCalls
 
 LONGEST_DRAFT = 64
 """Maximum draft length of other engines (llama.cpp's n-gram drafts)."""
@@ -55,6 +56,7 @@ class ChunkReader:
         """Whether the chunks contain draft counts."""
         self.reported: dict[str, Any] = {}
         """Fields of `Stats` measured by the server."""
+        self.calls = StreamedCalls()
         self._counters = counters
         self._passes = _Passes(counters)
 
@@ -65,7 +67,7 @@ class ChunkReader:
         choices = chunk.get("choices") or [{}]
         self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
         spans = list(_spans_of(choices[0]))
-        if spans:
+        if self.calls.read(choices[0]) or spans:
             self._clock()
         if stats := choices[0].get("stats"):
             self.reported = _measured(stats)

@@ -118,13 +118,23 @@ class RemoteServer:
 
     def modalities(self) -> tuple[str, ...] | None:
         """Kinds of media that llama.cpp's server says it reads; None if it does not say."""
-        with suppress(LocalmtpError, ValueError, KeyError, TypeError, AttributeError):
-            response = self._get("/props", _METRICS_S)
-            if response.is_success:
-                found = json_input.parsed(response.content)["modalities"]
-                named = {"vision": "image", "audio": "audio"}
-                return tuple(kind for name, kind in named.items() if found[name] is True)
+        with suppress(LocalmtpError, ValueError, KeyError, TypeError):
+            found = self._properties()["modalities"]
+            named = {"vision": "image", "audio": "audio"}
+            return tuple(kind for name, kind in named.items() if found[name] is True)
         return None
+
+    def knows_tools(self) -> bool | None:
+        """Whether the chat template describes tools; None if the server does not say."""
+        with suppress(LocalmtpError, ValueError, KeyError, TypeError):
+            found = self._properties()["chat_template_caps"]["supports_tools"]
+            return found if isinstance(found, bool) else None
+        return None
+
+    def _properties(self) -> Any:
+        """Properties in the form of llama.cpp's server; empty if there are none."""
+        response = self._get("/props", _METRICS_S)
+        return json_input.parsed(response.content) if response.is_success else {}
 
     def metrics(self) -> str:
         """Prometheus page; empty if there is none."""

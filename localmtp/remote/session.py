@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import PurePath
 from time import sleep
 from typing import Any
 
-from localmtp.engine.events import Event, Finished, FinishReason
+from localmtp.engine.events import Event, Finished, FinishReason, Generated, Origin, Piece
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Counters, Stats
+from localmtp.engine.text.tool_calls import ToolCall
 from localmtp.errors import LocalmtpError
 from localmtp.remote.dialects import dialect
 from localmtp.remote.errors import LostError
 from localmtp.remote.media import with_media
 from localmtp.remote.metrics import DraftCounts, draft_counts
-from localmtp.remote.reading import LONGEST_DRAFT, ChunkReader
+from localmtp.remote.reading import LONGEST_DRAFT, UNKNOWN_TOKEN, ChunkReader
 from localmtp.remote.server import RemoteModel, RemoteServer
+from localmtp.remote.tool_calls import with_written_arguments
 from localmtp.session import Choices, Message, Role, Session, chat_turns, media_of
+from localmtp.session.tools import CallReader
 from localmtp.unicode import replace_surrogates
 
 _POLL_S = 0.05
@@ -52,11 +56,17 @@ class RemoteSession(Session):
         self._dialect = dialect(model.engine)
         self._counters = Counters(context_size=model.context_size, drafting="")
         self._reported: dict[str, Any] = {}
+        self._calls: tuple[ToolCall, ...] = ()
 
     @property
     def drafting(self) -> str:
         """State reported by the server; empty before the first answer."""
         return self._counters.drafting
+
+    @cached_property
+    def knows_tools(self) -> bool | None:
+        """Whether the chat template describes tools; None if the server does not say. Blocking."""
+        return self._server.knows_tools()
 
     def complete(self, text: str) -> Iterator[Event]:
         """Continue raw text, without a chat template.
@@ -97,9 +107,14 @@ class RemoteSession(Session):
         if media:
             self._require({each.kind for each in media})
             turns = with_media(turns, media, unchanged=self._model.engine == "localmtp")
+        turns = with_written_arguments(turns, thoughts=self._dialect.takes_thoughts)
         body: dict[str, object] = {"messages": turns}
-        if messages[-1].role is Role.MODEL:
-            if not (self._dialect.continues and messages[-1].text):
+        if self.tools:
+            body["tools"] = list(self.tools)
+        last = messages[-1]
+        after_calls = bool(last.steps) and not last.text
+        if last.role is Role.MODEL and not after_calls:
+            if not (self._dialect.continues and last.text):
                 raise LocalmtpError(
                     "this server cannot continue an answer", hint="regenerate it instead"
                 )
@@ -110,6 +125,9 @@ class RemoteSession(Session):
             # llama.cpp's and our name of the field.
             body["thinking_budget_tokens"] = self.settings.think_budget
         return self._generate("/v1/chat/completions", body)
+
+    def _calls_of(self, reader: CallReader) -> tuple[ToolCall, ...]:
+        return self._calls
 
     def _require(self, kinds: set[str]) -> None:
         """Refuse media that the server's model does not read, as far as the server says.
@@ -155,6 +173,8 @@ class RemoteSession(Session):
         for name in _SENT_IF_CHANGED:
             if (value := getattr(sampling, name)) != getattr(usual, name):
                 request[name] = value
+        if self._dialect.takes_on_repeat and sampling.on_repeat is not usual.on_repeat:
+            request["on_repeat"] = str(sampling.repeats)
         if sampling.seed is not None:
             request["seed"] = sampling.seed
         if settings.max_tokens:
@@ -165,7 +185,7 @@ class RemoteSession(Session):
 
     def _answer(self, path: str, body: dict[str, object]) -> Iterator[Event]:
         page = self._server.metrics() if self._dialect.has_draft_metrics else ""
-        self._reported = {}
+        self._reported, self._calls = {}, ()
         counters = self._counters = self._new_counters()
         reader = ChunkReader(counters)
         lost: LostError | None = None
@@ -180,6 +200,10 @@ class RemoteSession(Session):
             if lost and not counters.completion_tokens:
                 raise
         yield from reader.rest()
+        calls, unread = reader.calls.complete()
+        if unread:
+            yield Generated((Piece(UNKNOWN_TOKEN, unread, Origin.UNKNOWN),))
+        self._calls = tuple(calls)
         self._reported = reader.reported
         counters.drafting = reader.reported.get("drafting") or self._count_drafts(reader, page)
         yield Finished(self._reason(reader, lost), self.stats())

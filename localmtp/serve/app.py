@@ -188,6 +188,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             "default_generation_settings": {"n_ctx": model.context_size},
             "total_slots": model.parallel,
             "modalities": modalities,
+            "chat_template_caps": {"supports_tools": model.knows_tools},
         }
 
     @app.get("/metrics")

@@ -7,11 +7,8 @@ from localmtp.session.base import (
     Role,
     Session,
     Settings,
-    chat_turns,
-    media_of,
-    render,
-    shown,
 )
+from localmtp.session.rendering import chat_turns, media_of, render, shown
 
 __all__ = [
     "Choices",

@@ -7,18 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localmtp.engine.events import Channel, Event, Finished, FinishReason, Generated
 from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat, SamplingParams
 from localmtp.engine.stats import Stats
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
-from localmtp.session.tools import CallReader, Function, ToolStep, step_turns
+from localmtp.session.tools import CallReader, Function, ToolStep
 from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
-    from localmtp.engine.text.chat_template import ChatTemplate
     from localmtp.engine.text.tool_calls import ToolCall
 
 
@@ -73,6 +72,8 @@ class Settings:
     on_full: OnFull = OnFull.STOP
     think_budget: int | None = None
     """Maximum tokens of thoughts; None: no limit, 0: do not think."""
+    template: str = ""
+    """Path of a Jinja file that replaces the model's chat template; empty for its own."""
 
     @property
     def thinks(self) -> bool:
@@ -106,6 +107,7 @@ class Choices:
     think: bool = False
     think_budget: int | None = None
     on_full: OnFull = OnFull.STOP
+    template: str = ""
 
     def settings(self, default: SamplingParams) -> Settings:
         """Returns complete settings, with the model's `default` sampling where none is chosen."""
@@ -118,6 +120,7 @@ class Choices:
             think=self.think,
             think_budget=self.think_budget,
             on_full=self.on_full,
+            template=self.template,
         )
 
 
@@ -158,6 +161,16 @@ class Session(ABC):
         self.hint = ""
         """One line of advice about the model's file; empty if there is none."""
         self._cancelled = threading.Event()
+
+    @property
+    def knows_tools(self) -> bool | None:
+        """Whether the chat template describes tools; None if a server does not say."""
+        return None
+
+    @property
+    def template(self) -> str:
+        """The chat template in use, for users; empty if a server renders the prompts."""
+        return ""
 
     @property
     def settings(self) -> Settings:
@@ -301,91 +314,12 @@ class Session(ABC):
                     event = Finished(event.reason, replace(event.stats, drafting=self.drafting))
                     message.finish, message.stats = event.reason, event.stats
                     message.text += reader.end()
-                    message.calls = tuple(reader.calls)
+                    message.calls = self._calls_of(reader)
                 yield event
         finally:
             if message.finish is None:
                 message.finish, message.stats = FinishReason.CANCELLED, self.stats()
 
-
-_CHAT_ROLES = {Role.USER: "user", Role.MODEL: "assistant"}
-
-
-def render(
-    template: ChatTemplate | None,
-    name: str,
-    messages: Sequence[Message],
-    settings: Settings,
-    tools: Sequence[Function] = (),
-) -> str:
-    """Renders a conversation as the prompt of its next answer.
-
-    Without a template, the model continues the texts of the conversation, one after another.
-
-    Args:
-        template: the model's own; None if it has none.
-        name: of the model, for errors.
-        messages: the conversation.
-        settings: the system prompt, and whether to think.
-        tools: functions that the model may call.
-
-    Raises:
-        LocalmtpError: the template rejects the conversation, or there is none and it has images.
-    """
-    turns = chat_turns(messages, settings)
-    if template is not None:
-        if tools and not template.knows_tools:
-            raise LocalmtpError(
-                f"the chat template of {name} does not describe tools",
-                hint="choose another model, or switch the tools off: /tools off",
-            )
-        return template.render(turns, think=settings.thinks, tools=tools)
-    from localmtp.engine.text.quoting import quote
-
-    texts = [turn["content"] for turn in turns]
-    if not all(isinstance(text, str) for text in texts):
-        raise LocalmtpError(
-            f"{name} has no chat template (a base model?), and no place for images or sound"
-        )
-    return quote("\n\n".join(filter(None, texts)))
-
-
-def shown(prompt: str, media: Sequence[Media]) -> str:
-    """Returns a rendered prompt as it reads, with a placeholder for each image and sound."""
-    from localmtp.engine.text.quoting import MEDIA_MARK, unquote
-
-    for each in media:
-        prompt = prompt.replace(MEDIA_MARK, f"<|{each.kind}|>", 1)
-    return unquote(prompt)
-
-
-def chat_turns(messages: Sequence[Message], settings: Settings) -> list[dict[str, Any]]:
-    """Returns a conversation as the messages of OpenAI's API: system prompt first, no thoughts.
-
-    Dropped messages are left out. The content of messages with media is a list of parts, with the
-    `type` `image`, `audio` or `text`.
-    """
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        if message.dropped:
-            continue
-        turns += step_turns(message.steps)
-        # Without a text, an answer continues after its steps.
-        if message.text or not message.steps:
-            turns.append({"role": _CHAT_ROLES[message.role], "content": _content(message)})
-    if settings.system:
-        turns.insert(0, {"role": "system", "content": replace_surrogates(settings.system)})
-    return turns
-
-
-def media_of(messages: Sequence[Message]) -> list[Media]:
-    """Returns the media of a conversation in the order of its prompt, without dropped messages."""
-    return [each for message in messages if not message.dropped for each in message.media]
-
-
-def _content(message: Message) -> str | list[dict[str, str]]:
-    text = replace_surrogates(message.text)
-    if not message.media:
-        return text
-    media = [{"type": str(each.kind)} for each in message.media]
-    return [*media, {"type": "text", "text": text}] if text else media
+    def _calls_of(self, reader: CallReader) -> tuple[ToolCall, ...]:
+        """Returns the tool calls at the end of an answer."""
+        return tuple(reader.calls)

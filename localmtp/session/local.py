@@ -16,24 +16,25 @@ from localmtp.engine.families import family_of
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.stats import Stats
+from localmtp.engine.text.chat_template import ChatTemplate
 from localmtp.engine.text.quoting import quote
 from localmtp.engine.text.retokenize import retokenize
-from localmtp.engine.text.template_editions import outdated_hint
 from localmtp.errors import LocalmtpError
 from localmtp.media import Media
 from localmtp.models import ModelFiles
-from localmtp.session.base import Choices, Message, OnFull, Role, Session, media_of, render, shown
+from localmtp.session.base import Choices, Message, OnFull, Role, Session
 from localmtp.session.loading import LoadReport, load_pair
 from localmtp.session.pacing_store import PacingStore, pacing_store_for
 from localmtp.session.prompt_cache import PromptCache, open_cache
 from localmtp.session.prompts import (
     TokenPrompt,
-    chat_template,
     media_prompt,
     place_media,
     template_source,
 )
 from localmtp.session.ranges import violated_range
+from localmtp.session.rendering import media_of, render, shown
+from localmtp.session.templates import TemplateChoice
 from localmtp.unicode import replace_surrogates
 
 _FREE = 8
@@ -73,9 +74,10 @@ class LocalSession(Session):
         self._cache = cache
         self._loop = pair.decode_loop(pacing_store.load_all() if pacing_store else None)
         self._counters = self._loop.new_counters()
-        self._template = chat_template(pair)
-        self.hint = outdated_hint(self.template_source[0], files.name)
-        if self._template is None:
+        self._templates = TemplateChoice(*self.template_source)
+        self._template: ChatTemplate | None = None
+        self.hint = self._templates.hint(choices.template, files.name)
+        if self._current_template() is None:
             self.hint = f"{files.name} has no chat template: it continues texts, as with --raw"
         report = report or LoadReport()
         self.device, self.memory, self.placement = report.device, report.memory, report.placement
@@ -88,6 +90,17 @@ class LocalSession(Session):
         """`on`, or `off: REASON`."""
         settings = self.settings
         return self._loop.drafting_state(settings.n_draft, greedy=settings.sampling.greedy)
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the chat template describes tools."""
+        template = self._current_template()
+        return template is not None and template.knows_tools
+
+    @property
+    def template(self) -> str:
+        """The chat template in use, for users."""
+        return self._templates.described(self.settings.template)
 
     @property
     def template_source(self) -> tuple[str, dict[str, str]]:
@@ -182,7 +195,20 @@ class LocalSession(Session):
                 return
 
     def _render(self, messages: Sequence[Message]) -> str:
-        return render(self._template, self.name, messages, self.settings, self.tools)
+        template = self._current_template()
+        return render(template, self.name, messages, self.settings, self.tools)
+
+    def _current_template(self) -> ChatTemplate | None:
+        """Returns the chat template of the settings, and follows its markers.
+
+        Raises:
+            LocalmtpError: see `TemplateChoice.current`.
+        """
+        template = self._templates.current(self.settings.template)
+        if template is not self._template:
+            self._template = template
+            self._pair.target.use_template(template.source if template else "")
+        return template
 
     def _generate(self, prompt: TokenPrompt, channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()

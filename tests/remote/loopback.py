@@ -26,6 +26,8 @@ class Script:
     """Whether the stream ends normally; otherwise the connection is cut."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of the requests, with their `path`."""
+    properties: dict[str, Any] = field(default_factory=dict)
+    """`/props`; a 404 if empty."""
     url: str = ""
 
 
@@ -71,6 +73,8 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
             elif self.path == "/metrics" and script.pages:
                 page = script.pages.pop(0) if len(script.pages) > 1 else script.pages[0]
                 self._send(200, page.encode())
+            elif self.path == "/props" and script.properties:
+                self._send(200, json.dumps(script.properties).encode())
             elif self.path != "/v1/models":
                 self._send(404, b"<html>nothing here</html>")
 

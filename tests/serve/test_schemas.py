@@ -1,6 +1,7 @@
 """`response_format`: the answer is JSON that matches the schema, whatever the model prefers."""
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -8,7 +9,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.serve.servers import Server
+from tests.parrot import parrot
+from tests.serve.servers import Server, serving
 
 ASK: list[Any] = [{"role": "user", "content": "Who are you?"}]
 
@@ -123,3 +125,15 @@ def test_invalid_response_formats(server: Server) -> None:
         deep = {"type": "array", "items": deep}
     form = {"type": "json_schema", "json_schema": {"name": "s", "schema": deep}}
     assert post(server, form).status_code in (200, 400)
+
+
+def test_strings_have_no_control_characters(tmp_path: Path) -> None:
+    """Strict parsers refuse them; this model would write a line break in a string."""
+    model = parrot(tmp_path / "breaks.gguf", ['{"name": "', "a\nb", '"}'])
+    named = {"type": "string", "maxLength": 3}
+    schema = {"type": "object", "properties": {"name": named}, "required": ["name"]}
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}
+    with serving("--drafter", "none", "--ctx", "512", model=str(model)) as server:
+        answer = post(server, form, model="breaks.gguf", temperature=0, max_tokens=40)
+    text = answer.json()["choices"][0]["message"]["content"]
+    assert len(json.loads(text)["name"]) <= 3

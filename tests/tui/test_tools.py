@@ -22,7 +22,7 @@ from localmtp.tui.screens.approve import ApproveScreen
 from localmtp.tui.tool_use import ToolUse
 from tests.parrot import parrot
 from tests.serve.test_tools import CLOSE, OPEN, TEMPLATE
-from tests.tui.screen import ready, seen, wait_until
+from tests.tui.screen import answered, ready, seen, wait_until
 
 SERVER = str(Path(__file__).parents[1] / "mcp" / "server.py")
 
@@ -99,6 +99,31 @@ async def test_a_call_that_is_not_allowed_and_a_server_that_hangs(tmp_path: Path
             conversation.stop()
             await wait_until(pilot, lambda: conversation.answer is None, "it has stopped")
             assert "stopped" in seen(chat)
+
+
+async def test_a_model_without_tools_is_reported_at_once(tmp_path: Path) -> None:
+    """nano's template describes none: it answers without, until another template is chosen."""
+    template = tmp_path / "tools.jinja"
+    template.write_text(TEMPLATE)
+    with closing(ToolHost((), builtin=True)) as host:
+        chat = app("nano", ToolUse(host, None))
+        async with chat.run_test(size=(120, 40)) as pilot:
+            conversation = await ready(pilot, chat)
+            session = conversation.session
+            assert session is not None
+            await wait_until(pilot, lambda: "nano cannot call tools" in seen(chat), "a warning")
+            conversation.prompt.put("Hi")
+            await pilot.press("enter")
+            await answered(pilot, conversation)
+            assert session.messages[-1].text and not session.tools
+            conversation.prompt.put(f"/set template {template}")
+            await pilot.press("enter")
+            await wait_until(pilot, lambda: bool(session.settings.template), "it is set")
+            conversation.prompt.put("Hi")
+            await pilot.press("enter")
+            await answered(pilot, conversation, 4)
+            assert "calculator" in session.prompt()
+        chat.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")

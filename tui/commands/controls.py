@@ -24,6 +24,9 @@ class ChatControls(Protocol):
     def tools(self) -> ToolHost | None:
         """Returns the tools that answers may call; None without any."""
 
+    def check_tools(self) -> object:
+        """Says so if the model cannot call the tools."""
+
     def last_answer(self) -> AnswerEntry | None:
         """Returns the last answer, finished or growing."""
 

@@ -14,7 +14,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.tui.commands import export
 from localmtp.tui.commands.attachments import as_block, describe, read_text
 from localmtp.tui.commands.controls import ChatControls
-from localmtp.tui.commands.settings import changed
+from localmtp.tui.commands.settings import changed, check_for, formatted
 from localmtp.tui.media.dropped_paths import typed_path
 from localmtp.tui.rendering.formatting import count
 
@@ -80,7 +80,12 @@ def set_value(chat: ChatControls, pair: str) -> str:
     """Changes a setting, given as KEY VALUE."""
     key, _, value = pair.partition(" ")
     session = _session(chat)
-    session.update_settings(changed(session.settings, key, value.strip()))
+    settings = changed(session.settings, key, value.strip())
+    check_for(session, settings)
+    session.update_settings(settings)
+    if key == "template":
+        chat.check_tools()
+        return f"template {formatted(settings, key)} ({session.template}), from the next message"
     return f"{key} {value.strip()}, from the next message"
 
 

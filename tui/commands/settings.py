@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localmtp.errors import LocalmtpError
@@ -11,7 +12,7 @@ from localmtp.limits import MAX_DRAFT
 from localmtp.session.ranges import violated_range
 
 if TYPE_CHECKING:
-    from localmtp.session import Settings
+    from localmtp.session import Session, Settings
 
 KEYS = {
     "temp": "0 or more; 0: greedy",
@@ -28,9 +29,12 @@ KEYS = {
     "dry": "0: none; usually 0.8",
     "on-repeat": "auto, stop, dry, or off",
     "think": "on, or off",
-    "think-budget": "none, or a number of tokens",
+    "think-budget": "none, or tokens; 0: off",
+    "template": "own, or a Jinja file",
 }
 """Keys with a description of their values."""
+
+OWN_TEMPLATE = "own"
 
 _SWITCH = {"on": True, "off": False}
 
@@ -79,6 +83,8 @@ def changed(settings: Settings, key: str, value: str) -> Settings:
             budget = None if value == "none" else int(value)
             _check(budget, float("inf"))
             return replace(settings, think_budget=budget)
+        if key == "template":
+            return replace(settings, template=_template(value))
         if key not in _SAMPLING:
             raise LocalmtpError(f"unknown setting `{key}`", hint=f"one of {', '.join(KEYS)}")
         name, parse = _SAMPLING[key]
@@ -100,7 +106,7 @@ def carried_over(old: Settings, default: Settings, new: Settings) -> Settings:
         new: settings of the new model when it was loaded.
     """
     sampling = new.sampling if old.sampling == default.sampling else old.sampling
-    return replace(old, sampling=sampling)
+    return replace(old, sampling=sampling, template=new.template)
 
 
 def formatted(settings: Settings, key: str) -> str:
@@ -117,8 +123,45 @@ def formatted(settings: Settings, key: str) -> str:
         return str(settings.max_tokens or "none")
     if key == "think-budget":
         return "none" if settings.think_budget is None else str(settings.think_budget)
+    if key == "template":
+        return settings.template or OWN_TEMPLATE
     value = getattr(settings.sampling, _SAMPLING[key][0])
     return "random" if value is None else str(value)
+
+
+def check_for(session: Session, settings: Settings) -> None:
+    """Checks that a session can follow settings.
+
+    Raises:
+        LocalmtpError: it cannot.
+    """
+    if settings.template and not session.template:
+        raise LocalmtpError(
+            "the server renders the prompts, with its own template",
+            hint="start the server with another one",
+        )
+
+
+def template_in_use(session: Session) -> str:
+    """Describes the values of `template`, and which one a session uses."""
+    if not session.template:
+        return "the server's own"
+    return f"{KEYS['template']}; in use: {session.template}"
+
+
+def _template(value: str) -> str:
+    """Returns the path of a template that was read; empty for the model's own.
+
+    Raises:
+        LocalmtpError: it cannot be read, or is no template.
+    """
+    if value in (OWN_TEMPLATE, ""):
+        return ""
+    from localmtp.engine.text.template_file import read_template
+
+    path = Path(value).expanduser().absolute()
+    read_template(path)
+    return str(path)
 
 
 def _check(number: float | None, maximum: float) -> None:

@@ -325,6 +325,7 @@ class ChatScreen(ScreenActions):
             return
         self.conversation.prompt.placeholder = show_controls(f"Message {session.name}")
         self.query_one(Statistics).reset()
+        self.check_tools()
         for load in self.loader.retire(session):
             self.run_worker(load.close, thread=True, exit_on_error=False)
         self.show_state()

@@ -142,10 +142,30 @@ class ScreenActions(TranscriptActions):
         session = self.session
         if session is None:
             self.note("no model is loaded yet")
-        elif settings := await self.app.push_screen_wait(SettingsScreen(session.settings)):
+        elif settings := await self.app.push_screen_wait(SettingsScreen(session)):
             session.update_settings(settings)
             self.note("changed, from the next message")
+            self.check_tools()
             self.set_timer(SETTINGS_DELAY_S, self.show_state)
+
+    @work(exclusive=True, group="tools")
+    async def check_tools(self) -> None:
+        """Says so if the model cannot call the tools, because its template describes none."""
+        session = self.session
+        if not self.conversation.tool_use or not session:
+            return
+        try:
+            # A server may have to be asked.
+            knows = await asyncio.to_thread(lambda: session.knows_tools)
+        except LocalmtpError:
+            # The next answer reports the template that cannot be read.
+            return
+        if knows is False and session is self.session:
+            self.conversation.notice(
+                f"{session.name} cannot call tools: its chat template does not describe any",
+                "answers go on without them; choose another model, or /set template FILE",
+                error=True,
+            )
 
     def action_help(self) -> None:
         """Shows keys and commands."""

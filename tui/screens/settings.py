@@ -13,17 +13,20 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, Static
 
 from localmtp.errors import LocalmtpError
-from localmtp.tui.commands.settings import KEYS, changed, formatted
+from localmtp.tui.commands.settings import KEYS, changed, check_for, formatted, template_in_use
 
 if TYPE_CHECKING:
-    from localmtp.session import Settings
+    from localmtp.session import Session, Settings  # noqa: F401 - in the type of the result
+
+_WIDE = ("template",)
+"""Settings with long values; what they mean is on a line of its own."""
 
 
 class SettingsScreen(ModalScreen["Settings | None"]):
     """Edits settings; dismissed with the new ones, or None if cancelled.
 
     Args:
-        settings: current ones.
+        session: whose settings are shown.
     """
 
     AUTO_FOCUS = "Input"
@@ -32,9 +35,10 @@ class SettingsScreen(ModalScreen["Settings | None"]):
         Binding("enter", "accept", "Apply", priority=True),
     ]
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self._settings = settings
+        self._session = session
+        self._settings = session.settings
 
     def compose(self) -> ComposeResult:
         """Yields a row for each setting, and a line for errors."""
@@ -43,7 +47,9 @@ class SettingsScreen(ModalScreen["Settings | None"]):
                 with Horizontal(classes="row"):
                     yield Label(key)
                     yield Input(formatted(self._settings, key), id=key, placeholder=text)
-                    yield Label(text, classes="meaning")
+                    if key not in _WIDE:
+                        yield Label(text, classes="meaning")
+            yield Static(template_in_use(self._session), id="template-in-use")
             with Horizontal(classes="row"):
                 yield Label("system")
                 yield Input(self._settings.system, id="system", placeholder="none")
@@ -56,8 +62,11 @@ class SettingsScreen(ModalScreen["Settings | None"]):
         try:
             for key in KEYS:
                 settings = changed(settings, key, self.query_one(f"#{key}", Input).value.strip())
+            check_for(self._session, settings)
         except LocalmtpError as error:
-            self.query_one("#error", Static).update(error.message)
+            line = self.query_one("#error", Static)
+            line.update(error.message)
+            line.scroll_visible()
             return
         system = self.query_one("#system", Input).value
         self.dismiss(replace(settings, system=system))

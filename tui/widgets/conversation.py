@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +208,7 @@ class Conversation(Composing):
         if self.tool_use:
             self.tool_use.begin_conversation()
         if settings:
-            session.update_settings(settings)
+            session.update_settings(replace(settings, template=session.settings.template))
         self.saver.conversation_id, self.editing = conversation_id, None
         self._deleted.clear()
         welcome: list[TranscriptEntry] = [] if messages else [_welcome(session)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import Batch, Context, Floats, Model, RowBatch
-from localmtp.engine.markup.kinds import TURNS, markup_of
+from localmtp.engine.markup.kinds import NO_MARKUP, TURNS, markup_of
 from localmtp.engine.recurrent import draft_limit, state_bytes
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
@@ -103,17 +103,20 @@ class TargetContext:
         self._rows = [0] * sequences
         self._replays: list[Part] = []
         structural = self.vocab.structural
-        self.markup = markup_of(
-            model.metadata.get("tokenizer.chat_template", ""),
-            lambda text: structural(text) is not None,
-        )
+        self.markup = NO_MARKUP
         """Markers of thoughts and tool calls."""
+        self.use_template(model.metadata.get("tokenizer.chat_template", ""))
         turns = (token for text in TURNS if (token := structural(text)) is not None)
         self.turn_token = next(turns, -1)
         """Opens every turn of a conversation; -1 if the vocabulary has no such token."""
         self._prefill_batch = Batch(self.max_prefill_rows)
         self._verify_batch = Batch(self.max_verify_rows)
         self._row_batch: RowBatch | None = None
+
+    def use_template(self, source: str) -> None:
+        """Follows the markers of a chat template, which may be empty, in later answers."""
+        structural = self.vocab.structural
+        self.markup = markup_of(source, lambda text: structural(text) is not None)
 
     def close(self) -> None:
         """Frees the context and the batches."""

@@ -33,6 +33,9 @@ _MAX_VISITS = 2_000
 _MAX_SIZE = 1 << 20
 """Characters of a grammar."""
 
+_LOOSE, _STRICT = r'[^"\\]', r'[^"\\\x00-\x1F]'
+"""Characters of strings: the converter's, and JSON's."""
+
 
 class _Candidates(ctypes.Structure):
     """`llama_token_data_array`."""
@@ -117,6 +120,9 @@ class _Converter(SchemaConverter):  # type: ignore[misc]
         return super().visit(schema, name)
 
     def _add_rule(self, name: str, rule: str) -> Any:
+        if name == "char":
+            # JSON has no unescaped control characters in strings.
+            rule = rule.replace(_LOOSE, _STRICT)
         self._size += len(rule)
         if self._size > _MAX_SIZE:
             raise ValueError("the grammar is too large")

@@ -35,7 +35,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, bos: str, eos: str = "") -> None:
-        self._source, self._bos, self._eos = source, bos, eos
+        self.source, self._bos, self._eos = source, bos, eos
         self._environment = GuardedEnvironment()
         if len(source) > _LONGEST:
             raise _broken(f"it has {len(source)} characters")
@@ -106,7 +106,7 @@ class ChatTemplate:
         except TooSlowError as error:
             raise too_much(str(error)) from error
         except BeyondGuardError:
-            prompt = render_in_process(self._source, variables)
+            prompt = render_in_process(self.source, variables)
         if len(prompt) > _LONGEST_PROMPT:
             raise too_much(f"{_LONGEST_PROMPT >> 20} million characters")
         return prompt
