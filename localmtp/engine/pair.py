@@ -37,6 +37,7 @@ from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.media import MediaEncoder
 from localmtp.engine.pacing import PacingState
 from localmtp.engine.threads import Threads
+from localmtp.engine.weight_reads import WeightReads
 from localmtp.errors import LocalmtpError
 from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, IMAGE_TOKENS
 
@@ -85,6 +86,8 @@ class Pair:
         self.sequences = sequences
         self.no_drafter = no_drafter
         self.load_s = load_s
+        self.reads: WeightReads | None = None
+        """What passes read of its weights; None if the bandwidth of their memory is unknown."""
         self.media: MediaEncoder | None = None
         """Encodes the images and sounds of prompts; None without a projector."""
         self.no_media = ""
@@ -224,6 +227,7 @@ class Pair:
             load_s=self.load_s,
             pacing=pacing,
             device=self.device_sampling,
+            reads=self.reads,
         )
 
     def close(self) -> None:

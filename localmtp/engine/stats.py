@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
+from localmtp.engine.weight_reads import WeightReads
 from localmtp.limits import MAX_DRAFT
 
 PAUSED = "drafting would "
@@ -23,6 +24,7 @@ class Counters:
     threads: int = 0
     most_threads: int = 0
     drafting: str = "on"
+    reads: WeightReads | None = None
     context_used: int = 0
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -113,7 +115,14 @@ class Counters:
             media_tokens=self.media_tokens,
             encoded_tokens=self.encoded_tokens,
             encode_s=self.encode_s + self.placed_s,
+            bandwidth_share=self._bandwidth_share(drafted, decode_s),
         )
+
+    def _bandwidth_share(self, drafted: int, decode_s: float) -> float:
+        passes = self.target_passes
+        if self.reads is None or not passes:
+            return 0.0
+        return self.reads.share(drafted / passes, self.draft_steps / passes, decode_s / passes)
 
 
 def _per(amount: float, of: float) -> float:
@@ -184,18 +193,22 @@ class Stats:
     encode_s: float = 0.0
     """Time that images and sounds took, from their files to rows: loading the projector for the
     first one, decoding, encoding. Part of `prefill_s`."""
+    bandwidth_share: float = 0.0
+    """Share of the memory bandwidth that reading weights took while decoding; 0 if unknown, above 1
+    for weights that fit a cache."""
 
     def as_dict(self) -> dict[str, object]:
         """Returns the `stats` of `run --json`, see `docs/json.md`.
 
-        Unlike the fields, the acceptance rate is None if nothing was drafted, and the drafting
-        state is split into `drafting_state` and `drafting_reason`.
+        Unlike the fields, the acceptance rate is None if nothing was drafted, the share of the
+        bandwidth is None if unknown, and the drafting state is split into `drafting_state` and `drafting_reason`.
         """
         state, _, reason = self.drafting.partition(": ")
         if state == "off" and reason.startswith(PAUSED):
             state = "paused"
         return asdict(self) | {
             "acceptance_rate": self.acceptance_rate if self.drafted else None,
+            "bandwidth_share": self.bandwidth_share or None,
             "drafting_state": state or "unknown",
             "drafting_reason": reason or None,
         }

@@ -18,6 +18,7 @@ from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part, projector_fits_gpu
 from localmtp.models.projector_check import check_projector
 from localmtp.models.store.local import tensor_names
+from localmtp.session.bandwidth import weight_reads
 from localmtp.session.pacing_store import pacing_store_for
 
 
@@ -57,6 +58,7 @@ def load_pair(
     placement = choose_placement(files, options)
     if placement:
         options = placement.options
+    reads = weight_reads(files, options.gpu_layers, options.devices)
     threads = Threads(options.threads or cpu.cores(), None if options.threads else cpu.usage)
     vocabularies = check.vocabularies() if check else Vocabularies()
     pair = Pair.load(
@@ -70,6 +72,7 @@ def load_pair(
         drafter_vocabulary=vocabularies.drafter,
         device_kinds=store.load_device_kinds(),
     )
+    pair.reads = reads
     if pair.device_sampling and pair.device_sampling.measured:
         store.save_device_kinds(pair.device_sampling.kinds)
     if not cpu.is_idle():

@@ -184,7 +184,7 @@ def context_section(brush: Brush, stats: Stats | None) -> Text | None:
 
 
 def memory_section(brush: Brush, data: PanelData) -> Text | None:
-    """Renders the memory in use, and the device."""
+    """Renders the memory in use, the device, and the share of its bandwidth that is reached."""
     if not data.memory:
         return None
     total = size(sum(data.memory.values()))
@@ -195,7 +195,12 @@ def memory_section(brush: Brush, data: PanelData) -> Text | None:
         between = " " * max(1, WIDTH // 2 - 1 - len(name) - len(formatted))
         text.append("\n" if number % 2 == 0 else "  ")
         text.append(f"{name}{between}", brush.muted).append(formatted, brush.plain)
-    return text.append(f"\n{_device(data)[:WIDTH]}", brush.muted)
+    text.append(f"\n{_device(data)[:WIDTH]}", brush.muted)
+    share = data.stats.bandwidth_share if data.stats else 0.0
+    if 0 < share <= 1:
+        # Above 1, the weights are in a cache.
+        text.append("\n").append(_row(brush, "memory bandwidth used", percent(share)))
+    return text
 
 
 def _device(data: PanelData) -> str:

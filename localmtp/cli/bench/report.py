@@ -34,7 +34,7 @@ def setup_of(files: ModelFiles, threads: int | None, pair: Pair) -> Setup:
         cpu=cpu.processor(),
         threads=threads or cpu.cores(),
         devices=tuple(device.summary for device in pair.target.model.offload.devices),
-        hardware=hardware(files, pair.target.model),
+        hardware=hardware(files, pair),
         device_sampling=pair.device_sampling.kinds if pair.device_sampling else (),
     )
 

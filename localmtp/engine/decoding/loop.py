@@ -26,6 +26,7 @@ from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
 from localmtp.engine.text.detokenizer import detokenizer, thought_markers
+from localmtp.engine.weight_reads import WeightReads
 from localmtp.errors import LocalmtpError
 
 _WAIT_S = 0.1
@@ -48,6 +49,7 @@ class DecodeLoop:
         load_s: seconds that loading took, for statistics.
         pacing: of an earlier run.
         device: chooses tokens on the device; None: the host chooses all.
+        reads: what passes read of the weights, for statistics; None if unknown.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class DecodeLoop:
         load_s: float = 0.0,
         pacing: PacingState | None = None,
         device: DeviceSampling | None = None,
+        reads: WeightReads | None = None,
     ) -> None:
         self.context = context
         pacing = pacing or PacingState()
@@ -73,6 +76,7 @@ class DecodeLoop:
             calibration.copies_only = copies_only
         self._device = device
         self._load_s = load_s
+        self._reads = reads
         self._costs = CostModel(pacing.costs, compiles=bool(context.model.offload.devices))
         context.threads.follow(self._costs.set_threads)
         self._prefiller = Prefiller(context)
@@ -121,6 +125,7 @@ class DecodeLoop:
             context_size=self.context.n_ctx,
             threads=threads.count,
             most_threads=threads.most,
+            reads=self._reads,
         )
 
     def run(self, request: GenerationRequest) -> Iterator[Event]:
