@@ -201,7 +201,8 @@ class Stats:
         """Returns the `stats` of `run --json`, see `docs/json.md`.
 
         Unlike the fields, the acceptance rate is None if nothing was drafted, the share of the
-        bandwidth is None if unknown, and the drafting state is split into `drafting_state` and `drafting_reason`.
+        bandwidth is None if unknown, and the drafting state is split into `drafting_state` and
+        `drafting_reason`.
         """
         state, _, reason = self.drafting.partition(": ")
         if state == "off" and reason.startswith(PAUSED):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from localmtp.engine.decoding.device_sampling import DeviceSampling
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.prefill import prefill
@@ -21,6 +22,9 @@ from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 from localmtp.models import resolve
 from localmtp.session.prompts import prompt_tokens
+from tests.draft_models import noisy
+from tests.head_architectures import write_model
+from tests.heads import write_qwen35
 from tests.pairs import TINY, write_pair
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -141,3 +145,64 @@ def test_processors_choose_on_the_host() -> None:
     options = LoadOptions(threads=1, context=256, gpu_layers=0)
     with Pair.load(files.target, files.drafter, options) as pair:
         assert pair.device_sampling is None
+
+
+OTHERS = ("head", "masked head", "head of a recurrent target", "draft model", "smaller vocabulary")
+
+
+def other_pair(kind: str, folder: Path) -> tuple[Path, Path]:
+    """Writes a target with a drafter that is no assistant."""
+    if kind == "draft model":
+        return resolve("nano").target, noisy(folder / "draft.gguf")
+    path, draft = folder / "target.gguf", folder / "draft.gguf"
+    if kind == "head of a recurrent target":
+        write_qwen35(path)
+    elif kind == "smaller vocabulary":
+        write_pair(replace(TINY["dense"], vocab=2048), path, folder / "mtp.gguf")
+        write_pair(replace(TINY["dense"], vocab=2000), draft, folder / "mtp2.gguf")
+        return path, draft
+    else:
+        write_model(path, "glm4moe" if kind == "head" else "qwen3next")
+    return path, path
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_heads_and_draft_models_draft_on_the_device(kind: str, tmp_path: Path) -> None:
+    files, found = other_pair(kind, tmp_path), []
+    kinds = GREEDY, KINDS["seeded"], KINDS["maximal"], KINDS["penalties"]
+    for mode in (Switch.OFF, Switch.ON):
+        options = LoadOptions(
+            threads=1, context=256, parallel=2, devices=DeviceOptions(sampling=mode)
+        )
+        with Pair.load(*files, options) as pair:
+            assert pair.device_sampling is None or pair.drafter
+            prompts = [
+                [pair.target.vocab.size - 1 - i for i in range(at, at + 20)] for at in (60, 90)
+            ]
+            requests = [
+                GenerationRequest(prompt, sampling, n_draft=3, max_tokens=16)
+                for sampling in kinds
+                for prompt in prompts
+            ]
+            loop = pair.decode_loop()
+            found.append(
+                [alone(loop, request) for request in requests]
+                + [ids for at in (1, 3) for ids in together(loop, requests[at : at + 3 : 2])]
+            )
+    assert found[0] == found[1]
+    assert sum(map(len, found[0])) > 100
+
+
+def test_measuring_leaves_the_answers_of_every_kind_of_drafter(tmp_path: Path) -> None:
+    for kind in OTHERS:
+        folder = tmp_path / kind
+        folder.mkdir()
+        options = LoadOptions(threads=1, context=256, devices=DeviceOptions(sampling=Switch.OFF))
+        with Pair.load(*other_pair(kind, folder), options) as pair:
+            request = GenerationRequest([*range(60, 80)], GREEDY, n_draft=3, max_tokens=12)
+            expected = alone(pair.decode_loop(), request)
+            pair.sequences[0].clear()
+            found = DeviceSampling(pair.target, pair.drafter, Switch.AUTO)
+            found.measure(pair.sequences[0], pair.drafter)
+            assert found.measured
+            assert alone(pair.decode_loop(), request) == expected

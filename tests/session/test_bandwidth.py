@@ -1,4 +1,4 @@
-"""The share of the memory bandwidth that an answer reaches: its definition, and where it is known."""
+"""The share of the memory bandwidth that answers reach, and where it is known."""
 
 from __future__ import annotations
 

@@ -14,10 +14,9 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from localmtp.engine.decoding.context import TargetContext
-from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
+from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.prefill import prefill
-from localmtp.engine.decoding.prompt_lookup import NoDraftSteps
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.device_options import Switch
 from localmtp.engine.llama import Context
@@ -38,7 +37,10 @@ _TRIALS, _UNMEASURED = 7, 2
 
 _TOKEN = 0  # any
 _DRAFT = 3
-_CONTEXT = 16
+_PROMPT = 16
+_LEAST_CONTEXT = 128
+"""Positions that measuring takes at most: shorter contexts are not worth it."""
+
 _GAIN = 0.98
 """Share of the host's time that the device may take at most, to be chosen."""
 
@@ -61,23 +63,23 @@ class DeviceSampling:
 
     Args:
         target: of the sequences.
-        drafter: must be an MTP assistant or None; others read their logits on the host.
+        drafter: None for no drafting.
         mode: `ON` for all answers that allow it; `AUTO` for the kinds that `measure` found faster.
     """
 
-    def __init__(self, target: TargetContext, drafter: MTPDrafter | None, mode: Switch) -> None:
-        self._target = target.cache
-        self._drafter = drafter.context if drafter else None
+    def __init__(self, target: TargetContext, drafter: Drafter | None, mode: Switch) -> None:
+        cache, drafts = target.cache, drafter.context if drafter else None
         self._suppressed: list[int] = target.vocab.suppressed.tolist()
+        self._n_vocab = target.vocab.size
         self._kinds: set[bool] = {True, False} if mode is Switch.ON else set()
         """Kinds of answers that are chosen on the device: whether greedy."""
         self.measured = False
         """Whether this run measured which kinds are faster."""
-        self._attached: dict[int, tuple[DeviceChain, ...]] = {}
-        contexts = [self._target] + ([self._drafter] if self._drafter else [])
-        self._contexts: list[Context] = contexts
+        self._attached: dict[int, tuple[int, Sequence[DeviceChain]]] = {}
+        """By sequence: the number of candidates, 0 for argmax, and a chain for each context."""
+        self._contexts: list[Context] = [cache, drafts] if drafts else [cache]
         self._rows = [
-            DeviceRows(kind(self._target), self._drafter and kind(self._drafter))
+            DeviceRows(kind(cache), kind(drafts) if drafts else None)
             for kind in (CandidateRows, ArgmaxRows)
         ]
         target.on_host_rows = self.detach
@@ -101,7 +103,7 @@ class DeviceSampling:
 
     def detach(self, sequence: int) -> None:
         """Lets the host choose for a sequence."""
-        chains = self._attached.pop(sequence, ())
+        _, chains = self._attached.pop(sequence, (0, ()))
         if chains:
             for context in self._contexts:
                 attach(context, sequence, None)
@@ -112,7 +114,7 @@ class DeviceSampling:
         """Chooses the kinds that an earlier run measured to be faster."""
         self._kinds = {kind == "greedy" for kind in kinds}
 
-    def measure(self, sequence: TargetSequence, drafter: MTPDrafter | None) -> None:
+    def measure(self, sequence: TargetSequence, drafter: Drafter | None) -> None:
         """Compares rounds with the host's choice and with the device's; takes some 30 rounds.
 
         Args:
@@ -120,7 +122,11 @@ class DeviceSampling:
             drafter: of the target.
         """
         self.measured = True
-        prefill(sequence, [_TOKEN] * _CONTEXT)
+        if sequence.context.n_ctx < _LEAST_CONTEXT:
+            return
+        prefill(sequence, [_TOKEN] * _PROMPT)
+        if drafter:
+            drafter.prefilled(sequence, 0)
         for sampling in (SamplingParams(temperature=0.0), SamplingParams()):
             host = _round_s(sequence, drafter, make_sampler(sampling), None)
             found = self._attach(sequence.index, sampling, 0)
@@ -136,28 +142,32 @@ class DeviceSampling:
         self, sequence: int, sampling: SamplingParams, position: int
     ) -> tuple[DeviceRows, Sampler] | None:
         top_k = 0 if sampling.greedy else max(_CANDIDATES, sampling.top_k)
-        chains = self._attached.get(sequence, ())
-        if not chains or chains[0].top_k != top_k:
+        attached, chains = self._attached.get(sequence, (0, ()))
+        if not chains or attached != top_k:
             self.detach(sequence)
-            chains = tuple(DeviceChain(top_k, self._suppressed_in(c)) for c in self._contexts)
+            chains = [self._chain(context, top_k) for context in self._contexts]
             accepted = [
                 attach(context, sequence, chain)
                 for context, chain in zip(self._contexts, chains, strict=True)
             ]
-            self._attached[sequence] = chains
+            self._attached[sequence] = top_k, chains
             if not all(accepted):
                 self.detach(sequence)
                 return None
         return self._rows[sampling.greedy], make_device_sampler(sampling, position)
 
-    def _suppressed_in(self, context: Context) -> list[int]:
-        return [token for token in self._suppressed if token < context.model.vocab.size]
+    def _chain(self, context: Context, top_k: int) -> DeviceChain:
+        """Returns a chain for a context, whose vocabulary may not be that of the target."""
+        size = context.model.vocab.size
+        never = [token for token in self._suppressed if token < size]
+        # libllama aborts on more candidates than there are tokens.
+        return DeviceChain(min(top_k, size), [*never, *range(self._n_vocab, size)])
 
 
 def open_device_sampling(
     target: TargetContext,
     sequence: TargetSequence,
-    drafter: object,
+    drafter: Drafter | None,
     mode: Switch,
     known: Sequence[str] | None = None,
 ) -> DeviceSampling | None:
@@ -170,11 +180,7 @@ def open_device_sampling(
         mode: `AUTO` is off where the CPU computes the logits.
         known: kinds that an earlier run measured to be faster; None to measure.
     """
-    if isinstance(drafter, NoDraftSteps):
-        drafter = None
-    if mode is Switch.OFF or not (drafter is None or isinstance(drafter, MTPDrafter)):
-        return None
-    if target.cache.recurrent:
+    if mode is Switch.OFF:
         return None
     on_device = target.model.offload.devices
     if mode is Switch.AUTO and not on_device:
@@ -201,26 +207,29 @@ def _allowed(request: GenerationRequest) -> bool:
 
 
 def _round_s(
-    sequence: TargetSequence,
-    drafter: MTPDrafter | None,
-    sampler: Sampler,
-    rows: DeviceRows | None,
+    sequence: TargetSequence, drafter: Drafter | None, sampler: Sampler, rows: DeviceRows | None
 ) -> float:
-    """Returns the median seconds of a round of three drafts."""
-    slot = DraftSlot(sequence, sampler, FixedPolicy(_DRAFT))
-    slot.pending = _TOKEN
+    """Returns the median seconds of a round of three drafts, none of which is kept."""
+    context = sequence.context
+    slot = DraftSlot(sequence, sampler, FixedPolicy(_DRAFT), _TOKEN)
     slot.rows = rows and rows.drafter
-    plan, position, seconds = RoundPlan(), sequence.position, []
+    plan, seconds = RoundPlan(), []
     for _ in range(_TRIALS):
         slot.draft = NO_DRAFT
-        slot.policy.begin_round(_DRAFT, plan)
+        slot.policy.begin_round(min(_DRAFT, context.max_draft), plan)
         began = perf_counter()
         if drafter:
             drafter.propose([slot])
         tokens = (slot.pending, *slot.draft.tokens)
-        logits = sequence.context.verify([(sequence.index, position, tokens)])
-        found = rows.target[0 : len(tokens)] if rows else logits
-        sampler.accept(found, slot.draft)
-        seconds.append(perf_counter() - began)
-        sequence.context.cache.remove_from(position, sequence.index)
+        drafted = perf_counter() - began
+        if context.replays and slot.draft.tokens:
+            sequence.guard()
+        began = perf_counter()
+        logits = context.verify([(sequence.index, sequence.position, tokens)])
+        sampler.accept(rows.target[0 : len(tokens)] if rows else logits, slot.draft)
+        seconds.append(drafted + perf_counter() - began)
+        sequence.commit(slot.pending, (), len(slot.draft.tokens))
+        if drafter:
+            drafter.committed(slot, 0)
+        context.replay()
     return median(seconds[_UNMEASURED:])

@@ -41,6 +41,10 @@ class Drafter(Protocol):
     0 represent media: they have no text, and are never drafted.
     """
 
+    @property
+    def context(self) -> Context | None:
+        """Computes the drafts; None if they are copied."""
+
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         """Drafts for all slots, one step of all of them at a time.
 

@@ -81,7 +81,7 @@ class HeadDrafter:
         self._cropped = model.architecture in CROPPED_HEADS
         sequences = target.n_sequences
         self._max_rows = max(target.max_prefill_rows, sequences * (_WAITING + 1))
-        self._context = Context(
+        self.context = self._context = Context(
             model,
             n_ctx=target.cache.n_ctx,
             n_batch=self._max_rows,
@@ -115,7 +115,8 @@ class HeadDrafter:
             for row, slot in enumerate(active):
                 draft, policy = slot.draft, slot.policy
                 draft.steps += 1
-                proposal = slot.sampler.propose(logits[row])
+                on_device = slot.rows
+                proposal = slot.sampler.propose((logits if on_device is None else on_device)[row])
                 if policy.should_verify(proposal.confidence):
                     token = slot.sampler.draw(proposal, draft)
                     if policy.should_draft():

@@ -54,7 +54,7 @@ class ModelDrafter:
         self.n_ctx = min(target.n_ctx, model.n_ctx_train)
         """Positions of each sequence; no drafts beyond."""
         self._most = max(sequences, min(target.max_prefill_rows, self.n_ctx))
-        self._context = Context(
+        self.context = self._context = Context(
             model,
             n_ctx=self.n_ctx * sequences,
             n_batch=self._most,
@@ -88,12 +88,14 @@ class ModelDrafter:
             slot.draft = Draft()
         while True:
             context.decode(batch)
-            logits = self._logits()
+            logits = None
             going = 0
             for row, slot in enumerate(active):
-                draft, policy = slot.draft, slot.policy
+                draft, policy, rows = slot.draft, slot.policy, slot.rows
                 draft.steps += 1
-                proposal = slot.sampler.propose(logits[row])
+                if rows is None:
+                    rows = logits = self._logits() if logits is None else logits
+                proposal = slot.sampler.propose(rows[row])
                 if policy.should_verify(proposal.confidence):
                     slot.sampler.draw(proposal, draft)
                     if policy.should_draft() and states[slot.sequence.index].cells < most:

@@ -85,6 +85,9 @@ class PromptLookup:
 class NoDraftSteps:
     """Drafts nothing: where the text does not repeat, rounds have no drafts."""
 
+    context = None
+    """There is none: nothing is computed."""
+
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         """Leaves all drafts empty."""
 
@@ -117,6 +120,7 @@ class PromptLookupDrafter:
     def __init__(self, sequences: Sequence[TargetSequence], drafter: Drafter) -> None:
         self._lookups = [PromptLookup(sequence) for sequence in sequences]
         self.drafter = drafter
+        self.context = drafter.context
 
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         """Copies or drafts; see `Drafter.propose`."""
