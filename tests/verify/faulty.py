@@ -28,6 +28,8 @@ class NoisyTwin(NoDraftSteps):
         twin: a sequence of another context of the target's model, on which it drafts.
     """
 
+    context = None
+
     def __init__(self, twin: TargetSequence) -> None:
         self._twin = twin
         self._noise = np.random.default_rng(1).normal(0, 4.0, twin.context.vocab.size)
