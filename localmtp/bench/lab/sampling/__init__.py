@@ -1,0 +1,1 @@
+"""Acceptance of sampled drafts, and answers compared token by token."""
