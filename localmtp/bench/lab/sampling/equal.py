@@ -71,16 +71,20 @@ def elsewhere(arguments: Sequence[str], temperature: float) -> Answers:
 def margin(
     pair: Pair, prompt: Sequence[int], sampling: SamplingParams, one: list[int], other: list[int]
 ) -> tuple[int, float]:
-    """Returns the number of equal tokens, and the margin of the choice after them."""
+    """Returns the number of equal tokens, and the margin of the choice after them.
+
+    Where one answer has ended, its choice is the most probable token that ends the turn.
+    """
     pairs = enumerate(zip(one, other, strict=False))
-    at = next((i for i, (a, b) in pairs if a != b), None)
-    if at is None:
-        return min(len(one), len(other)), float("inf")
+    at = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
     before = [*prompt, *one[:at]]
     logits = prefill(pair.sequences[0], before)[0]
+    vocab = pair.target.vocab
+    ends = max(filter(vocab.ends_generation, range(vocab.size)), key=lambda token: logits[token])
+    left, right = (answer[at] if at < len(answer) else ends for answer in (one, other))
     if sampling.greedy:
-        return at, abs(float(logits[one[at]] - logits[other[at]]))
-    return at, GumbelSampler(sampling, len(before)).margin(logits, one[at], other[at])
+        return at, abs(float(logits[left] - logits[right]))
+    return at, GumbelSampler(sampling, len(before)).margin(logits, left, right)
 
 
 def report(

@@ -106,7 +106,7 @@ class Expected:
         return rates
 
 
-class Reader:
+class AnswerReader:
     """Reads a known answer one token at a time, with drafts that continue it.
 
     Args:
@@ -152,7 +152,7 @@ def expected(of: Opened, sampling: SamplingParams, drafts: int, max_tokens: int)
         text = generate(loop, GenerationRequest(prompt, once, 0, max_tokens))
         if len(text) < 2:
             continue
-        reader = Reader(text, sampling, found)
+        reader = AnswerReader(text, sampling, found)
         request = GenerationRequest(
             prompt, once, max_tokens=len(text), sampler=reader, policy=FixedPolicy(drafts)
         )
