@@ -29,5 +29,22 @@ IMAGE_TOKENS = 280
 MAX_IMAGE_TOKENS = 1120
 """Most tokens of an image that can be requested: the largest budget that Gemma 4 is trained for."""
 
+MULTIAXIAL_IMAGE_TOKENS = 1024
+"""The default for models with M-RoPE, Qwen's: an image of a megapixel. Below it they find places in
+an image less well, as llama.cpp warns."""
+
+MAX_MULTIAXIAL_IMAGE_TOKENS = 4096
+"""The most that can be requested for those: llama.cpp's own limit. Qwen's is 16,384."""
+
 MIN_IMAGE_TOKENS = 4
 """Fewest that can be requested: an image of 96 x 96 pixels."""
+
+
+def most_image_tokens(requested: int | None, *, multiaxial: bool) -> int:
+    """Returns the most tokens of an image.
+
+    Args:
+        requested: None for the default.
+        multiaxial: whether the target's images have positions on several axes (M-RoPE).
+    """
+    return requested or (MULTIAXIAL_IMAGE_TOKENS if multiaxial else IMAGE_TOKENS)

@@ -23,9 +23,11 @@ from localmtp.limits import (
     BATCH_ROWS,
     IMAGE_TOKENS,
     MAX_IMAGE_TOKENS,
+    MAX_MULTIAXIAL_IMAGE_TOKENS,
     MAX_THREADS,
     MIN_CONTEXT,
     MIN_IMAGE_TOKENS,
+    MULTIAXIAL_IMAGE_TOKENS,
 )
 
 if TYPE_CHECKING:
@@ -234,8 +236,9 @@ _PAIR = (
     ),
     click.option(
         "--image-tokens",
-        type=click.IntRange(MIN_IMAGE_TOKENS, MAX_IMAGE_TOKENS),
-        help=f"Most tokens of an image.  [default: {IMAGE_TOKENS}]",
+        type=click.IntRange(MIN_IMAGE_TOKENS, MAX_MULTIAXIAL_IMAGE_TOKENS),
+        help=f"Most tokens of an image; more than {MAX_IMAGE_TOKENS} for Qwen only.  "
+        f"[default: {IMAGE_TOKENS}, Qwen {MULTIAXIAL_IMAGE_TOKENS}]",
     ),
     rpc_option,
     click.option("--offline", is_flag=True, help="Do not use the network."),

@@ -39,7 +39,7 @@ from localmtp.engine.pacing import PacingState
 from localmtp.engine.threads import Threads
 from localmtp.engine.weight_reads import WeightReads
 from localmtp.errors import LocalmtpError
-from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, IMAGE_TOKENS
+from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, most_image_tokens
 
 if TYPE_CHECKING:
     from localmtp.engine.llama.mtmd import Tower
@@ -188,26 +188,30 @@ class Pair:
 
         Args:
             path: the projector (`mmproj`).
-            image_tokens: most tokens of an image; None for the default, within a pass.
+            image_tokens: most tokens of an image; None for the default. Within a pass, unless the
+                target's images have positions on several axes.
             use_gpu: encode on a GPU, if there is one.
             check: called with the most tokens of an image before the projector is loaded for the
                 first time; raises if it cannot be.
         """
         target = self.target
-        tokens = image_tokens or min(IMAGE_TOKENS, target.max_prefill_rows)
+        multiaxial = target.model.multiaxial
+        most = most_image_tokens(image_tokens, multiaxial=multiaxial)
+        if image_tokens is None and not multiaxial:
+            most = min(most, target.max_prefill_rows)
         unchecked = True
 
         def open_tower(threads: int) -> Tower:
             nonlocal unchecked
             if unchecked:
-                check(tokens)
+                check(most)
             unchecked = False
             from localmtp.engine.llama.mtmd import Tower
 
-            return Tower(path, target.model, threads=threads, image_tokens=tokens, use_gpu=use_gpu)
+            return Tower(path, target.model, threads=threads, image_tokens=most, use_gpu=use_gpu)
 
         self.media = MediaEncoder(
-            open_tower, target.threads, image_tokens=tokens, max_pass=target.max_prefill_rows
+            open_tower, target.threads, image_tokens=most, max_pass=target.max_prefill_rows
         )
         self._resources.callback(self.media.close)
 

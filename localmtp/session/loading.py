@@ -12,10 +12,12 @@ from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
 from localmtp.errors import LocalmtpError
 from localmtp.hardware import cpu
-from localmtp.limits import BATCH_ROWS, MAX_AUTO_DRAFT
+from localmtp.limits import BATCH_ROWS, MAX_AUTO_DRAFT, MAX_IMAGE_TOKENS, most_image_tokens
 from localmtp.models import ModelFiles
+from localmtp.models.gguf_header import read_header
 from localmtp.models.load_check import LoadCheck, Vocabularies
 from localmtp.models.memory.available import choose_placement, memory_by_part, projector_fits_gpu
+from localmtp.models.memory.shape import is_multiaxial
 from localmtp.models.projector_check import check_projector
 from localmtp.models.store.local import tensor_names
 from localmtp.session.bandwidth import weight_reads
@@ -53,7 +55,7 @@ def load_pair(
     """
     check = None if trusted else LoadCheck(files)
     store = pacing_store_for(files, options)
-    options = _with_passes_for_images(options)
+    options = _with_passes_for_images(options, files.target)
     without_gpu = _without_gpu(options)
     placement = choose_placement(files, options)
     if placement:
@@ -128,11 +130,12 @@ def _prepare_media(
     if projector is None:
         pair.no_media = files.why_no_projector
         return
+    most = most_image_tokens(options.image_tokens, multiaxial=pair.target.model.multiaxial)
     pair.use_projector(
         projector,
         image_tokens=options.image_tokens,
         use_gpu=projector_fits_gpu(
-            projector, options, used_devices(options.gpu_layers, options.devices)
+            projector, most, used_devices(options.gpu_layers, options.devices)
         ),
         check=lambda tokens: check_projector(
             projector, files.target, image_tokens=tokens, vocabulary=vocabularies.target
@@ -140,15 +143,23 @@ def _prepare_media(
     )
 
 
-def _with_passes_for_images(options: LoadOptions) -> LoadOptions:
+def _with_passes_for_images(options: LoadOptions, target: Path) -> LoadOptions:
     """Enlarges the batch for large images: all rows of one may have to be in one pass.
 
+    Not with positions on several axes: rows of those do not attend to later ones.
+
     Raises:
-        LocalmtpError: the batch was chosen, and is too small.
+        LocalmtpError: the batch was chosen, and is too small, or the target reads no such images.
     """
     tokens = options.image_tokens or 0
-    if tokens <= (options.batch or BATCH_ROWS):
+    small = tokens <= min(options.batch or BATCH_ROWS, MAX_IMAGE_TOKENS)
+    if small or is_multiaxial(read_header(target, settings_only=True)):
         return options
+    if tokens > MAX_IMAGE_TOKENS:
+        raise LocalmtpError(
+            f"{target.name} reads images of at most {MAX_IMAGE_TOKENS} tokens",
+            hint=f"pass `--image-tokens {MAX_IMAGE_TOKENS}` or less",
+        )
     if options.batch:
         raise LocalmtpError(
             f"images of {tokens} tokens do not fit passes of {options.batch}",

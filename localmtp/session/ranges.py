@@ -9,7 +9,7 @@ from localmtp.engine.kv_type import KVType
 from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat
 from localmtp.limits import (
     MAX_DRAFT,
-    MAX_IMAGE_TOKENS,
+    MAX_MULTIAXIAL_IMAGE_TOKENS,
     MAX_THREADS,
     MIN_CONTEXT,
     MIN_IMAGE_TOKENS,
@@ -77,8 +77,8 @@ _RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
     "kv_type": (lambda value: value in list(KVType), f"one of: {', '.join(KVType)}"),
     "batch": (_number(1, inf, whole=True), "1 or more"),
     "image_tokens": (
-        _number(MIN_IMAGE_TOKENS, MAX_IMAGE_TOKENS, whole=True),
-        f"{MIN_IMAGE_TOKENS} to {MAX_IMAGE_TOKENS}",
+        _number(MIN_IMAGE_TOKENS, MAX_MULTIAXIAL_IMAGE_TOKENS, whole=True),
+        f"{MIN_IMAGE_TOKENS} to {MAX_MULTIAXIAL_IMAGE_TOKENS}",
     ),
 }
 """Checks and their descriptions, by the names that the command line and Python use."""

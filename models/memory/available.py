@@ -151,16 +151,16 @@ def available_memory(requested: LoadOptions | None = None) -> MemoryBudget:
     return budget_of(main_memory().usable, used_devices(None, chosen), chosen.tensor_split)
 
 
-def projector_fits_gpu(projector: Path, options: LoadOptions, devices: Sequence[Device]) -> bool:
+def projector_fits_gpu(projector: Path, tokens: int, devices: Sequence[Device]) -> bool:
     """Reports whether a GPU has room left for a projector.
 
     Args:
         projector: its file.
-        options: how the pair was loaded, which is in memory now.
+        tokens: most tokens of an image.
         devices: that the pair may use. libmtmd takes the first one of this machine.
     """
     first = next((device for device in devices if not device.remote), None)
-    needed = projector_memory(projector.stat().st_size, options)
+    needed = projector_memory(projector.stat().st_size, tokens)
     return first is not None and first.free - _GPU_HEADROOM // 2 >= needed
 
 

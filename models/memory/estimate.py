@@ -15,7 +15,7 @@ from localmtp.engine.device_options import drafter_offloaded, repacks
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.recurrent import draft_limit
-from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, IMAGE_TOKENS
+from localmtp.limits import BATCH_ROWS, DEFAULT_CONTEXT, most_image_tokens
 from localmtp.models.gguf_header import Header
 from localmtp.models.memory.shape import ModelShape
 
@@ -162,14 +162,13 @@ class MemoryEstimate:
         return self.main + self.gpu
 
 
-def projector_memory(size: int, options: LoadOptions) -> int:
+def projector_memory(size: int, tokens: int) -> int:
     """Estimates the memory of a loaded projector while it encodes, in bytes.
 
     Args:
         size: of its file; 0 without one.
-        options: with the largest number of tokens of an image.
+        tokens: most tokens of an image.
     """
-    tokens = options.image_tokens or IMAGE_TOKENS
     return size + max(_PROJECTOR_BUFFERS, _PER_IMAGE_TOKEN * tokens) if size else 0
 
 
@@ -199,7 +198,8 @@ def estimate_memory(
         # A context of its own, with a 16-bit KV cache.
         per_cell = KVType.F16.bytes_per_element * shape.head_width + _MASK * batch
         drafter += int(cells * per_cell) + _FLOAT * batch * shape.head_scratch
-    projector = projector_memory(weights.projector, options)
+    tokens = most_image_tokens(options.image_tokens, multiaxial=shape.multiaxial)
+    projector = projector_memory(weights.projector, tokens)
     cache = [0] * shape.layers
     for layer in shape.full_layers:
         cache[layer] = int(element * shape.full_width * cells)

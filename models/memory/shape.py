@@ -52,6 +52,8 @@ class ModelShape:
     """Indices of the layers with a recurrent state instead of a KV cache."""
     state: int = 0
     """Bytes of the recurrent states of one sequence, once."""
+    multiaxial: bool = False
+    """Whether images have positions on several axes (M-RoPE)."""
     head: bool = False
     """Whether an MTP head is in the file."""
     head_width: int = 0
@@ -97,11 +99,17 @@ def shape_of(header: Header) -> ModelShape:
         experts=_expert_bytes(header) / (sum(t.nbytes for t in header.tensors) or 1),
         recurrent_layers=recurrent,
         state=state_bytes(header.number) if recurrent else 0,
+        multiaxial=is_multiaxial(header),
         head=bool(n_heads and recurrent),
         head_width=width if recurrent else 0,
         head_scratch=_head_scratch_of(header, experts) if recurrent else 0,
         head_read=_share_of_head(header) if n_heads and recurrent else 0.0,
     )
+
+
+def is_multiaxial(header: Header) -> bool:
+    """Reports whether images of a target have positions on several axes (M-RoPE)."""
+    return header.number("rope.dimension_sections") > 0
 
 
 def _recurrent(header: Header, layers: int) -> tuple[int, ...]:

@@ -260,9 +260,10 @@ def test_a_projector_goes_to_a_gpu_with_room(tmp_path: Path) -> None:
     def gpu(free: int, name: str = "CUDA0") -> Device:
         return Device(name, "A GPU", free, 24 * GB)
 
-    assert projector_fits_gpu(file, CHOOSE, [gpu(2 * GB)])
-    assert not projector_fits_gpu(file, CHOOSE, [gpu(GB // 2)])
-    assert not projector_fits_gpu(file, CHOOSE, [])
+    assert projector_fits_gpu(file, 280, [gpu(2 * GB)])
+    assert not projector_fits_gpu(file, 280, [gpu(GB // 2)])
+    assert not projector_fits_gpu(file, 280, [])
+    assert not projector_fits_gpu(file, 4096, [gpu(2 * GB)])
 
 
 def test_a_drafter_that_does_not_fit_is_not_dropped() -> None:
