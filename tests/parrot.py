@@ -30,6 +30,7 @@ def parrot(
     also: Mapping[str, Sequence[str]] | None = None,
     metadata: Mapping[str, Any] | None = None,
     ends: bool = True,
+    control: Sequence[str] = (),
 ) -> Path:
     """Write a model that says a script, one token after another, and ends its turn.
 
@@ -41,12 +42,13 @@ def parrot(
         also: further successors by token, each as likely as that of the script.
         metadata: other values for existing keys.
         ends: whether it ends its turn, or says the script again and again.
+        control: texts of the script that are control tokens.
 
     Returns:
         The path.
     """
     nano = GGUFReader(str(resolve("nano").target))
-    vocabulary = _Vocabulary(nano)
+    vocabulary = _Vocabulary(nano, control)
     after = [*script[1:], _END if ends else script[0]]
     successors = {now: {then} for now, then in zip(script, after, strict=True)}
     for now, others in (also or {}).items():
@@ -81,7 +83,8 @@ def parrot(
 class _Vocabulary:
     """nano's vocabulary, which grows with a script."""
 
-    def __init__(self, nano: GGUFReader) -> None:
+    def __init__(self, nano: GGUFReader, control: Sequence[str]) -> None:
+        self._control = frozenset(control)
         self.tokens, self._types, self._scores = (
             list(nano.fields[f"tokenizer.ggml.{name}"].contents())
             for name in ("tokens", "token_type", "scores")
@@ -91,7 +94,7 @@ class _Vocabulary:
         """Id of a token, added if necessary."""
         if text not in self.tokens:
             self.tokens.append(text)
-            self._types.append(1)
+            self._types.append(3 if text in self._control else 1)
             self._scores.append(-1000.0)
         return self.tokens.index(text)
 

@@ -39,6 +39,7 @@ class CallReader:
         inner = [function["function"] for function in functions]
         self._schemas = {each["name"]: each.get("parameters") for each in inner}
         self._open: list[str] | None = None
+        self._marked = True
 
     def read(self, piece: Piece) -> str:
         """Returns the text that a piece outside of thoughts adds to the answer."""
@@ -46,7 +47,9 @@ class CallReader:
             return self.end() + piece.text
         text = self.end() if piece.edge is not Edge.NONE else ""
         if piece.edge is not Edge.CLOSE:
-            self._open = [] if self._open is None else self._open
+            if self._open is None:
+                # Only a call without a marker opens with text.
+                self._open, self._marked = [], not piece.text
             self._open.append(piece.text)
         return text
 
@@ -55,7 +58,7 @@ class CallReader:
         if self._open is None:
             return ""
         text, self._open = "".join(self._open), None
-        calls = parse_calls(text, self._schemas)
+        calls = parse_calls(text, self._schemas, marked=self._marked)
         self.calls += calls
         return "" if calls else readable(text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -14,9 +14,11 @@ class Notation(Enum):
     GEMMA = "gemma"
     """`call:NAME{key:value}`, with a token around strings."""
     JSON = "json"
-    """`{"name": …, "arguments": …}`: Hermes, Qwen 2.5 and 3, Mistral."""
+    """`{"name": …, "arguments": …}`: Hermes, Qwen 2.5 and 3, Llama 3, older Mistral."""
     XML = "xml"
     """`<function=NAME><parameter=KEY>VALUE</parameter></function>`: Qwen 3 Coder and 3.5."""
+    ARGS = "args"
+    """`NAME[ARGS]{…}`: newer Mistral."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,24 @@ class Markup:
     name: str = ""
     """Written after the opening marker of a thought."""
     call: tuple[str, str] = ("", "")
-    """Around a tool call; the second is empty if the turn ends with it."""
+    """Around a tool call; the second is empty if the turn, or the next call, ends it."""
     notation: Notation = Notation.NONE
     quote: str = ""
     """Token around strings in tool calls."""
     as_tokens: bool = False
     """Only the tokens of the markers mark anything; text that looks like them does not. Otherwise
     markers may be written in any tokens."""
+
+    bare: tuple[str, ...] = ()
+    """Beginnings, without spaces, of an answer that is a tool call without markers."""
+    unopened: str = ""
+    """Beginning of a tool call whose opening marker the model leaves out at times."""
+    inside: tuple[str, ...] = ()
+    """Special tokens within a tool call that belong to its text."""
+    arguments: str = "arguments"
+    """Key of the arguments in JSON."""
+    listed: bool = False
+    """Whether calls are written as a JSON list."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -88,15 +101,30 @@ GEMMA4 = Markup(
 _TAGS = ("<think>", "</think>")
 _CALL_TAGS = ("<tool_call>", "</tool_call>")
 
+_XML = Markup(_TAGS, "", _CALL_TAGS, Notation.XML, unopened="<function=")
+_MAGISTRAL = ("[THINK]", "[/THINK]")
+_OLD_MISTRAL = Markup(call=("[TOOL_CALLS]", ""), notation=Notation.JSON, listed=True)
+_MISTRAL = Markup(call=("[TOOL_CALLS]", ""), notation=Notation.ARGS, inside=("[ARGS]", "[CALL_ID]"))
+_LLAMA = Markup(
+    call=("<|python_tag|>", ""),
+    notation=Notation.JSON,
+    bare=('{"name":"', '{"type":"function"', '{"function":'),
+    arguments="parameters",
+)
+"""Llama 3 and 4 write a call as the whole answer; `<|python_tag|>` precedes some."""
+
 _TEMPLATES = (
     (("<|channel>",), GEMMA4),
     (("<|tool_call>",), GEMMA4),
-    (("<tool_call>", "<function="), Markup(_TAGS, "", _CALL_TAGS, Notation.XML)),
+    (("<tool_call>", "<function="), _XML),
     (("<tool_call>",), Markup(_TAGS, "", _CALL_TAGS, Notation.JSON)),
-    (("[TOOL_CALLS]", "[THINK]"), Markup(("[THINK]", "[/THINK]"), "", ("[TOOL_CALLS]", ""),
-                                         Notation.JSON)),
-    (("[TOOL_CALLS]",), Markup(call=("[TOOL_CALLS]", ""), notation=Notation.JSON)),
+    (("[TOOL_CALLS]", "[THINK]", "[ARGS]"), replace(_MISTRAL, thought=_MAGISTRAL)),
+    (("[TOOL_CALLS]", "[THINK]"), replace(_OLD_MISTRAL, thought=_MAGISTRAL)),
+    (("[TOOL_CALLS]", "[ARGS]"), _MISTRAL),
+    (("[TOOL_CALLS]",), _OLD_MISTRAL),
     (("</think>",), Markup(_TAGS)),
+    (("<|start_header_id|>", '"parameters":'), _LLAMA),
+    (("<|header_start|>", '"parameters":'), _LLAMA),
 )  # fmt: skip
 """Texts that a template contains, and its markup: the first match decides."""
 

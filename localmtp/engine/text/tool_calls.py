@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,8 @@ _NEXT_KEY = re.compile(r"""\s*(?:<\|"\|>|["'])?[\w$.-]{1,64}(?:<\|"\|>|["'])?\s*
 _LEFTOVER = re.compile(r"[\s,;})]*")
 _BARE_END = re.compile(r"[,{}\[\]()]")
 _KEY_OR_END = re.compile(_NEXT_KEY.pattern + r"|\s*(?:[}\])]|$)")
+_ARGS = re.compile(r"(?:\[CALL_ID\][\w\s-]{0,64})?\[ARGS\](?=\s*\{)")
+"""Mistral's marks between a name and its arguments."""
 _MAX_DEPTH = 64
 """Deeper nesting is rejected: no function needs it."""
 
@@ -47,12 +49,16 @@ class ToolCall:
     id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
 
 
-def parse_calls(text: str, functions: Mapping[str, Json | None]) -> list[ToolCall]:
+def parse_calls(
+    text: str, functions: Mapping[str, Json | None], *, marked: bool = True
+) -> list[ToolCall]:
     """Parse the text between the markers of a tool call.
 
     Args:
         text: in the model's notation, with `QUOTE` around strings.
         functions: JSON schemas of the parameters, by name of the function; None for no schema.
+        marked: whether there were markers; otherwise text that calls an undeclared function is
+            no call.
 
     Returns:
         Usually one call; models sometimes write several between two markers. Empty if the text
@@ -60,14 +66,15 @@ def parse_calls(text: str, functions: Mapping[str, Json | None]) -> list[ToolCal
     """
     text = replace_surrogates(text)
     if is_xml(text):
-        return [
+        calls = [
             ToolCall(_declared(name, functions), arguments)
             for name, arguments in xml_calls(text, functions)
         ]
-    text = text.replace("[ARGS]", "")  # Mistral's, between a name and its arguments
+        return calls if marked or _all_declared(calls, functions) else []
+    text = _ARGS.sub(" ", text)
     if text.lstrip().startswith("["):
         text = _without_brackets(text)
-    calls: list[ToolCall] = []
+    calls = []
     at = 0
     try:
         while (at := _LEFTOVER.match(text, at).end()) < len(text):  # type: ignore[union-attr]
@@ -75,7 +82,11 @@ def parse_calls(text: str, functions: Mapping[str, Json | None]) -> list[ToolCal
             calls.append(call)
     except (_SyntaxError, RecursionError):
         return []
-    return calls
+    return calls if marked or _all_declared(calls, functions) else []
+
+
+def _all_declared(calls: Iterable[ToolCall], functions: Mapping[str, Json | None]) -> bool:
+    return all(call.name in functions for call in calls)
 
 
 def _without_brackets(text: str) -> str:

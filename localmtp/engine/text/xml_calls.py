@@ -1,10 +1,16 @@
-"""Parses function calls in the XML notation of Qwen 3 Coder and 3.5.
+"""Parses function calls in the XML notations of Qwen 3 Coder and 3.5, and of GLM 4.
 
     <function=NAME>
     <parameter=KEY>
     VALUE
     </parameter>
     </function>
+
+GLM 4 writes the same in other tags:
+
+    NAME
+    <arg_key>KEY</arg_key>
+    <arg_value>VALUE</arg_value>
 
 Strings are written without quotes and escapes, so the JSON schema decides what a value is.
 """
@@ -26,11 +32,15 @@ _FUNCTION = re.compile(
 _PARAMETER = re.compile(
     r"<parameter=([^\s<>]{1,256})>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL
 )
+_GLM_FUNCTION = re.compile(r"\s*([^\s<>{}]{1,256})\s*(?=<arg_key>)")
+_GLM_PARAMETER = re.compile(
+    r"<arg_key>\s*([^\s<>]{1,256})\s*</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|\Z)", re.DOTALL
+)
 
 
 def is_xml(text: str) -> bool:
-    """Returns whether a call begins in this notation."""
-    return text.lstrip().startswith("<function=")
+    """Returns whether a call begins in one of these notations."""
+    return text.lstrip().startswith("<function=") or _GLM_FUNCTION.match(text) is not None
 
 
 def xml_calls(
@@ -42,6 +52,11 @@ def xml_calls(
         text: between the markers of a tool call.
         functions: JSON schemas of the parameters, by name of the function.
     """
+    if found := _GLM_FUNCTION.match(text):
+        root = functions.get(found[1]) or {}
+        pairs = _GLM_PARAMETER.findall(text, found.end())
+        yield found[1], {key: _value(raw, key, root) for key, raw in pairs}
+        return
     for name, body in _FUNCTION.findall(text):
         root = functions.get(name) or {}
         yield name, {key: _value(raw, key, root) for key, raw in _PARAMETER.findall(body)}

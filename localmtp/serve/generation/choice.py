@@ -35,6 +35,8 @@ class RunningChoice:
         self._scores = _AlignedScores()
         self._call: list[str] | None = None
         """Text of a tool call that is not complete."""
+        self._marked = True
+        """Whether a marker opened that call."""
         self._calls, self._unparsed = 0, 0
 
     @property
@@ -83,7 +85,9 @@ class RunningChoice:
             if piece.edge is Edge.OPEN:
                 delta.text += self._stops.rest()  # a stop string does not span a call
             if piece.edge is not Edge.CLOSE:
-                self._call = [] if self._call is None else self._call
+                if self._call is None:
+                    # Only a call without a marker opens with text.
+                    self._call, self._marked = [], not piece.text
                 self._call.append(piece.text)
             return
         self._end_call(delta)
@@ -99,11 +103,11 @@ class RunningChoice:
         if self._call is None:
             return
         text, self._call = "".join(self._call), None
-        calls = [] if cut else parse_calls(text, self._functions)
+        calls = [] if cut else parse_calls(text, self._functions, marked=self._marked)
         delta.calls += calls
         self._calls += len(calls)
         if not calls:
-            self._unparsed += 1
+            self._unparsed += self._marked
             delta.text += self._stops.feed(readable(text))
 
 

@@ -58,6 +58,7 @@ class AnswerMarkers:
     notation: Notation
     style: ValueStyle
     opens_call: str
+    """Empty if a call has no marker, and is the whole answer."""
     closes_call: str
     free: str
     """Text without a call."""
@@ -66,6 +67,10 @@ class AnswerMarkers:
     ends_thought: str
     """The rest of a thought, with its closing marker."""
     rules: tuple[str, ...] = ()
+    arguments: str = "arguments"
+    """Key of the arguments in JSON."""
+    before_arguments: str = ""
+    """Between the name and the arguments of `Notation.ARGS`."""
 
 
 def answer_markers(markup: Markup, token: Callable[[str], int | None]) -> AnswerMarkers | None:
@@ -77,7 +82,8 @@ def answer_markers(markup: Markup, token: Callable[[str], int | None]) -> Answer
     """
     if markup.notation is Notation.NONE:
         return None
-    ids = {text: token(text) for text in (*markup.all, markup.quote) if text}
+    texts = (*markup.all, markup.quote, *markup.inside)
+    ids = {text: token(text) for text in texts if text}
     if markup.as_tokens and None in ids.values():
         return None
     quote = ids.get(markup.quote)
@@ -99,15 +105,26 @@ def answer_markers(markup: Markup, token: Callable[[str], int | None]) -> Answer
     ends_thought = ""
     if closes_thought:
         ends_thought = f"{text_before('thinking', closes_thought)} {marker(closes_thought)}{space}"
+    opens, free = marker(opens_call) + space, "no-object"
+    if markup.bare:
+        opens = ""
+        rules.append("no-object ::= ([^{ \\n\\r\\t] anything*)?\nanything ::= [^\\x00]")
+    else:
+        free = text_before("free", opens_call)
+    closes = f"{space} {marker(closes_call)}{space}" if closes_call else ""
+    if markup.listed:
+        opens, closes = f'{opens} "["', '"]"'
     return AnswerMarkers(
         markup.notation,
         style,
-        marker(opens_call) + space,
-        f"{space} {marker(closes_call)}{space}" if closes_call else "",
-        text_before("free", opens_call),
+        opens,
+        closes,
+        free,
         marker(opens_thought) if opens_thought else "",
         ends_thought,
         tuple(rules),
+        markup.arguments,
+        marker(markup.inside[0]) if markup.inside else "",
     )
 
 

@@ -76,11 +76,14 @@ def answer_grammar(
         rules.append(_call_rules(markers, calls))
     except RecursionError:
         rules.append(_call_rules(markers, calls.loose()))
-    several = "call+" if calls.parallel else "call"
+    alone = not markers.opens_call
+    several = "call+" if calls.parallel and not alone else "call"
     if calls.required:
         body = f"{thought} {several}"
     elif json_grammar:
         body = f"{thought} (json | {several})"
+    elif alone:
+        body = f"{markers.free} | call"
     else:  # thoughts are part of the free text
         free = markers.free
         body = f"({free} call)* {free}" if calls.parallel else f"{free} call?"
@@ -97,26 +100,36 @@ def _thought(markers: AnswerMarkers, *, thinks: bool, in_thought: bool) -> str:
 
 def _call_rules(markers: AnswerMarkers, calls: CallRules) -> str:
     builder = _Rules(markers.style)
-    write = {Notation.GEMMA: _gemma_call, Notation.JSON: _json_call, Notation.XML: _xml_call}
-    functions = [
-        write[markers.notation](builder, name, schema) for name, schema in calls.functions.items()
-    ]
+    write = _WRITERS[markers.notation]
+    functions = [write(markers, builder, *function) for function in calls.functions.items()]
     call = f"call ::= {markers.opens_call} ({' | '.join(functions)}) {markers.closes_call}"
     return "\n".join([call, *builder.rules])
 
 
-def _gemma_call(builder: _Rules, name: str, schema: Json | None) -> str:
+def _gemma_call(_: AnswerMarkers, builder: _Rules, name: str, schema: Json | None) -> str:
     return f"{literal(f'call:{name}')} {builder.arguments(schema)}"
 
 
-def _json_call(builder: _Rules, name: str, schema: Json | None) -> str:
-    start = literal(f'{{"name": {json.dumps(name)}, "arguments": ')
+def _json_call(markers: AnswerMarkers, builder: _Rules, name: str, schema: Json | None) -> str:
+    start = literal(f'{{"name": {json.dumps(name)}, "{markers.arguments}": ')
     return f'{start} {builder.arguments(schema)} "}}"'
 
 
-def _xml_call(builder: _Rules, name: str, schema: Json | None) -> str:
+def _args_call(markers: AnswerMarkers, builder: _Rules, name: str, schema: Json | None) -> str:
+    return f"{literal(name)} {markers.before_arguments} {builder.arguments(schema)}"
+
+
+def _xml_call(_: AnswerMarkers, builder: _Rules, name: str, schema: Json | None) -> str:
     start, end = literal(f"<function={name}>\n"), literal("</function>")
     return f"{start} {builder.parameters(schema)} {end}"
+
+
+_WRITERS = {
+    Notation.GEMMA: _gemma_call,
+    Notation.JSON: _json_call,
+    Notation.XML: _xml_call,
+    Notation.ARGS: _args_call,
+}
 
 
 class _Rules:
