@@ -11,6 +11,7 @@ from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Sampler
 from localmtp.verify.answers import RecordingSampler, answer
+from localmtp.verify.time_limit import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class GreedyCheck:
     """Result of comparing all answers."""
 
     plain: tuple[tuple[int, ...], ...]
-    """Tokens without drafting, by prompt."""
+    """Tokens without drafting, by prompt, as far as time allowed."""
     compared: int
     """Number of answers with drafting."""
     differences: tuple[Difference, ...]
@@ -49,6 +50,7 @@ def check_greedy(
     sampler: Sampler,
     *,
     media: Sequence[PlacedMedia] = (),
+    stage: Stage | None = None,
 ) -> GreedyCheck:
     """Answer every prompt without drafting and at every draft length.
 
@@ -59,11 +61,12 @@ def check_greedy(
         max_tokens: maximum length of an answer.
         sampler: greedy.
         media: images and sounds whose rows every prompt has.
+        stage: limits the time; None for no limit.
     """
     loop, sampling = pair.decode_loop(), SamplingParams(temperature=0.0)
     plain: list[tuple[int, ...]] = []
     differences: list[Difference] = []
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate((stage or Stage()).each(prompts)):
         expected, *others = (
             answer(loop, prompt, RecordingSampler(sampler), sampling, n, max_tokens, media=media)
             for n in (0, *lengths)
@@ -71,7 +74,7 @@ def check_greedy(
         found = dict(zip(lengths, others, strict=True))
         plain.append(tuple(expected))
         differences += _differences(pair, i, prompt, media, expected, found)
-    return GreedyCheck(tuple(plain), len(prompts) * len(lengths), tuple(differences))
+    return GreedyCheck(tuple(plain), len(plain) * len(lengths), tuple(differences))
 
 
 def _differences(

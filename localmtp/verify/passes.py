@@ -23,6 +23,7 @@ from localmtp.engine.pacing import FixedPolicy, RoundPlan
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.distribution import Draft, Proposal
 from localmtp.engine.sampling.sampler import Greedy
+from localmtp.verify.time_limit import Stage
 
 _TOP = 8
 """Number of largest logits compared at each position: candidates for the next token."""
@@ -97,6 +98,7 @@ def check_passes(
     pair: Pair,
     texts: Sequence[tuple[Sequence[int], Sequence[int]]],
     media: Sequence[PlacedMedia] = (),
+    stage: Stage | None = None,
 ) -> PassCheck:
     """Decode answers again: row by row, in passes, and with forced rejections.
 
@@ -104,11 +106,12 @@ def check_passes(
         pair: loaded.
         texts: prompts and their answers, as token ids.
         media: images and sounds whose rows every prompt has.
+        stage: limits the time; None for no limit.
     """
     noise = after = hidden = 0.0
     positions = rejections = 0
     sequence = pair.sequences[0]
-    for prompt, tokens in texts:
+    for prompt, tokens in (stage or Stage()).each(texts):
         reference = one_by_one(sequence, prompt, tokens, media)
         positions += len(tokens)
         prefill(sequence, prompt, media)
@@ -118,7 +121,8 @@ def check_passes(
         for difference, error in _walk(sequence, prompt, tokens, reference, _REJECTIONS):
             after, hidden = max(after, difference), max(hidden, error)
             rejections += 1
-    listens = _reads_hidden_state(pair, texts[-1][1][-1])
+        last = tokens[-1]
+    listens = _reads_hidden_state(pair, last)
     computed = pair.target.computes_hidden
     return PassCheck(positions, noise, rejections, after, hidden, listens, computed)
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from math import erfc, exp, factorial, sqrt
 
 import numpy as np
@@ -34,6 +33,7 @@ from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 from localmtp.engine.sampling.sampler import Sampler
 from localmtp.engine.sampling.truncation import distribution
 from localmtp.verify.answers import RecordingSampler, answer
+from localmtp.verify.time_limit import Stage
 
 _BINS = 21
 """Bins of the chi-squared test: an even number of degrees of freedom has a closed-form tail."""
@@ -114,8 +114,12 @@ def check_sampled(
     make_sampler: Callable[[SamplingParams], Sampler],
     *,
     media: Sequence[PlacedMedia] = (),
+    stage: Stage | None = None,
 ) -> SampledCheck:
     """Sample answers with drafting until there are enough tokens for a verdict.
+
+    The weight of the tokens and the time decide when to stop, after a complete answer; the tests'
+    own sums do not.
 
     Args:
         pair: loaded.
@@ -123,10 +127,12 @@ def check_sampled(
         plan: sampling settings and amount.
         make_sampler: the session's factory of samplers.
         media: images and sounds whose rows every prompt has.
+        stage: limits the time; None for no limit.
     """
     found = _Evidence(np.random.default_rng(plan.sampling.seed))
     loop = pair.decode_loop()
-    for turn, (_, prompt) in enumerate(product(range(_SEEDS), prompts)):
+    answers = [prompt for _ in range(_SEEDS) for prompt in prompts]
+    for turn, prompt in enumerate((stage or Stage()).each(answers)):
         if 4 * found.variance >= plan.tosses:
             break
         sampling = replace(

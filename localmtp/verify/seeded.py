@@ -14,6 +14,7 @@ from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.gumbel import GumbelSampler
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 from localmtp.verify.greedy import Difference
+from localmtp.verify.time_limit import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def check_seeded(
     sampling: SamplingParams,
     *,
     media: Sequence[PlacedMedia] = (),
+    stage: Stage | None = None,
 ) -> SeededCheck:
     """Answer every prompt with one seed, without drafting and at every draft length.
 
@@ -49,20 +51,22 @@ def check_seeded(
         max_tokens: maximum length of an answer.
         sampling: with a temperature above 0.
         media: images and sounds whose rows every prompt has.
+        stage: limits the time; None for no limit.
     """
     loop = pair.decode_loop()
     sampling = replace(sampling, seed=sampling.seed or 0, acceptance=AcceptanceRule.GUMBEL)
-    tokens = 0
+    answered = tokens = 0
     differences: list[Difference] = []
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate((stage or Stage()).each(prompts)):
         plain, *others = (
             _answer(loop, GenerationRequest(prompt, sampling, n, max_tokens, media=media))
             for n in (0, *lengths)
         )
+        answered += len(lengths)
         tokens += len(plain)
         drafted = dict(zip(lengths, others, strict=True))
         differences += _differences(pair, i, prompt, media, sampling, plain, drafted)
-    return SeededCheck(len(prompts) * len(lengths), tokens, tuple(differences))
+    return SeededCheck(answered, tokens, tuple(differences))
 
 
 def _answer(loop: DecodeLoop, request: GenerationRequest) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.params import SamplingParams
@@ -17,9 +18,14 @@ from localmtp.verify.greedy import GreedyCheck, check_greedy
 from localmtp.verify.passes import PassCheck, check_passes
 from localmtp.verify.sampled import SampledCheck, SamplingPlan, check_sampled
 from localmtp.verify.seeded import SeededCheck, check_seeded
+from localmtp.verify.time_limit import Progress, Stage, TimeLimit
 
 _PASS_CHECK_ANSWERS = 8
 """Answers for the check of passes: a few hundred positions."""
+
+_SHARES = {"greedy": 3.0, "passes": 2.0, "seeded": 3.0, "sampled": 4.0}
+"""Division of the time. The sampled check is last: it needs the most tokens, stops when it has
+enough, and gets what the others leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ class VerifyPlan:
     """Weight of the sampled answers, in fair coin tosses; see `SampledCheck`."""
     media: Sequence[Media] = ()
     """Images and sounds that precede every prompt."""
+    limit_s: float = inf
+    """Seconds for all checks; each completes at least one prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,8 @@ class Verification:
     greedy: GreedyCheck
     sampled: SampledCheck
     seeded: SeededCheck
+    stages: Sequence[Stage] = ()
+    """How far each check came in its time."""
 
     @property
     def passed(self) -> bool:
@@ -68,6 +78,7 @@ def verify(
     files: ModelFiles,
     plan: VerifyPlan,
     make: Callable[[SamplingParams], Sampler] = make_sampler,
+    report: Callable[[Progress], object] = lambda _: None,
 ) -> Verification:
     """Compare drafting with no drafting.
 
@@ -76,6 +87,7 @@ def verify(
         files: the pair's files.
         plan: what to verify.
         make: factory of samplers; the session's by default.
+        report: called as the checks proceed.
 
     Raises:
         LocalmtpError: the model has no chat template, or a prompt does not fit its context.
@@ -83,6 +95,7 @@ def verify(
     template = chat_template(pair)
     found = [_prompt(pair, template, files.name, text, plan.media) for text in plan.prompts]
     prompts, media = [prompt.tokens for prompt in found], found[0].media
+    time = TimeLimit(plan.limit_s, _SHARES, report)
     greedy = check_greedy(
         pair,
         prompts,
@@ -90,13 +103,22 @@ def verify(
         plan.max_tokens,
         make(replace(plan.sampling, temperature=0)),
         media=media,
+        stage=time.next(),
     )
-    texts = sorted(zip(prompts, greedy.plain, strict=True), key=lambda text: -len(text[1]))
-    passes = check_passes(pair, texts[:_PASS_CHECK_ANSWERS], media)
+    texts = sorted(zip(prompts, greedy.plain, strict=False), key=lambda text: -len(text[1]))
+    passes = check_passes(pair, texts[:_PASS_CHECK_ANSWERS], media, time.next())
+    seeded = check_seeded(
+        pair,
+        prompts,
+        plan.lengths,
+        plan.max_tokens,
+        plan.sampling,
+        media=media,
+        stage=time.next(),
+    )
     sampling = SamplingPlan(plan.sampling, plan.lengths, plan.max_tokens, plan.tosses)
-    sampled = check_sampled(pair, prompts, sampling, make, media=media)
-    seeded = check_seeded(pair, prompts, plan.lengths, plan.max_tokens, plan.sampling, media=media)
-    return Verification(passes, greedy, sampled, seeded)
+    sampled = check_sampled(pair, prompts, sampling, make, media=media, stage=time.next())
+    return Verification(passes, greedy, sampled, seeded, time.stages)
 
 
 def _prompt(

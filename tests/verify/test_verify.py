@@ -32,6 +32,17 @@ def test_the_embedded_pair_is_verified() -> None:
     assert 0.0 <= sampled["acceptance"] <= 1.0
 
 
+def test_the_time_limit_ends_every_check_after_a_prompt() -> None:
+    done = verify("--temp", "2", "--n-draft", "3", "--budget", "0.0001", "--json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error" not in done.stderr
+    report = json.loads(done.stdout)
+    assert report["cut_by_budget"] == ["greedy", "seeded", "sampled"]
+    assert report["greedy"]["compared"] == report["seeded"]["compared"] == 1
+    assert report["passes"]["rejections"] > 1
+    assert report["undecided"] is True
+
+
 def test_without_a_drafter_verify_fails() -> None:
     done = verify("--drafter", "none")
     assert done.returncode == 1

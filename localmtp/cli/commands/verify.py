@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from localmtp.cli import output
+from localmtp.cli.bench.progress import show_progress
 from localmtp.cli.flags.draft_length import DraftLengths
 from localmtp.cli.loading import load_model
 from localmtp.cli.model_argument import MODEL
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from localmtp.models import ModelFiles
     from localmtp.verify.greedy import Difference
     from localmtp.verify.passes import PassCheck
+    from localmtp.verify.time_limit import Progress
     from localmtp.verify.verification import Verification, VerifyPlan
 
 
@@ -66,6 +69,14 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Instead, compare the target with the checkpoint it was converted from.",
 )
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10,
+    show_default=True,
+    metavar="MINUTES",
+    help="Time limit. Every check completes at least one prompt.",
+)
 @media_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @collected(GenerationFlags, "generation")
@@ -76,6 +87,7 @@ def command(
     generation: GenerationFlags,
     prompts: int,
     source: Path | None,
+    budget: float,
     media: MediaFlags,
     as_json: bool,
 ) -> int:
@@ -103,9 +115,14 @@ def command(
                 f"nothing to verify: {files.why_no_drafter}",
                 hint="pass a drafter with `--drafter PATH.gguf`",
             )
-        plan = replace(_plan(files, loaded, lengths, generation, prompts), media=given)
-        output.note("this takes a while: every answer is computed several times")
-        found = verify(loaded, files, plan)
+        plan = _plan(files, loaded, lengths, generation, prompts)
+        plan = replace(plan, media=given, limit_s=60 * budget)
+        output.note(f"this takes up to {budget:g} min: every answer is computed several times")
+        try:
+            found = verify(loaded, files, plan, report=_show_progress)
+        finally:
+            if output.shows_progress():
+                click.echo(err=True)
     if as_json:
         output.line(json.dumps(_as_json(files, plan, found), ensure_ascii=False))
     else:
@@ -165,9 +182,21 @@ def _plan(
             hint="for example: `--n-draft 3 --temp 1`",
         )
     workloads = workloads_for(files.name, prompts)
-    texts = [prompt for listed in workloads.values() for prompt in listed]
+    # Workloads in turn, so that a time limit leaves none out.
+    rounds = zip_longest(*workloads.values())
+    texts = [prompt for each in rounds for prompt in each if prompt is not None]
     assert generation.max_tokens is not None
     return VerifyPlan(texts, lengths, sampling, generation.max_tokens)
+
+
+def _show_progress(progress: Progress) -> None:
+    show_progress(
+        progress.done,
+        progress.total,
+        f"prompts ({progress.check})",
+        progress.elapsed_s,
+        progress.limit_s,
+    )
 
 
 def _hidden_states(passes: PassCheck) -> str:
@@ -217,8 +246,16 @@ def _print_report(plan: VerifyPlan, found: Verification) -> None:
     )
     verdict = "drafting leaves the output unchanged" if found.passed else "the output is CHANGED"
     if found.undecided:
-        verdict = "undecided: too few tokens were sampled; increase --prompts, or use --n-draft 3"
+        short = any(stage.cut for stage in found.stages if stage.check == "sampled")
+        more = "--budget" if short else "--prompts, or use --n-draft 3"
+        verdict = (
+            "undecided: the sampled answers are too certain or too few for a verdict; increase "
+            f"--temp, {more}"
+        )
     output.line(f"\n{verdict}")
+    cut = [f"{s.check} {s.done} of {s.total}" for s in found.stages if s.cut]
+    if cut:
+        output.note(f"limited by --budget {plan.limit_s / 60:g}: {', '.join(cut)} answers")
 
 
 def _print_check(name: str, passed: bool | None, *lines: str) -> None:
@@ -267,6 +304,8 @@ def _as_json(files: ModelFiles, plan: VerifyPlan, found: Verification) -> dict[s
             "tokens": found.seeded.tokens,
             "differences": [_difference_as_json(plan, d) for d in found.seeded.differences],
         },
+        "budget": plan.limit_s / 60,
+        "cut_by_budget": [stage.check for stage in found.stages if stage.cut],
     }
 
 
