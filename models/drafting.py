@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from localmtp.engine.compatibility import HEADS, TARGET, DrafterKind, Traits
+from localmtp.engine.compatibility import (
+    HEADS,
+    TARGET,
+    DrafterKind,
+    Traits,
+    why_no_head,
+)
 from localmtp.models.files import LOOKUP
 
 
@@ -37,10 +43,14 @@ def _assistant(target: Traits, drafter: str, why_not: str) -> str:
 
 
 def _head(target: Traits, drafter: str) -> str:
+    if target.has_head and target.n_heads > 1:
+        return f"yes, {target.n_heads} in the target's file, one for each drafted token"
     if target.has_head:
         return "yes, in the target's file"
     if target.architecture not in HEADS:
         return f"no: libllama runs no head of the architecture `{target.architecture}`"
     if drafter:
         return f"yes: {drafter}"
+    if why_not := why_no_head(target):
+        return f"no: {why_not}"
     return "no: the file holds none; `--drafter FILE` names one in a file of its own"

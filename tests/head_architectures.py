@@ -214,14 +214,14 @@ def _mimo2(i: int) -> Tensors:
     b = f"blk.{i}"
     yield from _norms(b, "attn_norm", "ffn_norm")
     yield from _attention(b, fused=True)
-    yield from _dense(b) if i in (0, BLOCKS) else _experts(b, shared=False)
+    yield from _dense(b) if i == 0 or i >= BLOCKS else _experts(b, shared=False)
 
 
 def _step35(i: int) -> Tensors:
     b = f"blk.{i}"
     yield from _norms(b, "attn_norm", "ffn_norm")
     yield from _attention(b)
-    yield from _dense(b) if i in (0, BLOCKS) else _experts(b)
+    yield from _dense(b) if i == 0 or i >= BLOCKS else _experts(b)
 
 
 def _deepseek4(i: int) -> Tensors:
@@ -321,6 +321,8 @@ def write_model(
         if not head:  # converted without it
             value = value[:BLOCKS] if isinstance(value, list) else value
             value = {"nextn_predict_layers": 0, "block_count": BLOCKS}.get(key, value)
+        elif isinstance(value, list):  # of every block
+            value = value + value[-1:] * (heads - 1)
         _add(writer, f"{architecture}.{key}", value)
     write_vocabulary(writer)
     tensors = [("token_embd.weight", (N_VOCAB, N)), ("output_norm.weight", (N,))]

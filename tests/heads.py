@@ -213,5 +213,6 @@ def weights(
         first: Floats = np.eye(size[0], size[1], dtype=np.float32) + drawn / np.float32(10)
         return first
     if copies and any(part in name for part in ("attn_output", "ssm_out", "ffn_down")):
-        return drawn * np.float32(0.05 if name.startswith(f"blk.{blocks}.") else 0.5)
+        in_head = int(name.split(".")[1]) >= blocks
+        return drawn * np.float32(0.05 if in_head else 0.5)
     return drawn

@@ -106,6 +106,10 @@ CROPPED_HEADS = frozenset({"deepseek4", "mimo2", "qwen3next", "step35"})
 """Heads that compute hidden states of rows with logits only; others compute those of all rows, and
 masked give the first rows of a pass."""
 
+CHAINED_HEADS = frozenset({"hy_v3", "mimo2", "step35"})
+"""Architectures of which libllama runs several heads, each for a step of the draft: they have a
+graph that selects one (`llama_set_nextn_layer_offset`); others end the process on a second head."""
+
 HEADS = frozenset(
     {
         "qwen35",
@@ -151,8 +155,14 @@ class Traits:
 
     @property
     def has_head(self) -> bool:
-        """Whether the file holds an MTP head that libllama runs."""
-        return self.architecture in HEADS and self.n_heads == 1 and self.head
+        """Whether the file holds MTP heads that libllama runs."""
+        several = self.n_heads > 1 and self.architecture in CHAINED_HEADS
+        return self.architecture in HEADS and (self.n_heads == 1 or several) and self.head
+
+    @property
+    def own_head(self) -> str:
+        """Display name of the MTP heads in the file."""
+        return HEAD_IN_FILE if self.n_heads < 2 else f"{self.n_heads} MTP heads in the file"
 
 
 HEAD_IN_FILE = "MTP head in the file"
@@ -167,7 +177,9 @@ def why_no_head(target: Traits) -> str:
         return f"libllama does not run MTP heads of `{target.architecture}`"
     if not target.head:
         return f"the MTP head of {target.name} was left out"
-    return f"{target.name} has {target.n_heads} MTP heads; one can be run"
+    return (
+        f"libllama runs one MTP head of `{target.architecture}`; {target.name} has {target.n_heads}"
+    )
 
 
 def is_recurrent(architecture: str) -> bool:

@@ -59,7 +59,7 @@ def main(order: dict[str, Any]) -> None:
         alone = own is None and not holds_tensor(Path(drafter["path"]), FIRST_TENSOR)
         model = loaded.enter_context(_load(drafter, heads=alone or own is not None))
         if alone and model.n_heads:
-            _require_finite(_draft(model, None, threads, loaded), model.path)
+            _try_drafts(model, None, threads, loaded)
         elif own is None and "assistant" not in model.architecture:
             _require_finite(_run_target(model, threads, loaded).logits(), model.path)
         elif own is not None:
@@ -67,7 +67,7 @@ def main(order: dict[str, Any]) -> None:
             context = _run_target(target, threads, loaded)
             _require_finite(context.logits(), target.path)
             print(f"trying {model.path}", flush=True)
-            _require_finite(_draft(model, context, threads, loaded), model.path)
+            _try_drafts(model, context, threads, loaded)
 
 
 def _load(source: dict[str, Any], *, heads: bool = False) -> Model:
@@ -108,9 +108,16 @@ def _run_target(model: Model, threads: int, loaded: ExitStack) -> Context:
     return context
 
 
-def _draft(drafter: Model, target: Context | None, threads: int, loaded: ExitStack) -> Floats:
+def _try_drafts(drafter: Model, target: Context | None, threads: int, loaded: ExitStack) -> None:
+    heads = [None] if "assistant" in drafter.architecture else range(max(1, drafter.n_heads))
+    for head in heads:
+        _require_finite(_draft(drafter, target, threads, loaded, head), drafter.path)
+
+
+def _draft(
+    drafter: Model, target: Context | None, threads: int, loaded: ExitStack, head: int | None
+) -> Floats:
     """Run one draft step after the target's tokens; returns logits [1, n_vocab]."""
-    head = "assistant" not in drafter.architecture
     context = loaded.enter_context(_context(drafter, threads, target, head=head))
     model = target.model if target else drafter
     with Batch(1, n_embd=model.n_embd_out) as batch:
@@ -121,7 +128,7 @@ def _draft(drafter: Model, target: Context | None, threads: int, loaded: ExitSta
 
 
 def _context(
-    model: Model, threads: int, target: Context | None = None, *, head: bool = False
+    model: Model, threads: int, target: Context | None = None, *, head: int | None = None
 ) -> Context:
     return Context(
         model,
@@ -129,9 +136,9 @@ def _context(
         n_batch=_PROMPT,
         n_outputs=1,
         threads=threads,
-        target=None if head else target,
+        target=target if head is None else None,
         head=head,
-        all_hidden=head and model.architecture not in CROPPED_HEADS,
+        all_hidden=head is not None and model.architecture not in CROPPED_HEADS,
     )
 
 

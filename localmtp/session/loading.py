@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.llama.offload import used_devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
@@ -98,8 +99,10 @@ def load_pair(
 
 
 def _draft_limit(pair: Pair) -> str:
-    """Says that drafts are short because of recurrent states; empty if they are not."""
+    """Says that drafts are short, and why; empty if they are not."""
     target = pair.target
+    if isinstance(pair.drafter, HeadDrafter) and pair.drafter.max_draft < MAX_AUTO_DRAFT:
+        return f"drafts of at most {pair.drafter.max_draft} tokens, one from each MTP head"
     if pair.drafter is None or not target.cache.recurrent or target.max_draft >= MAX_AUTO_DRAFT:
         return ""
     return f"drafts of at most {target.max_draft} tokens, each with a recurrent state"

@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 from localmtp.engine.compatibility import (
     FIRST_TENSOR,
-    HEAD_IN_FILE,
     DrafterKind,
     Traits,
     check_pair,
@@ -165,7 +164,7 @@ def best_drafter(
         own: file of the target.
     """
     if target.traits.has_head:
-        return DrafterChoice(own, "", HEAD_IN_FILE)
+        return DrafterChoice(own, "", target.traits.own_head)
     why_not, mixed = why_no_head(target.traits) or otherwise, None
     for file, describe in candidates:
         try:

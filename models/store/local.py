@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from localmtp.engine.compatibility import HEAD_IN_FILE, HEADS, check_target
+from localmtp.engine.compatibility import HEADS, check_target
 from localmtp.errors import LocalmtpError
 from localmtp.models.files import LOOKUP, NO_DRAFTER, ModelFiles, without_drafter
 from localmtp.models.gguf_header import Header, TensorInfo, read_header
@@ -65,7 +65,7 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
     of_drafter = describe(drafter)
     if drafter.samefile(target):
         if of_target.traits.has_head:
-            return model_files(name, target, DrafterChoice(target, "", HEAD_IN_FILE))
+            return model_files(name, target, DrafterChoice(target, "", of_target.traits.own_head))
         raise LocalmtpError(
             f"{target.name} cannot draft for itself: it would be as slow as without drafts",
             hint="name a smaller model with the same vocabulary, or `--drafter lookup`",
@@ -80,7 +80,7 @@ def checked_pair(name: str, target: Path, drafter: Path) -> ModelFiles:
 
 def model_files(name: str, target: Path, choice: DrafterChoice[Path]) -> ModelFiles:
     """Returns the files of a target and the drafter chosen for it; without one, it looks up."""
-    own = HEAD_IN_FILE if choice.file == target else ""
+    own = choice.why if choice.file == target else ""
     drafter_name = own or (choice.file.stem if choice.file else LOOKUP)
     return ModelFiles(
         name,

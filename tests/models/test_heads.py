@@ -60,7 +60,17 @@ def test_a_head_that_was_left_out_is_missed(tmp_path: Path) -> None:
 def test_heads_that_libllama_does_not_run_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     write_model(path, "glm4moe", heads=2)
-    assert resolve(str(path)).why_no_drafter == "tiny.gguf has 2 MTP heads; one can be run"
+    reason = "libllama runs one MTP head of `glm4moe`; tiny.gguf has 2"
+    assert resolve(str(path)).why_no_drafter == reason
+
+
+def test_heads_that_are_run_one_after_another(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_model(path, "step35", heads=2)
+    files = resolve(str(path))
+    assert files.drafter == path
+    assert files.drafter_name == files.why_drafter == "2 MTP heads in the file"
+    LoadCheck(files).vocabularies()
 
 
 @pytest.mark.parametrize("shape", [Qwen35(n_embd=32), Qwen35(moe=True)])

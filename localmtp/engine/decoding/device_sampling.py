@@ -17,6 +17,7 @@ from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.prompt_lookup import NoDraftSteps
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.device_options import Switch
 from localmtp.engine.llama import Context
@@ -182,6 +183,8 @@ def open_device_sampling(
     """
     if mode is Switch.OFF:
         return None
+    if drafter and drafter.context is None and not isinstance(drafter, NoDraftSteps):
+        return None  # rows on the device are those of one context
     on_device = target.model.offload.devices
     if mode is Switch.AUTO and not on_device:
         return None

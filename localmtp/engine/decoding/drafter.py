@@ -43,7 +43,7 @@ class Drafter(Protocol):
 
     @property
     def context(self) -> Context | None:
-        """Computes the drafts; None if they are copied."""
+        """Computes the drafts; None if they are copied, or if several contexts do."""
 
     def propose(self, slots: Sequence[DraftSlot]) -> None:
         """Drafts for all slots, one step of all of them at a time.

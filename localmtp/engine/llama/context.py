@@ -54,7 +54,8 @@ class Context(Owned):
         kv_type: type of the KV cache.
         sequences: number of sequences in the cache.
         target: makes this an MTP assistant's context, which reads the KV cache of `target`.
-        head: makes this the context of the model's MTP head, with a KV cache of its own.
+        head: makes this the context of an MTP head of the model, the first of which is 0, with a KV
+            cache of its own.
         hidden: compute hidden states, for a drafter that reads them.
         all_hidden: keep the hidden state of every row, not of those with logits only.
         snapshots: recurrent states to keep for rolling back, at most `n_batch` - 2; see
@@ -76,7 +77,7 @@ class Context(Owned):
         kv_type: KVType = KVType.F16,
         sequences: int = 1,
         target: Context | None = None,
-        head: bool = False,
+        head: int | None = None,
         hidden: bool = True,
         all_hidden: bool = False,
         snapshots: int = 0,
@@ -102,8 +103,8 @@ class Context(Owned):
             )
         # A micro-batch must have more rows than there are states, the last one included.
         most = max(0, min(snapshots, n_batch - 2))
-        params.n_rs_seq = most if model.recurrent and not head else 0
-        if target is not None or head:
+        params.n_rs_seq = most if model.recurrent and head is None else 0
+        if target is not None or head is not None:
             params.ctx_type = capi.LLAMA_CONTEXT_TYPE_MTP
             params.ctx_other = target and target.handle
         with DeferredInterrupt(), log_lines() as lines:
@@ -116,6 +117,8 @@ class Context(Owned):
         # References that keep both alive as long as this context.
         self.model, self.target = model, target
         self._finalizer = weakref.finalize(self, capi.llama_free, self.handle)
+        if head:
+            capi_ext.llama_set_nextn_layer_offset(self.handle, head)
         if hidden:
             # Masked: hidden states only for rows with logits, not for every prompt token.
             capi_ext.llama_set_embeddings_nextn(self.handle, True, not all_hidden)
@@ -127,7 +130,7 @@ class Context(Owned):
         self._hidden = _RowView(n_batch if all_hidden else n_outputs, model.n_embd_out)
         self.snapshots: int = capi.llama_n_rs_seq(self.handle)
         """Recurrent states retained for rolling back; 0 where libllama retains none."""
-        recurrent = model.recurrent and not head
+        recurrent = model.recurrent and head is None
         self._states = RecurrentStates(self.snapshots, sequences) if recurrent else None
 
     def decode_rows(self, batch: RowBatch, *, causal: bool) -> None:
