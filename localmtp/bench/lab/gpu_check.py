@@ -2,10 +2,11 @@
 
 python -m localmtp.bench.lab.gpu_check OUT [--seconds 570] [--only A,B] [--skip A,B] [--small]
 
-OUT/results.json is rewritten after every check, so that an interrupted run keeps what it found;
-OUT/logs has the complete output of each. A check is skipped if too little time is left for it.
-`--small` is for rehearsals on software devices. With LOCALMTP_LLAMA_CPP_BIN, the folder of
-llama.cpp's programs, its server is compared on the same files.
+OUT/results.json and the tables in OUT/report.md are rewritten after every check, so that an
+interrupted run keeps what it found; OUT/logs has the complete output of each. A check is skipped if
+too little time is left for it. `--small` is for rehearsals on software devices. With
+LOCALMTP_LLAMA_CPP_BIN, the folder of llama.cpp's programs, its server is compared on the same
+files.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from localmtp.bench.lab.gpu_report import report
+
 _LM = (sys.executable, "-m", "localmtp")
+_LAB = (sys.executable, "-m")
 _SIZES = {
-    # By model: seconds for its synthetic benchmark on an accelerator.
-    "gemma4-e4b": 90,
-    "gemma4-12b": 110,
-    "gemma4-31b": 150,
-    "gemma4-26b-a4b": 140,
-    "gemma4-e2b": 80,
+    # By model: seconds on an accelerator, most of them for writing and loading, the server's share
+    # included.
+    "gemma4-e4b": 60,
+    "gemma4-31b": 120,
+    "gemma4-26b-a4b": 110,
+    "gemma4-12b": 70,
+    "gemma4-e2b": 50,
 }
 _SHOWN = 3000
 """Characters of output in the results where it is no JSON."""
@@ -64,51 +69,55 @@ def main() -> None:
 
 
 def checks(*, small: bool) -> Iterator[Check]:
-    """Yields the checks; `small` ones take seconds on a software device."""
-    count = ("run", "nano", "Count from 1 to 20.", "--temp", "0", "--json")
+    """Yields the checks, the most important first; `small` ones are for software devices."""
+    server = _server()
+    count = ("run", "nano", "Count from 1 to 20.", "--temp", "0", "--n-draft", "3", "--json")
     yield Check("doctor", (*_LM, "doctor", "--json"), 60, 10)
-    yield Check("run_gpu", (*_LM, *count), 120, 10)
-    yield Check("run_cpu", (*_LM, *count, "--gpu-layers", "0"), 120, 10)
+    yield Check("run_processor", (*_LM, *count, "--gpu-layers", "0"), 120, 10)
     for mode in ("off", "on"):
         flags = ("--device-sampling", mode)
-        yield Check(f"sampling_{mode}", (*_LM, *count, *flags), 120, 10)
-    pytest = (sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "device")
-    yield Check("tests", pytest, 600 if small else 240, 60)
+        yield Check(f"run_sampling_{mode}", (*_LM, *count, *flags), 120, 10)
+    sizes = list(_sizes(server, small=small))
+    yield from sizes[:2]
+    if server:
+        most, repeats = ("24", "1") if small else ("160", "2")
+        few = ("--prompts", "1", "--repeats", repeats, "--max-tokens", most)
+        lengths = ("--n-draft", "0,3,auto", "--sampled")
+        against = ("bench", "compare", "nano", "--against", server, "--json", *lengths, *few)
+        yield Check("trained", (*_LM, *against), 600 if small else 100, 40)
+    tests = (
+        "tests/device",
+        *(f"tests/engine/test_device_{n}.py" for n in ("sampling", "bandwidth")),
+    )
+    yield Check("tests", (*_LAB, "pytest", "-q", "-n", "0", *tests), 900 if small else 150, 40)
+    yield from sizes[2:]
+    verify = ("--prompts", "1", "--max-tokens", "24") if small else ("--prompts", "4")
+    yield Check("verify", (*_LM, "verify", "nano", "--json", *verify), 600 if small else 90, 30)
+    rounds, vocabulary = ("6", "4096") if small else ("300", "262144")
+    sizes_of = ("--rounds", rounds, "--vocabulary", vocabulary)
+    overhead = (*_LAB, "localmtp.bench.lab.overhead", *sizes_of)
+    yield Check("overhead_host", overhead, 300, 20)
+    yield Check("overhead_device", (*overhead, "--device"), 300, 20)
+
+
+def _sizes(server: str, *, small: bool) -> Iterator[Check]:
+    """Yields a check for every size: true shapes with random weights."""
+    module = (*_LAB, "localmtp.bench.lab.servers.size")
+    flags = ("--server", server) if server else ()
     if small:
-        synthetic = ("bench", "synthetic", "nano", "--json", "--budget", "0.2")
-        yield Check("synthetic_nano", (*_LM, *synthetic), 300, 20)
-    else:
-        yield from _synthetic()
-    verify = ("--prompts", "1", "--max-tokens", "24") if small else ()
-    yield Check("verify", (*_LM, "verify", "nano", "--json", *verify), 400, 40)
-    overhead = ("--rounds", "6", "--vocabulary", "4096") if small else ()
-    module = "localmtp.bench.lab.overhead"
-    yield Check("overhead", (sys.executable, "-m", module, *overhead), 300, 20)
-    yield from _against_server(small=small)
-
-
-def _synthetic() -> Iterator[Check]:
-    """True shapes with random weights, at the published acceptance, both ways of choosing."""
+        command = (*module, "nano", "--seconds", "1", "--threads", "1", *flags)
+        yield Check("size_nano", command, 900, 20)
+        return
     for model, seconds in _SIZES.items():
-        for mode in ("off", "on"):
-            command = (*_LM, "bench", "synthetic", f"{model}:Q4_0", "--json", "--budget", "0.2")
-            flags = ("--device-sampling", mode)
-            name = f"synthetic_{model}_{mode}"
-            yield Check(name, (*command, *flags), seconds, seconds / 2)
+        command = (*module, f"{model}:Q4_0", "--seconds", "8", *flags)
+        yield Check(f"size_{model}", command, 2 * seconds, 0.6 * seconds)
 
 
-def _against_server(*, small: bool) -> Iterator[Check]:
+def _server() -> str:
+    """Returns the path of llama.cpp's server; empty without one."""
     programs = os.environ.get("LOCALMTP_LLAMA_CPP_BIN", "")
     server = Path(programs) / "llama-server"
-    if not programs or not server.is_file():
-        return
-    few = ("--prompts", "1", "--repeats", "1", "--max-tokens", "24") if small else ()
-    against = ("bench", "compare", "nano", "--against", str(server), "--json", *few)
-    yield Check("server_nano", (*_LM, *against), 400, 40)
-    if not small:
-        module = "localmtp.bench.lab.servers.crosscheck"
-        command = (sys.executable, "-m", module, str(server), "gemma4-e4b:Q4_0", "1")
-        yield Check("server_e4b", command, 240, 150)
+    return str(server) if programs and server.is_file() else ""
 
 
 def run_all(chosen: Sequence[Check], out: Path, seconds: float) -> None:
@@ -125,12 +134,13 @@ def run_all(chosen: Sequence[Check], out: Path, seconds: float) -> None:
     ends = time.monotonic() + seconds
     for check in chosen:
         left = ends - time.monotonic()
-        if left < check.least_s:
-            results[check.name] = {"skipped": f"{left:.0f} s left"}
-        else:
-            results[check.name] = run(check, min(check.limit_s, left), logs)
+        found: dict[str, object] = {"skipped": f"{left:.0f} s left"}
+        if left >= check.least_s:
+            found = run(check, min(check.limit_s, left), logs)
+        if "code" in found or check.name not in results:
+            results[check.name] = found
         kept.write_text(json.dumps(results, indent=1), "utf-8")
-        found = results[check.name]
+        (out / "report.md").write_text(report(results), "utf-8")
         shown = found.get("skipped") or f"exit code {found['code']}, {found['seconds']} s"
         print(f"{check.name}: {shown}", flush=True)
 

@@ -1,12 +1,14 @@
 """Time of a round outside libllama: ctypes, pacing, sampling, detokenizing, rolling back.
 
 python -m localmtp.bench.lab.overhead [--vocabulary 262144] [--drafts 3] [--rounds 300] [--model M]
+    [--device]
 
 The engine's decode loop runs on a tiny pair of random weights with the given vocabulary size, or on
 a named model. Measured is the time between two events, minus the time in which libllama decodes or
 synchronizes. Drafters with random weights are never right, so on the tiny pair the same few tokens
 are raised in the logits of both models: every draft is accepted and all rows are verified. The time
-spent on raising them is subtracted.
+spent on raising them is subtracted. With `--device`, tokens are chosen in the graph, where nothing
+can be raised.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
@@ -27,13 +30,14 @@ from llama_cpp import llama_cpp as capi
 
 from localmtp.bench.lab.checkout import imports_from_tests
 from localmtp.engine.decoding.generation import GenerationRequest
+from localmtp.engine.device_options import DeviceOptions, Switch
 from localmtp.engine.events import Generated
 from localmtp.engine.llama import Floats, context
 from localmtp.engine.pacing import AutoPolicy, Calibration, RoundPlan
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.distribution import Draft, Proposal
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
-from localmtp.engine.sampling.sampler import Sampler, make_sampler
+from localmtp.engine.sampling.sampler import Sampler
 from localmtp.models import resolve
 
 RAISED = np.arange(1000, 4000, 50)
@@ -116,7 +120,14 @@ class FixedLengthPolicy(AutoPolicy):
         return True
 
 
-def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, excluded: ExcludedTime) -> None:
+def measure(
+    pair: Pair,
+    sampling: SamplingParams,
+    around: Callable[[Sampler], Sampler] | None,
+    drafts: int,
+    rounds: int,
+    excluded: ExcludedTime,
+) -> None:
     """Print the median time of a round outside libllama, over successive answers."""
     outside: list[float] = []
     whole: list[float] = []
@@ -126,9 +137,10 @@ def measure(pair: Pair, sampler: Sampler, drafts: int, rounds: int, excluded: Ex
         prompt = [pair.target.vocab.bos, *random.integers(300, 500, PROMPT).tolist()]
         request = GenerationRequest(
             prompt,
+            sampling,
             max_tokens=CONTEXT - 2 * PROMPT,
             cancelled=lambda: len(outside) >= rounds,
-            sampler=sampler,
+            around=around,
             policy=FixedLengthPolicy(drafts),
         )
         began = perf_counter()
@@ -164,6 +176,7 @@ def main() -> None:
     parser.add_argument("--drafts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--model", help="a model instead of the tiny pair")
+    parser.add_argument("--device", action="store_true", help="choose tokens on the device")
     arguments = parser.parse_args()
     excluded = ExcludedTime()
     for module, name in ((capi, "llama_decode"), (context, "_get_logits")):
@@ -174,15 +187,16 @@ def main() -> None:
             paths = found.target, found.drafter
         else:
             paths = _write_tiny_pair(Path(folder), arguments.vocabulary)
-        with Pair.load(*paths, LoadOptions(threads=1, context=CONTEXT)) as pair:
+        choice = DeviceOptions(sampling=Switch.ON if arguments.device else Switch.OFF)
+        options = LoadOptions(threads=1, context=CONTEXT, devices=choice)
+        raised = not (arguments.model or arguments.device)
+        around = partial(RaisedLogitsSampler, excluded=excluded) if raised else None
+        with Pair.load(*paths, options) as pair:
             print(f"vocabulary of {pair.target.vocab.size}, {arguments.drafts} drafts")
             for temperature, rule in ((0.0, "auto"), (1.0, "maximal"), (1.0, "gumbel")):
                 sampling = SamplingParams(temperature, seed=1, acceptance=AcceptanceRule(rule))
-                sampler = make_sampler(sampling)
-                if not arguments.model:
-                    sampler = RaisedLogitsSampler(sampler, excluded)
                 print(f"temperature {temperature:g}, {rule}:", end=" ")
-                measure(pair, sampler, arguments.drafts, arguments.rounds, excluded)
+                measure(pair, sampling, around, arguments.drafts, arguments.rounds, excluded)
     print(f"load average {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 

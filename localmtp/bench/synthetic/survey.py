@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from localmtp.engine.decoding.generation import GenerationRequest
-from localmtp.engine.llama import Floats, Vocab
+from localmtp.engine.llama import Vocab
 from localmtp.engine.pacing import RoundPlan
 from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.distribution import Draft, Proposal
-from localmtp.engine.sampling.sampler import Greedy
+from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Sampler
 
 _PROMPT = 128
 """Tokens of the prompt: about those of a question with its template."""
@@ -124,34 +127,53 @@ class _RotatingLengths:
         self._settled = None
 
 
-class _RandomSampler(Greedy):
-    """Does the work of greedy decoding, but accepts and chooses at random."""
+class _RandomTokens:
+    """Tokens that do not end an answer."""
 
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
-        self._random = np.random.default_rng(0)
+        self.random = np.random.default_rng(0)
+
+    def token(self) -> int:
+        """Return a random token."""
+        while True:
+            token = int(self.random.integers(self._vocab.size))
+            if not self._vocab.ends_generation(token):
+                return token
+
+
+class _RandomSampler:
+    """Does the work of greedy decoding, but accepts and chooses at random.
+
+    Args:
+        tokens: that it chooses.
+        sampler: proposes; of logits, or of a device's rows.
+    """
+
+    def __init__(self, tokens: _RandomTokens, sampler: Sampler) -> None:
+        self._token, self._random = tokens.token, tokens.random
+        self.propose = sampler.propose
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Draft a random token."""
-        token = self.token()
+        token = self._token()
         draft.tokens.append(token)
         return token
 
-    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+    def accept(self, logits: Any, draft: Draft) -> tuple[int, int]:
         """Accept a random part; as many rows are read as verification needs."""
         accepted = 0
         while accepted < len(draft.tokens) and self._random.random() < _ACCEPTED:
-            logits[accepted].argmax()
+            _read(logits[accepted])
             accepted += 1
-        logits[accepted].argmax()
-        return accepted, self.token()
+        _read(logits[accepted])
+        return accepted, self._token()
 
-    def token(self) -> int:
-        """Return a random token that does not end the answer."""
-        while True:
-            token = int(self._random.integers(self._vocab.size))
-            if not self._vocab.ends_generation(token):
-                return token
+
+def _read(row: Any) -> None:
+    """Look for the argmax of logits; a device has found it."""
+    if isinstance(row, np.ndarray):
+        row.argmax()
 
 
 def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> RoundCosts:
@@ -163,14 +185,15 @@ def survey(pair: Pair, lengths: Sequence[int], budget_s: float) -> RoundCosts:
         budget_s: time limit in seconds; every length is measured a few times in any case.
     """
     loop = pair.decode_loop()
-    rotation, sampler = _RotatingLengths(lengths, budget_s), _RandomSampler(pair.target.vocab)
-    prompt = [*pair.target.vocab.opening, *(sampler.token() for _ in range(_PROMPT))]
+    rotation, tokens = _RotatingLengths(lengths, budget_s), _RandomTokens(pair.target.vocab)
+    prompt = [*pair.target.vocab.opening, *(tokens.token() for _ in range(_PROMPT))]
     while not rotation.done:
         request = GenerationRequest(
             prompt,
+            SamplingParams(temperature=0.0),
             max_tokens=_ANSWER,
             cancelled=lambda: rotation.done,
-            sampler=sampler,
+            around=partial(_RandomSampler, tokens),
             policy=rotation,
         )
         for _ in loop.run(request):

@@ -58,6 +58,8 @@ class GenerationRequest:
     """Called between passes, on the generating thread."""
     sampler: Sampler | None = None
     """Replaces the sampler that `sampling` describes."""
+    around: Callable[[Sampler], Sampler] | None = None
+    """Wraps the sampler that was chosen, of logits or of a device's rows: for measurements."""
     policy: DraftPolicy | None = None
     """Replaces the draft policy that `n_draft` selects."""
     trace: Trace | None = None

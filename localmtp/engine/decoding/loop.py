@@ -174,6 +174,8 @@ class DecodeLoop:
         sequence.drafts = policy.automatic or policy.state == "on"
         on_device = self._device and self._device.start(sequence.index, request)
         rows, sampler = on_device or (NO_ROWS, sampler)
+        if request.around:
+            sampler = request.around(sampler)
         slot = DraftSlot(sequence, sampler, policy, rows=rows.drafter)
         counters = request.counters or self.new_counters()
         context = self.context

@@ -27,11 +27,12 @@ from localmtp.bench.synthetic.survey import survey
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.hardware.cpu import cores
 
-_ACCEPTANCE = (0.8, 0.6, 0.45)
+ACCEPTANCE = (0.8, 0.6, 0.45)
 """Acceptance rate at each position; the server draws position by position."""
 
-_LENGTHS = (0, 3)
-_PORT, _CONTEXT, _PROMPT, _ANSWER, _SURVEY_S = 8971, 2048, 128, 128, 40.0
+LENGTHS = (0, 3)
+CONTEXT = 2048
+_PORT, _PROMPT, _ANSWER, _SURVEY_S = 8971, 128, 128, 40.0
 
 
 def main() -> None:
@@ -40,20 +41,20 @@ def main() -> None:
     turns = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     found: dict[tuple[str, int], list[float]] = {}
     with TemporaryDirectory(prefix="localmtp-") as folder:
-        files = _write(model, Path(folder))
+        files = write_random(model, Path(folder))
         for _ in range(turns):
-            for length in _LENGTHS:
-                with _serving(server, files, length) as client:
-                    found.setdefault(("llama.cpp", length), []).append(_answer(client))
+            for length in LENGTHS:
+                with serving(server, files, length) as client:
+                    found.setdefault(("llama.cpp", length), []).append(answer_rate(client))
             for length, rate in _expected(files).items():
                 found.setdefault(("localmtp", length), []).append(rate)
             print({f"{who} {n}": rates[-1] for (who, n), rates in found.items()}, flush=True)
-    for length in _LENGTHS:
+    for length in LENGTHS:
         theirs, ours = (median(found[who, length]) for who in ("llama.cpp", "localmtp"))
         print(f"draft {length}: {theirs:.2f} and {ours:.2f} tokens/s, {ours / theirs - 1:+.1%}")
 
 
-def _write(model: str, folder: Path) -> tuple[Path, Path]:
+def write_random(model: str, folder: Path) -> tuple[Path, Path]:
     """Write a target and a drafter of random weights."""
     name, _, quant = model.partition(":")
     paths = folder / "target.gguf", folder / "drafter.gguf"
@@ -65,19 +66,19 @@ def _write(model: str, folder: Path) -> tuple[Path, Path]:
 
 def _expected(files: tuple[Path, Path]) -> Mapping[int, float]:
     """Return expected tokens per second by draft length."""
-    options = LoadOptions(context=_CONTEXT, threads=cores())
+    options = LoadOptions(context=CONTEXT, threads=cores())
     with Pair.load(*files, options) as pair:
-        costs = survey(pair, range(max(_LENGTHS) + 1), _SURVEY_S)
-    return {n: forecast(costs, "given", _ACCEPTANCE, n).tokens_per_s for n in _LENGTHS}
+        costs = survey(pair, range(max(LENGTHS) + 1), _SURVEY_S)
+    return {n: forecast(costs, "given", ACCEPTANCE, n).tokens_per_s for n in LENGTHS}
 
 
 @contextmanager
-def _serving(server: str, files: tuple[Path, Path], length: int) -> Iterator[httpx.Client]:
+def serving(server: str, files: tuple[Path, Path], length: int) -> Iterator[httpx.Client]:
     """Run the server on the same files."""
-    command = [server, "-m", str(files[0]), "-c", str(_CONTEXT), "-t", str(cores())]
+    command = [server, "-m", str(files[0]), "-c", str(CONTEXT), "-t", str(cores())]
     command += ["--port", str(_PORT), "-np", "1", "--no-warmup"]
     if length:
-        rates = ",".join(str(rate) for rate in _ACCEPTANCE)
+        rates = ",".join(str(rate) for rate in ACCEPTANCE)
         command += ["-md", str(files[1]), "--spec-type", "draft-mtp"]
         command += ["--spec-draft-n-max", str(length), "--spec-synth-rates", rates]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -101,7 +102,7 @@ def _wait_for(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
     sys.exit(f"the server ended with {process.returncode}")
 
 
-def _answer(client: httpx.Client) -> float:
+def answer_rate(client: httpx.Client) -> float:
     """Return decoded tokens per second, as the server reports them."""
     rates = []
     for first in (300, 1300):
