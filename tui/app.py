@@ -19,10 +19,11 @@ from localmtp.errors import LocalmtpError
 from localmtp.portability import hang_up_check, on_termination
 from localmtp.tui.commands.actions import CHAT_ACTIONS
 from localmtp.tui.idle_gc import IdleCollector
+from localmtp.tui.media.attachment import Attachment, all_described
 from localmtp.tui.model_loading import OpenSession
 from localmtp.tui.preferences import load_preference, save_preference
 from localmtp.tui.rendering.brush import Brush
-from localmtp.tui.screens.chat import ChatScreen
+from localmtp.tui.screens.chat import ChatScreen, OpenedHistory
 from localmtp.tui.terminal_output import tolerant
 from localmtp.tui.themes import PALETTES, theme
 
@@ -169,10 +170,11 @@ class ChatApp(App[None]):
         self.chat.conversation.stop()
         if session := self.chat.conversation.session:
             session.abandon()
-        if self.history and (text := self.chat.conversation.unsent_text()):
+        text, media = self.chat.conversation.unsent()
+        if self.history and (text or media):
             with suppress(LocalmtpError):
                 # The history has already reported that it cannot write.
-                self.history.save_unsent(text)
+                self.history.save_unsent(text, media)
         self.exit()
 
     def close(self) -> None:
@@ -200,11 +202,13 @@ class ChatApp(App[None]):
         if is_gone():
             self.leave()
 
-    def _open_history(self, path: Path) -> tuple[History, str]:
+    def _open_history(self, path: Path) -> OpenedHistory:
         from localmtp.history import History
 
         self.history = History(path)
-        return self.history, self.history.take_unsent()
+        media = self.history.take_unsent_media()
+        attached = all_described([Attachment(each) for each in media])
+        return OpenedHistory(self.history, self.history.take_unsent(), attached)
 
     def _brush(self) -> Brush:
         palette = PALETTES.get(self.theme, PALETTES["localmtp-dark"])

@@ -14,6 +14,7 @@ from localmtp.tui.answer_stream import AnswerStream
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 
 if TYPE_CHECKING:
+    from localmtp.media import Media
     from localmtp.session import Session
 
 MAX_TOKENS = 512
@@ -69,11 +70,13 @@ class Race:
     Args:
         session: idle; its conversation and settings are restored at the end.
         prompt: to answer.
+        media: images and sound that belong to it.
     """
 
-    def __init__(self, session: Session, prompt: str) -> None:
+    def __init__(self, session: Session, prompt: str, media: Sequence[Media] = ()) -> None:
         self._session = session
         self._prompt = prompt
+        self._media = media
         self._stopped = False
         self.runs: list[RaceRun] = []
         """All answers so far, the running one last."""
@@ -121,7 +124,7 @@ class Race:
         session.messages = []
         self.runs.append(run)
         try:
-            run.stream.run(lambda: session.ask(self._prompt), lambda _: None)
+            run.stream.run(lambda: session.ask(self._prompt, self._media), lambda _: None)
         finally:
             session.update_settings(settings)
         if not self._stopped and len(session.messages) > 1:

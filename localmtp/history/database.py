@@ -52,6 +52,12 @@ _STEPS = (
         "CREATE INDEX attachment_media ON attachment (media)",
     ),
     ("ALTER TABLE message ADD COLUMN steps TEXT",),
+    (
+        """CREATE TABLE unsent_media (
+            media TEXT NOT NULL REFERENCES media,
+            name TEXT NOT NULL
+        )""",
+    ),
 )
 """Statements that upgrade a file by one version; an empty file has version 0."""
 

@@ -42,8 +42,36 @@ def write_media(
 
 
 def delete_unused(db: sqlite3.Connection) -> None:
-    """Deletes the files that no message uses any more."""
-    db.execute("DELETE FROM media WHERE key NOT IN (SELECT media FROM attachment)")
+    """Deletes the files that no message uses any more, sent or not."""
+    db.execute(
+        "DELETE FROM media WHERE key NOT IN"
+        " (SELECT media FROM attachment UNION SELECT media FROM unsent_media)"
+    )
+
+
+def write_unsent_media(db: sqlite3.Connection, media: Sequence[Media]) -> None:
+    """Adds media that were attached and not sent."""
+    for each in media:
+        _store(db, each)
+        db.execute(
+            "INSERT INTO unsent_media VALUES (?, ?)", (each.key, replace_surrogates(each.name))
+        )
+
+
+def take_unsent_media(db: sqlite3.Connection) -> list[Media]:
+    """Returns and removes media that were attached and not sent, in their order."""
+    rows = db.execute(
+        "SELECT m.kind, m.data, u.name FROM unsent_media u JOIN media m ON m.key = u.media"
+        " ORDER BY u.rowid"
+    ).fetchall()
+    if rows:
+        db.execute("DELETE FROM unsent_media")
+        delete_unused(db)
+    return [
+        Media(kind, data, text_from(name))
+        for kind, data, name in rows
+        if kind in ("image", "audio") and isinstance(data, bytes)
+    ]
 
 
 def read_media(

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 
 from localmtp.errors import LocalmtpError
 from localmtp.history.database import FAILURES, explained, open_database
-from localmtp.history.media_rows import delete_unused, read_media, shrink, write_media
+from localmtp.history.media_rows import (
+    delete_unused,
+    read_media,
+    shrink,
+    take_unsent_media,
+    write_media,
+    write_unsent_media,
+)
 from localmtp.history.rows import (
     MESSAGE_COLUMNS,
     message_row,
@@ -30,6 +37,7 @@ from localmtp.history.rows import (
 from localmtp.unicode import replace_surrogates
 
 if TYPE_CHECKING:
+    from localmtp.media import Media
     from localmtp.session import Message, Settings
 
 _FOREIGN = -2
@@ -188,10 +196,12 @@ class History:
         with self._transaction() as db:
             return _read_settings(db, conversation)
 
-    def save_unsent(self, text: str) -> None:
-        """Saves text that was typed and not sent, for `take_unsent`."""
+    def save_unsent(self, text: str, media: Sequence[Media] = ()) -> None:
+        """Saves what was typed and attached, and not sent, for the next chat."""
         with self._transaction() as db:
-            db.execute("INSERT INTO unsent VALUES (?)", (replace_surrogates(text),))
+            if text:
+                db.execute("INSERT INTO unsent VALUES (?)", (replace_surrogates(text),))
+            write_unsent_media(db, media)
 
     def take_unsent(self) -> str:
         """Returns and removes the saved unsent text; empty as a rule."""
@@ -200,6 +210,11 @@ class History:
             if rows:
                 db.execute("DELETE FROM unsent")
         return "\n".join(text_from(text) for (text,) in rows)
+
+    def take_unsent_media(self) -> list[Media]:
+        """Returns and removes the saved media that were not sent; empty as a rule."""
+        with self._transaction() as db:
+            return take_unsent_media(db)
 
     def rename(self, conversation: int, title: str) -> None:
         """Replaces a conversation's title."""

@@ -6,6 +6,7 @@ Pillow and libsndfile are imported at the first file that needs them.
 from localmtp.media.files import (
     MAX_BYTES,
     READABLE,
+    Kind,
     Media,
     MediaError,
     load_media,
@@ -18,6 +19,7 @@ __all__ = [
     "MAX_BYTES",
     "READABLE",
     "SAMPLE_RATE",
+    "Kind",
     "Media",
     "MediaError",
     "RGBImage",

@@ -17,6 +17,9 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN = "/health"
 """The only path without a key: for monitoring; it exposes nothing about conversations."""
 
+_OLLAMA = "/api/"
+"""Paths of Ollama's API, whose clients do not declare the type of their bodies."""
+
 _BODY_S = 30.0
 """Timeout for a request body; any usable network needs a fraction of it."""
 
@@ -130,7 +133,7 @@ class BodyGuard:
             error = refusal
         else:
             if body is not None:
-                await self._app(scope, _replaying(body, receive), send)
+                await self._app(_as_json(scope), _replaying(body, receive), send)
             return
         # Before the rest of the body is read and discarded, which takes a while.
         self._reserve(reserved, 0)
@@ -183,6 +186,18 @@ async def refuse(error: APIError, scope: Scope, receive: Receive, send: Send) ->
 
     error.headers["Connection"] = "close"
     await error.response(scope["path"])(scope, receive, send_then_drop)
+
+
+def _as_json(scope: Scope) -> Scope:
+    """Declares the body of a request to Ollama's API as JSON, as Ollama does.
+
+    Not if a web page may have sent it: browsers name its origin in every POST to another one.
+    """
+    headers = Headers(scope=scope)
+    if not scope["path"].startswith(_OLLAMA) or {"origin", "sec-fetch-site"} & set(headers):
+        return scope
+    others = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+    return {**scope, "headers": [*others, (b"content-type", b"application/json")]}
 
 
 def _replaying(body: bytearray, receive: Receive) -> Receive:

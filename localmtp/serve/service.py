@@ -85,12 +85,13 @@ class Service:
                 message = f"response {body.previous_response_id[:100]!r} is not stored here"
                 raise APIError(404, message, param="previous_response_id")
             history = previous.items
-        chat = body.chat(history)
+        items = [*history, *self.stored.resolved(body.items())]
+        chat = body.chat(items)
         params = await self._chat_params(chat, "input")
 
         def store(response: Json) -> None:
             if body.store is not False:
-                self.stored.add(response, [*history, *body.items(), *response["output"]])
+                self.stored.add(response, [*items, *response["output"]])
 
         writer = ResponsesWriter(body, self.model.name, store)
         return await self._respond(chat, request, params, writer)

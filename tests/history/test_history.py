@@ -20,6 +20,7 @@ from localmtp.engine.stats import Counters
 from localmtp.errors import LocalmtpError
 from localmtp.history import History
 from localmtp.history.store import MAX_TITLE
+from localmtp.media import Media
 from localmtp.session import Message, OnFull, Role, Settings
 
 SAMPLING = SamplingParams(
@@ -53,6 +54,17 @@ def test_messages_and_settings_are_loaded_unchanged(history: History) -> None:
     assert history.settings(conversation + 1) is None
 
 
+def test_unsent_media_are_saved_until_they_are_taken(history: History) -> None:
+    media = [Media("image", b"\x89PNG", "a.png"), Media("audio", b"RIFF", "b.wav")]
+    history.save_unsent("", [*media, media[0]])
+    conversation = history.begin("Hello", "nano")
+    history.save(conversation, [Message(Role.USER, "Hello", media=(media[0],))], Settings())
+    history.delete(conversation)
+    assert history.take_unsent() == ""
+    assert history.take_unsent_media() == [*media, media[0]]
+    assert history.take_unsent_media() == []
+
+
 def test_unsent_text_is_saved_until_it_is_taken(history: History) -> None:
     assert history.take_unsent() == ""
     history.save_unsent("half a\nthought")
@@ -70,7 +82,8 @@ def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
         db.executescript(
             "ALTER TABLE conversation DROP COLUMN settings; DROP TABLE unsent;"
             "ALTER TABLE conversation DROP COLUMN revision;"
-            "DROP TABLE attachment; DROP TABLE media; ALTER TABLE message DROP COLUMN steps;"
+            "DROP TABLE attachment; DROP TABLE unsent_media; DROP TABLE media;"
+            "ALTER TABLE message DROP COLUMN steps;"
             "PRAGMA user_version = 1"
         )
     history = History(path)

@@ -104,6 +104,7 @@ def test_a_file_of_the_version_before_media_is_upgraded(history: History) -> Non
     history.close()
     with closing(sqlite3.connect(history.path)) as db, db:
         db.execute("DROP TABLE attachment")
+        db.execute("DROP TABLE unsent_media")
         db.execute("DROP TABLE media")
         db.execute("ALTER TABLE message DROP COLUMN steps")
         db.execute("PRAGMA user_version = 3")

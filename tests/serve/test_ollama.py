@@ -1,6 +1,7 @@
 """Ollama's API through its own package, and answers that begin with the client's text."""
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,19 @@ def test_chat_and_generate(server: Server, nano: ollama.Client) -> None:
     with server.http() as http:
         answer = http.post("/api/chat", json={"model": "nano", "messages": COUNT, "stream": True})
     assert answer.headers["content-type"].startswith("application/x-ndjson")
+
+
+@pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/plain"])
+def test_bodies_need_no_type_unless_a_web_page_sends_them(server: Server, kind: str) -> None:
+    """As from `curl -d` and LiteLLM. Browsers name the page's origin."""
+    body = json.dumps({"model": "nano", "prompt": "Hi", "options": {"num_predict": 2}})
+    headers = {"Content-Type": kind} if kind else {}
+    with server.http() as http:
+        answer = http.post("/api/generate", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        for page in ({"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+            refused = http.post("/api/generate", content=body, headers={**headers, **page})
+            assert refused.status_code == 400 and "application/json" in refused.text
 
 
 def test_formats_are_held(nano: ollama.Client) -> None:

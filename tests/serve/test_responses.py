@@ -75,6 +75,27 @@ class Animal(BaseModel):
     legs: int
 
 
+def test_items_of_stored_responses_are_referred_to(client: openai.OpenAI) -> None:
+    """As the AI SDK does, which sends no item twice."""
+    first = client.responses.create(model="nano", input="Hi", temperature=0, max_output_tokens=9)
+    (item,) = first.output
+    assert item.id
+    reference: Any = {"type": "item_reference", "id": item.id}
+    question: Any = {"role": "user", "content": "Hi"}
+    same: Any = {"model": "nano", "temperature": 0, "max_output_tokens": 9}
+    by_reference = client.responses.create(input=[question, reference, question], **same)
+    written: Any = item.model_dump(exclude_none=True)
+    whole = client.responses.create(input=[question, written, question], **same)
+    assert by_reference.output_text == whole.output_text
+    assert by_reference.usage and whole.usage
+    assert by_reference.usage.input_tokens == whole.usage.input_tokens
+    again = client.responses.create(input="Hi", previous_response_id=by_reference.id, **same)
+    assert again.usage and again.usage.input_tokens > whole.usage.input_tokens
+    reference["id"] = "msg_other"
+    with pytest.raises(openai.NotFoundError, match="is not stored here"):
+        client.responses.create(input=[reference], **same)
+
+
 def test_schema(client: openai.OpenAI) -> None:
     response = client.responses.parse(
         model="nano", input="Who?", text_format=Animal, temperature=0, max_output_tokens=60

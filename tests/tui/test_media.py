@@ -17,6 +17,7 @@ from localmtp.tui.app import ChatApp
 from localmtp.tui.commands.export import conversation_files
 from localmtp.tui.media.dropped_paths import dropped_paths, typed_path
 from localmtp.tui.model_loading import local_opener
+from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.widgets.conversation import Conversation
 from tests.media.samples import hollow_png, png, sound, tone
 from tests.towers import write_towers
@@ -57,6 +58,10 @@ async def attached(pilot: Pilot[None], conversation: Conversation, *names: str) 
         return not tray.is_reading and [one.media.name for one in tray.attachments] == [*names]
 
     await wait_until(pilot, is_attached, f"{names} are attached")
+
+
+def command(name: str) -> str:
+    return "audio" if name.endswith(".wav") else "image"
 
 
 def prompted(conversation: Conversation, text: str) -> bool:
@@ -113,6 +118,74 @@ async def test_a_model_answers_about_a_picture_with_its_tokens_counted(folder: P
     app.close()
 
 
+async def test_a_race_answers_about_a_picture(folder: Path) -> None:
+    projector = write_towers(folder / "mmproj-nano.gguf")
+    app = ChatApp("nano", local_opener("nano", None, True, drafting, str(projector)))
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        await pilot.press(*"/image photo.png", "enter")
+        await attached(pilot, conversation, "photo.png")
+        await pilot.press(*"/race What is it?", "enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, RaceScreen), "the race")
+        race = app.screen
+        assert isinstance(race, RaceScreen)
+        await wait_until(pilot, lambda: race.is_over, "it is over")
+        assert "photo.png · 64 × 48" in seen(app) and "too short" in seen(app)
+        assert all(run.stats and run.stats.media == 1 for run in race.race.runs)
+        assert race.race.runs[-1].stats and not race.race.runs[-1].stats.encoded_tokens
+        await pilot.press("escape")
+        await attached(pilot, conversation, "photo.png")
+    app.close()
+
+
+async def test_a_command_refuses_the_other_kind(folder: Path) -> None:
+    app = frozen()
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        await pilot.press(*"/audio photo.png", "enter")
+        await wait_until(pilot, partial(shown, app, "photo.png is no audio file"), "an error")
+        assert "use `/image photo.png`" in seen(app)
+        await pilot.press(*"/image voice.wav", "enter")
+        await wait_until(pilot, partial(shown, app, "use `/audio voice.wav`"), "an error")
+        assert not conversation.tray.attachments
+
+
+async def test_attachments_that_were_not_sent_are_restored(folder: Path) -> None:
+    """With the text of the prompt, and also those of a queued message; the file may be gone."""
+    history = folder / "history.sqlite3"
+    app = frozen(history)
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        await wait_until(pilot, lambda: conversation.saver.history is not None, "the history")
+        conversation.lend_session()
+        await pilot.press(*"/image photo.png", "enter")
+        await attached(pilot, conversation, "photo.png")
+        await pilot.press(*"First", "enter")
+        await wait_until(pilot, lambda: conversation.queued == 1, "it is queued")
+        await pilot.press(*"/audio voice.wav", "enter")
+        await attached(pilot, conversation, "voice.wav")
+        await pilot.press(*"Second")
+        await pilot.press("ctrl+q")
+    app.close()
+    (folder / "photo.png").unlink()
+    app = frozen(history)
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        await attached(pilot, conversation, "photo.png", "voice.wav")
+        assert conversation.prompt.text == "First\nSecond"
+        assert "photo.png · 64 × 48" in seen(app)
+        await pilot.press("enter")
+        await answered(pilot, conversation)
+        assert sent(conversation) == ["photo.png", "voice.wav"]
+    app.close()
+    app = frozen(history)
+    async with app.run_test(size=SIZE) as pilot:
+        conversation = await ready(pilot, app)
+        await wait_until(pilot, lambda: conversation.saver.history is not None, "the history")
+        assert not conversation.tray.attachments
+    app.close()
+
+
 async def test_a_model_that_reads_no_images_says_so_before_and_after_sending(
     folder: Path,
 ) -> None:
@@ -134,7 +207,7 @@ async def test_attachments_are_removed_before_sending(folder: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         conversation = await ready(pilot, app)
         for name in ("photo.png", "voice.wav", "photo.png"):
-            await pilot.press(*f"/image {name}", "enter")
+            await pilot.press(*f"/{command(name)} {name}", "enter")
         await attached(pilot, conversation, "photo.png", "voice.wav", "photo.png")
         await pilot.press("backspace")
         await attached(pilot, conversation, "photo.png", "voice.wav")
@@ -240,7 +313,7 @@ async def test_files_that_cannot_be_attached_are_one_line_each(folder: Path) -> 
     async with app.run_test(size=(120, 60)) as pilot:
         conversation = await ready(pilot, app)
         for name, line in expected.items():
-            await pilot.press(*f"/image {name}", "enter")
+            await pilot.press(*f"/{command(name)} {name}", "enter")
             await wait_until(pilot, partial(shown, app, line), line)
             await attached(pilot, conversation)
         for name in ("empty.png", "text.png"):
@@ -277,7 +350,7 @@ async def test_queued_and_edited_messages_return_with_their_attachments(folder: 
     async with app.run_test(size=SIZE) as pilot:
         conversation = await ready(pilot, app)
         for name in ("photo.png", "voice.wav"):
-            await pilot.press(*f"/image {name}", "enter")
+            await pilot.press(*f"/{command(name)} {name}", "enter")
             await attached(pilot, conversation, name)
             await pilot.press(*f"About {name}", "enter")
         await wait_until(pilot, lambda: conversation.queued == 1, "the second one is queued")
@@ -324,7 +397,7 @@ async def test_media_are_saved_restored_and_exported(folder: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         conversation = await ready(pilot, app)
         for name in ("photo.png", "voice.wav"):
-            await pilot.press(*f"/image {name}", "enter")
+            await pilot.press(*f"/{command(name)} {name}", "enter")
         await attached(pilot, conversation, "photo.png", "voice.wav")
         await pilot.press(*"What is it?", "enter")
         await answered(pilot, conversation)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from localmtp.mcp.host import ToolHost
+    from localmtp.media import Kind
     from localmtp.session import Session
     from localmtp.tui.rendering.answer_entry import AnswerEntry
 
@@ -45,8 +46,8 @@ class ChatControls(Protocol):
     def insert_text(self, text: str) -> None:
         """Replaces the text of the prompt."""
 
-    def attach(self, path: Path) -> None:
-        """Attaches an image or sound to the next message."""
+    def attach(self, path: Path, kind: Kind) -> None:
+        """Attaches an image or sound to the next message; a file of another kind is refused."""
 
     def attach_from_clipboard(self) -> None:
         """Attaches the image in the clipboard."""

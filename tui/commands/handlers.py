@@ -120,9 +120,15 @@ def read(chat: ChatControls, name: str) -> str:
     return f"inserted {path.name}: {describe(len(text.encode()))}"
 
 
-def attach(chat: ChatControls, name: str) -> str:
-    """Attaches an image or sound to the next message."""
-    chat.attach(typed_path(name))
+def attach_image(chat: ChatControls, name: str) -> str:
+    """Attaches an image to the next message."""
+    chat.attach(typed_path(name), "image")
+    return ""
+
+
+def attach_sound(chat: ChatControls, name: str) -> str:
+    """Attaches a sound to the next message."""
+    chat.attach(typed_path(name), "audio")
     return ""
 
 

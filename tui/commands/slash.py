@@ -90,8 +90,10 @@ COMMANDS = (
     Command("prompt", "", "Show the prompt as the model receives it", handlers.prompt),
     Command("tools", "[on|off] [NAMES]", "List tools, or switch them on or off", handlers.tools),
     Command("read", "FILE", "Insert a text file into the prompt", handlers.read),
-    Command("image", "FILE", "Attach an image to the next message", handlers.attach),
-    Command("audio", "FILE", "Attach a sound to the next message", handlers.attach, ("sound",)),
+    Command("image", "FILE", "Attach an image to the next message", handlers.attach_image),
+    Command(
+        "audio", "FILE", "Attach a sound to the next message", handlers.attach_sound, ("sound",)
+    ),
     Command("paste", "", "Attach the image in the clipboard", handlers.paste),
     Command("detach", "[N]", "Remove attachment N, or the last", handlers.detach),
     Command("preview", "on|off", "Show or hide previews of images", handlers.preview),

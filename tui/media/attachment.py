@@ -8,6 +8,7 @@ from pathlib import Path
 
 from localmtp.errors import LocalmtpError
 from localmtp.media import (
+    Kind,
     Media,
     RGBImage,
     decode_audio,
@@ -58,13 +59,21 @@ class Attachment:
         return shortened(name, width - len(details)) + details
 
 
-def read_attachment(path: Path) -> Attachment:
+def read_attachment(path: Path, kind: Kind | None = None) -> Attachment:
     """Reads and decodes an image or sound; blocking.
 
+    Args:
+        path: of the file.
+        kind: that it must have; None for any.
+
     Raises:
-        LocalmtpError: it cannot be read or decoded.
+        LocalmtpError: it cannot be read or decoded, or is of another kind.
     """
-    return described(load_media(path))
+    media = load_media(path)
+    if kind and media.kind != kind:
+        command = "/image" if media.kind == "image" else "/audio"
+        raise LocalmtpError(f"{media.name} is no {kind} file", hint=f"use `{command} {media.name}`")
+    return described(media)
 
 
 def described(media: Media) -> Attachment:

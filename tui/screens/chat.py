@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual import on
 from textual.app import ComposeResult
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from localmtp.engine.stats import Stats
     from localmtp.history import History
     from localmtp.mcp.host import ToolHost
+    from localmtp.tui.media.attachment import Attachment
     from localmtp.tui.tool_use import ToolUse
 
 POLL_EVERY_S = 1 / 4
@@ -50,14 +51,21 @@ QUIT_WORDS = ("exit", "quit")
 """Messages that leave the chat, as in a shell."""
 
 
+class OpenedHistory(NamedTuple):
+    """The saved conversations, and what was not sent when the chat last ended."""
+
+    history: History
+    unsent: str
+    attached: Sequence[Attachment] = ()
+
+
 class ChatScreen(ScreenActions):
     """The main screen; implements `ChatControls` for the slash commands.
 
     Args:
         model: its name as given by the user; None for the default model.
         open_session: loads models, in threads.
-        open_history: opens the saved conversations, in a thread, and returns them with the text
-            that was not sent when the chat last ended; None to save nothing.
+        open_history: opens the saved conversations, in a thread; None to save nothing.
         brush: for the colours.
         picture_widget: draws previews of attached images; None for half blocks.
     """
@@ -70,7 +78,7 @@ class ChatScreen(ScreenActions):
         self,
         model: str | None,
         open_session: OpenSession,
-        open_history: Callable[[], tuple[History, str]] | None,
+        open_history: Callable[[], OpenedHistory] | None,
         brush: Brush,
         picture_widget: PictureWidget | None = None,
         tool_use: ToolUse | None = None,
@@ -286,12 +294,13 @@ class ChatScreen(ScreenActions):
         if worker.name != "history":
             return
         if event.state is WorkerState.SUCCESS and worker.result:
-            history, unsent = worker.result
-            self.conversation.saver.history = history
-            if history.notice:
-                self.conversation.notice(history.notice)
-            if unsent:
-                self.conversation.prompt.restore(unsent)
+            opened: OpenedHistory = worker.result
+            self.conversation.saver.history = opened.history
+            if opened.history.notice:
+                self.conversation.notice(opened.history.notice)
+            if opened.unsent or opened.attached:
+                self.conversation.prompt.restore(opened.unsent)
+                self.conversation.tray.put(opened.attached)
                 self.note("restored what you had not sent")
         elif isinstance(worker.error, LocalmtpError):
             self.show_error(worker.error)

@@ -36,18 +36,18 @@ class RaceScreen(Screen[float | None]):
 
     Args:
         session: idle; its conversation and settings are restored at the end.
-        prompt: to answer.
+        question: to answer, with its attachments.
         brush: for the colours.
     """
 
     AUTO_FOCUS = ""
     BINDINGS = [Binding("escape,q", "leave", "Close")]  # noqa: RUF012 - Textual's own type
 
-    def __init__(self, session: Session, prompt: str, brush: Brush) -> None:
+    def __init__(self, session: Session, question: UserEntry, brush: Brush) -> None:
         super().__init__()
-        self._prompt = prompt
+        self._question = question
         self._brush = brush
-        self.race = Race(session, prompt)
+        self.race = Race(session, question.text, [one.media for one in question.attachments])
         self._leaving = False
         self.is_over = False
         """Whether all answers have ended."""
@@ -68,7 +68,7 @@ class RaceScreen(Screen[float | None]):
         for transcript in self.query(Transcript):
             # Nothing can be edited here; a cursor would only intercept Esc.
             transcript.can_focus = False
-        self.query_one("#question", Transcript).replace([UserEntry(self._prompt)])
+        self.query_one("#question", Transcript).replace([self._question])
         self.set_interval(DRAW_EVERY_S, self._draw)
         self.run_worker(self.race.run, thread=True, exit_on_error=False)
 

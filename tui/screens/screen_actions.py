@@ -15,6 +15,7 @@ from localmtp.tui.export_files import listing, overwritten, written
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.brush import Brush
 from localmtp.tui.rendering.code_block import load_lexers
+from localmtp.tui.rendering.entries import UserEntry
 from localmtp.tui.screens.confirm import ConfirmScreen
 from localmtp.tui.screens.help import HelpScreen
 from localmtp.tui.screens.history import HistoryScreen
@@ -74,7 +75,7 @@ class ScreenActions(TranscriptActions):
             self.conversation.notice(f"written: {listing(list(files))}")
 
     def race(self, prompt: str) -> None:
-        """Answers a prompt with drafting off and on, on a screen of its own.
+        """Answers a prompt, with what is attached, with drafting off and on, on its own screen.
 
         Raises:
             LocalmtpError: the session cannot draft.
@@ -82,8 +83,11 @@ class ScreenActions(TranscriptActions):
         session = self.session
         if session and not session.drafter_name and session.drafting.startswith("off"):
             raise LocalmtpError(f"nothing to compare: drafting {session.drafting}")
-        if session := self.conversation.lend_session():
-            self.app.push_screen(RaceScreen(session, prompt, self._brush), self._end_race)
+        if self.conversation.tray.is_reading:
+            self.note("wait until the attachment is read")
+        elif session := self.conversation.lend_session():
+            question = UserEntry(prompt, self.conversation.tray.attachments)
+            self.app.push_screen(RaceScreen(session, question, self._brush), self._end_race)
         else:
             self.note("wait for the answer first")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from textual.screen import Screen
 
+from localmtp.media import Kind
 from localmtp.tui.rendering.answer_entry import AnswerEntry
 from localmtp.tui.rendering.entries import TranscriptEntry, UserEntry
 from localmtp.tui.rendering.formatting import count
@@ -31,9 +32,9 @@ class TranscriptActions(Screen[None]):
         if text:
             self.query_one(StatusLine).notify_briefly(text)
 
-    def attach(self, path: Path) -> None:
+    def attach(self, path: Path, kind: Kind) -> None:
         """Attaches an image or sound to the next message."""
-        self.conversation.tray.attach(path)
+        self.conversation.tray.attach(path, kind)
 
     def attach_from_clipboard(self) -> None:
         """Attaches the image in the clipboard."""

@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from localmtp.errors import LocalmtpError
-from localmtp.media import Media, RGBImage
+from localmtp.media import Kind, Media, RGBImage
 from localmtp.tui.media.attachment import MEDIA_SUFFIXES, Attachment, described, read_attachment
 from localmtp.tui.media.clipboard import clipboard_image
 from localmtp.tui.media.dropped_paths import dropped_paths
@@ -93,14 +93,17 @@ class AttachmentTray(Horizontal):
         """Whether a file is being read."""
         return self._pasting > 0 or any(slot.attachment is None for slot in self._slots)
 
-    def attach(self, path: Path) -> None:
-        """Reads a file and attaches it."""
-        self._add(path.name, lambda: read_attachment(path))
+    def attach(self, path: Path, kind: Kind | None = None) -> None:
+        """Reads a file and attaches it; one of another kind than `kind` is refused."""
+        self._add(path.name, lambda: read_attachment(path, kind))
 
     def put(self, attachments: Sequence[Attachment]) -> None:
         """Attaches what was attached before, in front of the others."""
-        self._slots[:0] = [_Slot(one.media.name, one) for one in attachments]
+        self._slots[:0] = slots = [_Slot(one.media.name, one) for one in attachments]
         self._show()
+        for slot in slots:
+            if slot.attachment and slot.attachment.tokens is None:
+                self._measure(slot)
 
     def measure_with(self, tokens_of: Callable[[Media], int | None]) -> None:
         """Shows how many tokens the attachments have.

@@ -44,6 +44,7 @@ from localmtp.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
     from localmtp.mcp.host import HostedTool
+    from localmtp.media import Media
     from localmtp.session import Message, Session, Settings
 
 
@@ -240,10 +241,12 @@ class Conversation(Composing):
             self.return_to_prompt(entry, self.prompt.restore)
         self._queue.clear()
 
-    def unsent_text(self) -> str:
-        """Returns the queued messages and the text of the prompt."""
+    def unsent(self) -> tuple[str, list[Media]]:
+        """Returns the queued messages and the prompt, and what is attached to them."""
         texts = [entry.text for entry in self._queue] + [self.prompt.text]
-        return "\n".join(text for text in texts if text.strip())
+        attached = [one for entry in self._queue for one in entry.attachments]
+        media = [one.media for one in (*attached, *self.tray.attachments)]
+        return "\n".join(text for text in texts if text.strip()), media
 
     def notice(self, text: str, hint: str = "", *, error: bool = False) -> None:
         """Adds a notice to the transcript, before the queued messages."""

@@ -98,16 +98,16 @@ class ResponsesRequest(DialectRequest):
             return [{"type": "message", "role": "user", "content": self.input}]
         return self.input
 
-    def chat(self, history: Sequence[Json]) -> ChatRequest:
+    def chat(self, items: Sequence[Json]) -> ChatRequest:
         """The same as a chat request.
 
         Args:
-            history: items of the previous response, if any.
+            items: those of the previous response, if any, and of this request.
 
         Raises:
             APIError: an item, a tool or a value is not supported.
         """
-        messages = _messages([*history, *self.items()])
+        messages = _messages(items)
         if self.instructions:
             messages.insert(0, {"role": "system", "content": self.instructions})
         tools = [_tool(tool) for tool, _ in self._functions()]
@@ -157,8 +157,6 @@ def _messages(items: Sequence[Json]) -> list[Json]:
     assistant: Json | None = None
     for item in items:
         kind = item.get("type", "message")
-        if kind == "item_reference":
-            raise APIError(400, "item references are not supported: send the item", param="input")
         role = item.get("role") if kind == "message" else "assistant"
         if kind in ("function_call_output", "custom_tool_call_output"):
             assistant = None
