@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from localmtp.engine.compatibility import TARGET
+from localmtp.engine.families import family_of
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.text.template_editions import template_name
 from localmtp.errors import LocalmtpError
@@ -79,6 +81,8 @@ class ModelDetails:
     """None, as the fields below, if no header was read."""
     n_layers: int | None = None
     n_vocab: int | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """Recommended `temperature`, `top_k`, `top_p` and `min_p`: the file's, else the family's."""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns JSON-ready values."""
@@ -174,6 +178,7 @@ def _from_header(header: Header, weights: Weights, entry: RegistryEntry | None) 
         "embedding_length": header.number("embedding_length"),
         "n_layers": header.number("block_count"),
         "n_vocab": header.n_vocab,
+        "sampling": _sampling(header),
         "projector_bytes": weights.projector,
         "first_draft_length": entry.n_draft if entry else None,
         "memory": _memory(shape, weights, limit),
@@ -206,7 +211,18 @@ def _from_registry(entry: RegistryEntry, quant: Quant, reason: str) -> ModelDeta
         memory=_memory(entry.shape, weights, entry.context) if entry.shape else (),
         context_here=context_within(entry, quant, budget := available_memory()),
         division_here=division(entry.shape, weights, entry.context, budget) if entry.shape else "",
+        sampling=family_of("qwen35" if entry.original.startswith("Qwen/") else TARGET).sampling,
     )
+
+
+def _sampling(header: Header) -> dict[str, float]:
+    name = str(header.values.get("general.name", ""))
+    found = dict(family_of(header.architecture, name).sampling)
+    for key in ("temp", "top_k", "top_p", "min_p"):
+        value = header.values.get(f"general.sampling.{key}")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found["temperature" if key == "temp" else key] = value
+    return found
 
 
 def _memory(shape: ModelShape, weights: Weights, limit: int) -> tuple[dict[str, int], ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-from localmtp.engine.sampling.params import SamplingParams
 from localmtp.plan.recipe import LaunchRecipe, PlannedPair, with_downloads
 
 _ABOUT_IMAGES = (
@@ -28,18 +27,13 @@ _ABOUT_HEADS = (
 def recipe(pair: PlannedPair) -> LaunchRecipe:
     """Returns a Modelfile for the same files, and the commands to create and run it."""
     files, downloads = with_downloads(pair)
-    sampling = SamplingParams()
     lines = [f"FROM {_quoted(files.target)}"]
     if files.projector:
         lines.append(f"FROM {_quoted(files.projector)}")
     if pair.n_draft and not pair.head_in_file:
         lines += [f"DRAFT {_quoted(files.drafter)}", f"PARAMETER draft_num_predict {pair.n_draft}"]
-    lines += [
-        f"PARAMETER num_ctx {pair.context}",
-        f"PARAMETER temperature {sampling.temperature:g}",
-        f"PARAMETER top_k {sampling.top_k}",
-        f"PARAMETER top_p {sampling.top_p:g}",
-    ]
+    lines.append(f"PARAMETER num_ctx {pair.context}")
+    lines += [f"PARAMETER {name} {value:g}" for name, value in pair.sampling.items()]
     stem = PurePath(pair.name.rpartition("/")[2]).name.removesuffix(".gguf").lower()
     name = f"localmtp-{re.sub(r'[^a-z0-9._-]+', '-', stem)}"
     return LaunchRecipe(

@@ -86,6 +86,7 @@ def make_plan(
         original=original,
         context=context,
         n_draft=n_draft,
+        sampling=found.sampling,
     )
     return EnginePlan(
         model=found.model,

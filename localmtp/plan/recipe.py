@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from localmtp.errors import LocalmtpError
 
@@ -28,6 +28,8 @@ class PlannedPair:
     """In tokens."""
     n_draft: int
     """Draft length in tokens; 0 turns drafting off."""
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """Recommended `temperature`, `top_k`, `top_p` and `min_p`; missing ones are unknown."""
 
     @property
     def head_in_file(self) -> bool:

@@ -141,6 +141,12 @@ def test_a_head_in_the_file_needs_no_second_file() -> None:
     assert "DRAFT" in planned("qwen3.8-27b:UD-IQ3_S", "ollama").recipe.file
 
 
+def test_a_modelfile_has_the_sampling_of_the_family() -> None:
+    qwen, gemma = (planned(name, "ollama").recipe.file for name in ("qwen3.5-9b", "nano"))
+    assert "PARAMETER temperature 0.7\nPARAMETER top_k 20\nPARAMETER top_p 0.8\n" in qwen
+    assert "PARAMETER temperature 1\nPARAMETER top_k 64\nPARAMETER top_p 0.95\n" in gemma
+
+
 @pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp")
 def test_the_command_for_llama_cpp_runs_and_drafts(tmp_path: Path) -> None:
     (command,) = planned("nano", "llama.cpp").recipe.commands

@@ -136,7 +136,7 @@ def show(model: str, offline: bool, as_json: bool) -> None:
     facts["here"] = _fits(facts.pop("context_here"))
     drafting = facts.pop("drafting")
     for name, value in facts.items():
-        if value not in ("", None, ()):
+        if value not in ("", None, (), {}):
             output.line(f"{name.replace('_', ' '):18}  {_formatted(value)}")
     for kind, words in drafting.items():
         output.line(f"{kind:18}  {words}")
@@ -149,6 +149,8 @@ def _formatted(value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{key.replace('_', '-')} {each:g}" for key, each in value.items())
         case tuple():
             return "; ".join(map(str, value))
         case _:
