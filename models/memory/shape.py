@@ -184,6 +184,7 @@ def _hybrid_from_registry(settings: Mapping[str, float]) -> ModelShape:
     queries = int(settings["heads"]) * _HYBRID_HEAD
     return ModelShape(
         layers=layers,
+        multiaxial=True,
         full_layers=full,
         full_width=width,
         sliding_layers=(),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.programs import localmtp
+from tests.heads import write_qwen35
 from tests.media import samples
 from tests.towers import write_towers
 
@@ -91,3 +92,22 @@ def test_verify_compares_answers_about_an_image(folder: Path) -> None:
     assert report["greedy"]["passed"]
     assert report["passes"]["passed"]
     assert report["seeded"]["passed"]
+
+
+def test_qwen_answers_about_images_and_drafts(folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "tiny.gguf"
+    write_qwen35(model, media=True)
+    write_towers(tmp_path / "mmproj-tiny.gguf", "qwen", width=64)
+    image = ("--image", str(folder / "my photo.png"))
+    flags = ("--n-draft", "3", "--temp", "0", "--max-tokens", "30", "--threads", "1", "--json")
+    done = localmtp("run", str(model), "What is it?", *image, *image, *flags)
+    assert done.returncode == 0, done.stderr
+    stats = json.loads(done.stdout)["stats"]
+    assert (stats["media"], stats["media_tokens"]) == (2, 2 * stats["encoded_tokens"])
+    assert stats["context_used"] > stats["prompt_tokens"] > stats["media_tokens"]
+    assert stats["accepted"]
+    amount = ("--prompts", "1", "--max-tokens", "16", "--n-draft", "3", "--threads", "1", "--json")
+    report = json.loads(localmtp("verify", str(model), *image, *amount).stdout)
+    assert report["greedy"]["passed"] and report["passes"]["passed"] and report["seeded"]["passed"]
+    shown = localmtp("show", str(model), "--json").stdout
+    assert json.loads(shown)["media"] == ["image"]

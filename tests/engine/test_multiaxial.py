@@ -28,6 +28,7 @@ from localmtp.engine.stats import Stats
 from localmtp.media import Media
 from tests.heads import write_qwen35
 from tests.media import samples
+from tests.qwen2vl import write_qwen2vl
 from tests.towers import write_towers
 
 GREEDY, SEEDED = SamplingParams(temperature=0), SamplingParams(temperature=0.7, seed=11)
@@ -307,3 +308,48 @@ def test_drafts_of_a_continued_conversation_are_those_of_a_fresh_cache(pair: Pai
     continuing = drafts(pair, (ids, media))
     empty_all(pair)
     assert drafts(pair, (ids, media)) == continuing
+
+
+# Qwen 2 VL: no recurrent layers, so the cache is cut at any place.
+
+
+@pytest.fixture(scope="module")
+def dense(folder: Path) -> Iterator[Pair]:
+    """A model without a drafter, which copies drafts from the context."""
+    model = write_qwen2vl(folder / "qwen2vl.gguf")
+    options = LoadOptions(threads=1, context=1024, parallel=2)
+    with Pair.load(model, None, options, lookup=True) as pair:
+        pair.use_projector(folder / "mmproj.gguf", image_tokens=128)
+        yield pair
+
+
+def test_a_cache_of_cells_is_cut_at_any_place_behind_an_image(dense: Pair) -> None:
+    one, other = image(dense), image(dense, 90, 200)
+    given = conversation(dense, "look", one, "say again, say again", other, "say again, say")
+    said, _ = answer(dense, given, 0)
+    empty_all(dense)
+    assert answer(dense, given)[0] == said
+    for again in (
+        conversation(dense, "look", one, "say again, say again", other, "say it"),
+        conversation(dense, "look", one, "say again, and not", other, "say again, say"),
+        given,
+        conversation(dense, "look", other, "say again, say again", one, "say again, say"),
+    ):
+        reused, logits = continued(dense, again)
+        assert reused > (70 if again[1][0] is one else 10)
+        np.testing.assert_allclose(logits, fresh(dense, again), atol=SAME)
+
+
+def test_a_saved_state_with_images_is_loaded_into_another_sequence(dense: Pair) -> None:
+    empty_all(dense)
+    sequence, second = dense.sequences
+    given = conversation(dense, "look", image(dense), "what is it")
+    prefill(sequence, *given)
+    state = sequence.state()
+    assert second.load(state)
+    assert second.position == sequence.position == len(given[0]) - 60
+    more = [*given[0], 40, 41, 42]
+    logits = [prefill(each, more)[0].copy() for each in (sequence, second)]
+    np.testing.assert_array_equal(*logits)
+    second.clear()
+    np.testing.assert_allclose(prefill(second, more, given[1])[0], logits[0], atol=SAME)

@@ -19,6 +19,7 @@ from localmtp.tui.media.dropped_paths import dropped_paths, typed_path
 from localmtp.tui.model_loading import local_opener
 from localmtp.tui.screens.race import RaceScreen
 from localmtp.tui.widgets.conversation import Conversation
+from tests.heads import write_qwen35
 from tests.media.samples import hollow_png, png, sound, tone
 from tests.towers import write_towers
 from tests.tui.frozen import FrozenSession
@@ -95,10 +96,19 @@ async def test_an_image_and_a_sound_are_attached_listed_and_sent(folder: Path) -
         assert "photo.png · 64 × 48" in seen(app)
 
 
-async def test_a_model_answers_about_a_picture_with_its_tokens_counted(folder: Path) -> None:
-    projector = write_towers(folder / "mmproj-nano.gguf")
-    open_it = local_opener("nano", None, True, drafting, str(projector))
-    app = ChatApp("nano", open_it, history=folder / "history.sqlite3")
+@pytest.mark.parametrize("family", ["gemma", "qwen"])
+async def test_a_model_answers_about_a_picture_with_its_tokens_counted(
+    folder: Path, family: str
+) -> None:
+    name, projector = "nano", folder / "mmproj-nano.gguf"
+    if family == "qwen":
+        name = str(folder / "tiny.gguf")
+        write_qwen35(folder / "tiny.gguf", media=True)
+        write_towers(projector, "qwen", width=64)
+    else:
+        write_towers(projector)
+    open_it = local_opener(name, None, True, drafting, str(projector))
+    app = ChatApp(name, open_it, history=folder / "history.sqlite3")
     async with app.run_test(size=SIZE) as pilot:
         conversation = await ready(pilot, app)
         await pilot.press(*"/image photo.png", "enter")
