@@ -25,7 +25,7 @@ def write_qwen2vl(path: Path) -> Path:
     writer.add_rope_freq_base(1e4)
     writer.add_rope_dimension_sections([2, 3, 3, 0])
     write_vocabulary(writer, pre="qwen2", media=True)
-    shapes = {"token_embd": (N_VOCAB, _WIDTH), "output_norm": (_WIDTH,)}
+    shapes: dict[str, tuple[int, ...]] = {"token_embd": (N_VOCAB, _WIDTH), "output_norm": (_WIDTH,)}
     shapes["output"] = shapes["token_embd"]
     for i in range(_BLOCKS):
         block = f"blk.{i}"
@@ -34,9 +34,9 @@ def write_qwen2vl(path: Path) -> Path:
         shapes |= {f"{block}.attn_{x}": (_WIDTH, _WIDTH) for x in ("q", "output")}
         shapes |= {f"{block}.ffn_{x}": (2 * _WIDTH, _WIDTH) for x in ("gate", "up")}
         shapes[f"{block}.ffn_down"] = (_WIDTH, 2 * _WIDTH)
-        for x, size in (("q", _WIDTH), ("k", _KEYS), ("v", _KEYS)):
+        for x, length in (("q", _WIDTH), ("k", _KEYS), ("v", _KEYS)):
             name = f"{block}.attn_{x}.bias"
-            writer.add_tensor(name, weights(name, (size,), copies=False) - 1)
+            writer.add_tensor(name, weights(name, (length,), copies=False) - 1)
     for name, size in shapes.items():
         writer.add_tensor(f"{name}.weight", weights(f"{name}.weight", size, copies=False))
     writer.write_header_to_file()

@@ -346,7 +346,7 @@ def test_a_saved_state_with_images_is_loaded_into_another_sequence(dense: Pair) 
     given = conversation(dense, "look", image(dense), "what is it")
     prefill(sequence, *given)
     state = sequence.state()
-    assert second.load(state)
+    assert state and second.load(state)
     assert second.position == sequence.position == len(given[0]) - 60
     more = [*given[0], 40, 41, 42]
     logits = [prefill(each, more)[0].copy() for each in (sequence, second)]

@@ -12,7 +12,6 @@ import sys
 import wave
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,11 @@ from PIL import Image
 
 from tests.fuzz.budget import examples, one_input, seeds
 from tests.fuzz.json_mutator import changed
-from tests.heads import write_qwen35
 from tests.media.samples import sound as audio_file
 from tests.media.samples import tone
 from tests.pairs import TINY, write_pair
 from tests.projectors import write_unified_projector
 from tests.serve.servers import Server, serving
-from tests.towers import write_towers
 
 MODEL = "tiny-F32.gguf"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
@@ -376,27 +373,3 @@ def test_ollamas_clients_send_images(server: Server, client: openai.OpenAI) -> N
     assert "vision" in (nano.show(MODEL).capabilities or [])
     with pytest.raises(ollama.ResponseError, match="images are not supported with raw"):
         nano.generate(MODEL, "what", raw=True, images=[picture])
-
-
-def test_qwen_answers_about_images_side_by_side(tmp_path: Path) -> None:
-    write_qwen35(tmp_path / "qwen.gguf", media=True)
-    write_towers(tmp_path / "mmproj-qwen.gguf", "qwen", width=64)
-    pictures = [image_part(image(seed, size=(320, 224))) for seed in range(3)]
-    ask: Any = [
-        {"role": "user", "content": [p, {"type": "text", "text": "what"}]} for p in pictures
-    ]
-
-    def answer(message: Any, url: str) -> Any:
-        with openai.OpenAI(base_url=url, api_key="any", max_retries=0) as client:
-            found = client.chat.completions.create(
-                model="qwen.gguf", messages=[message], temperature=0, max_tokens=24
-            )
-        return found.choices[0].message.content, found.usage and found.usage.prompt_tokens
-
-    flags = ("--parallel", "3", "--n-draft", "3")
-    with serving(*flags, model=str(tmp_path / "qwen.gguf")) as server:
-        with ThreadPoolExecutor(3) as pool:
-            together = [*pool.map(answer, ask, [server.url] * 3)]
-        assert together == [answer(message, server.url) for message in ask]
-    with serving("--drafter", "none", model=str(tmp_path / "qwen.gguf")) as server:
-        assert together == [answer(message, server.url) for message in ask]
