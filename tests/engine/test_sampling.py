@@ -27,7 +27,7 @@ def plain_probabilities(
     return normalised
 
 
-@pytest.mark.parametrize("vocabulary", [50, 4096, 262_144, 262_145])
+@pytest.mark.parametrize("vocabulary", [50, 4096, 262_144, 151_936, 262_145])
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -159,7 +159,7 @@ def test_a_drafter_equal_to_the_target_is_never_rejected() -> None:
         assert accepted == 1
 
 
-@pytest.mark.parametrize("vocabulary", [4096, 262_144])
+@pytest.mark.parametrize("vocabulary", [4096, 151_936, 262_144])
 def test_masked_tokens_are_never_sampled(vocabulary: int) -> None:
     logits = np.full(vocabulary, -np.inf, np.float32)
     logits[[7, vocabulary - 2]] = 1.0, 2.0

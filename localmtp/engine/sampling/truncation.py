@@ -25,8 +25,7 @@ LARGE = 8 * COLUMNS
 """Vocabularies below this size are ranked as a whole."""
 
 _BLOCKS = 256
-"""Column maxima in which a bound is searched; also the row length for vocabularies whose size is no
-multiple of `COLUMNS`."""
+"""Column maxima in which a bound is searched."""
 
 _LOWEST = np.finfo(np.float32).min
 
@@ -128,18 +127,20 @@ def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
     only the few columns that hold one are searched.
     """
     n = logits.size
-    width = _BLOCKS if n % COLUMNS else COLUMNS
-    if 2 * k > width:
+    if 2 * k > COLUMNS:
         return np.argpartition(logits, max(0, n - k))[max(0, n - k) :]
-    table = logits[: n - n % width].reshape(-1, width)
+    whole = n - n % COLUMNS
+    table, tail = logits[:whole].reshape(-1, COLUMNS), logits[whole:]
     maxima = np.maximum.reduce(table, axis=0)
-    if width == _BLOCKS:
-        return (logits >= _bound(maxima, k)).nonzero()[0]
+    if tail.size:
+        np.maximum(maxima[: tail.size], tail, out=maxima[: tail.size])
     few = np.maximum.reduce(maxima.reshape(-1, _BLOCKS)) if 2 * k <= _BLOCKS else maxima
     bound = _bound(few, k)
     columns = (maxima >= bound).nonzero()[0]
     rows, at = (table.take(columns, axis=1) >= bound).nonzero()
     ids: NDArray[np.intp] = rows * COLUMNS + columns[at]
+    if tail.size:
+        ids = np.concatenate((ids, (tail >= bound).nonzero()[0] + whole))
     return ids
 
 
