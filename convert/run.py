@@ -45,6 +45,8 @@ class ConvertedFile:
     """Whether it is a multimodal projector, which libllama does not run: it was not checked."""
     score: TargetScore | DrafterScore | None = None
     """Result of the report; None without a report, and for files that do not fit in memory."""
+    head_score: DrafterScore | None = None
+    """Result of the report for the MTP head in a target."""
 
     @property
     def path(self) -> Path:
@@ -61,6 +63,8 @@ class _PendingModel:
     drafter: bool
     bits_per_weight: float
     projector: bool = False
+    head: bool = False
+    """Whether it is a target with an MTP head."""
 
     @property
     def path(self) -> Path:
@@ -151,7 +155,8 @@ class ConversionRun:
                 target = model.parts[0]
             check_runs(model.parts[0], self._threads, target)
             bits = file.size * 8 / job.weights
-            self._pending.append(_PendingModel(model, file.quantization.name, drafter, bits))
+            quant, head = file.quantization.name, job.model.has_head
+            self._pending.append(_PendingModel(model, quant, drafter, bits, head=head))
 
     def write_projector(self, planned: PlannedProjector) -> None:
         """Write a multimodal projector; it is not checked.
@@ -194,6 +199,7 @@ class ConversionRun:
             lambda file, done, total: self._progress(
                 ConvertProgress(file, done, total, in_bytes=False)
             ),
+            heads=any(model.head for model in models),
         )
 
     def commit(self, report: Report | None) -> list[ConvertedFile]:
@@ -202,10 +208,11 @@ class ConversionRun:
         Args:
             report: scores to add to the result.
         """
-        scores: list[TargetScore | DrafterScore] = []
+        scores: dict[str, TargetScore | DrafterScore] = {}
+        drafting: dict[str, DrafterScore] = {}
         if report:
-            scores = [*report.targets, *report.drafters]
-        by_name = {score.file: score for score in scores}
+            drafting = {score.file: score for score in report.drafters}
+            scores = {**drafting, **{score.file: score for score in report.targets}}
         return [
             ConvertedFile(
                 model.file.commit(),
@@ -213,7 +220,8 @@ class ConversionRun:
                 model.drafter,
                 model.bits_per_weight,
                 model.projector,
-                by_name.get(model.path.name),
+                scores.get(model.path.name),
+                drafting.get(model.path.name) if model.head else None,
             )
             for model in self._pending
         ]

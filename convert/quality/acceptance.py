@@ -37,7 +37,7 @@ def score_drafter(
 
     Args:
         file: the drafter and its quantization.
-        target: its target.
+        target: its target; the same file for its MTP head.
         text: text whose passages begin the prompts.
         threads: number of compute threads.
         progress: called with the file, passages done, and total passages.

@@ -57,6 +57,8 @@ def measure_files(
     scratch: Path,
     threads: int,
     progress: Callable[[Path, int, int], None],
+    *,
+    heads: bool = False,
 ) -> Report:
     """Measure files on the CPU; the first target is the reference, on which drafters run.
 
@@ -67,16 +69,19 @@ def measure_files(
         scratch: directory for a temporary file with the reference's distributions.
         threads: number of compute threads.
         progress: called with the file, steps done, and total steps.
+        heads: whether the targets have an MTP head, which is measured on its own file.
 
     Raises:
         LocalmtpError: the text is too short, a file cannot be run, or the disk is full.
     """
     positions, scores = score_targets(targets, text.content, scratch, threads, progress)
     reference = targets[0][0]
+    pairs = [(file, reference) for file in drafters]
+    pairs += [(file, file[0]) for file in targets if heads]
     return Report(
         text.name,
         positions,
         reference.name,
         scores,
-        [score_drafter(file, reference, text.content, threads, progress) for file in drafters],
+        [score_drafter(file, on, text.content, threads, progress) for file, on in pairs],
     )

@@ -73,7 +73,7 @@ def print_scores(files: Sequence[ConvertedFile]) -> None:
     )
 
     output.line()
-    scores = [file.score for file in files]
+    scores = [score for file in files for score in (file.score, file.head_score)]
     table(TARGET_COLUMNS, [score.row() for score in scores if isinstance(score, TargetScore)])
     if drafters := [score for score in scores if isinstance(score, DrafterScore)]:
         output.line()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.test_run import error_of, localmtp
+from tests.head_architectures import write_model
 from tests.heads import Qwen35, write_qwen35
 from tests.serve.servers import serving
 
@@ -48,6 +49,17 @@ def test_run_gives_the_same_sampled_text(tmp_path: Path) -> None:
     report = run(str(path), *SEEDED, "--n-draft", "3")
     assert report["token_ids"] == plain["token_ids"]
     assert report["stats"]["drafted"] > 0
+
+
+def test_several_heads_draft_one_after_another(tmp_path: Path) -> None:
+    path = tmp_path / "chained.gguf"
+    write_model(path, "step35", heads=2)
+    plain, report = (run(str(path), *GREEDY, "--n-draft", n) for n in ("0", "4"))
+    assert report["token_ids"] == plain["token_ids"]
+    assert report["drafter"] == "2 MTP heads in the file"
+    assert report["stats"]["drafted"] > 0 and report["stats"]["tokens_per_pass"] <= 3
+    shown = localmtp("show", str(path)).stdout.decode()
+    assert "2 in the target's file, one for each drafted token" in shown
 
 
 def test_verify_passes(model: str) -> None:

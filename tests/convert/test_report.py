@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from localmtp.bench.lab.convert.qwen_checkpoints import write_qwen
 from localmtp.convert import Options, convert
 from localmtp.convert.quality.acceptance import score_drafter
 from localmtp.convert.quality.report import TargetScore, read_report
@@ -101,6 +102,23 @@ def test_drafters_are_measured_on_the_most_precise_target(tmp_path: Path, text: 
     again = localmtp(*command)
     assert again.returncode == 1
     assert " exists" in again.stderr
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in the file", "apart"])
+def test_mtp_heads_are_measured(tmp_path: Path, text: Path, apart: bool) -> None:
+    source, out = write_qwen(tmp_path / "tiny", "9B"), tmp_path / "out"
+    flags = ["--quant", "F16", "--quant", "Q8_0", "--report-text", str(text), "--threads", "1"]
+    flags += ["--no-mtp", "--mtp"] if apart else []
+    done = localmtp("convert", source, "--out", out, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "draft 1" in done.stdout and "tokens/pass" in done.stdout
+    report = read_report(out / "tiny.report.json")
+    names = ["tiny-F16.gguf", "tiny-Q8_0.gguf"]
+    assert [score.file for score in report.targets] == names
+    assert [score.file for score in report.drafters] == (["mtp-tiny-Q8_0.gguf"] if apart else names)
+    for score in report.drafters:
+        assert 2 <= len(score.acceptance_by_position) <= 6
+        assert score.file in done.stdout
 
 
 def test_acceptance_of_the_embedded_drafter_falls_with_draft_position() -> None:
