@@ -121,6 +121,14 @@ def test_logits_read_on_the_host_are_those_of_the_last_pass(device: Pair) -> Non
     assert alone(loop, requested(device, PROMPTS[0], GREEDY, 3)) == answer
 
 
+def test_a_loop_that_chooses_on_the_host_follows_one_that_does_not(device: Pair) -> None:
+    request = requested(device, PROMPTS[0], GREEDY, 3)
+    expected = alone(device.decode_loop(), request)
+    on_host = DecodeLoop(device.target, device.sequences, device.drafter)
+    for _ in device.sequences:
+        assert alone(on_host, request) == expected
+
+
 def test_suppressed_tokens_and_a_large_vocabulary(tmp_path: Path) -> None:
     """Most of the tokens of this vocabulary have no text; the host masks them."""
     target, drafter = tmp_path / "target.gguf", tmp_path / "mtp.gguf"

@@ -101,6 +101,7 @@ def drafts(pair: Pair, prompt: Sequence[int], length: int = 4) -> list[int]:
     """Returns what the head drafts after a prompt."""
     assert pair.drafter
     sequence = pair.sequences[0]
+    pair.target.on_host_rows(sequence.index)
     one, prefiller = Prefill(sequence, prompt), Prefiller(pair.target)
     while one.remaining:
         begin = one.done

@@ -173,6 +173,8 @@ class DecodeLoop:
         sequence = self._take_sequence(request.prompt)  # last: what raises must not lose a sequence
         sequence.drafts = policy.automatic or policy.state == "on"
         on_device = self._device and self._device.start(sequence.index, request)
+        if not on_device:
+            self.context.on_host_rows(sequence.index)  # of an earlier loop
         rows, sampler = on_device or (NO_ROWS, sampler)
         if request.around:
             sampler = request.around(sampler)
