@@ -136,11 +136,33 @@ def device_options(command: Command) -> Command:
     @wraps(command)
     def call(**given: Any) -> Any:
         flags = {name: given.pop(name) for name in _FLAGS}
+        _check_together(flags)
         return command(**given, devices=_options(flags))
 
     for option in reversed(_OPTIONS):
         call = option(call)
     return cast("Command", call)
+
+
+def _check_together(flags: dict[str, Any]) -> None:
+    """Raises `click.UsageError` for flags that contradict each other."""
+    one_device = flags["split_mode"] == SplitMode.NONE.value
+    for contradicts, message in (
+        (
+            flags["cpu_moe"] and flags["n_cpu_moe"] is not None,
+            "--cpu-moe and --n-cpu-moe exclude each other: all experts, or those of N layers",
+        ),
+        (
+            flags["main_gpu"] and not one_device,
+            "--main-gpu needs --split-mode none: layers are divided among all GPUs",
+        ),
+        (
+            flags["tensor_split"] and one_device,
+            "--tensor-split and --split-mode none exclude each other: one GPU has no shares",
+        ),
+    ):
+        if contradicts:
+            raise click.UsageError(message, click.get_current_context(silent=True))
 
 
 def _options(flags: dict[str, Any]) -> DeviceOptions:

@@ -57,7 +57,7 @@ def load_pair(
     check = None if trusted else LoadCheck(files)
     store = pacing_store_for(files, options)
     options = _with_passes_for_images(options, files.target)
-    without_gpu = _without_gpu(options)
+    without_effect = _without_gpu(options), _without_experts(files.target, options)
     placement = choose_placement(files, options)
     if placement:
         options = placement.options
@@ -87,7 +87,7 @@ def load_pair(
                 None,
                 (
                     placement.summary if placement else "",
-                    without_gpu,
+                    *without_effect,
                     _draft_limit(pair),
                     _unmatched(files.target, options),
                 ),
@@ -113,6 +113,13 @@ def _without_gpu(options: LoadOptions) -> str:
     if not options.gpu_layers or used_devices(options.gpu_layers, options.devices):
         return ""
     return "--gpu-layers has no effect: no GPU is in use, see `localmtp doctor`"
+
+
+def _without_experts(target: Path, options: LoadOptions) -> str:
+    """Says that experts were placed of a model without any; empty otherwise."""
+    if not options.devices.cpu_moe or any("_exps." in name for name in tensor_names(target)):
+        return ""
+    return "--cpu-moe and --n-cpu-moe have no effect: the model has no experts"
 
 
 def _unmatched(target: Path, options: LoadOptions) -> str:

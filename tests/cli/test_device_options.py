@@ -37,6 +37,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
             ("--flash-attn", "off", "--kv-type", "q8_0"),
             "error: a KV cache in q8_0 requires flash attention",
         ),
+        (("--cpu-moe", "--n-cpu-moe", "3"), "--cpu-moe and --n-cpu-moe exclude each other"),
+        (("--main-gpu", "1"), "--main-gpu needs --split-mode none"),
+        (("--tensor-split", "3,1", "--split-mode", "none"), "one GPU has no shares"),
     ],
 )
 def test_a_value_that_does_not_apply_is_refused(flags: tuple[str, ...], error: str) -> None:
@@ -64,6 +67,10 @@ def test_every_option_together_gives_the_same_answer() -> None:
 def test_a_pattern_that_matches_no_tensor_is_named() -> None:
     done = run("--override-tensor", "ffn_dwn=CPU", "--override-tensor", "ffn_up=CPU")
     assert "no tensor matches `ffn_dwn`\n" in done.stderr
+
+
+def test_experts_of_a_model_without_any_are_a_note() -> None:
+    assert "have no effect: the model has no experts" in run("--cpu-moe").stderr
 
 
 def test_layers_for_a_gpu_without_one_are_a_note() -> None:

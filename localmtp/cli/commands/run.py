@@ -251,8 +251,6 @@ def statistics_line(finished: Finished) -> str:
         parts.append(f"time to first token {first}")
     if s.prefill_tokens_per_s:
         parts.append(f"prompt {s.prefill_tokens_per_s:.0f} tok/s")
-    if 0 < s.bandwidth_share <= 1:  # above 1, the weights are in a cache
-        parts.append(f"{100 * s.bandwidth_share:.0f} % of the memory bandwidth")
     if s.threads < s.most_threads:
         parts.append(f"{s.threads} of {s.most_threads} threads: the processor is busy")
     if s.thought_cut:
