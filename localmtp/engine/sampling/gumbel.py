@@ -16,6 +16,7 @@ from secrets import randbits
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
 from localmtp.engine.sampling.truncation import truncation_of
@@ -28,8 +29,8 @@ _MASK = (1 << 64) - 1
 _STEP, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """Constants of SplitMix64 (Steele, Lea and Flood 2014)."""
 
-_FEW = 24
-"""Candidates up to which plain integers are faster than arrays."""
+_FEW, _MANY = 24, 96
+"""Candidates up to which plain integers are faster than arrays, and up to which lists are."""
 
 
 class GumbelSampler:
@@ -103,7 +104,10 @@ class GumbelSampler:
         ids, probs = p.ids, p.probs
         if len(ids) == 1:
             return ids[0]
-        noise = exponential(self._position_key(position), ids)
+        key = self._position_key(position)
+        if len(ids) > _MANY:
+            return ids[int((np.asarray(probs) / _exponentials(key, ids)).argmax())]
+        noise = exponential(key, ids)
         best = max(range(len(ids)), key=lambda i: probs[i] / noise[i])
         return ids[best]
 
@@ -119,14 +123,20 @@ def exponential(key: int, ids: Sequence[int]) -> Sequence[float]:
         [len(ids)] of positive numbers.
     """
     if len(ids) > _FEW:
-        mixed = np.asarray(ids, np.uint64) * np.uint64(_STEP) + np.uint64(key)
-        mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(_MIX_1)
-        mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(_MIX_2)
-        mixed ^= mixed >> np.uint64(31)
-        uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-        many: list[float] = (-np.log(uniform)).tolist()
+        many: list[float] = _exponentials(key, ids).tolist()
         return many
     return [-log(((_mix(key + i * _STEP & _MASK) >> 11) + 0.5) * 2.0**-53) for i in ids]
+
+
+def _exponentials(key: int, ids: Sequence[int]) -> NDArray[np.float64]:
+    """The same as an array."""
+    mixed = np.asarray(ids, np.uint64) * np.uint64(_STEP) + np.uint64(key)
+    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(_MIX_1)
+    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(_MIX_2)
+    mixed ^= mixed >> np.uint64(31)
+    uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    found: NDArray[np.float64] = -np.log(uniform)
+    return found
 
 
 def _mix(value: int) -> int:

@@ -108,16 +108,20 @@ def distribution(logits: Floats, sampling: SamplingParams) -> Distribution:
 
 def _of_all(logits: Floats, sampling: SamplingParams) -> Distribution:
     """Without top-k, where libllama's sums in 32 bits would miss top-p by half a percent."""
-    ids = (-logits).argsort(kind="stable")[: np.count_nonzero(logits > -np.inf)]
-    top = logits[ids].astype(np.float64)
-    probs = np.exp((top - top[0]) / sampling.temperature)
-    cumulative = probs.cumsum()
-    keep = probs.size
+    # Relative to the most probable token.
+    weights = np.exp((logits.astype(np.float64) - logits.max()) / sampling.temperature)
+    total, least = weights.sum(), sampling.min_p
     if sampling.top_p < 1.0:
-        keep = int(cumulative.searchsorted(sampling.top_p * cumulative[-1])) + 1
-    if sampling.min_p > 0.0:  # relative to the first, which is 1
-        keep = min(keep, max(1, int((probs >= sampling.min_p).sum())))
-    return Distribution(ids[:keep].tolist(), (probs[:keep] / cumulative[keep - 1]).tolist())
+        # Tokens below this bound have less than 1 - top_p together: top-p needs none of them.
+        least = max(least, (1.0 - sampling.top_p) * total / logits.size)
+    few = (weights >= least if least > 0.0 else logits > -np.inf).nonzero()[0]
+    ids = few[(-logits[few]).argsort(kind="stable")]
+    cumulative = weights[ids].cumsum()
+    keep = ids.size
+    if sampling.top_p < 1.0:
+        keep = min(keep, int(cumulative.searchsorted(sampling.top_p * total)) + 1)
+    kept = ids[:keep]
+    return Distribution(kept.tolist(), (weights[kept] / cumulative[keep - 1]).tolist())
 
 
 def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
