@@ -310,6 +310,32 @@ def test_drafts_of_a_continued_conversation_are_those_of_a_fresh_cache(pair: Pai
     assert drafts(pair, (ids, media)) == continuing
 
 
+def test_a_saved_conversation_with_images_continues_as_if_it_had_stayed(
+    folder: Path, pair: Pair
+) -> None:
+    loop, one = pair.decode_loop(), image(pair)
+    first = conversation(pair, "what is this " * 3, one)
+    said, _ = answer(pair, first, loop=loop)
+    state = loop.state(max(pair.sequences, key=lambda each: len(each.tokens)))
+    assert state
+    question, _ = conversation(pair, "and then?")
+    given = [*first[0], *said, *question], [one]
+    edited = conversation(pair, "what is this " * 3, one, "not that")
+    expected, stayed = answer(pair, given, loop=loop)
+    after_edit, _ = answer(pair, edited, 0, loop=loop)
+    with opened(folder) as other:
+        loop = other.decode_loop()
+        assert loop.load(state)
+        found, stats = answer(other, given, loop=loop)
+        assert found == expected
+        counted = ("reused_tokens", "drafted", "accepted")
+        assert all(getattr(stats, name) == getattr(stayed, name) for name in counted)
+        assert stats.reused_tokens > one.rows
+        assert loop.load(state)
+        found, stats = answer(other, edited, loop=loop)
+        assert found == after_edit and stats.reused_tokens > one.rows
+
+
 # Qwen 2 VL: no recurrent layers, so the cache is cut at any place.
 
 
