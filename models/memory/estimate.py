@@ -194,10 +194,11 @@ def estimate_memory(
     if weights.drafter_width:
         drafter += int(cells * (element * weights.drafter_width + _MASK * batch))
         drafter += _FLOAT * batch * weights.drafter_scratch
-    if shape.head or (shape.head_width and weights.drafter):
-        # A context of its own, with a 16-bit KV cache.
-        per_cell = KVType.F16.bytes_per_element * shape.head_width + _MASK * batch
-        drafter += int(cells * per_cell) + _FLOAT * batch * shape.head_scratch
+    heads = shape.heads or (1 if weights.drafter and not weights.drafter_width else 0)
+    if heads and shape.head_width:
+        # Contexts of their own, with 16-bit KV caches.
+        per_cell = heads * KVType.F16.bytes_per_element * shape.head_width + _MASK * batch
+        drafter += heads * (int(cells * per_cell) + _FLOAT * batch * shape.head_scratch)
     tokens = most_image_tokens(options.image_tokens, multiaxial=shape.multiaxial)
     projector = projector_memory(weights.projector, tokens)
     cache = [0] * shape.layers

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from localmtp.engine.compatibility import HEADS
 from localmtp.engine.families import family_of
 from localmtp.engine.recurrent import state_bytes
 from localmtp.models.gguf_header import Header, Scalar
@@ -54,8 +55,8 @@ class ModelShape:
     """Bytes of the recurrent states of one sequence, once."""
     multiaxial: bool = False
     """Whether images have positions on several axes (M-RoPE)."""
-    head: bool = False
-    """Whether an MTP head is in the file."""
+    heads: int = 0
+    """MTP heads in the file. Each has a context, with a KV cache for all of them."""
     head_width: int = 0
     """Width of the KV cache of an MTP head, in the file or in one of its own, which has the whole
     context; 0 for models that have none."""
@@ -80,6 +81,7 @@ def shape_of(header: Header) -> ModelShape:
     shared = header.number("attention.shared_kv_layers")
     if shared:
         n_heads = 0  # layers of an assistant, which has no others
+    has_head = header.architecture in HEADS
     own = range(min(len(sliding), len(heads), layers - shared - n_heads))
     recurrent = _recurrent(header, layers - n_heads)
     full = tuple(i for i in own if not sliding[i] and i not in recurrent and heads[i])
@@ -100,10 +102,10 @@ def shape_of(header: Header) -> ModelShape:
         recurrent_layers=recurrent,
         state=state_bytes(header.number) if recurrent else 0,
         multiaxial=is_multiaxial(header),
-        head=bool(n_heads and recurrent),
-        head_width=width if recurrent else 0,
-        head_scratch=_head_scratch_of(header, experts) if recurrent else 0,
-        head_read=_share_of_head(header) if n_heads and recurrent else 0.0,
+        heads=n_heads if has_head else 0,
+        head_width=width if has_head else 0,
+        head_scratch=_head_scratch_of(header, experts) if has_head else 0,
+        head_read=_share_of_head(header) if n_heads and has_head else 0.0,
     )
 
 
@@ -196,7 +198,7 @@ def _hybrid_from_registry(settings: Mapping[str, float]) -> ModelShape:
         experts=settings.get("experts", 0.0),
         recurrent_layers=recurrent,
         state=4 * len(recurrent) * (inner * _STATE + _CONVOLUTION * convolved),
-        head=True,
+        heads=1,
         head_width=width,
         head_scratch=_hybrid_scratch(*sizes, queries, 0, 0),
         head_read=settings["head_read"],

@@ -18,6 +18,7 @@ from localmtp.models.memory.estimate import Weights, estimate_memory
 from localmtp.models.memory.placement import MemoryBudget, largest_context
 from localmtp.models.memory.shape import ModelShape, shape_of
 from localmtp.models.naming.registry import entries
+from tests.head_architectures import write_model
 from tests.pairs import REAL, TINY, write_pair
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,17 @@ def test_recurrent_states_and_the_mtp_head_are_estimated(name: str, tmp_path: Pa
     estimate = estimate_memory(shape, Weights(target.stat().st_size), together)
     assert estimate.kv_cache == pytest.approx(four, rel=0.01)
     assert entry_shape(name) == replace(shape, read=0.0, read_more=0.0, experts=0.0, head_read=0.0)
+
+
+@pytest.mark.parametrize(("name", "heads"), [("glm4moe", 1), ("hy_v3", 3)])
+def test_the_contexts_of_mtp_heads_are_estimated(name: str, heads: int, tmp_path: Path) -> None:
+    target = tmp_path / "target.gguf"
+    write_model(target, name, heads=heads)
+    shape = shape_of(read_header(target))
+    ((_, head_cache, head_working),) = reported(target, "4096:f16:4:0:1:head")
+    options = LoadOptions(context=4096, batch=4)  # so that the KV cache is most of it
+    estimate = estimate_memory(shape, Weights(target.stat().st_size), options)
+    assert estimate.drafter == pytest.approx(heads * (head_cache + head_working), rel=0.2)
 
 
 def entry_shape(name: str) -> ModelShape:
