@@ -1,6 +1,7 @@
 """DRY, and answers that turn in circles: neither depends on drafting."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -130,7 +131,7 @@ def test_cycles_are_noticed_and_lists_are_not() -> None:
     counted = [token for number in range(400) for token in (7, 8, number, 9)]
     assert not cycle_length(counted)
     assert not cycle_length(words)
-    guard = RepetitionGuard()
+    guard = RepetitionGuard(piece)
     at = next(i for i, token in enumerate([*words, *[1, 2, 3] * 200]) if guard.read(token))
     assert at < len(words) + 256 + 32 and guard.cycle == 3
 
@@ -161,6 +162,106 @@ def test_dry_draws_out_a_circle_at_the_same_token_whatever_is_drafted(drafted: i
     assert plain[:256] == [i % 5 + 1 for i in range(256)]
     assert plain[300:] != [i % 5 + 1 for i in range(300, 500)]
     assert answer(drafted) == plain
+
+
+class Words:
+    """Tokens of a text: words with the space before them, digits, and other characters."""
+
+    def __init__(self) -> None:
+        self._texts: list[bytes] = []
+
+    def tokens(self, text: str) -> list[int]:
+        texts = [each.encode() for each in re.findall(r" ?[^\W\d_]+|\d|\W", text)]
+        self._texts += dict.fromkeys(each for each in texts if each not in self._texts)
+        ids = {each: token for token, each in enumerate(self._texts)}
+        return [ids[each] for each in texts]
+
+    def piece(self, token: int) -> bytes:
+        return self._texts[token]
+
+
+def noticed(text: str) -> int:
+    """Tokens after which a text is noticed; 0 if it is not."""
+    words = Words()
+    tokens = words.tokens(text)
+    guard = RepetitionGuard(words.piece)
+    return next((n for n, token in enumerate(tokens, 1) if guard.read(token)), 0)
+
+
+NOUNS = ["river", "stone", "market", "letter", "garden", "winter", "copper", "window"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Step {n}: I will now check the file again, to make sure that it is correct. ",
+        "Wait. There are {n} items in the list, so the answer is {m}. Let me try again.\n\n",
+        "The {a} was the most important thing in the world for him, and he thought about it "
+        "every day of his long and quiet life in the village by the sea. ",
+    ],
+)
+def test_near_copies_of_sentences_are_noticed(line: str) -> None:
+    """Counters of any length, and a word that changes."""
+    nouns = np.random.default_rng(2).choice(NOUNS, 400)
+    text = "".join(line.format(n=n, m=n * n, a=nouns[n]) for n in range(1, 400))
+    assert 2048 <= noticed(text) < 3000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{n} x 17 = {m}\n",
+        "| {n} | {m} | item {n} | in stock |\n",
+        '  {{"id": {n}, "name": "User {n}", "email": "user{n}@example.com", "active": true}},\n',
+        "def test_{n}():\n    result = compute({n})\n    assert result == {m}, 'wrong result'\n\n",
+        "Nov 28 04:10:{n} host systemd[1]: Started Session {m} of user root.\n",
+        "{n}. The {a} near the {b} holds a {c} and a {d}.\n",
+        "Question {n}: What is the {a} of {b}?\nAnswer: It is {c}, because of the {d}.\n\n",
+    ],
+)
+def test_lists_tables_logs_and_code_are_not_near_copies(line: str) -> None:
+    random = np.random.default_rng(2)
+    text = ""
+    for n in range(1, 300):
+        a, b, c, d = random.choice(NOUNS, 4)
+        text += line.format(n=n, m=n * n, a=a, b=b, c=c, d=d)
+    assert not noticed(text)
+
+
+@pytest.mark.parametrize("drafted", [1, 7, 16])
+def test_near_copies_count_at_the_same_token_whatever_is_drafted(drafted: int) -> None:
+    words = Words()
+    line = "Step {n}: I will now check the file again, to make sure that it is correct. "
+    tokens = words.tokens("".join(line.format(n=n) for n in range(1, 200)))
+    guard, alone = RepetitionGuard(words.piece), RepetitionGuard(words.piece)
+    expected = [alone.turns(()) for token in tokens if (alone.read(token), True)[1]]
+    found: list[bool] = []
+    for at in range(0, len(tokens) - drafted, drafted):
+        draft = tokens[at : at + drafted]
+        found += [guard.turns(draft[: length + 1]) for length in range(drafted)]
+        for token in draft:
+            guard.read(token)
+    assert found == expected[: len(found)] and any(found)
+
+
+def test_near_copies_through_the_whole_program(tmp_path: Path) -> None:
+    """A sentence with another number each time."""
+    sentence = ["Now", " I", " count", " the", " number", " of", " sheep", " again", ":"]
+    digits = [str(digit) for digit in range(10)]
+    also = {":": digits, **{digit: ["Now"] for digit in digits}}
+    long = {"gemma4.context_length": 8192}
+    script = [*sentence, *digits]
+    model = parrot(tmp_path / "sheep.gguf", script, also=also, ends=False, metadata=long)
+    command = [sys.executable, "-m", "localmtp", "run", str(model), "Hi", "--drafter", "none"]
+    command += ["--max-tokens", "4000", "--ctx", "4608", "--json", "--threads", "1"]
+    done = subprocess.run(
+        [*command, "--seed", "1", "--top-k", "11"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["finish_reason"] == "repeat", report["text"][-200:]
+    assert 2048 <= report["completion_tokens"] < 4000
+    assert 9 < report["stats"]["cycle_tokens"] < 30
 
 
 def test_circles_through_the_whole_program(tmp_path: Path) -> None:

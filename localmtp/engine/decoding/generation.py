@@ -112,7 +112,8 @@ class Generation:
         sampling = request.sampling
         self._limit = limit
         slot.guard = slot.sequence.context.replays
-        self._guard = RepetitionGuard() if sampling.repeats is OnRepeat.STOP else None
+        stops = sampling.repeats is OnRepeat.STOP
+        self._guard = RepetitionGuard(self.sequence.context.vocab.piece) if stops else None
 
     def check_cancelled(self) -> bool:
         """Ends the answer if it was cancelled; returns whether it has ended, for any reason."""

@@ -62,7 +62,7 @@ class DrySampler:
         self._last_n = min(last_n if last_n >= 0 else _WINDOW, _WINDOW)
         self._guard = None
         if not sampling.dry_multiplier and sampling.repeats is OnRepeat.DRY:
-            self._guard = RepetitionGuard()
+            self._guard = RepetitionGuard(piece)
         breakers = [breaker.encode() for breaker in sampling.dry_sequence_breakers]
 
         @lru_cache(maxsize=_WINDOW)

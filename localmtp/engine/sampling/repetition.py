@@ -1,10 +1,12 @@
-"""Repetition collapse: an answer that turns in circles."""
+"""Repetition collapse: an answer that turns in circles, exactly or with other numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from localmtp.engine.sampling.near_copies import NearCopies
 
 _CYCLES = 4
 _MIN_TOKENS = 256
@@ -15,7 +17,10 @@ _LONGEST = 512
 """Tokens of the longest cycle that is noticed: a few paragraphs."""
 
 INTERVAL = 32
-"""Answers are checked at multiples of this length, whatever was drafted."""
+"""Answers are checked at multiples of this length, whatever was drafted; drafts are shorter."""
+
+_NEAR_INTERVAL = 4 * INTERVAL
+"""The same for near-copies, which take longer to find."""
 
 
 def cycle_length(tokens: Sequence[int]) -> int:
@@ -42,10 +47,19 @@ def cycle_length(tokens: Sequence[int]) -> int:
 
 
 class RepetitionGuard:
-    """Follows the tokens of an answer."""
+    """Follows the tokens of an answer.
 
-    def __init__(self) -> None:
+    Args:
+        piece: returns the bytes of a token.
+    """
+
+    def __init__(self, piece: Callable[[int], bytes]) -> None:
         self._tokens: list[int] = []
+        self._near = NearCopies(piece)
+        self._near_cycle = 0
+        self._near_from = 0
+        """Length of the answer from which near-copies count: a draft that began before they were
+        found ends before it."""
         self.cycle = 0
         """See `cycle_length`."""
 
@@ -53,7 +67,7 @@ class RepetitionGuard:
         """Adds a token; returns whether the answer turns in circles."""
         self._tokens.append(token)
         if not (self.cycle or len(self._tokens) % INTERVAL):
-            self.cycle = cycle_length(self._tokens)
+            self._check()
         return self.cycle > 0
 
     def turns(self, drafted: Sequence[int]) -> bool:
@@ -62,4 +76,17 @@ class RepetitionGuard:
         boundary = (begin // INTERVAL + 1) * INTERVAL
         if self.cycle or begin + len(drafted) < boundary:
             return self.cycle > 0
+        if self._near_cycle and begin + len(drafted) >= self._near_from:
+            return True
         return cycle_length([*self._tokens, *drafted[: boundary - begin]]) > 0
+
+    def _check(self) -> None:
+        length = len(self._tokens)
+        if self._near_cycle and length >= self._near_from:
+            self.cycle = self._near_cycle
+            return
+        self.cycle = cycle_length(self._tokens)
+        if length % _NEAR_INTERVAL == 0:
+            self._near.read(self._tokens[-_NEAR_INTERVAL:])
+            if found := self._near.cycle_length():
+                self._near_cycle, self._near_from = found, length + INTERVAL
