@@ -89,7 +89,7 @@ def checks(*, small: bool) -> Iterator[Check]:
         "tests/device",
         *(f"tests/engine/test_device_{n}.py" for n in ("sampling", "bandwidth")),
     )
-    yield Check("tests", (*_LAB, "pytest", "-q", "-n", "0", *tests), 900 if small else 150, 40)
+    yield Check("tests", (*_LAB, "pytest", "-v", "-n", "0", *tests), 900 if small else 150, 40)
     yield from sizes[2:]
     verify = ("--prompts", "1", "--max-tokens", "24") if small else ("--prompts", "4")
     yield Check("verify", (*_LM, "verify", "nano", "--json", *verify), 600 if small else 90, 30)
