@@ -261,6 +261,42 @@ def _hy_v3(i: int) -> Tensors:
     yield from _experts(b, bias=False) if i else _dense(b)
 
 
+def _glm5_next(i: int) -> Tensors:
+    """Recurrent blocks and one with latent attention, as the head is."""
+    b, width = f"blk.{i}", HEADS * HEAD
+    yield from _norms(b, "attn_norm", "ffn_norm")
+    if i < BLOCKS:
+        for part in ("attn", "ffn"):
+            yield f"{b}.hc_{part}_fn.weight", (24, 4 * N)
+            yield f"{b}.hc_{part}_base.weight", (24,)
+            yield f"{b}.hc_{part}_scale.weight", (3,)
+    if i in (1, BLOCKS):
+        yield f"{b}.attn_q_a.weight", (Q_LORA, N)
+        yield f"{b}.attn_q_a_norm.weight", (Q_LORA,)
+        yield f"{b}.attn_q_b.weight", (HEADS * HEAD, Q_LORA)
+        yield f"{b}.attn_kv_a_mqa.weight", (KV_LORA, N)
+        yield f"{b}.attn_kv_a_norm.weight", (KV_LORA,)
+        yield f"{b}.attn_k_b.weight", (HEADS, KV_LORA, HEAD)
+        yield f"{b}.attn_v_b.weight", (HEADS, HEAD, KV_LORA)
+        yield f"{b}.attn_output.weight", (N, HEADS * HEAD)
+        yield from _indexer(b)
+        yield f"{b}.indexer_compressor_gate.weight", (64, N)
+        yield f"{b}.indexer_compressor_ape.weight", (4, 64)
+    else:
+        for part in "qkv":
+            yield f"{b}.ssm_conv1d_{part}.weight", (1, width, 1, 4)
+            yield f"{b}.attn_{part}.weight", (width, N)
+        for part in "fg":
+            yield f"{b}.ssm_{part}_a.weight", (HEAD, N)
+            yield f"{b}.ssm_{part}_b.weight", (width, HEAD)
+        yield f"{b}.ssm_beta.weight", (HEADS, N)
+        yield f"{b}.ssm_a", (HEADS,)
+        yield f"{b}.ssm_dt.bias", (width,)
+        yield f"{b}.ssm_norm.weight", (HEAD,)
+        yield f"{b}.attn_output.weight", (N, width)
+    yield from _experts(b) if i else _dense(b)
+
+
 _PERIODIC: Mapping[str, Setting] = {
     "attention.sliding_window": 16,
     "attention.sliding_window_pattern": [True, True, True, False, False],
@@ -309,13 +345,28 @@ ARCHITECTURES: Mapping[
 }  # fmt: skip
 """Settings beyond the common ones, and the tensors of a block."""
 
+WITHOUT_GRAPH: Mapping[str, tuple[Mapping[str, Setting], Callable[[int], Tensors]]] = {
+    "glm5-next": (
+        {
+            **_MLA, **_INDEXER, "attention.indexer.kpool": 4,
+            "attention.head_count_kv": [0, 1, 0, 0, 1], "rope.dimension_count": 0,
+            "attention.key_length": KV_LORA, "attention.key_length_mla": HEAD,
+            "ssm.conv_kernel": 4, "kda.head_dim": HEAD, "kda.gate_lower_bound": -5.0,
+            "hyper_connection.count": 4, "hyper_connection.sinkhorn_iterations": 3,
+            "hyper_connection.epsilon": 1e-6,
+        },
+        _glm5_next,
+    ),
+}  # fmt: skip
+"""Architectures whose head libllama loads and does not run."""
+
 
 def write_model(
     path: Path, architecture: str, *, trunk: bool = True, head: bool = True, heads: int = 1
 ) -> None:
     """Writes a model, its target without the head, or the head alone."""
     writer = gguf.GGUFWriter(path, architecture)
-    settings, block = ARCHITECTURES[architecture]
+    settings, block = {**ARCHITECTURES, **WITHOUT_GRAPH}[architecture]
     counted = {"nextn_predict_layers": heads, "block_count": BLOCKS + heads}
     for key, value in {**_COMMON, **settings, **counted}.items():
         if not head:  # converted without it

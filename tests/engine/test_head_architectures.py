@@ -56,3 +56,22 @@ def test_a_head_in_a_file_of_its_own(tmp_path: Path, architecture: str) -> None:
         drafted, stats = answer(pair, PROMPT, 3, tokens=30)
         assert drafted == plain
         assert stats.accepted > 5
+
+
+def test_an_architecture_whose_head_has_no_graph_copies_drafts_and_goes_back(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.gguf"
+    write_model(path, "glm5-next")
+    options = LoadOptions(threads=1, context=256, parallel=2)
+    with Pair.load(path, None, options, lookup=True) as pair:
+        said, _ = answer(pair, PROMPT, 0, tokens=40)
+        misquoted = [token + (i % 7 == 6) for i, token in enumerate(said)]
+        prompt = [*PROMPT, *misquoted, TURN, *PROMPT[-4:], *said[:4]]
+        clear(pair)
+        plain, _ = answer(pair, prompt, 0, tokens=40)
+        clear(pair)
+        drafted, stats = answer(pair, prompt, 3, tokens=40)
+        assert drafted == plain
+        assert stats.drafted > stats.accepted > 0
+        _goes_back(pair, prompt, drafted)

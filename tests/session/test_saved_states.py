@@ -15,7 +15,7 @@ from localmtp.models import resolve
 from localmtp.session.cache_file import read_state, write_state
 from tests.draft_models import noisy
 from tests.engine.test_heads import GREEDY, SEEDED, answer, clear
-from tests.head_architectures import ARCHITECTURES, write_model
+from tests.head_architectures import ARCHITECTURES, WITHOUT_GRAPH, write_model
 from tests.heads import write_qwen35
 
 TURN = 2  # <|im_start|>
@@ -32,6 +32,7 @@ KINDS = [
     "nemotron_h_moe",
     "mimo2",
     "deepseek4",
+    "glm5-next",
 ]
 """Each has other memory: KV cache, recurrent states with and without snapshots, sliding windows."""
 
@@ -47,12 +48,13 @@ def load(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Pair]:
         drafter = tmp_path / "mtp-head.gguf"
         write_qwen35(target, head=False)
         write_qwen35(drafter, trunk=False)
-    elif kind in ARCHITECTURES:
+    elif kind in (*ARCHITECTURES, *WITHOUT_GRAPH):
         write_model(path, kind)
     else:
         write_qwen35(path)
     options = LoadOptions(threads=1, context=256, parallel=2)
-    return lambda: Pair.load(target, None if kind == "no head" else drafter, options)
+    without = kind == "no head" or kind in WITHOUT_GRAPH
+    return lambda: Pair.load(target, None if without else drafter, options)
 
 
 def saved(pair: Pair, loop: DecodeLoop, path: Path) -> None:
