@@ -106,7 +106,7 @@ def test_qwen_answers_about_images_and_drafts(folder: Path, tmp_path: Path) -> N
     assert (stats["media"], stats["media_tokens"]) == (2, 2 * stats["encoded_tokens"])
     assert stats["context_used"] > stats["prompt_tokens"] > stats["media_tokens"]
     assert stats["accepted"]
-    amount = ("--prompts", "1", "--max-tokens", "8", "--n-draft", "3", "--threads", "1", "--json")
+    amount = ("--prompts", "1", "--max-tokens", "16", "--n-draft", "3", "--threads", "1", "--json")
     report = json.loads(localmtp("verify", str(model), *image, *amount).stdout)
     assert report["greedy"]["passed"] and report["passes"]["passed"] and report["seeded"]["passed"]
     shown = localmtp("show", str(model), "--json").stdout
