@@ -8,8 +8,8 @@ _URL = "http://127.0.0.1:8080"
 
 _CHECKED = "run with nano on llama.cpp 0c1e570, which llama-cpp-python 0.3.36 contains"
 _HEAD_CHECKED = (
-    "docs/speculative.md of llama.cpp 0c1e570, which llama-cpp-python 0.3.36 contains; not run "
-    "with a head in the file"
+    "run with a small Qwen 3.5, its head in the file and in one of its own, on llama.cpp 0c1e570, "
+    "which llama-cpp-python 0.3.36 contains"
 )
 
 _ABOUT_IMAGES = (

@@ -1,9 +1,12 @@
 """`localmtp bench compare --against` as a real process, with servers as real processes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -23,6 +26,20 @@ length = sys.argv.index("--spec-draft-n-max") + 1 if "-md" in sys.argv else 0
 drafts = ["--n-draft", sys.argv[length] if length else "0"]
 command = ["-m", "localmtp", "serve", "nano", "--threads", "1", "--port", port, *drafts]
 os.execv(sys.executable, [sys.executable, *command])
+"""
+SLOW = """#!{python}
+import http.server, os, pathlib, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path != "/health":
+            part = pathlib.Path({running!r} + ".part")
+            part.write_text(str(os.getpid()))
+            part.rename({running!r})
+            time.sleep(60)
+        self.send_response(200)
+        self.end_headers()
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 
@@ -65,6 +82,21 @@ def test_a_program_is_started_without_and_with_drafts(tmp_path: Path) -> None:
     assert "localmtp auto is" in done.stdout
     for name in ("llama-server 0", "llama-server 1", "llama-server 2"):
         assert name in done.stdout
+
+
+@needs_signals
+def test_a_program_ends_with_the_comparison(tmp_path: Path) -> None:
+    program, running = tmp_path / "llama-server", tmp_path / "pid"
+    program.write_text(SLOW.format(python=sys.executable, running=str(running)))
+    program.chmod(0o755)
+    with subprocess.Popen([*COMPARE, "--against", str(program)]) as process:
+        while not running.exists():
+            assert process.poll() is None
+            sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(running.read_text()), 0)
 
 
 @pytest.mark.parametrize(

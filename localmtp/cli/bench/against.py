@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from contextlib import ExitStack
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -58,6 +60,8 @@ def compare_engines(
     from localmtp.session import Session
     from localmtp.session.local import LocalSession, default_sampling
 
+    # Without a handler, SIGTERM would leave the programs running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     choices = generation.choices()
     files, pair = load_model(model, pair_flags)
     with ExitStack() as resources:
