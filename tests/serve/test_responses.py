@@ -45,6 +45,29 @@ def test_stream_equals_whole_response(client: openai.OpenAI) -> None:
     assert "".join(deltas) == whole.output_text
 
 
+def test_thoughts_are_their_summaries_if_asked(tmp_path: Path) -> None:
+    """Clients such as the AI SDK show summaries only."""
+    script = ["<|channel>", "thought\n", "I wonder. ", "Hm.", "<channel|>", "The answer."]
+    with speaking(tmp_path, script) as (_, client):
+        options: Any = {"model": "parrot.gguf", "input": "Hi", "temperature": 0}
+        options |= {"reasoning": {"effort": "low", "summary": "auto"}}
+        whole = client.responses.create(**options)
+        with client.responses.stream(**options) as stream:
+            events = list(stream)
+            final = stream.get_final_response()
+        for response in (whole, final):
+            thought, message = response.output
+            assert thought.summary[0].text == thought.content[0].text == "I wonder. Hm."
+            assert message.content[0].text == "The answer."
+        deltas = [e.delta for e in events if e.type == "response.reasoning_summary_text.delta"]
+        assert "".join(deltas) == "I wonder. Hm."
+        shown = thought.model_dump(exclude={"content"}, exclude_none=True)
+        again = client.responses.create(
+            **{**options, "input": [shown, {"role": "user", "content": "x"}]}
+        )
+        assert again.output_text == "The answer."
+
+
 def texts(response: Response) -> list[tuple[str, str]]:
     return [
         (item.type, "".join(part.text for part in item.content or ()))  # type: ignore[union-attr]

@@ -54,6 +54,10 @@ def wire_request(
         raise APIError(400, f"{param}: {first['msg']}", param=param) from error
 
 
+_TEXTS = ("text", "input_text", "output_text", "refusal", "reasoning_text", "summary_text")
+"""Types of parts with a text."""
+
+
 def text_parts(content: Any, param: str) -> list[Json]:
     """Content as text parts.
 
@@ -70,7 +74,7 @@ def text_parts(content: Any, param: str) -> list[Json]:
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else type(part).__name__
         text = part.get("text", part.get("refusal")) if isinstance(part, dict) else None
-        if kind not in ("text", "input_text", "output_text", "refusal", "reasoning_text"):
+        if kind not in _TEXTS:
             raise APIError(400, f"content of type {kind!r} is not supported", param=param)
         if not isinstance(text, str):
             raise APIError(400, f"{param}: {kind} without text", param=param)

@@ -36,11 +36,12 @@ _HOSTED = ("web_search",)
 
 
 class ReasoningOptions(BaseModel):
-    """Whether to think; summaries are not written."""
+    """Whether to think; the summary of a thought is the thought."""
 
     model_config = ConfigDict(extra="ignore")
 
     effort: str | None = None
+    summary: str | None = None
 
 
 class TextOptions(BaseModel):
@@ -179,7 +180,8 @@ def _extend(assistant: Json, kind: str, item: Json) -> None:
     if kind == "message":
         assistant["content"] += joined(text_parts(item.get("content"), "input"))
     elif kind == "reasoning":
-        thought = joined(text_parts(item.get("content"), "input"))
+        # Clients that show summaries only send these back.
+        thought = joined(text_parts(item.get("content") or item.get("summary"), "input"))
         assistant["reasoning_content"] = assistant.get("reasoning_content", "") + thought
     elif kind in ("function_call", "custom_tool_call"):
         arguments = (

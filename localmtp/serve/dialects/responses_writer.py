@@ -35,6 +35,9 @@ class ResponsesWriter:
         self._on_done = on_done
         self._namespaces = body.namespaces()
         self._custom = body.custom_tools()
+        summary = body.reasoning.summary if body.reasoning else None
+        self._summarizes = summary is not None
+        """Whether thoughts are written as summaries too, which some clients show only."""
         self._sequence = 0
         self._items: list[Json] = []
         self._open: Json | None = None
@@ -53,7 +56,7 @@ class ResponsesWriter:
             "output": [],
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": body.previous_response_id,
-            "reasoning": {"effort": body.reasoning and body.reasoning.effort, "summary": None},
+            "reasoning": {"effort": body.reasoning and body.reasoning.effort, "summary": summary},
             "store": body.store is not False,
             "temperature": body.temperature,
             "text": {"format": (body.text and body.text.format) or {"type": "text"}},
@@ -135,6 +138,9 @@ class ResponsesWriter:
         self._open["content"][0]["text"] += text
         logprobs: Json = {"logprobs": []} if kind == _MESSAGE else {}
         yield self._part_event(f"response.{_PARTS[kind]}.delta", delta=text, **logprobs)
+        for summary in self._open.get("summary", ()):
+            summary["text"] += text
+            yield self._summary_event("text.delta", delta=text)
 
     def _open_item(self, kind: str) -> Iterator[str]:
         part: Json = {"type": _PARTS[kind], "text": ""}
@@ -148,6 +154,9 @@ class ResponsesWriter:
         item["content"] = [part]
         self._open = item
         yield self._part_event("response.content_part.added", part=part)
+        if self._summarizes and kind == _REASONING:
+            item["summary"] = [{"type": "summary_text", "text": ""}]
+            yield self._summary_event("part.added", part=item["summary"][0])
 
     def _close(self) -> Iterator[str]:
         item = self._open
@@ -157,6 +166,9 @@ class ResponsesWriter:
         logprobs: Json = {"logprobs": []} if item["type"] == _MESSAGE else {}
         yield self._part_event(f"response.{part['type']}.done", text=part["text"], **logprobs)
         yield self._part_event("response.content_part.done", part=part)
+        for summary in item.get("summary", ()):
+            yield self._summary_event("text.done", text=summary["text"])
+            yield self._summary_event("part.done", part=summary)
         self._open = None
         yield self._complete(item)
 
@@ -196,6 +208,11 @@ class ResponsesWriter:
         item["status"] = "completed"
         index = len(self._items) - 1
         return self._event("response.output_item.done", output_index=index, item=item)
+
+    def _summary_event(self, kind: str, **fields: Any) -> str:
+        assert self._open is not None
+        at = {"item_id": self._open["id"], "output_index": len(self._items) - 1}
+        return self._event(f"response.reasoning_summary_{kind}", **at, summary_index=0, **fields)
 
     def _part_event(self, kind: str, **fields: Any) -> str:
         assert self._open is not None
