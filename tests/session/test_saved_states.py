@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
+from localmtp.engine.events import Generated
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.recurrent import RollbackError
 from localmtp.engine.sampling.params import SamplingParams
@@ -107,6 +109,37 @@ def test_a_restored_conversation_goes_back_by_its_checkpoints(
             found, stats = answer(pair, prompt, 3, loop=loop, tokens=20)
             assert found == text
             assert stats.reused_tokens >= 30
+
+
+def test_a_conversation_is_restored_while_another_answer_is_decoded(
+    load: Callable[[], Pair], tmp_path: Path
+) -> None:
+    path, other = tmp_path / "state", [TURN, *range(150, 190)]
+    with load() as pair:
+        loop = pair.decode_loop()
+        said, _ = answer(pair, PROMPT, 3, loop=loop, tokens=30)
+        saved(pair, loop, path)
+        longer = [*PROMPT, *said, *NEXT]
+        expected = [answer(pair, longer, 0, loop=loop, tokens=30)[0]]
+        clear(pair)
+        expected.insert(0, answer(pair, other, 0, loop=loop, tokens=50)[0])
+    with load() as pair:
+        loop = pair.decode_loop()
+        first = loop.start(GenerationRequest(other, GREEDY, n_draft=3, max_tokens=50))
+        found: dict[Generation, list[int]] = {first: []}
+        for _ in range(4):
+            take(loop, found)
+        assert loop.load(read_state(path, "key"))
+        found[loop.start(GenerationRequest(longer, GREEDY, n_draft=3, max_tokens=30))] = []
+        while loop.active:
+            take(loop, found)
+        assert list(found.values()) == expected
+
+
+def take(loop: DecodeLoop, found: dict[Generation, list[int]]) -> None:
+    for one, event in loop.step():
+        if isinstance(event, Generated):
+            found[one] += [piece.token_id for piece in event.pieces]
 
 
 def test_a_restored_state_is_never_rolled_back(tmp_path: Path) -> None:
