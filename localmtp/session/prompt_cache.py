@@ -71,7 +71,7 @@ class PromptCache:
         self._directory = directory
         self._max_bytes = max_bytes
         self._key = _key(pair, files)
-        self._window = pair.target.needs_checkpoints
+        self._window = pair.target.needs_checkpoints or pair.target.model.n_swa > 0
         self._n_ctx = pair.target.n_ctx
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)

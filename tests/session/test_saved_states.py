@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from localmtp.engine.decoding.generation import Generation, GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
+from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.events import Generated
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.recurrent import RollbackError
@@ -19,6 +21,7 @@ from tests.draft_models import noisy
 from tests.engine.test_heads import GREEDY, SEEDED, answer, clear
 from tests.head_architectures import ARCHITECTURES, WITHOUT_GRAPH, write_model
 from tests.heads import write_qwen35
+from tests.pairs import TINY, write_pair
 
 TURN = 2  # <|im_start|>
 PROMPT = [TURN, *range(40, 60), *range(30, 44), TURN, *range(90, 110)]
@@ -140,6 +143,25 @@ def take(loop: DecodeLoop, found: dict[Generation, list[int]]) -> None:
     for one, event in loop.step():
         if isinstance(event, Generated):
             found[one] += [piece.token_id for piece in event.pieces]
+
+
+def test_full_windows_are_not_cut_where_the_saved_state_had_no_cells(tmp_path: Path) -> None:
+    """libllama saves the window of each layer, even where it holds all positions."""
+    target, drafter = tmp_path / "target.gguf", tmp_path / "drafter.gguf"
+    write_pair(TINY["dense"], target, drafter)
+    options = LoadOptions(threads=1, context=256, parallel=2, full_window=True)
+    text = [(7 * i) % 200 + 300 for i in range(100)]
+    with Pair.load(target, drafter, options) as pair:
+        first, second = pair.sequences
+        prefill(first, text)
+        state = first.state()
+        assert state
+        for back in (0, 1, 40):
+            assert second.load(state)
+            edited = [*text[: 100 - back], 310, 311]
+            restored = prefill(second, edited)[0].copy()
+            first.clear()
+            np.testing.assert_allclose(restored, prefill(first, edited)[0], atol=0.05)
 
 
 def test_a_restored_state_is_never_rolled_back(tmp_path: Path) -> None:

@@ -205,8 +205,11 @@ class ModelDrafter:
             state.cells = longest
 
     def _cut(self, index: int, length: int) -> None:
-        state = self._states[index]
+        state, window = self._states[index], self._context.model.n_swa
         if state.cells > length:
+            # A loaded state has no cells outside of the window.
+            if window and self._context.earliest_position(index) > max(0, length - window + 1):
+                length = 0
             self._context.remove_from(length, index)
             state.cells = length
 

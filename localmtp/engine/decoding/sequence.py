@@ -220,8 +220,10 @@ class TargetSequence:
         context, index, position = self.context, self.index, self.position_of(length)
         if not context.cache.can_roll_back(position, index):
             return False
-        first = max(0, position - context.window + 1)
-        return not context.window or context.cache.earliest_position(index) <= first
+        # A loaded state has no cells outside of the window, even where windows have full size.
+        window = context.model.n_swa
+        first = max(0, position - window + 1)
+        return not window or context.cache.earliest_position(index) <= first
 
     def _share(self, prompt: Sequence[int], others: Sequence[TargetSequence], done: int) -> int:
         """Takes over a longer prefix of `prompt` from another sequence, if there is one.
