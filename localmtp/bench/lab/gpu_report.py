@@ -173,7 +173,7 @@ def _equality(results: Results) -> list[str]:
             rows.append((name, "the processor's tokens" if found == expected else "differs"))
     for name in ("tests", "verify"):
         if name in results and "code" in results[name]:
-            passed = "passed" if results[name]["code"] == 0 else "failed"
+            passed = {0: "passed", 124: "not finished"}.get(results[name]["code"], "failed")
             lines = str(results[name].get("output", "")).strip().splitlines()
             rows.append((name, f"{passed}: {lines[-1]}" if lines else passed))
     return _section("Equality", ("check", "result"), rows)
