@@ -37,6 +37,17 @@ def test_tables_of_every_check() -> None:
     ratio = {"temperature": 1.0, "to": "llama-server 3", "q1": 1.2, "median": 1.3, "q3": 1.4}
     other = {**standing, "contestant": "llama-server 3", "acceptance_rate": 0.5}
     trained = {"model": "nano", "standings": [standing, other], "ratios": [ratio]}
-    tables = report({"trained": {"code": 0, "json": trained}, "tests": {"skipped": "3 s left"}})
+    overhead = {
+        "code": 0,
+        "output": "vocabulary of 9\ntemperature 0, auto:    27 us outside libllama",
+    }
+    tables = report(
+        {
+            "trained": {"code": 0, "json": trained},
+            "tests": {"skipped": "3 s left"},
+            "overhead_device": overhead,
+        }
+    )
+    assert "| device | temperature 0, auto | 27 us outside libllama |" in tables
     assert "| 1 | llama-server 3 | 80.0 | 50% | 2.50 | 1.30 (1.20 to 1.40) |" in tables
     assert "| tests | 3 s left |" in tables

@@ -25,6 +25,7 @@ def report(results: Results) -> str:
         _host_time(sizes),
         _servers(sizes),
         _trained(_json(results, "trained")),
+        _overhead(results),
         _equality(results),
         _failed(results),
     ]
@@ -123,6 +124,18 @@ def _host_time(sizes: Results) -> list[str]:
     most = max((len(row) for row in rows), default=0) - 2
     head = ("model", "tokens chosen on the", *map(str, range(most)))
     return _section("Milliseconds of the host by draft length", head, rows)
+
+
+def _overhead(results: Results) -> list[str]:
+    """Lines of `localmtp.bench.lab.overhead`: a tiny pair with Gemma's vocabulary."""
+    rows = []
+    for mode in ("host", "device"):
+        for line in str(results.get(f"overhead_{mode}", {}).get("output", "")).splitlines():
+            kind, found, time = line.partition(":")
+            if found and kind.startswith("temperature"):
+                rows.append((mode, kind, time.strip()))
+    head = ("tokens chosen on the", "sampling", "time")
+    return _section("Time of a round outside libllama", head, rows)
 
 
 def _servers(sizes: Results) -> list[str]:
