@@ -15,9 +15,8 @@ from torch.nn import functional
 from transformers import Gemma4AssistantForCausalLM, Gemma4ForCausalLM
 
 from localmtp.models.recipe import corpus
-from localmtp.models.recipe.schedule import Clock
 from localmtp.models.recipe.target import SOFTCAP, WINDOW, masks
-from localmtp.models.recipe.training import fit
+from localmtp.models.recipe.training import RATE, Clock, fit
 
 STEPS = 8
 """Draft steps per round. Acceptance drops at positions beyond it."""
@@ -141,11 +140,12 @@ def train(
     draw: corpus.Draw,
     directory: Path,
     minutes: float,
+    rate: float = RATE,
 ) -> None:
     """Distils for the given minutes and saves to `directory`, which has the tokenizer."""
     target.eval().requires_grad_(False)
     clock = Clock(minutes)
-    fit(drafter, _losses(target, drafter, draw, directory), clock, directory)
+    fit(drafter, _losses(target, drafter, draw, directory), clock, directory, rate)
 
 
 def _losses(

@@ -22,8 +22,7 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qw
 from localmtp.convert import Options, convert
 from localmtp.models.recipe import corpus
 from localmtp.models.recipe.conversation import SYSTEM_PROMPTS, Segment, exchanges
-from localmtp.models.recipe.schedule import Clock
-from localmtp.models.recipe.training import fit
+from localmtp.models.recipe.training import Clock, fit
 
 VOCABULARY, CONVERSATIONS = 2048, 6000
 """Number of tokens, and of conversations that the tokenizer is trained on."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,8 +12,7 @@ from transformers import Gemma4ForCausalLM, Gemma4TextConfig, GenerationConfig
 
 from localmtp.convert.architectures.gemma4.config import DEFAULT_ROPE
 from localmtp.models.recipe import corpus
-from localmtp.models.recipe.schedule import Clock
-from localmtp.models.recipe.training import fit, soften
+from localmtp.models.recipe.training import RATE, Clock, fit, soften
 
 SOFTCAP = 30.0
 """Logits are capped by SOFTCAP * tanh(logits / SOFTCAP)."""
@@ -40,17 +40,37 @@ LONG_SHARE = 0.85
 """Fraction of the time after which rows are long, so that complete conversations fit."""
 
 
-def configuration(vocabulary: int) -> Gemma4TextConfig:
-    """Returns the configuration: two of three layers slide, the last three share their KV cache."""
+GROUP = ("sliding_attention", "sliding_attention", "full_attention")
+"""Layers are groups of these three."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Depth and width of a target."""
+
+    own_groups: int = 1
+    """Groups of layers with keys and values of their own."""
+    sharing_groups: int = 1
+    """Groups of layers after them that read the keys and values of the last such group."""
+    mlp: int = 512
+    """Units of the MLP; layers that share keys and values have twice as many."""
+
+
+SMALL = Shape()
+
+
+def configuration(vocabulary: int, shape: Shape = SMALL) -> Gemma4TextConfig:
+    """Returns the configuration of a target of the given shape."""
+    groups = shape.own_groups + shape.sharing_groups
     return Gemma4TextConfig(
         vocab_size=vocabulary,
         vocab_size_per_layer_input=vocabulary,
         hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=6,
-        layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=len(GROUP) * groups,
+        layer_types=[*GROUP] * groups,
         num_attention_heads=4,
-        num_kv_shared_layers=3,
+        num_kv_shared_layers=len(GROUP) * shape.sharing_groups,
         use_double_wide_mlp=True,
         hidden_size_per_layer_input=32,
         final_logit_softcapping=SOFTCAP,
@@ -115,10 +135,16 @@ def initialize(directory: Path) -> Gemma4ForCausalLM:
     return model
 
 
-def train(model: Gemma4ForCausalLM, draw: corpus.Draw, directory: Path, minutes: float) -> None:
+def train(
+    model: Gemma4ForCausalLM,
+    draw: corpus.Draw,
+    directory: Path,
+    minutes: float,
+    rate: float = RATE,
+) -> None:
     """Trains for the given minutes and saves to `directory`, which has the tokenizer."""
     clock = Clock(minutes)
-    fit(model, _losses(model, draw, directory, clock), clock, directory)
+    fit(model, _losses(model, draw, directory, clock), clock, directory, rate)
 
 
 def _losses(

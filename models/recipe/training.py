@@ -1,6 +1,7 @@
 """Training loop of target and drafter, with Muon and AdamW and a fixed training time."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from localmtp.models.recipe.muon import Muon
-from localmtp.models.recipe.schedule import Clock
 
 RATE = 3e-3
 """Peak learning rate of both optimizers; Muon's updates are on AdamW's scale."""
@@ -17,6 +17,30 @@ CHECKPOINT_S = 150
 """Seconds between checkpoints."""
 REPORT_STEPS = 10
 """Steps between progress lines."""
+WARM_UP_STEPS = 30
+FINAL = 0.02
+"""Factor of the learning rate at the end."""
+
+
+class Clock:
+    """Measures elapsed time as a fraction of a training time, from construction on.
+
+    Args:
+        minutes: training time.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self._started = time.monotonic()
+        self._length = 60 * minutes
+
+    def share(self) -> float:
+        """Returns the fraction of the training time that has elapsed; more than 1 afterwards."""
+        return (time.monotonic() - self._started) / self._length
+
+    def rate(self, step: int) -> float:
+        """Returns the factor of the learning rate: a warm-up by steps, then a cosine by time."""
+        cosine = (1 + math.cos(math.pi * min(1.0, self.share()))) / 2
+        return min(1.0, (step + 1) / WARM_UP_STEPS) * (FINAL + (1 - FINAL) * cosine)
 
 
 def fit(
