@@ -156,3 +156,11 @@ def test_neighbouring_positions_and_tokens_are_independent() -> None:
     other = np.log([exponential(key, [6])[0] for key in keys])
     for a, b in ((one[1:], one[:-1]), (one, other)):
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.06
+
+
+def test_the_margin_of_a_token_that_top_p_barely_excludes_is_small() -> None:
+    probs = np.array([0.6, 0.351, 0.03, 0.019])
+    logits = np.log(probs).astype(np.float32)
+    sampler = GumbelSampler(SamplingParams(seed=1, top_k=4, top_p=0.95), 0)
+    assert sampler.margin(logits, 0, 2) < 0.03  # 0.951 before it, and 2.5 below the next
+    assert sampler.margin(logits, 0, 3) > 0.5  # 0.981 before it

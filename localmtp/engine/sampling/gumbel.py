@@ -5,12 +5,13 @@ token. Here g is a function of the seed, the position and the token id, and the 
 same: its token is argmax(log q + g). A draft token is accepted when it is the target's own, as in
 greedy decoding, so drafts never change the output (Gumbel coupling; Daliri, Musco and Suresh 2024,
 arXiv:2408.07978). Fewer drafts are accepted than with min(1, p/q): on a pair trained on source
-code, at temperature 1 and positions 1 to 3, 0.62, 0.63 and 0.60 instead of 0.67, 0.68 and 0.65.
+code, at temperature 1 and positions 1 to 3, 0.64, 0.71 and 0.72 instead of 0.69, 0.76 and 0.77.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log
 from secrets import randbits
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
-from localmtp.engine.sampling.truncation import truncation_of
+from localmtp.engine.sampling.truncation import distribution, truncation_of
 
 if TYPE_CHECKING:
     from localmtp.engine.llama import Floats
@@ -47,7 +48,7 @@ class GumbelSampler:
         self, sampling: SamplingParams, position: int, *, candidates: bool = False
     ) -> None:
         self._truncated = truncation_of(sampling, candidates=candidates)
-        self._temperature = sampling.temperature
+        self._sampling = sampling
         seed = randbits(64) if sampling.seed is None else sampling.seed
         self._key = _mix(_mix(seed & _MASK) + (seed >> 64 & _MASK) & _MASK)
         self._position = position
@@ -84,17 +85,32 @@ class GumbelSampler:
             other: a token id.
 
         Returns:
-            The difference of their perturbed logits; if truncation excludes one of them, its
-            distance from the lowest logit that is included.
+            The difference of their perturbed logits; if truncation excludes one of them, the change
+            that includes it.
         """
         p = self._truncated(logits)
         absent = [token for token in (one, other) if token not in p.ids]
         if absent:
             lowest = min(float(logits[token]) for token in p.ids)
-            return max(abs(lowest - float(logits[token])) for token in absent)
+            return max(self._missing(logits, token, lowest) for token in absent)
         noise = exponential(self._position_key(self._position), (one, other))
         scores = [log(p.of(t)) - log(e) for t, e in zip((one, other), noise, strict=True)]
-        return abs(scores[0] - scores[1]) * self._temperature
+        return abs(scores[0] - scores[1]) * self._sampling.temperature
+
+    def _missing(self, logits: Floats, token: int, lowest: float) -> float:
+        """Change of logits that lets truncation include a token.
+
+        Either its own logit grows to the lowest one that is included, or the tokens before it lose
+        so much of their probability that they no longer make up top-p.
+        """
+        sampling = self._sampling
+        distance = abs(lowest - float(logits[token]))
+        ranked = distribution(logits, replace(sampling, top_p=1.0, min_p=0.0))
+        if sampling.top_p >= 1.0 or token not in ranked.ids:
+            return distance
+        before = sum(ranked.probs[: ranked.ids.index(token)])
+        surplus = _log_odds(before) - _log_odds(sampling.top_p)
+        return min(distance, abs(surplus) * sampling.temperature)
 
     def _position_key(self, position: int) -> int:
         return _mix(self._key + position * _STEP & _MASK)
@@ -137,6 +153,11 @@ def _exponentials(key: int, ids: Sequence[int]) -> NDArray[np.float64]:
     uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     found: NDArray[np.float64] = -np.log(uniform)
     return found
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(1 - 1e-9, max(1e-9, probability))
+    return log(bounded / (1 - bounded))
 
 
 def _mix(value: int) -> int:
