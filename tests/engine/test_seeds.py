@@ -8,7 +8,7 @@ import pytest
 
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
-from localmtp.engine.decoding.prefill import prefill
+from localmtp.engine.decoding.prefill import Prefill, prefill
 from localmtp.engine.events import Generated
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
@@ -164,3 +164,17 @@ def test_the_margin_of_a_token_that_top_p_barely_excludes_is_small() -> None:
     sampler = GumbelSampler(SamplingParams(seed=1, top_k=4, top_p=0.95), 0)
     assert sampler.margin(logits, 0, 2) < 0.03  # 0.951 before it, and 2.5 below the next
     assert sampler.margin(logits, 0, 3) > 0.5  # 0.981 before it
+
+
+def test_parts_of_a_prompt_are_whole_tiles_at_any_speed(pair: Pair) -> None:
+    prompt = [pair.target.vocab.bos, *[300 + i % 200 for i in range(399)]]
+    for rows in (128, 130, 150, 200, 260, 300, 390, 399):
+        pair.sequences[0].clear()
+        found = Prefill(pair.sequences[0], prompt)
+        sizes = []
+        while found.remaining:
+            part = found.part(rows)
+            sizes.append(len(part))
+            found.done += len(part)
+        assert sum(sizes) == len(prompt)
+        assert min(sizes) >= 64

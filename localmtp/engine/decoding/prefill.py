@@ -20,10 +20,16 @@ PASS_S = 0.5
 """Seconds of a prefill pass, short enough for cancellation and progress."""
 
 _FIRST_ROWS = 128
-"""Rows of the first pass, before the prefill rate is known."""
+"""Rows of the first pass, before the prefill rate is known, and minimum of a pass that no answer
+waits for."""
 
 _MIN_ROWS = 32
-"""Minimum rows of a pass, even on a slow machine."""
+"""Minimum rows of a pass that other answers wait for, even on a slow machine."""
+
+_TILE = 64
+"""Rows from which libllama computes attention in tiles on the processor, which round differently.
+The rows of a prompt are divided by the measured speed; as long as no part is smaller than this,
+the result does not depend on it."""
 
 _MIN_PART = 16
 """Minimum number of tokens for a separate pass before a checkpoint."""
@@ -87,9 +93,15 @@ class Prefill:
         return self._prompt[self.done] < 0
 
     def part(self, rows: int) -> Sequence[int]:
-        """The next tokens, at most `rows`, up to the next checkpoint, image or sound."""
+        """The next tokens, at most `rows`, up to the next checkpoint, image or sound.
+
+        Fewer if less than a tile would be left.
+        """
         stops = (*self._checkpoints, *(span.start for span in self._spans), self.total)
         end = min(at for at in stops if at > self.done)
+        left = end - self.done
+        if rows < left < rows + _TILE and left >= 2 * _TILE:
+            rows = left - _TILE
         return self._prompt[self.done : min(end, self.done + rows)]
 
     def media_part(self, rows: int) -> RowPiece:
@@ -162,7 +174,8 @@ class Prefiller:
         """
         context = self._context
         waiting = sorted(prefills, key=lambda one: one.remaining)
-        rows = max(_MIN_ROWS, int(self._rate * seconds)) if self._rate else _FIRST_ROWS
+        least = _FIRST_ROWS if seconds == PASS_S else _MIN_ROWS
+        rows = max(least, int(self._rate * seconds)) if self._rate else _FIRST_ROWS
         rows = min(context.max_prefill_rows, rows)
         if waiting[0].at_media:
             return self._media_pass(waiting[0], rows)
