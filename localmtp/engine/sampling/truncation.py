@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,9 @@ LARGE = 8 * COLUMNS
 
 _BLOCKS = 256
 """Column maxima in which a bound is searched."""
+
+_MARGIN = 1e-5
+"""Relative rounding of a bound in 32 bits; what lies in between is compared in 64."""
 
 _LOWEST = np.finfo(np.float32).min
 
@@ -108,6 +111,8 @@ def distribution(logits: Floats, sampling: SamplingParams) -> Distribution:
 
 def _of_all(logits: Floats, sampling: SamplingParams) -> Distribution:
     """Without top-k, where libllama's sums in 32 bits would miss top-p by half a percent."""
+    if sampling.min_p > 0.0 and sampling.top_p >= 1.0:
+        return _of_min_p(logits, sampling)
     # Relative to the most probable token.
     weights = np.exp((logits.astype(np.float64) - logits.max()) / sampling.temperature)
     total, least = weights.sum(), sampling.min_p
@@ -122,6 +127,18 @@ def _of_all(logits: Floats, sampling: SamplingParams) -> Distribution:
         keep = min(keep, int(cumulative.searchsorted(sampling.top_p * total)) + 1)
     kept = ids[:keep]
     return Distribution(kept.tolist(), (weights[kept] / cumulative[keep - 1]).tolist())
+
+
+def _of_min_p(logits: Floats, sampling: SamplingParams) -> Distribution:
+    """With min-p only, which compares with one token: no sum over all is needed."""
+    most, temperature = float(logits.max()), sampling.temperature
+    bound = most + temperature * log(sampling.min_p)
+    few = (logits >= bound - _MARGIN * max(1.0, abs(bound))).nonzero()[0]
+    weights = np.exp((logits[few].astype(np.float64) - most) / temperature)
+    keep = weights >= sampling.min_p
+    few, weights = few[keep], weights[keep]
+    order = (-weights).argsort(kind="stable")
+    return Distribution(few[order].tolist(), (weights[order] / weights.sum()).tolist())
 
 
 def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
