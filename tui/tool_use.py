@@ -76,7 +76,7 @@ class ToolUse:
             show: shows calls and results.
         """
         self._stopped.clear()
-        # The chat has said so when the model was loaded.
+        # Reported when the model was loaded.
         session.tools = () if session.knows_tools is False else self.host.functions()
         return self._continued(session, start(), ask, show)
 

@@ -40,7 +40,7 @@ class CompletionOptions(TypedDict, total=False):
     dry_allowed_length: int | None
     dry_penalty_last_n: int | None
     on_repeat: Literal["auto", "stop", "dry", "off"] | None
-    """When a reply turns in circles: end it, penalize repetitions with DRY, or nothing. The default
+    """When a reply repeats itself: end it, penalize repetitions with DRY, or nothing. The default
     ends it, unless decoding is greedy."""
     n_draft: int | Literal["auto"] | None
     """Tokens to draft per pass, at most 16; "auto" (the default) adapts, 0 turns drafting off."""

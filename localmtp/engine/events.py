@@ -48,7 +48,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     """`max_tokens` was reached, or the context is full."""
     REPEAT = "repeat"
-    """The answer turned in circles."""
+    """The answer repeated itself."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """The server or the model's process failed or disappeared."""

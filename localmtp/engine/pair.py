@@ -87,7 +87,7 @@ class Pair:
         self.no_drafter = no_drafter
         self.load_s = load_s
         self.reads: WeightReads | None = None
-        """What passes read of its weights; None if the bandwidth of their memory is unknown."""
+        """Weights that passes read; None if the bandwidth of their memory is unknown."""
         self.media: MediaEncoder | None = None
         """Encodes the images and sounds of prompts; None without a projector."""
         self.no_media = ""

@@ -179,7 +179,7 @@ class Stats:
     thought_cut: bool = False
     """Whether a thought was ended by the thinking budget."""
     cycle_tokens: int = 0
-    """Length of the cycle of an answer that was ended because it turned in circles."""
+    """Length of the cycle of an answer that was ended because it repeated itself."""
     threads: int = 0
     """Compute threads of the last pass; 0 if unknown."""
     most_threads: int = 0

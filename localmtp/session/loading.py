@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from localmtp.engine.decoding.head import HeadDrafter
+from localmtp.engine.device_options import Switch
 from localmtp.engine.llama.offload import used_devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads
@@ -90,6 +91,7 @@ def load_pair(
                     *without_effect,
                     _draft_limit(pair),
                     _unmatched(files.target, options),
+                    _without_device_sampling(pair, options),
                 ),
             )
         ),
@@ -120,6 +122,13 @@ def _without_experts(target: Path, options: LoadOptions) -> str:
     if not options.devices.cpu_moe or any("_exps." in name for name in tensor_names(target)):
         return ""
     return "--cpu-moe and --n-cpu-moe have no effect: the model has no experts"
+
+
+def _without_device_sampling(pair: Pair, options: LoadOptions) -> str:
+    """Says that `--device-sampling on` has no effect, and why; empty otherwise."""
+    if options.devices.sampling is not Switch.ON or pair.device_sampling:
+        return ""
+    return "--device-sampling has no effect: drafts of several MTP heads are chosen on the host"
 
 
 def _unmatched(target: Path, options: LoadOptions) -> str:

@@ -29,7 +29,7 @@ def render(
     Without a template, the model continues the texts of the conversation, one after another.
 
     Args:
-        template: the model's own; None if it has none.
+        template: the chat template; None if the model has none.
         name: of the model, for errors.
         messages: the conversation.
         settings: the system prompt, and whether to think.
@@ -43,7 +43,7 @@ def render(
         if tools and not template.knows_tools:
             raise LocalmtpError(
                 f"the chat template of {name} does not describe tools",
-                hint="choose another model, or switch the tools off: /tools off",
+                hint="choose another model or template, or switch the tools off with `/tools off`",
             )
         return template.render(turns, think=settings.thinks, tools=tools)
     from localmtp.engine.text.quoting import quote

@@ -55,7 +55,7 @@ class Verification:
     sampled: SampledCheck
     seeded: SeededCheck
     stages: Sequence[Stage] = ()
-    """How far each check came in its time."""
+    """Progress of each check when it ended."""
 
     @property
     def passed(self) -> bool:

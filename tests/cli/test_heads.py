@@ -58,6 +58,10 @@ def test_several_heads_draft_one_after_another(tmp_path: Path) -> None:
     assert report["token_ids"] == plain["token_ids"]
     assert report["drafter"] == "2 MTP heads in the file"
     assert report["stats"]["drafted"] > 0 and report["stats"]["tokens_per_pass"] <= 3
+    flags = ("--threads", "1", "--max-tokens", "1", "--device-sampling", "on")
+    done = localmtp("run", str(path), QUESTION, *flags)
+    assert done.returncode == 0
+    assert b"--device-sampling has no effect: drafts of several MTP heads" in done.stderr
     shown = localmtp("show", str(path)).stdout.decode()
     assert "2 in the target's file, one for each drafted token" in shown
 

@@ -1,4 +1,4 @@
-"""DRY, and answers that turn in circles: neither depends on drafting."""
+"""DRY, and answers that repeat themselves: neither depends on drafting."""
 
 import json
 import re
@@ -138,7 +138,7 @@ def test_cycles_are_noticed_and_lists_are_not() -> None:
 
 @pytest.mark.parametrize("drafted", [1, 5, 16])
 def test_dry_draws_out_a_circle_at_the_same_token_whatever_is_drafted(drafted: int) -> None:
-    """A target that turns in circles, and drafts that follow it."""
+    """A target that repeats itself, and drafts that follow it."""
 
     def row(previous: int) -> np.ndarray:
         logits = np.zeros(20, np.float32)
@@ -264,7 +264,7 @@ def test_near_copies_through_the_whole_program(tmp_path: Path) -> None:
     assert 9 < report["stats"]["cycle_tokens"] < 30
 
 
-def test_circles_through_the_whole_program(tmp_path: Path) -> None:
+def test_repetition_through_the_whole_program(tmp_path: Path) -> None:
     model = parrot(tmp_path / "circle.gguf", ["Round", " and", " round", " we go. "], ends=False)
 
     def run(*flags: str) -> dict[str, object]:

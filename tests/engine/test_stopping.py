@@ -9,7 +9,7 @@ GRID = 0.01
 """Tokens by which a rounded grid of probabilities may overestimate a round."""
 
 
-def test_what_the_bound_rules_out_is_not_worth_drafting() -> None:
+def test_drafts_that_the_bound_rules_out_do_not_pay() -> None:
     random = np.random.default_rng(1)
     found = 0
     for _ in range(1000):
@@ -34,7 +34,7 @@ def test_what_the_bound_rules_out_is_not_worth_drafting() -> None:
     assert found > 100
 
 
-def test_the_bound_leaves_alone_what_pays() -> None:
+def test_the_bound_rules_out_no_draft_that_pays() -> None:
     costs = [1.0 + 0.05 * n for n in range(LENGTHS)]
     problem = (costs, 0.05, 1.0, [0.9], [1.0])
     assert ruled_out(*problem) is None

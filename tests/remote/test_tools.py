@@ -150,7 +150,7 @@ async def test_the_chat_calls_tools_through_a_server(tmp_path: Path) -> None:
         chat.close()
 
 
-async def test_a_server_without_tools_is_said_at_once() -> None:
+async def test_a_server_without_tools_is_reported_at_once() -> None:
     with (
         serving_localmtp("--drafter", "none") as server,
         closing(ToolHost((), builtin=True)) as host,

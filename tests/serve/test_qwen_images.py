@@ -22,7 +22,7 @@ from tests.serve.test_media import image, image_part
 from tests.towers import write_towers
 
 
-def test_qwen_answers_about_images_side_by_side(tmp_path: Path) -> None:
+def test_answers_about_images_share_passes(tmp_path: Path) -> None:
     write_qwen35(tmp_path / "qwen.gguf", media=True)
     write_towers(tmp_path / "mmproj-qwen.gguf", "qwen", width=64)
     pictures = [image_part(image(seed, size=(320, 224))) for seed in range(3)]

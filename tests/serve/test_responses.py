@@ -45,7 +45,7 @@ def test_stream_equals_whole_response(client: openai.OpenAI) -> None:
     assert "".join(deltas) == whole.output_text
 
 
-def test_thoughts_are_their_summaries_if_asked(tmp_path: Path) -> None:
+def test_thoughts_are_written_as_summaries_on_request(tmp_path: Path) -> None:
     """Clients such as the AI SDK show summaries only."""
     script = ["<|channel>", "thought\n", "I wonder. ", "Hm.", "<channel|>", "The answer."]
     with speaking(tmp_path, script) as (_, client):

@@ -48,7 +48,7 @@ def test_small_models_are_not_worth_measuring(saved: Path) -> None:
     assert not saved.exists()
 
 
-def test_what_was_measured_once_is_used_by_every_answer(saved: Path) -> None:
+def test_a_measured_bandwidth_is_used_by_every_answer(saved: Path) -> None:
     measured = weight_reads(FILES, *PROCESSOR, measure=True)
     assert measured
     assert measured.step == FILES.drafter_file.stat().st_size if FILES.drafter_file else 0

@@ -26,7 +26,7 @@ class ChatControls(Protocol):
         """Returns the tools that answers may call; None without any."""
 
     def check_tools(self) -> object:
-        """Says so if the model cannot call the tools."""
+        """Reports a model that cannot call the tools."""
 
     def last_answer(self) -> AnswerEntry | None:
         """Returns the last answer, finished or growing."""

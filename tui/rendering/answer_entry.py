@@ -27,7 +27,7 @@ from localmtp.tui.rendering.tool_lines import ToolCallView, tool_lines
 _ENDINGS = {
     FinishReason.CANCELLED: "stopped",
     FinishReason.LENGTH: "token limit reached, /continue resumes",
-    FinishReason.REPEAT: "turned in circles",
+    FinishReason.REPEAT: "repeated itself",
     FinishReason.LOST: "model lost, /continue resumes",
 }
 

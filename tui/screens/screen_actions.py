@@ -154,7 +154,7 @@ class ScreenActions(TranscriptActions):
 
     @work(exclusive=True, group="tools")
     async def check_tools(self) -> None:
-        """Says so if the model cannot call the tools, because its template describes none."""
+        """Reports a model that cannot call the tools, because its template describes none."""
         session = self.session
         if not self.conversation.tool_use or not session:
             return
@@ -167,7 +167,7 @@ class ScreenActions(TranscriptActions):
         if knows is False and session is self.session:
             self.conversation.notice(
                 f"{session.name} cannot call tools: its chat template does not describe any",
-                "answers go on without them; choose another model, or /set template FILE",
+                "answers use no tools; choose another model, or `/set template FILE`",
                 error=True,
             )
 

@@ -115,7 +115,7 @@ def _rows(sizes: Results) -> list[str]:
 
 
 def _host_time(sizes: Results) -> list[str]:
-    """Milliseconds that rounds take beside drafting and verification."""
+    """Milliseconds of rounds outside drafting and verification."""
     rows = [
         (size["model"], mode, *(f"{1e3 * s:.3f}" for s in found["rest_s"]))
         for size in sizes.values()
@@ -178,7 +178,7 @@ def _trained(found: Mapping[str, Any]) -> list[str]:
 
 
 def _equality(results: Results) -> list[str]:
-    """Answers that must not differ, and the checks that say so themselves."""
+    """Equality with the processor's tokens, and the results of tests and `verify`."""
     rows = []
     expected = _json(results, "run_processor").get("token_ids")
     for name in ("run_sampling_off", "run_sampling_on"):

@@ -222,7 +222,7 @@ def _report(model: LanguageModel, pieces: list[Piece], finished: Finished) -> di
 
 
 _ENDINGS = {
-    "repeat": "cut: it turned in circles",
+    "repeat": "cut: it repeated itself",
     "length": "cut at the limit",
     "cancelled": "stopped",
     "lost": "cut: server lost",

@@ -32,7 +32,7 @@ REPETITION = (
     click.option(
         "--on-repeat",
         type=click.Choice(["stop", "dry", "off"]),
-        help="When an answer turns in circles: end it, or penalize with DRY.  [default: stop; off "
+        help="When an answer repeats itself: end it, or penalize with DRY.  [default: stop; off "
         "with --temp 0]",
     ),
 )

@@ -38,7 +38,7 @@ class TargetSequence:
         self.tokens: list[int] = []
         """Token ids in the cache; media below 0."""
         self.surplus = 0
-        """How many of `tokens` take no position: rows of images with positions on several axes."""
+        """Number of `tokens` without a position: rows of images with positions on several axes."""
         self.hidden: Floats = np.zeros(context.model.n_embd_out, np.float32)
         """[n_embd]: the hidden state from which the pending token was chosen; zeros if the context
         computes none."""

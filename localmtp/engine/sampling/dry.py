@@ -32,7 +32,7 @@ _WINDOW = 4096
 _MAX_PENALTY = 1e30
 
 _COLLAPSED = 0.8
-"""Multiplier for an answer that turns in circles, if none is given: its author's proposal."""
+"""Multiplier for an answer that repeats itself, if none is given: its author's proposal."""
 
 
 class DrySampler:
@@ -40,8 +40,8 @@ class DrySampler:
 
     Args:
         inner: chooses.
-        sampling: the parameters; with `OnRepeat.DRY`, penalties begin when the answer turns in
-            circles.
+        sampling: the parameters; with `OnRepeat.DRY`, penalties begin when the answer repeats
+            itself.
         prompt: token ids before the answer; repetitions of it count.
         piece: bytes of a token. Repetitions do not reach across tokens that contain a sequence
             breaker or, as control tokens, are empty; such tokens are not penalized.

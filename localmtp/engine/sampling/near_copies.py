@@ -67,7 +67,7 @@ class NearCopies:
             self._ends.append(self._read)
 
     def cycle_length(self) -> int:
-        """Returns the length of the cycle in tokens; 0 if the answer does not turn in circles."""
+        """Returns the length of the cycle in tokens; 0 if the answer does not repeat itself."""
         if len(self._symbols) < _MIN_SYMBOLS:
             return 0
         text = np.array(self._symbols[-_CYCLES * _LONGEST :], np.int64)

@@ -18,7 +18,7 @@ class AcceptanceRule(StrEnum):
 
 
 class OnRepeat(StrEnum):
-    """Behaviour when an answer turns in circles; see `repetition`."""
+    """Behaviour when an answer repeats itself; see `repetition`."""
 
     AUTO = "auto"
     """`OFF` if greedy, else `STOP`."""
@@ -75,7 +75,7 @@ class SamplingParams:
 
     @property
     def repeats(self) -> OnRepeat:
-        """Behaviour when the answer turns in circles; never `AUTO`."""
+        """Behaviour when the answer repeats itself; never `AUTO`."""
         if self.on_repeat is OnRepeat.AUTO:
             return OnRepeat.OFF if self.greedy else OnRepeat.STOP
         return self.on_repeat

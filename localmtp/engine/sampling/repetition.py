@@ -1,4 +1,4 @@
-"""Repetition collapse: an answer that turns in circles, exactly or with other numbers."""
+"""Repetition collapse: an answer that repeats itself, exactly or with other numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEAR_INTERVAL = 4 * INTERVAL
 
 
 def cycle_length(tokens: Sequence[int]) -> int:
-    """Length of the cycle that ends an answer, in tokens; 0 if it does not turn in circles.
+    """Length of the cycle that ends an answer, in tokens; 0 if it does not repeat itself.
 
     A cycle has been written at least four times, and for at least 256 tokens.
 
@@ -64,14 +64,14 @@ class RepetitionGuard:
         """See `cycle_length`."""
 
     def read(self, token: int) -> bool:
-        """Adds a token; returns whether the answer turns in circles."""
+        """Adds a token; returns whether the answer repeats itself."""
         self._tokens.append(token)
         if not (self.cycle or len(self._tokens) % INTERVAL):
             self._check()
         return self.cycle > 0
 
     def turns(self, drafted: Sequence[int]) -> bool:
-        """Whether the answer would turn in circles with further tokens; they are not added."""
+        """Whether the answer would repeat itself with further tokens; they are not added."""
         begin = len(self._tokens)
         boundary = (begin // INTERVAL + 1) * INTERVAL
         if self.cycle or begin + len(drafted) < boundary:

@@ -132,7 +132,7 @@ class _SharedFields(_Body):
     dry_penalty_last_n: int | None = Field(None, ge=-1, le=_INT64 - 1)
     dry_sequence_breakers: Annotated[list[StopText], Field(max_length=64)] | None = None
     on_repeat: Literal["auto", "stop", "dry", "off"] | None = None
-    """Behaviour when the answer turns in circles."""
+    """Behaviour when the answer repeats itself."""
     seed: int | None = Field(None, ge=-_INT64, le=_INT64 - 1)
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     """Empty strings are ignored."""

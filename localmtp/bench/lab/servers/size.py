@@ -1,4 +1,4 @@
-"""Everything that is measured of one size, on files that are written once; prints JSON.
+"""Measures one size of model, on files that are written once; prints JSON.
 
 python -m localmtp.bench.lab.servers.size gemma4-e2b:Q4_0 [--server SERVER] [--seconds 12]
 
@@ -39,7 +39,7 @@ from localmtp.models import ModelFiles, resolve
 from localmtp.session.bandwidth import weight_reads
 
 _MODES: Mapping[str, Sequence[str]] = {"host": (), "device": ("greedy", "sampled")}
-"""Who chooses tokens, and the kinds of answers that the device then chooses."""
+"""Where tokens are chosen, and the kinds of answers of which the device chooses them."""
 
 
 def main() -> None:
