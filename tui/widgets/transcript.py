@@ -101,10 +101,6 @@ class Transcript(ScrollView, can_focus=True):
             self._rendering_rest = True
             self.set_timer(BACKGROUND_RENDER_S, self._render_rest)
 
-    def line_of(self, entry: TranscriptEntry) -> int:
-        """Returns the page line at which an entry begins."""
-        return self._tops[self.entries.index(entry)]
-
     def on_resize(self) -> None:
         """Wraps lines to the new width."""
         self.changed()

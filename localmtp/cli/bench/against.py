@@ -190,7 +190,10 @@ def check_against(
             llama-server were requested too.
     """
     if None in lengths:
-        raise LocalmtpError("llama-server has no automatic draft length (--against-n-draft)")
+        raise LocalmtpError(
+            "llama-server has no automatic draft length",
+            hint="pass fixed lengths: `--against-n-draft 1,3`",
+        )
     given = [
         name
         for name, value in (("FILE", has_file), ("--plot", run.plot), ("--budget", run.budget))

@@ -37,7 +37,7 @@ class ResponsesWriter:
         self._custom = body.custom_tools()
         summary = body.reasoning.summary if body.reasoning else None
         self._summarizes = summary is not None
-        """Whether thoughts are written as summaries too, which some clients show only."""
+        """Whether thoughts are written as summaries too: some clients show nothing else."""
         self._sequence = 0
         self._items: list[Json] = []
         self._open: Json | None = None
