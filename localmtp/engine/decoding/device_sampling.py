@@ -39,8 +39,6 @@ _TRIALS, _UNMEASURED = 7, 2
 _TOKEN = 0  # any
 _DRAFT = 3
 _PROMPT = 16
-_LEAST_CONTEXT = 128
-"""Positions that measuring takes at most: shorter contexts are not worth it."""
 
 _GAIN = 0.98
 """Share of the host's time that the device may take at most, to be chosen."""
@@ -118,13 +116,13 @@ class DeviceSampling:
     def measure(self, sequence: TargetSequence, drafter: Drafter | None) -> None:
         """Compares rounds with the host's choice and with the device's; takes some 30 rounds.
 
+        They take fewer than 64 positions; libllama rounds contexts up to 256.
+
         Args:
             sequence: an empty one, emptied again.
             drafter: of the target.
         """
         self.measured = True
-        if sequence.context.n_ctx < _LEAST_CONTEXT:
-            return
         prefill(sequence, [_TOKEN] * _PROMPT)
         if drafter:
             drafter.prefilled(sequence, 0)
