@@ -21,7 +21,6 @@ from localmtp.engine.decoding.state import SequenceState
 from localmtp.engine.events import Channel, Event, Finished
 from localmtp.engine.llama import Floats
 from localmtp.engine.pacing import CostModel, DraftPolicy, FixedPolicy, Outcome, PacingState
-from localmtp.engine.sampling.distribution import NO_DRAFT
 from localmtp.engine.sampling.sampler import Sampler, make_sampler
 from localmtp.engine.sampling.thought_limit import ThoughtLimitSampler
 from localmtp.engine.stats import Counters
@@ -361,7 +360,7 @@ class DecodeLoop:
                 map(_outcome, running),
                 draft_s,
                 verify_s + sample_s,
-                drafted=any(slot.draft is not NO_DRAFT for slot in slots),
+                drafted=row > len(slots),
             )
         outputs = self._drop_failed() if failed else []
         for one in self._running:

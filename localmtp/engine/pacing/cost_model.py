@@ -128,7 +128,7 @@ class CostModel:
                 every pass, and not decided on.
             draft_s: seconds of drafting.
             verify_s: seconds of the pass and of acceptance.
-            drafted: whether any answer took a draft step or copied tokens.
+            drafted: whether any token of a draft was verified.
         """
         if plan.resting and not drafted:
             plan.rest(draft_s + verify_s)

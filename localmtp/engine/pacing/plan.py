@@ -66,9 +66,9 @@ closer drafting is to paying, the more often it is tried."""
 _MIN_TRIAL = 0.02
 """Lower bound of the expected loss of a draft of one token, in plain passes."""
 
-_REST = 8
-"""While drafting is off, bookkeeping runs in one of this many rounds, unless trials are as
-frequent: it takes 10 us of the 300 us of a pass of nano."""
+_REST = 8, 32
+"""While drafting is off, bookkeeping runs in one of this many rounds, less often the rarer trials
+are, and always if they are as frequent: it takes 30 us, and a pass of nano 400."""
 
 _RECHECK = 256
 """Rounds between two checks.
@@ -256,9 +256,9 @@ class RoundPlan:
         """Rounds that may follow a plain one without bookkeeping."""
         if not self._solved or self._drafting() or (self._done < _RECHECK and not self._known):
             return 0
-        if self._trial_s < 2 * _REST * _PROBE_SHARE * self.curve[0]:
-            return 0
-        return -self._done % _REST
+        least, most = _REST
+        between = self._trial_s / (_PROBE_SHARE * self.curve[0])
+        return -self._done % (most if between > 2 * most else least) if between > 2 * least else 0
 
     def _wake(self) -> None:
         """Learns from all rounds of a rest."""
