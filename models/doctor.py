@@ -117,7 +117,7 @@ def examine() -> MachineReport:
 def _model_fit(
     entry: RegistryEntry, quant: Quant, budget: MemoryBudget, bandwidth: float
 ) -> ModelFit:
-    n_draft = (entry.n_draft or 0) if quant.drafter else 0
+    n_draft = (entry.n_draft or 0) if quant.drafter or quant.head else 0
     rates = [0.0, 0.0]
     if entry.shape and quant.nbytes and (budget.unified or not budget.gpu) and not budget.remote:
         weights = quant.sizes

@@ -16,6 +16,7 @@ import click
 
 from localmtp.cli.device_options import device_options
 from localmtp.cli.flags.draft_length import DraftLength
+from localmtp.cli.flags.projector import note_no_media, without_media
 from localmtp.cli.flags.repetition import REPETITION
 from localmtp.cli.flags.rpc import rpc_option
 from localmtp.engine.device_options import DeviceOptions
@@ -246,9 +247,19 @@ _PAIR = (
 
 _PROJECTOR = (
     click.option(
-        "--mmproj", metavar="PATH|none", help="Projector GGUF; `none`: no images and sound."
+        "--mmproj",
+        metavar="PATH|none",
+        callback=without_media,
+        help="Projector GGUF; `none`: no images and sound.",
     ),
-    click.option("--no-media", "mmproj", flag_value="none", help="The same as `--mmproj none`."),
+    click.option(
+        "--no-media",
+        is_flag=True,
+        is_eager=True,  # `--mmproj` reads it
+        expose_value=False,
+        callback=note_no_media,
+        help="The same as `--mmproj none`.",
+    ),
 )
 
 _LENGTHS = (

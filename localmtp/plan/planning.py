@@ -96,7 +96,7 @@ def make_plan(
         context=context,
         recipe=_RECIPES[engine](pair),
         memory=vllm.memory(original) if engine == "vllm" else _memory(found, context),
-        pays=_pays(entry),
+        pays=_pays(entry) if n_draft else "none: the plan does not draft",
         warnings=found.warnings,
     )
 
@@ -124,6 +124,8 @@ def _with_quant(model: str, entry: RegistryEntry | None) -> str:
 
 def _length(engine: str, found: ModelDetails, original: str, bench: Path | None) -> tuple[int, str]:
     """Returns the draft length in tokens, and its source."""
+    if engine == "ollama" and found.drafter == found.target:
+        return 0, "Ollama drafts only with a file of its own, and the head is in the target's"
     if bench or engine != "vllm":
         reports = [read_result(bench)] if bench else stored_results(found.model, bench_results())
         if reports:

@@ -79,6 +79,17 @@ def test_faults_are_one_line(folder: Path, option: str, name: str, reason: str) 
     assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: "))
 
 
+def test_a_projector_and_none_exclude_each_other(folder: Path) -> None:
+    projector = ("--mmproj", str(folder / "mmproj.gguf"))
+    for flags in [(*projector, "--no-media"), ("--no-media", *projector)]:
+        done = localmtp(*RUN, *flags)
+        assert done.returncode == 2
+        assert "--no-media and --mmproj FILE exclude each other" in done.stderr
+    assert localmtp(*RUN, "--no-media", "--mmproj", "none").returncode == 0
+    done = localmtp(*RUN, "--no-media", "--image", str(folder / "my photo.png"))
+    assert done.returncode == 1
+
+
 def test_a_device_is_no_image(folder: Path) -> None:
     done = localmtp(*RUN, "--mmproj", str(folder / "mmproj.gguf"), "--image", os.devnull)
     assert done.returncode == 1

@@ -21,6 +21,9 @@ def test_doctor_shows_the_machine_and_the_models_that_fit(program: Program) -> N
     assert dense["n_draft"] == 4
     if not found["devices"]:  # the bandwidth of GPUs is not measured
         assert dense["tokens_per_s_drafting"] > 1.5 * dense["tokens_per_s"]
+        with_head = rows["qwen3.5-9b:Q4_K_M"]  # in the target's file
+        assert with_head["n_draft"] == 2
+        assert with_head["tokens_per_s_drafting"] > 1.2 * with_head["tokens_per_s"]
     table = program("doctor").stdout
     assert "gemma4-26b-a4b:Q4_0" in table
     if found["devices"]:

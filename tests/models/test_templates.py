@@ -60,11 +60,14 @@ def test_the_template_of_a_file_replaces_that_of_the_model(
     program: Program, tmp_path: Path
 ) -> None:
     template = tmp_path / "always.jinja"
-    template.write_text("{{ bos_token }}<|turn>user\nCount from 1 to 4.<turn|>\n<|turn>model\n")
+    template.write_text(
+        "{{ bos_token }}{% if messages %}<|turn>user\n"
+        "Count from 1 to 4.<turn|>\n{% endif %}<|turn>model\n"
+    )
     assert answer(program, "nano", "--chat-template", str(template)) != answer(program, "nano")
 
 
-@pytest.mark.parametrize("content", [b"", b"{% if %}", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{% if %}", b"\xff\xfe", b"no conversation in it"])
 def test_a_file_that_is_no_template_is_one_line(
     program: Program, tmp_path: Path, content: bytes
 ) -> None:

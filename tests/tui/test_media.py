@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -122,6 +123,7 @@ async def test_a_model_answers_about_a_picture_with_its_tokens_counted(
         assert stats.prompt_tokens > attachment.tokens
         assert stats.drafted
         await wait_until(pilot, partial(shown, app, "of that, encoding"), "the time is shown")
+        assert re.search(r"cache\s+[0-9]+ MB", seen(app))  # not wrapped
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: conversation.answer is None, "it is answered again")
         assert sent(conversation) == ["photo.png"]

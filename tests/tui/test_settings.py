@@ -125,6 +125,9 @@ async def test_the_template_is_seen_and_faults_are_lines(repeating: str, tmp_pat
         conversation.prompt.put(f"/set template {template}")
         await pilot.press("enter")
         await wait_until(pilot, lambda: bool(session.settings.template), "applied")
+        await wait_until(
+            pilot, lambda: "template other.jinja, from the next message" in seen(chat), "a notice"
+        )
         template.unlink()
         conversation.prompt.put("Hi")
         await pilot.press("enter")

@@ -14,7 +14,7 @@ from localmtp.errors import LocalmtpError
 from localmtp.tui.commands import export
 from localmtp.tui.commands.attachments import as_block, describe, read_text
 from localmtp.tui.commands.controls import ChatControls
-from localmtp.tui.commands.settings import changed, check_for, formatted
+from localmtp.tui.commands.settings import changed, check_for
 from localmtp.tui.media.dropped_paths import typed_path
 from localmtp.tui.rendering.formatting import count
 
@@ -85,7 +85,8 @@ def set_value(chat: ChatControls, pair: str) -> str:
     session.update_settings(settings)
     if key == "template":
         chat.check_tools()
-        return f"template {formatted(settings, key)} ({session.template}), from the next message"
+        own = f" ({session.template})" if not settings.template else ""
+        return f"template {Path(settings.template).name or 'own'}{own}, from the next message"
     return f"{key} {value.strip()}, from the next message"
 
 

@@ -190,11 +190,15 @@ def memory_section(brush: Brush, data: PanelData) -> Text | None:
     total = size(sum(data.memory.values()))
     gap = " " * max(1, WIDTH - len("memory") - len(total))
     text = Text.assemble(("memory", brush.strong), gap, (total, brush.plain))
-    for number, (name, nbytes) in enumerate(data.memory.items()):
+    half = WIDTH // 2 - 1
+    column = 0
+    for name, nbytes in data.memory.items():
         formatted = size(nbytes)
-        between = " " * max(1, WIDTH // 2 - 1 - len(name) - len(formatted))
-        text.append("\n" if number % 2 == 0 else "  ")
+        long = len(name) + 1 + len(formatted) > half  # has a line of its own
+        between = " " * max(1, half - len(name) - len(formatted))
+        text.append("  " if column == 1 and not long else "\n")
         text.append(f"{name}{between}", brush.muted).append(formatted, brush.plain)
+        column = 0 if long else 1 - column
     text.append(f"\n{_device(data)[:WIDTH]}", brush.muted)
     share = data.stats.bandwidth_share if data.stats else 0.0
     if 0 < share <= 1:

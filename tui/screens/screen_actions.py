@@ -167,7 +167,12 @@ class ScreenActions(TranscriptActions):
         if knows is False and session is self.session:
             self.conversation.notice(
                 f"{session.name} cannot call tools: its chat template does not describe any",
-                "answers use no tools; choose another model, or `/set template FILE`",
+                "answers use no tools; choose another model, or "
+                + (
+                    "`/set template FILE`"
+                    if session.template
+                    else "start the server with another template"
+                ),
                 error=True,
             )
 

@@ -44,6 +44,8 @@ class ChatTemplate:
         except Exception as error:  # a file from a stranger: Jinja and Python raise many types
             nested = isinstance(error, RecursionError)
             raise _broken("it is nested too deeply" if nested else _reason(error)) from error
+        self.uses_messages = "messages" in variables
+        """Whether it renders conversations; otherwise every prompt is the same."""
         self.knows_tools = "tools" in variables
         """Whether it describes functions that the model may call."""
 

@@ -26,16 +26,21 @@ def read_template(path: Path) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise LocalmtpError(
-            f"{path} is not a text file", hint="--chat-template takes a Jinja template"
+            f"{path} is not a text file", hint="a chat template is a Jinja file"
         ) from error
     if not source.strip():
-        raise LocalmtpError(f"{path} is empty", hint="--chat-template takes a Jinja template")
+        raise LocalmtpError(f"{path} is empty", hint="a chat template is a Jinja file")
     try:
-        ChatTemplate(source, bos="")
+        template = ChatTemplate(source, bos="")
     except LocalmtpError as error:
         reason = error.message.partition(": ")[2].rstrip(".")
         raise LocalmtpError(
             f"{path} is not a chat template: {reason}",
-            hint="correct it, or leave out --chat-template for the model's own",
+            hint="correct it, or use the model's own template",
         ) from error
+    if not template.uses_messages:
+        raise LocalmtpError(
+            f"{path} is not a chat template: it does not use `messages`",
+            hint="a chat template is a Jinja file that loops over `messages`",
+        )
     return source
