@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from localmtp.models.naming.quant import parts_of
+
 NO_DRAFTER = "none"
 """Value of `--drafter` that turns drafting off."""
 
@@ -45,6 +47,13 @@ class ModelFiles:
     """Kinds of media that the projector encodes: `image`, `audio`."""
     lookup: bool = False
     """Whether drafts are copied from the context, without a drafter."""
+
+    @property
+    def target_bytes(self) -> int:
+        """Bytes of the target, of all its parts."""
+        target = self.target
+        names = (other.name for other in target.parent.iterdir())
+        return sum(target.with_name(n).stat().st_size for n in parts_of(names, target.name))
 
     @property
     def drafter_file(self) -> Path | None:

@@ -57,7 +57,7 @@ def hardware(files: ModelFiles, pair: Pair) -> Hardware:
     resident = psutil.Process().memory_info().rss
     offload = pair.target.model.offload
     return Hardware(
-        target=files.target.stat().st_size,
+        target=files.target_bytes,
         drafter=files.drafter_file.stat().st_size if files.drafter_file else 0,
         resident=resident,
         reads=weight_reads(files, offload.gpu_layers, offload.options, measure=True),

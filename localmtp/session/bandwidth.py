@@ -46,7 +46,7 @@ def weight_reads(
         options: devices.
         measure: also measure if it is saved, or the pair is small.
     """
-    size = files.target.stat().st_size
+    size = files.target_bytes
     offload = Offload(ALL_LAYERS if gpu_layers is None else gpu_layers, options)
     if offload.devices:
         layers = read_header(files.target, settings_only=True).number("block_count")

@@ -198,6 +198,7 @@ NOUNS = ["river", "stone", "market", "letter", "garden", "winter", "copper", "wi
         "Wait. There are {n} items in the list, so the answer is {m}. Let me try again.\n\n",
         "The {a} was the most important thing in the world for him, and he thought about it "
         "every day of his long and quiet life in the village by the sea. ",
+        "Шаг {n}: сейчас я снова проверю этот файл, чтобы убедиться, что он верный. ",
     ],
 )
 def test_near_copies_of_sentences_are_noticed(line: str) -> None:

@@ -27,7 +27,6 @@ _MIN_WORDS = 6
 """Share and number of words among the symbols of a cycle; rows of tables have fewer."""
 
 _NUMBER = -1
-_WORD = re.compile(rb"[ ][^\W\d_]+")
 _DIGITS = re.compile(rb"[ ]?[0-9]+")
 
 Ints = NDArray[np.int64]
@@ -88,7 +87,8 @@ class NearCopies:
         data = self._piece(token) if token >= 0 else b""
         if _DIGITS.fullmatch(data):
             return _NUMBER, False
-        return token, _WORD.match(data) is not None
+        text = data.decode(errors="ignore")
+        return token, text[:1] == " " and text[1:2].isalpha()
 
 
 def _is_prose(words: NDArray[np.bool_]) -> bool:
