@@ -34,6 +34,8 @@ _MIN_IMAGE_TOKENS = 70
 _MIN_MULTIAXIAL_TOKENS = 64
 """The same of Qwen's towers: 256 x 256 pixels, as in its own processor."""
 
+_OTHERS = "Qwen 2 VL to Qwen 3.5 are supported; `--no-media` runs the model without images"
+
 _HEAD = 1 << 20
 """Bytes of a file that identify it, along with its size."""
 
@@ -166,14 +168,33 @@ class Tower(Owned):
         with self._chunks(make) as chunks:
             for chunk in chunks:
                 if capi_mtmd.mtmd_input_chunk_get_type(chunk):
-                    axes = _axes(chunk) if self.model.multiaxial else None
+                    axes = self._axes(chunk) if self.model.multiaxial else None
                     rows += capi_mtmd.mtmd_input_chunk_get_n_tokens(chunk)
                     causal &= not capi_mtmd.mtmd_decode_use_non_causal(self.handle, chunk)
                 else:
                     texts[rows > 0] = _token_ids(chunk)
         if axes is not None and axes.shape[1] != rows:
-            raise LocalmtpError("images in several parts cannot be decoded")
+            raise LocalmtpError(
+                f"{self.path} divides images into tiles, which M-RoPE targets cannot read",
+                hint=_OTHERS,
+            )
         return RowLayout(texts[0], rows, texts[1], causal, axes)
+
+    def _axes(self, chunk: Any) -> NDArray[np.int32] | None:
+        """Returns the positions of an image's rows, see `RowLayout`; None for sound."""
+        image = capi_mtmd.mtmd_input_chunk_get_tokens_image(chunk)
+        if not image:
+            return None
+        rows = capi_mtmd.mtmd_image_tokens_get_n_tokens(image)
+        places = (capi_mtmd.mtmd_decoder_pos * rows)()
+        capi_mtmd.mtmd_helper_image_get_decoder_pos(image, 0, places)
+        axes = np.array([(place.t, place.y, place.x) for place in places], np.int32).T
+        positions = capi_mtmd.mtmd_image_tokens_get_n_pos(image)
+        if axes[0].any() or any(place.z for place in places) or positions != 1 + axes.max():
+            raise LocalmtpError(
+                f"{self.path} places images in a way that is not supported", hint=_OTHERS
+            )
+        return axes
 
     def _encode(self, make: Callable[[], Any]) -> Floats:
         parts: list[Floats] = []
@@ -212,21 +233,6 @@ def _fingerprint(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(_HEAD))
     return f"{digest.hexdigest()} {path.stat().st_size}"
-
-
-def _axes(chunk: Any) -> NDArray[np.int32] | None:
-    """Returns the positions of an image's rows, see `RowLayout`; None for sound."""
-    image = capi_mtmd.mtmd_input_chunk_get_tokens_image(chunk)
-    if not image:
-        return None
-    rows = capi_mtmd.mtmd_image_tokens_get_n_tokens(image)
-    places = (capi_mtmd.mtmd_decoder_pos * rows)()
-    capi_mtmd.mtmd_helper_image_get_decoder_pos(image, 0, places)
-    axes = np.array([(place.t, place.y, place.x) for place in places], np.int32).T
-    positions = capi_mtmd.mtmd_image_tokens_get_n_pos(image)
-    if axes[0].any() or any(place.z for place in places) or positions != 1 + axes.max():
-        raise LocalmtpError("images with positions of this kind cannot be decoded")
-    return axes
 
 
 def _token_ids(chunk: Any) -> tuple[int, ...]:
