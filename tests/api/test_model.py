@@ -52,7 +52,7 @@ assert not hasattr(localmtp, "no_such_name")
 
 def test_options_are_those_of_the_command_line() -> None:
     arguments = {"model", "prompt", "model_option", "raw", "server", "api_key", "rpc"}
-    media = {"image", "audio"}  # `media` in Python
+    media = {"image", "audio", "no_media"}  # `media`, and `mmproj="none"`, in Python
     devices = {  # fields of `devices`, a `DeviceOptions`
         *("device", "split_mode", "tensor_split", "main_gpu", "cpu_moe", "n_cpu_moe"),
         *("override_tensor", "no_kv_offload", "flash_attn", "repack", "no_mmap", "mlock"),
