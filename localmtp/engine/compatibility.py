@@ -107,8 +107,8 @@ CROPPED_HEADS = frozenset({"deepseek4", "mimo2", "qwen3next", "step35"})
 masked give the first rows of a pass."""
 
 CHAINED_HEADS = frozenset({"hy_v3", "mimo2", "step35"})
-"""Architectures of which libllama runs several heads, each for a step of the draft: they have a
-graph that selects one (`llama_set_nextn_layer_offset`); others end the process on a second head."""
+"""Architectures with several heads that libllama can run, one for each draft step: their graph
+selects a head (`llama_set_nextn_layer_offset`); others end the process on a second head."""
 
 HEADS = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Qwen 3.5's converted vision encoder beside transformers: rows of images, and logits after them.
+"""Qwen 3.5's converted vision encoder against transformers: rows of images, and logits after them.
 
 `qwen_images_torch.npz` was written by `qwen_images_torch.py`.
 """

@@ -10,12 +10,18 @@ import pytest
 from gguf import GGUFReader
 
 from localmtp.engine.compatibility import CHAINED_HEADS
-from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
-from localmtp.engine.events import Finished, Generated
 from localmtp.engine.pair import LoadOptions, Pair
-from tests.engine.test_heads import GREEDY, SEEDED, Oracle, answer, clear, drafts
+from tests.engine.test_heads import (
+    GREEDY,
+    SEEDED,
+    Oracle,
+    answer,
+    check_several_sequences,
+    clear,
+    drafts,
+)
 from tests.head_architectures import BLOCKS, write_model
 
 TURN = 2  # <|im_start|>
@@ -66,26 +72,7 @@ def test_every_partial_acceptance_leads_to_the_same_text(load: Callable[[], Pair
 
 
 def test_several_sequences(pair: Pair) -> None:
-    prompts = [[(7 * i + k) % 200 + 10 for i in range(20 + 9 * k)] for k in range(3)]
-    expected = []
-    for prompt in prompts:
-        clear(pair)
-        expected.append(answer(pair, prompt, 0, tokens=30)[0])
-    clear(pair)
-    loop = pair.decode_loop()
-    found = {
-        loop.start(GenerationRequest(prompt, GREEDY, n_draft=n_draft, max_tokens=30)): list[int]()
-        for n_draft, prompt in enumerate(prompts, 1)
-    }
-    accepted = 0
-    while loop.active:
-        for one, event in loop.step():
-            if isinstance(event, Generated):
-                found[one] += [piece.token_id for piece in event.pieces]
-            elif isinstance(event, Finished):
-                accepted += event.stats.accepted
-    assert list(found.values()) == expected
-    assert accepted > 10
+    check_several_sequences(pair, first=1, tokens=30)
 
 
 def test_drafts_of_a_continued_conversation_are_those_of_a_fresh_cache(pair: Pair) -> None:

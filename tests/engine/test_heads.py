@@ -19,6 +19,7 @@ from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.prefill import Prefill, Prefiller, prefill
 from localmtp.engine.events import Finished, Generated
 from localmtp.engine.llama import Floats, Model
+from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pacing import FixedPolicy, RoundPlan
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.recurrent import RollbackError
@@ -97,12 +98,14 @@ def fresh(pair: Pair, prompt: Sequence[int]) -> Floats:
     return logits
 
 
-def drafts(pair: Pair, prompt: Sequence[int], length: int = 4) -> list[int]:
+def drafts(
+    pair: Pair, prompt: Sequence[int], length: int = 4, media: Sequence[PlacedMedia] = ()
+) -> list[int]:
     """Returns what the head drafts after a prompt."""
     assert pair.drafter
     sequence = pair.sequences[0]
     pair.target.on_host_rows(sequence.index)
-    one, prefiller = Prefill(sequence, prompt), Prefiller(pair.target)
+    one, prefiller = Prefill(sequence, prompt, (), media), Prefiller(pair.target)
     while one.remaining:
         begin = one.done
         ((_, logits),) = prefiller.step([one])
@@ -156,17 +159,27 @@ def test_every_partial_acceptance_leads_to_the_same_text(load: Callable[..., Pai
         oracle.close()
 
 
-def test_several_sequences_are_rolled_back_by_unequal_numbers_of_rows(pair: Pair) -> None:
+def check_several_sequences(pair: Pair, first: int, tokens: int) -> None:
+    """Compares answers decoded together, each with one draft more than the last, with single ones.
+
+    Args:
+        pair: with three sequences.
+        first: draft length of the first.
+        tokens: length of the answers.
+    """
     prompts = [[(7 * i + k) % 200 + 10 for i in range(20 + 9 * k)] for k in range(3)]
     expected = []
     for prompt in prompts:
         clear(pair)
-        expected.append(answer(pair, prompt, 0, tokens=40)[0])
+        expected.append(answer(pair, prompt, 0, tokens=tokens)[0])
     clear(pair)
-    loop, found = pair.decode_loop(), {}
-    for n_draft, prompt in enumerate(prompts, 2):
-        one = loop.start(GenerationRequest(prompt, GREEDY, n_draft=n_draft, max_tokens=40))
-        found[one] = list[int]()
+    loop = pair.decode_loop()
+    found = {
+        loop.start(GenerationRequest(prompt, GREEDY, n_draft=n_draft, max_tokens=tokens)): list[
+            int
+        ]()
+        for n_draft, prompt in enumerate(prompts, first)
+    }
     accepted = 0
     while loop.active:
         for one, event in loop.step():
@@ -176,6 +189,10 @@ def test_several_sequences_are_rolled_back_by_unequal_numbers_of_rows(pair: Pair
                 accepted += event.stats.accepted
     assert list(found.values()) == expected
     assert accepted > 10
+
+
+def test_several_sequences_are_rolled_back_by_unequal_numbers_of_rows(pair: Pair) -> None:
+    check_several_sequences(pair, first=2, tokens=40)
 
 
 def test_a_prompt_without_tokens_is_refused(pair: Pair) -> None:

@@ -20,12 +20,11 @@ from localmtp.engine.decoding.prefill import Prefill, Prefiller, prefill
 from localmtp.engine.events import Finished, Generated
 from localmtp.engine.llama import Floats
 from localmtp.engine.media import PlacedMedia, media_ids, surplus_rows
-from localmtp.engine.pacing import FixedPolicy, RoundPlan
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.params import SamplingParams
-from localmtp.engine.sampling.sampler import Greedy
 from localmtp.engine.stats import Stats
 from localmtp.media import Media
+from tests.engine.test_heads import drafts
 from tests.heads import write_qwen35
 from tests.media import samples
 from tests.qwen2vl import write_qwen2vl
@@ -282,21 +281,6 @@ def take(loop: DecodeLoop, found: dict[object, list[int]]) -> None:
             found[generation] += [piece.token_id for piece in event.pieces]
 
 
-def drafts(pair: Pair, given: Conversation, length: int = 4) -> list[int]:
-    """Returns what the head drafts after a prompt."""
-    assert pair.drafter
-    sequence = pair.sequences[0]
-    one, prefiller = Prefill(sequence, given[0], (), given[1]), Prefiller(pair.target)
-    while one.remaining:
-        begin = one.done
-        ((_, logits),) = prefiller.step([one])
-        pair.drafter.prefilled(sequence, begin)
-    slot = DraftSlot(sequence, Greedy(), policy := FixedPolicy(length), int(logits[0].argmax()))
-    policy.begin_round(length, RoundPlan())
-    pair.drafter.propose([slot])
-    return slot.draft.tokens
-
-
 def test_drafts_of_a_continued_conversation_are_those_of_a_fresh_cache(pair: Pair) -> None:
     one, other = image(pair), image(pair, 90, 200)
     ids, media = conversation(pair, "what is this " * 3, one)
@@ -305,9 +289,9 @@ def test_drafts_of_a_continued_conversation_are_those_of_a_fresh_cache(pair: Pai
         more, images = conversation(pair, "and this", other) if n_draft == 0 else ([], [])
         question, _ = conversation(pair, "and then?")
         ids, media = [*ids, *said, *more, *question], [*media, *images]
-    continuing = drafts(pair, (ids, media))
+    continuing = drafts(pair, ids, media=media)
     empty_all(pair)
-    assert drafts(pair, (ids, media)) == continuing
+    assert drafts(pair, ids, media=media) == continuing
 
 
 def test_a_saved_conversation_with_images_continues_as_if_it_had_stayed(

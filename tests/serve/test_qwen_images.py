@@ -1,4 +1,4 @@
-"""Images on Qwen 3.5 in requests: several answers in one pass, and beside llama.cpp's server."""
+"""Images on Qwen 3.5 in requests: answers that share passes, and llama.cpp's own server."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _allowed(request: GenerationRequest) -> bool:
 def _round_s(
     sequence: TargetSequence, drafter: Drafter | None, sampler: Sampler, rows: DeviceRows | None
 ) -> float:
-    """Returns the median seconds of a round of three drafts, none of which is kept."""
+    """Returns the median seconds of a round of three drafts; all are rolled back."""
     context = sequence.context
     slot = DraftSlot(sequence, sampler, FixedPolicy(_DRAFT), _TOKEN)
     slot.rows = rows and rows.drafter

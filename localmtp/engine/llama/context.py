@@ -54,8 +54,8 @@ class Context(Owned):
         kv_type: type of the KV cache.
         sequences: number of sequences in the cache.
         target: makes this an MTP assistant's context, which reads the KV cache of `target`.
-        head: makes this the context of an MTP head of the model, the first of which is 0, with a KV
-            cache of its own.
+        head: number of an MTP head of the model, from 0; makes this the context of that head, with
+            its own KV cache.
         hidden: compute hidden states, for a drafter that reads them.
         all_hidden: keep the hidden state of every row, not of those with logits only.
         snapshots: recurrent states to keep for rolling back, at most `n_batch` - 2; see

@@ -22,6 +22,7 @@ from localmtp.engine.pacing.stopping import (
     NEVER,
     NO_STEPS,
     Policies,
+    Problem,
     Thresholds,
     batched,
     ruled_out,
@@ -318,15 +319,15 @@ class RoundPlan:
         before = self._solved.get(calibration)
         if before is None or before.draft[0] < NEVER:
             drafts.review()
-        problem = (
+        problem = Problem(
             self.curve[: MAX_AUTO_DRAFT + 1],
             self.costs.step_s,
             self.rate,
             drafts.accepted,
             drafts.share,
         )
-        bound = ruled_out(*problem, 0 if self.change_s else -1)
-        solved = self._solved[calibration] = bound or thresholds(*problem, self._policies())
+        bound = ruled_out(problem, 0 if self.change_s else -1)
+        solved = self._solved[calibration] = bound or thresholds(problem, self._policies())
         return solved
 
     def _policies(self) -> Policies:

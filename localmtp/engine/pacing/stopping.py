@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,21 @@ _REACH = _RATIO**_PLACES
 
 NEVER = 2.0
 """A threshold that no probability reaches."""
+
+
+class Problem(NamedTuple):
+    """What decides how long a draft of one round should be."""
+
+    pass_s: Sequence[float]
+    """Seconds of a verification pass by draft length 0..N."""
+    step_s: float
+    """Seconds of a draft step."""
+    rate: float
+    """Price of time in tokens per second."""
+    accepted: Sequence[float]
+    """Acceptance rate by confidence level."""
+    share: Sequence[float]
+    """Probability of each level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +87,14 @@ def batched(change_s: float, longest: int) -> Policies:
     return Policies(np.array([plain, [change_s] * (longest + 1)]), (0, -1))
 
 
-def thresholds(
-    pass_s: Sequence[float],
-    step_s: float,
-    rate: float,
-    accepted: Sequence[float],
-    share: Sequence[float],
-    policies: Policies = FREE,
-) -> Thresholds:
+def thresholds(problem: Problem, policies: Policies = FREE) -> Thresholds:
     """Solves one round.
 
     Args:
-        pass_s: seconds of a verification pass by draft length 0..N.
-        step_s: seconds of a draft step.
-        rate: price of time in tokens per second.
-        accepted: acceptance rate by confidence level.
-        share: probability of each level.
+        problem: of one round.
         policies: alternatives; see `Policies`.
     """
+    pass_s, step_s, rate, accepted, share = problem
     seconds = np.asarray(pass_s)
     longest = len(seconds) - 1
     odds = np.maximum(accepted, 1e-9)
@@ -104,15 +110,15 @@ def thresholds(
     stop = -rate * (seconds + policies.charges).T[..., None]
     step = rate * step_s
     best = np.repeat(stop[longest], _REACH.size, axis=1)
-    kept, going = [], []
+    verifying, drafting = [], []
     for n in range(longest - 1, -1, -1):
-        kept.append(_REACH + best)
-        going.append(np.maximum(kept[-1], stop[n]) @ chance - step)
-        best = np.maximum(going[-1], stop[n])
+        verifying.append(_REACH + best)
+        drafting.append(np.maximum(verifying[-1], stop[n]) @ chance - step)
+        best = np.maximum(drafting[-1], stop[n])
     policy = int(np.argmax(best[:, 0]))
     bound = stop[-2::-1, policy]
-    draft = np.count_nonzero(np.array(going)[:, policy] > bound, axis=1)
-    verify = np.count_nonzero(np.array(kept)[:, policy] >= bound, axis=1)
+    draft = np.count_nonzero(np.array(drafting)[:, policy] > bound, axis=1)
+    verify = np.count_nonzero(np.array(verifying)[:, policy] >= bound, axis=1)
     return Thresholds(
         [*map(_least, draft[::-1]), NEVER],
         [*map(_least, verify[::-1]), NEVER],
@@ -121,27 +127,17 @@ def thresholds(
     )
 
 
-def ruled_out(
-    pass_s: Sequence[float],
-    step_s: float,
-    rate: float,
-    accepted: Sequence[float],
-    share: Sequence[float],
-    usual: int = -1,
-) -> Thresholds | None:
+def ruled_out(problem: Problem, usual: int = -1) -> Thresholds | None:
     """Returns thresholds that never draft, if an upper bound shows that no draft pays.
 
     Costs after the first row are scaled by R, as tokens are, so the bound needs no grid: it takes a
-    tenth of the time of `thresholds`, of which short answers on small models have little.
+    tenth of the time of `thresholds`, which short answers on small models notice.
 
     Args:
-        pass_s: seconds of a verification pass by draft length 0..N.
-        step_s: seconds of a draft step.
-        rate: price of time in tokens per second.
-        accepted: acceptance rate by confidence level.
-        share: probability of each level.
+        problem: of one round.
         usual: see `Thresholds`.
     """
+    pass_s, step_s, rate, accepted, share = problem
     levels = list(zip(share, accepted, strict=True))
     step = rate * step_s
     worth, least, verify = 0.0, rate * pass_s[-1], [NEVER]

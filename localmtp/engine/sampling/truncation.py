@@ -125,8 +125,8 @@ def _of_all(logits: Floats, sampling: SamplingParams) -> Distribution:
     keep = ids.size
     if sampling.top_p < 1.0:
         keep = min(keep, int(cumulative.searchsorted(sampling.top_p * total)) + 1)
-    kept = ids[:keep]
-    return Distribution(kept.tolist(), (weights[kept] / cumulative[keep - 1]).tolist())
+    ids = ids[:keep]
+    return Distribution(ids.tolist(), (weights[ids] / cumulative[keep - 1]).tolist())
 
 
 def _of_min_p(logits: Floats, sampling: SamplingParams) -> Distribution:

@@ -39,7 +39,7 @@ from localmtp.models import ModelFiles, resolve
 from localmtp.session.bandwidth import weight_reads
 
 _MODES: Mapping[str, Sequence[str]] = {"host": (), "device": ("greedy", "sampled")}
-"""Where tokens are chosen, and the kinds of answers of which the device chooses them."""
+"""Kinds of answers whose tokens the device chooses, by the name of the mode."""
 
 
 def main() -> None:
