@@ -66,14 +66,18 @@ def check_greedy(
     loop, sampling = pair.decode_loop(), SamplingParams(temperature=0.0)
     plain: list[tuple[int, ...]] = []
     differences: list[Difference] = []
-    for i, prompt in enumerate((stage or Stage()).each(prompts)):
-        expected, *others = (
-            answer(loop, prompt, RecordingSampler(sampler), sampling, n, max_tokens, media=media)
-            for n in (0, *lengths)
-        )
-        found = dict(zip(lengths, others, strict=True))
-        plain.append(tuple(expected))
-        differences += _differences(pair, i, prompt, media, expected, found)
+    stage = stage or Stage()
+    with stage.until_interrupted():
+        for i, prompt in enumerate(stage.each(prompts)):
+            expected, *others = (
+                answer(
+                    loop, prompt, RecordingSampler(sampler), sampling, n, max_tokens, media=media
+                )
+                for n in (0, *lengths)
+            )
+            found = dict(zip(lengths, others, strict=True))
+            differences += list(_differences(pair, i, prompt, media, expected, found))
+            plain.append(tuple(expected))
     return GreedyCheck(tuple(plain), len(plain) * len(lengths), tuple(differences))
 
 

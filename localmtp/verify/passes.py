@@ -73,15 +73,16 @@ class PassCheck:
     """Largest difference after a forced rejection."""
     hidden_error: float
     """Largest relative distance of a hidden state from its reference."""
-    drafter_listens: bool
-    """Whether the drafter's proposal depends on the hidden state."""
+    drafter_listens: bool | None
+    """Whether the drafter's proposal depends on the hidden state; None if interrupted before."""
     has_hidden: bool = True
     """Whether there are hidden states: False for draft models and copies, which read none."""
 
     @property
     def bound(self) -> float:
-        """Logit gap below which rounding may decide either way."""
-        return _SAFETY * max(self.noise, _LEAST_NOISE)
+        """Logit gap below which rounding may decide either way; the most, if interrupted."""
+        noise = _MOST_NOISE if self.drafter_listens is None else max(self.noise, _LEAST_NOISE)
+        return _SAFETY * noise
 
     @property
     def passed(self) -> bool:
@@ -90,7 +91,7 @@ class PassCheck:
             self.noise < _MOST_NOISE
             and self.after_rejection <= self.bound
             and self.hidden_error < _MOST_HIDDEN_ERROR
-            and self.drafter_listens
+            and self.drafter_listens is not False
         )
 
 
@@ -110,19 +111,21 @@ def check_passes(
     """
     noise = after = hidden = 0.0
     positions = rejections = 0
-    sequence = pair.sequences[0]
-    for prompt, tokens in (stage or Stage()).each(texts):
-        reference = one_by_one(sequence, prompt, tokens, media)
-        positions += len(tokens)
-        prefill(sequence, prompt, media)
-        for difference, error in _walk(sequence, prompt, tokens, reference, _PASSES):
-            noise, hidden = max(noise, difference), max(hidden, error)
-        prefill(sequence, prompt, media)
-        for difference, error in _walk(sequence, prompt, tokens, reference, _REJECTIONS):
-            after, hidden = max(after, difference), max(hidden, error)
-            rejections += 1
-        last = tokens[-1]
-    listens = _reads_hidden_state(pair, last)
+    listens = None
+    sequence, stage = pair.sequences[0], stage or Stage()
+    with stage.until_interrupted():
+        for prompt, tokens in stage.each(texts):
+            reference = one_by_one(sequence, prompt, tokens, media)
+            positions += len(tokens)
+            prefill(sequence, prompt, media)
+            for difference, error in _walk(sequence, prompt, tokens, reference, _PASSES):
+                noise, hidden = max(noise, difference), max(hidden, error)
+            prefill(sequence, prompt, media)
+            for difference, error in _walk(sequence, prompt, tokens, reference, _REJECTIONS):
+                after, hidden = max(after, difference), max(hidden, error)
+                rejections += 1
+        if stage.done:
+            listens = _reads_hidden_state(pair, tokens[-1])
     computed = pair.target.computes_hidden
     return PassCheck(positions, noise, rejections, after, hidden, listens, computed)
 

@@ -132,23 +132,25 @@ def check_sampled(
     found = _Evidence(np.random.default_rng(plan.sampling.seed))
     loop = pair.decode_loop()
     answers = [prompt for _ in range(_SEEDS) for prompt in prompts]
-    for turn, prompt in enumerate((stage or Stage()).each(answers)):
-        if 4 * found.variance >= plan.tosses:
-            break
-        sampling = replace(
-            plan.sampling,
-            seed=(plan.sampling.seed or 0) + turn,
-            acceptance=AcceptanceRule.MAXIMAL,
-        )
-        recorder = RecordingSampler(make_sampler(sampling))
-        n_draft = plan.lengths[turn % len(plan.lengths)]
-        drafted = answer(
-            loop, prompt, recorder, plan.sampling, n_draft, plan.max_tokens, media=media
-        )
-        first = prefill(pair.sequences[0], prompt, media)[0]
-        plain = _plain_distributions(pair, first, drafted, sampling)
-        for token, p, q in zip(drafted, plain, recorder.offers, strict=False):
-            found.add(token, p, q)
+    stage = stage or Stage()
+    with stage.until_interrupted():
+        for turn, prompt in enumerate(stage.each(answers)):
+            if 4 * found.variance >= plan.tosses:
+                break
+            sampling = replace(
+                plan.sampling,
+                seed=(plan.sampling.seed or 0) + turn,
+                acceptance=AcceptanceRule.MAXIMAL,
+            )
+            recorder = RecordingSampler(make_sampler(sampling))
+            n_draft = plan.lengths[turn % len(plan.lengths)]
+            drafted = answer(
+                loop, prompt, recorder, plan.sampling, n_draft, plan.max_tokens, media=media
+            )
+            first = prefill(pair.sequences[0], prompt, media)[0]
+            plain = _plain_distributions(pair, first, drafted, sampling)
+            for token, p, q in zip(drafted, plain, recorder.offers, strict=False):
+                found.add(token, p, q)
     return found.answers()
 
 

@@ -57,15 +57,17 @@ def check_seeded(
     sampling = replace(sampling, seed=sampling.seed or 0, acceptance=AcceptanceRule.GUMBEL)
     answered = tokens = 0
     differences: list[Difference] = []
-    for i, prompt in enumerate((stage or Stage()).each(prompts)):
-        plain, *others = (
-            _answer(loop, GenerationRequest(prompt, sampling, n, max_tokens, media=media))
-            for n in (0, *lengths)
-        )
-        answered += len(lengths)
-        tokens += len(plain)
-        drafted = dict(zip(lengths, others, strict=True))
-        differences += _differences(pair, i, prompt, media, sampling, plain, drafted)
+    stage = stage or Stage()
+    with stage.until_interrupted():
+        for i, prompt in enumerate(stage.each(prompts)):
+            plain, *others = (
+                _answer(loop, GenerationRequest(prompt, sampling, n, max_tokens, media=media))
+                for n in (0, *lengths)
+            )
+            drafted = dict(zip(lengths, others, strict=True))
+            differences += list(_differences(pair, i, prompt, media, sampling, plain, drafted))
+            answered += len(lengths)
+            tokens += len(plain)
     return SeededCheck(answered, tokens, tuple(differences))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -34,6 +35,7 @@ class Stage:
         check: display name.
         limit_s: seconds.
         report: called after every item.
+        skipped: whether an earlier check was interrupted, so that this one has no items.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Stage:
         check: str = "",
         limit_s: float = inf,
         report: Callable[[Progress], object] = lambda _: None,
+        *,
+        skipped: bool = False,
     ) -> None:
         self.check = check
         self.done = 0
@@ -48,6 +52,8 @@ class Stage:
         self.total = 0
         self.cut = False
         """Whether time passed before all items were completed."""
+        self.interrupted = skipped
+        """Whether Ctrl-C ended this check, or an earlier one."""
         self._limit_s = limit_s
         self._report = report
 
@@ -55,6 +61,8 @@ class Stage:
         """Yields items while there is time."""
         began = monotonic()
         self.total = len(items)
+        if self.interrupted:
+            return
         for item in items:
             if self.done and monotonic() - began >= self._limit_s:
                 self.cut = True
@@ -63,6 +71,14 @@ class Stage:
             self.done += 1
             elapsed = monotonic() - began
             self._report(Progress(self.check, self.done, self.total, elapsed, self._limit_s))
+
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """A context that Ctrl-C leaves, with the results of the completed items."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.interrupted = True
 
 
 class TimeLimit:
@@ -88,6 +104,7 @@ class TimeLimit:
         part, rest = next(iter(self._shares.items())), sum(self._shares.values())
         del self._shares[part[0]]
         left = max(0.0, self._ends - monotonic())
-        stage = Stage(part[0], left * part[1] / rest, self._report)
+        skipped = any(stage.interrupted for stage in self.stages)
+        stage = Stage(part[0], left * part[1] / rest, self._report, skipped=skipped)
         self.stages.append(stage)
         return stage

@@ -60,12 +60,19 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether drafting left the output unchanged."""
-        return self._token_by_token and self.sampled.passed
+        return self._token_by_token and self.sampled.passed and not self.interrupted
 
     @property
     def undecided(self) -> bool:
-        """Whether all checks passed, except that too few tokens were sampled."""
-        return self._token_by_token and self.sampled.undecided
+        """Whether all checks passed as far as they went, and more answers are needed."""
+        sampled = self.sampled
+        unfinished = sampled.undecided or (self.interrupted and sampled.passed)
+        return self._token_by_token and unfinished
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the checks; they have the results until then."""
+        return any(stage.interrupted for stage in self.stages)
 
     @property
     def _token_by_token(self) -> bool:
@@ -88,6 +95,9 @@ def verify(
         plan: what to verify.
         make: factory of samplers; the session's by default.
         report: called as the checks proceed.
+
+    Returns:
+        The results; those until then on Ctrl-C.
 
     Raises:
         LocalmtpError: the model has no chat template, or a prompt does not fit its context.

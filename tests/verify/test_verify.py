@@ -1,8 +1,11 @@
 """`localmtp verify` as a real process, on the embedded pair."""
 
 import json
+import signal
 import subprocess
 import sys
+
+import pytest
 
 NANO = (sys.executable, "-m", "localmtp", "verify", "nano", "--threads", "1", "--prompts", "1")
 
@@ -41,6 +44,31 @@ def test_the_time_limit_ends_every_check_after_a_prompt() -> None:
     assert report["greedy"]["compared"] == report["seeded"]["compared"] == 1
     assert report["passes"]["rejections"] > 1
     assert report["undecided"] is True
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a process")
+def test_an_interrupted_check_reports_what_was_compared() -> None:
+    with subprocess.Popen(
+        [*NANO, "--temp", "2", "--n-draft", "3,3,3,3", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while "prompts (greedy)" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    report = json.loads(out)
+    assert (report["interrupted"], report["passed"], report["undecided"]) == (True, False, True)
+    assert report["cut_by_budget"] == []
+    done, total = report["answers"]["greedy"].values()
+    assert 0 < done < total == 8
+    assert report["greedy"]["compared"] > 0
+    assert report["passes"]["drafter_listens"] is None
+    assert report["answers"]["sampled"]["done"] == report["sampled"]["tokens"] == 0
+    assert f"interrupted: greedy {done} of 8" in err
 
 
 def test_without_a_drafter_verify_fails() -> None:

@@ -12,6 +12,7 @@ import click
 
 from localmtp.cli import output
 from localmtp.cli.bench.progress import show_progress
+from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.flags.draft_length import DraftLengths
 from localmtp.cli.loading import load_model
 from localmtp.cli.model_argument import MODEL
@@ -30,8 +31,9 @@ from localmtp.models.files import NO_DRAFTER
 if TYPE_CHECKING:
     from localmtp.engine.pair import Pair
     from localmtp.models import ModelFiles
-    from localmtp.verify.greedy import Difference
+    from localmtp.verify.greedy import Difference, GreedyCheck
     from localmtp.verify.passes import PassCheck
+    from localmtp.verify.seeded import SeededCheck
     from localmtp.verify.time_limit import Progress
     from localmtp.verify.verification import Verification, VerifyPlan
 
@@ -127,6 +129,10 @@ def command(
         output.line(json.dumps(_as_json(files, plan, found), ensure_ascii=False))
     else:
         _print_report(plan, found)
+    if found.interrupted:
+        done = ", ".join(f"{stage.check} {stage.done} of {stage.total}" for stage in found.stages)
+        output.note(f"interrupted: {done} answers")
+        return INTERRUPTED
     return 0 if found.passed else 1
 
 
@@ -200,30 +206,68 @@ def _show_progress(progress: Progress) -> None:
 
 
 def _hidden_states(passes: PassCheck) -> str:
-    unread = "" if passes.drafter_listens else "; the drafter does not read them"
+    unread = "; the drafter does not read them" if passes.drafter_listens is False else ""
     return f"hidden states within {100 * passes.hidden_error:.1f} %{unread}"
 
 
 def _print_report(plan: VerifyPlan, found: Verification) -> None:
-    passes, greedy, sampled = found.passes, found.greedy, found.sampled
+    stages = {stage.check: stage for stage in found.stages}
+    for check, show in _PRINTED.items():
+        if stages[check].done or not found.interrupted:
+            show(plan, found, interrupted=stages[check].interrupted)
+    verdict = "drafting leaves the output unchanged" if found.passed else "the output is CHANGED"
+    if found.interrupted and found.undecided:
+        verdict = "undecided: interrupted before all answers were compared"
+    elif found.undecided:
+        short = any(stage.cut for stage in found.stages if stage.check == "sampled")
+        more = "--budget" if short else "--prompts, or use --n-draft 3"
+        verdict = (
+            "undecided: the sampled answers are too certain or too few for a verdict; increase "
+            f"--temp, {more}"
+        )
+    output.line(f"\n{verdict}")
+    cut = [f"{s.check} {s.done} of {s.total}" for s in found.stages if s.cut]
+    if cut:
+        output.note(f"limited by --budget {plan.limit_s / 60:g}: {', '.join(cut)} answers")
+
+
+def _print_passes(_: VerifyPlan, found: Verification, *, interrupted: bool) -> None:
+    passes = found.passes
     _print_check(
         "passes",
-        passes.passed,
+        None if passes.passed and interrupted else passes.passed,
         f"{passes.rejections} forced rejections in {passes.positions} positions: logits within "
         f"{passes.after_rejection:.3f} of plain decoding; rounding alone moves them by up to "
         f"{passes.noise:.3f}",
         *([_hidden_states(passes)] if passes.has_hidden else []),
     )
+
+
+def _print_greedy(plan: VerifyPlan, found: Verification, *, interrupted: bool) -> None:
+    greedy, bound = found.greedy, found.passes.bound
     same = greedy.compared - len(greedy.differences)
     _print_check(
         "greedy",
-        greedy.passed(passes.bound),
+        _verdict(found, greedy, interrupted=interrupted),
         f"{same} of {greedy.compared} answers with drafting equal those without, token by token",
-        *(_difference(plan, d, passes.bound) for d in greedy.differences),
+        *(_difference(plan, d, bound) for d in greedy.differences),
     )
+
+
+def _verdict(
+    found: Verification, check: GreedyCheck | SeededCheck, *, interrupted: bool
+) -> bool | None:
+    """Return whether a comparison passed; None if it, or the bound of rounding, is incomplete."""
+    incomplete = interrupted or (check.differences and found.passes.drafter_listens is None)
+    passed = check.passed(found.passes.bound)
+    return None if passed and incomplete else passed
+
+
+def _print_sampled(_: VerifyPlan, found: Verification, *, interrupted: bool) -> None:
+    sampled = found.sampled
     _print_check(
         "sampled",
-        None if sampled.undecided else sampled.passed,
+        None if sampled.undecided or (interrupted and sampled.passed) else sampled.passed,
         f"p = {sampled.p_value:.3g}; fails below 0.001"
         + ("" if sampled.enough else "; too few tokens for a verdict"),
         f"leaning towards the drafter: {sampled.leaning:+.2f} standard deviations in "
@@ -235,27 +279,26 @@ def _print_report(plan: VerifyPlan, found: Verification) -> None:
         f"{100 * sampled.acceptance_if_equal:.1f} % if the drafter's most probable token is "
         "accepted only when the target's sample equals it, as in llama.cpp",
     )
-    seeded = found.seeded
+
+
+def _print_seeded(plan: VerifyPlan, found: Verification, *, interrupted: bool) -> None:
+    seeded, bound = found.seeded, found.passes.bound
     same = seeded.compared - len(seeded.differences)
     _print_check(
         "seeded",
-        seeded.passed(passes.bound),
+        _verdict(found, seeded, interrupted=interrupted),
         f"{same} of {seeded.compared} sampled answers with drafting equal those without, at the "
         "same seed, token by token",
-        *(_difference(plan, d, passes.bound) for d in seeded.differences),
+        *(_difference(plan, d, bound) for d in seeded.differences),
     )
-    verdict = "drafting leaves the output unchanged" if found.passed else "the output is CHANGED"
-    if found.undecided:
-        short = any(stage.cut for stage in found.stages if stage.check == "sampled")
-        more = "--budget" if short else "--prompts, or use --n-draft 3"
-        verdict = (
-            "undecided: the sampled answers are too certain or too few for a verdict; increase "
-            f"--temp, {more}"
-        )
-    output.line(f"\n{verdict}")
-    cut = [f"{s.check} {s.done} of {s.total}" for s in found.stages if s.cut]
-    if cut:
-        output.note(f"limited by --budget {plan.limit_s / 60:g}: {', '.join(cut)} answers")
+
+
+_PRINTED = {
+    "passes": _print_passes,
+    "greedy": _print_greedy,
+    "seeded": _print_seeded,
+    "sampled": _print_sampled,
+}
 
 
 def _print_check(name: str, passed: bool | None, *lines: str) -> None:
@@ -306,6 +349,10 @@ def _as_json(files: ModelFiles, plan: VerifyPlan, found: Verification) -> dict[s
         },
         "budget": plan.limit_s / 60,
         "cut_by_budget": [stage.check for stage in found.stages if stage.cut],
+        "interrupted": found.interrupted,
+        "answers": {
+            stage.check: {"done": stage.done, "total": stage.total} for stage in found.stages
+        },
     }
 
 
