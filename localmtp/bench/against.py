@@ -140,7 +140,7 @@ def ratios(
 ) -> tuple[float, float, float] | None:
     """Returns quartiles of the ratio of two contestants' tokens per second, prompt by prompt.
 
-    None if they have fewer than two rounds in common.
+    The three are equal for a single round; None if they have no round in common.
     """
     rates: dict[int, dict[str, float]] = {}
     for answer in answers:
@@ -149,9 +149,9 @@ def ratios(
             rate = (stats.completion_tokens - 1) / stats.decode_s
             rates.setdefault(answer.turn, {})[answer.contestant] = rate
     pairs = [found[one] / found[other] for found in rates.values() if {one, other} <= found.keys()]
-    if len(pairs) < 2:
+    if not pairs:
         return None
-    low, middle, high = quantiles(pairs, n=4)
+    low, middle, high = quantiles(pairs * 2, n=4)
     return low, middle, high
 
 

@@ -72,6 +72,21 @@ def test_a_server_answers_the_same_prompts() -> None:
     }
 
 
+def test_a_single_round_is_compared_with_the_fastest_draft_length() -> None:
+    with serving() as server:
+        one = ("--against", server.root, "--workload", "story", "--n-draft", "0,3")
+        command = [*COMPARE[:8], *one, "--prompts", "1", "--repeats", "1", "--max-tokens", "12"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (head,) = [line for line in lines if "tok/s" in line]
+    rows = [line for line in lines if line.startswith(("localmtp ", "server "))]
+    assert len(rows) == 3
+    fastest = head.rstrip().removesuffix(" is")[-len("localmtp 0") :]
+    assert fastest in ("localmtp 0", "localmtp 3")
+    assert all(("×" in row) != row.startswith(fastest) for row in rows)
+
+
 @needs_signals
 def test_a_program_is_started_without_and_with_drafts(tmp_path: Path) -> None:
     program = tmp_path / "llama-server"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from localmtp.bench.against import Contest, ContestAnswer, Standing
     from localmtp.bench.report import Table
 
+_OWN = "localmtp "
+"""Beginning of the names of localmtp's contestants, which the draft length follows."""
+
 
 def compare_engines(
     model: str,
@@ -101,7 +104,7 @@ def compare_engines(
 
 
 def _named(n_draft: int | None) -> str:
-    return f"localmtp {'auto' if n_draft is None else n_draft}"
+    return f"{_OWN}{'auto' if n_draft is None else n_draft}"
 
 
 def _collected(contest: Contest) -> tuple[list[ContestAnswer], bool]:
@@ -122,14 +125,13 @@ def _collected(contest: Contest) -> tuple[list[ContestAnswer], bool]:
 
 
 def _ratios(answers: list[ContestAnswer], found: list[Standing]) -> list[dict[str, Any]]:
-    """Compares the automatic draft length, or none without a drafter, with everyone else."""
+    """Compares localmtp with everyone else: its automatic draft length, or else the fastest."""
     from localmtp.bench.against import ratios
 
-    names = {standing.contestant for standing in found}
-    ours = _named(None) if _named(None) in names else _named(0)
     listed = []
     for standing in found:
-        if standing.contestant != ours:
+        ours = _ours(found, standing.temperature)
+        if ours and standing.contestant != ours:
             quartiles = ratios(answers, ours, standing.contestant, standing.temperature)
             if quartiles:
                 listed.append(
@@ -143,6 +145,14 @@ def _ratios(answers: list[ContestAnswer], found: list[Standing]) -> list[dict[st
     return listed
 
 
+def _ours(found: list[Standing], temperature: float) -> str | None:
+    """Returns localmtp's contestant to compare with the others; None if it has no answers."""
+    own = [s for s in found if s.temperature == temperature and s.contestant.startswith(_OWN)]
+    if any(s.contestant == _named(None) for s in own):
+        return _named(None)
+    return max(own, key=lambda s: s.tokens_per_s).contestant if own else None
+
+
 def _tables(found: list[Standing], ratios: list[dict[str, Any]]) -> list[Table]:
     from localmtp.bench.report import Table
 
@@ -150,7 +160,7 @@ def _tables(found: list[Standing], ratios: list[dict[str, Any]]) -> list[Table]:
     for temperature in dict.fromkeys(standing.temperature for standing in found):
         sampling = "greedy" if temperature == 0 else f"temperature {temperature:g}"
         by_name = {r["to"]: r for r in ratios if r["temperature"] == temperature}
-        ours = next((r["of"] for r in by_name.values()), "localmtp auto")
+        ours = next((r["of"] for r in by_name.values()), None)
         rows = [
             (
                 standing.contestant,
@@ -159,13 +169,14 @@ def _tables(found: list[Standing], ratios: list[dict[str, Any]]) -> list[Table]:
                 "" if standing.acceptance_rate is None else f"{standing.acceptance_rate:.0%}",
                 "" if standing.tokens_per_pass is None else f"{standing.tokens_per_pass:.2f}",
                 f"{1e3 * standing.ttft_s:.0f} ms",
-                _ratio(by_name.get(standing.contestant)),
+                *([_ratio(by_name.get(standing.contestant))] if ours else []),
             )
             for standing in found
             if standing.temperature == temperature
         ]
         head = ("", "tok/s", "answers: median (quartiles)", "acceptance", "tokens/pass", "TTFT")
-        shown.append(Table(f"Decoding, {sampling}", (*head, f"{ours} is"), tuple(rows)))
+        last = [f"{ours} is"] if ours else []
+        shown.append(Table(f"Decoding, {sampling}", (*head, *last), tuple(rows)))
     return shown
 
 
@@ -177,7 +188,8 @@ def _spread(quartiles: tuple[float, float, float]) -> str:
 def _ratio(ratio: dict[str, Any] | None) -> str:
     if ratio is None:
         return ""
-    return f"{ratio['median']:.2f}× ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+    spread = f" ({ratio['q1']:.2f} to {ratio['q3']:.2f})" if ratio["q1"] < ratio["q3"] else ""
+    return f"{ratio['median']:.2f}×{spread}"
 
 
 def check_against(
