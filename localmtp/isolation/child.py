@@ -196,7 +196,7 @@ class Child:
 
 
 def _status(session: LocalSession) -> SessionStatus:
-    return SessionStatus(session.stats(), session.plain_tokens_per_s)
+    return SessionStatus(session.stats(), session.plain_tokens_per_s, session.warnings)
 
 
 def _description(session: LocalSession) -> SessionOpened:

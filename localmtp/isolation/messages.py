@@ -137,6 +137,8 @@ class SessionStatus:
 
     stats: Stats
     plain_tokens_per_s: float
+    warnings: tuple[str, ...] = ()
+    """All so far, see `Session.warnings`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,11 @@ class IsolatedSession(Session):
         return self._process.is_over
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line about each failure so far that ended no answer."""
+        return self._latest().warnings
+
+    @property
     def knows_tools(self) -> bool:
         """Whether the chat template describes tools."""
         template = self._templates.current(self.settings.template)

@@ -163,6 +163,11 @@ class Session(ABC):
         self._cancelled = threading.Event()
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line about each failure so far that ended no answer."""
+        return ()
+
+    @property
     def knows_tools(self) -> bool | None:
         """Whether the chat template describes tools; None if a server does not say."""
         return None

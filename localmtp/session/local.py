@@ -92,6 +92,11 @@ class LocalSession(Session):
         return self._loop.drafting_state(settings.n_draft, greedy=settings.sampling.greedy)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line about each damaged file of the prompt cache."""
+        return tuple(self._cache.warnings) if self._cache else ()
+
+    @property
     def knows_tools(self) -> bool:
         """Whether the chat template describes tools."""
         template = self._current_template()

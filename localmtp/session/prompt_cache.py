@@ -70,9 +70,12 @@ class PromptCache:
     def __init__(self, directory: Path, pair: Pair, files: ModelFiles, max_bytes: int) -> None:
         self._directory = directory
         self._max_bytes = max_bytes
+        self.warnings: list[str] = []
+        """One line about each file that was dropped because it is damaged."""
         self._key = _key(pair, files)
         self._window = pair.target.needs_checkpoints or pair.target.model.n_swa > 0
         self._n_ctx = pair.target.n_ctx
+        self._entries: dict[Path, CacheEntry] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._entries = self._scanned()
@@ -111,11 +114,11 @@ class PromptCache:
             return False
         try:
             state = read_state(path, self._key)
-        except (OSError, DamagedFileError, ValueError):
-            self._forget(path)
+        except (OSError, DamagedFileError, ValueError) as error:
+            self._drop(path, error)
             return False
         if not loop.load(state):
-            self._forget(path)
+            self._drop(path)
             return False
         with suppress(OSError):
             os.utime(path)
@@ -169,10 +172,31 @@ class PromptCache:
         for path in self._directory.glob(f"{self._key[:16]}-*.prompt"):
             try:
                 found[path] = read_entry(path, self._key)
-            except (OSError, DamagedFileError, ValueError):
-                with suppress(OSError):
-                    path.unlink()
+            except (OSError, DamagedFileError, ValueError) as error:
+                self._drop(path, error)
         return found
+
+    def _drop(self, path: Path, error: Exception | None = None) -> None:
+        """Deletes a file that cannot be used, and warns of it.
+
+        Args:
+            path: of the file.
+            error: raised on reading it; None if libllama does not load what it holds.
+        """
+        self._entries.pop(path, None)
+        if isinstance(error, FileNotFoundError):
+            return  # another process made room
+        reason = (
+            f"cannot be read ({error.strerror})" if isinstance(error, OSError) else "is damaged"
+        )
+        try:
+            path.unlink(missing_ok=True)
+            done = "was deleted"
+        except OSError:
+            done = "is ignored"
+        text = f"prompt cache: {path} {reason} and {done}; its conversation is prefilled again"
+        self.warnings.append(text)
+        _LOG.warning("%s", text)
 
     def _path(self, tokens: Sequence[int]) -> Path:
         digest = sha256(np.array(tokens, np.int64).tobytes()).hexdigest()

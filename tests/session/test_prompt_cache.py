@@ -106,9 +106,12 @@ def test_damaged_files_are_dropped(tmp_path: Path, damage: str) -> None:
     path.write_bytes(b"x" * 5000 if damage == "garbage" else data[:kept])
     with session(files, cache) as after:
         text, stats = answered(after, LONG)
+        (warning,) = after.warnings
     assert text == expected and stats.reused_tokens == 0
+    assert f"{path} is damaged and was deleted" in warning
     with session(files, cache) as again:
         assert answered(again, LONG)[1].reused_tokens > 100
+        assert not again.warnings
 
 
 def test_random_damage_never_changes_an_answer(tmp_path: Path) -> None:

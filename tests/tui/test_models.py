@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from localmtp.session import Session
+from localmtp.engine.pair import LoadOptions
+from localmtp.models.embedded import embedded_files
+from localmtp.session import Choices, Session
+from localmtp.session.local import open_session
 from localmtp.tui.app import ChatApp
 from localmtp.tui.model_loading import ReportProgress, local_opener
 from localmtp.tui.screens.models import ModelsScreen
@@ -64,6 +68,34 @@ async def test_load_failure_keeps_the_old_model(tmp_path: Path) -> None:
         await answered(pilot, conversation)
         assert conversation.session is session
     assert app.chat.error is None
+    app.close()
+
+
+def _with_cache(cache: Path) -> tuple[Choices, LoadOptions]:
+    choices = Choices(temperature=0.0, max_tokens=8)
+    return choices, LoadOptions(threads=1, context=512, prompt_cache=cache)
+
+
+async def test_a_damaged_file_of_the_prompt_cache_is_a_line_in_the_chat(tmp_path: Path) -> None:
+    question = "Which of these is a number? " + "five, " * 60
+    with closing(open_session(embedded_files(), *_with_cache(tmp_path))) as before:
+        list(before.ask(question))
+    (path,) = tmp_path.glob("*.prompt")
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    app = ChatApp("nano", local_opener("nano", None, True, partial(_with_cache, tmp_path)))
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        conversation.prompt.put(question)
+        await pilot.press("enter")
+        await answered(pilot, conversation)
+        await wait_until(pilot, lambda: "is damaged" in seen(app), "the file is named")
+        conversation.prompt.put("And?")
+        await pilot.press("enter")
+        await answered(pilot, conversation, messages=4)
+        notices = [e for e in conversation.transcript.entries if "is damaged" in e.text]
+        assert len(notices) == 1
     app.close()
 
 

@@ -94,6 +94,8 @@ class ChatScreen(ScreenActions):
             open_session, lambda load: self.post_message(ModelLoadFinished(load))
         )
         self._polling: Timer | None = None
+        self._warned: tuple[str, ...] = ()
+        """Warnings of the session that were shown."""
 
     def compose(self) -> ComposeResult:
         """Yields the top bar, conversation and statistics, and the footer."""
@@ -142,9 +144,16 @@ class ChatScreen(ScreenActions):
         self.query_one(Statistics).show(self._panel_data(self._stats()))
         if session:
             self.query_one(TopBar).show(session.name, session.drafter_name, session.drafting)
+            self._show_warnings(session.warnings)
         answer = self.conversation.answer
         if self.loader.progress or self.conversation.queued or not (answer and answer.rounds):
             self.show_status()
+
+    def _show_warnings(self, warnings: tuple[str, ...]) -> None:
+        for warning in warnings:
+            if warning not in self._warned:
+                self.conversation.notice(warning, error=True)
+        self._warned = warnings
 
     def show_status(self) -> None:
         """Updates the status line.
