@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +35,16 @@ def test_the_embedded_pair_is_verified() -> None:
     assert sampled["tosses"] >= 100
     assert sampled["p_value"] >= 0.001
     assert 0.0 <= sampled["acceptance"] <= 1.0
+    documented = (
+        Path("docs/json.md").read_text(encoding="utf-8").split("`localmtp verify --json`")[1]
+    )
+    assert not [name for name in _names(report) if f"`{name}`" not in documented]
+
+
+def _names(report: dict[str, Any]) -> set[str]:
+    """Names of fields; those of `answers` are names of checks."""
+    inner = [value for value in report.values() if isinstance(value, dict)]
+    return set(report).union(*map(_names, inner))
 
 
 def test_the_time_limit_ends_every_check_after_a_prompt() -> None:
