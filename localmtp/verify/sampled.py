@@ -175,7 +175,7 @@ class _Evidence:
             q: the distribution that a draft was drawn from; None if there was no draft.
         """
         self._tokens += 1
-        if p.probs[0] < _OPEN:
+        if p.confidence < _OPEN:
             self._uniforms.append(_cumulative(token, p, self._random.random()))
         if q is None:
             return
@@ -184,7 +184,7 @@ class _Evidence:
         self._excess += (q.of(token) > p.of(token)) - preferred
         self.variance += preferred * (1 - preferred)
         self._accepted.append(p.overlap(q))
-        self._accepted_if_equal.append(p.of(q.ids[0]))
+        self._accepted_if_equal.append(p.of(q.first))
 
     def answers(self) -> SampledCheck:
         """Return the result of the tests."""
@@ -236,8 +236,7 @@ def _plain_distributions(
 
 def _at(q: Distribution, p: Distribution) -> NDArray[np.float64]:
     """Return the probabilities under q of the tokens of p."""
-    probs = q.by_id()
-    return np.array([probs.get(token, 0.0) for token in p.ids])
+    return np.array(q.of_all(p.ids))
 
 
 def _cumulative(token: int, p: Distribution, within: float) -> float:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from localmtp.bench.lab.sampling.rules import reached, shared_noise
-from localmtp.engine.sampling.distribution import Distribution
-from localmtp.engine.sampling.gumbel import exponential
+from localmtp.engine.sampling.distribution import Distribution, ListDistribution
+from localmtp.engine.sampling.noise import exponential
 
 
-def _random(random: np.random.Generator, ids: list[int]) -> Distribution:
+def _random(random: np.random.Generator, ids: list[int]) -> ListDistribution:
     probs = np.sort(random.dirichlet(np.full(len(ids), 0.5)))[::-1]
-    return Distribution(ids, probs.tolist())
+    return ListDistribution(ids, probs.tolist())
 
 
 def _choice(p: Distribution, key: int) -> int:

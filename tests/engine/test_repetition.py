@@ -13,7 +13,7 @@ import pytest
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.events import Generated
 from localmtp.engine.pair import LoadOptions, Pair
-from localmtp.engine.sampling.distribution import NO_DRAFT, Distribution, Draft, Proposal
+from localmtp.engine.sampling.distribution import NO_DRAFT, Draft, Proposal, certain
 from localmtp.engine.sampling.params import AcceptanceRule, OnRepeat, SamplingParams
 from localmtp.engine.sampling.repetition import RepetitionGuard, cycle_length
 from localmtp.engine.sampling.sampler import make_sampler
@@ -152,7 +152,7 @@ def test_dry_draws_out_a_circle_at_the_same_token_whatever_is_drafted(drafted: i
             draft = Draft()
             for _ in range(length):
                 token = (draft.tokens or text)[-1] % 5 + 1
-                sampler.draw(Proposal(1.0, token, Distribution([token], [1.0])), draft)
+                sampler.draw(Proposal(1.0, token, certain(token)), draft)
             rows = np.stack([row(token) for token in (text[-1], *draft.tokens)])
             accepted, token = sampler.accept(rows, draft)
             text += [*draft.tokens[:accepted], token]

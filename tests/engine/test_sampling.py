@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from localmtp.engine.sampling.distribution import Distribution, Draft
+from localmtp.engine.sampling.distribution import Draft, ListDistribution
 from localmtp.engine.sampling.params import SamplingParams
 from localmtp.engine.sampling.sampler import Greedy
 from localmtp.engine.sampling.speculative import SpeculativeSampler
@@ -39,6 +39,8 @@ def plain_probabilities(
         SamplingParams(top_k=600, top_p=1.0, min_p=0.1),
         SamplingParams(temperature=0.8, top_k=0, top_p=0.6),
         SamplingParams(temperature=0.5, top_k=0, top_p=1.0, min_p=0.01),
+        SamplingParams(top_k=0, top_p=1.0),
+        SamplingParams(temperature=9.0, top_k=0, top_p=0.9, min_p=0.1),
     ],
 )
 def test_distribution_is_the_truncated_softmax(vocabulary: int, sampling: SamplingParams) -> None:
@@ -63,7 +65,7 @@ def test_one_truncation_serves_vocabularies_of_any_size() -> None:
 
 
 def test_tokens_partition_the_cumulative_probabilities() -> None:
-    spread = Distribution([7, 3, 9, 4], [0.5, 0.0, 0.375, 0.125])
+    spread = ListDistribution([7, 3, 9, 4], [0.5, 0.0, 0.375, 0.125])
     drawn = [spread.at(place) for place in (0.0, 0.49, 0.5, 0.874, 0.875, 0.99, 1.0)]
     assert drawn == [7, 7, 9, 9, 4, 4, 7]
 
@@ -97,8 +99,8 @@ def test_greedy_draft_is_the_argmax_wherever_it_lies(vocabulary: int) -> None:
 
 
 def test_the_residual_is_normalized() -> None:
-    p = Distribution([7, 3, 9], [0.5, 0.3, 0.2])
-    q = Distribution([3, 7, 1], [0.6, 0.3, 0.1])
+    p = ListDistribution([7, 3, 9], [0.5, 0.3, 0.2])
+    q = ListDistribution([3, 7, 1], [0.6, 0.3, 0.1])
     rest = p.minus(q)
     assert rest.of(7) == pytest.approx(0.5)
     assert rest.of(9) == pytest.approx(0.5)

@@ -12,13 +12,15 @@ from localmtp.engine.decoding.prefill import Prefill, prefill
 from localmtp.engine.events import Generated
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
-from localmtp.engine.sampling.gumbel import GumbelSampler, exponential
+from localmtp.engine.sampling.gumbel import GumbelSampler
+from localmtp.engine.sampling.noise import exponential
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 from localmtp.engine.sampling.truncation import distribution
 from localmtp.models import resolve
 from tests.engine.near_ties import ROUNDING
 
 HOT = SamplingParams(temperature=1.5, seed=11)
+WHOLE = SamplingParams(temperature=1.1, top_k=0, top_p=1.0, seed=11)
 QUESTIONS = (
     "Tell me a story about a fox.",
     "Tell me a long story about a king.",
@@ -64,15 +66,21 @@ def assert_same(
     assert GumbelSampler(sampling, len(before)).margin(logits, one[at], other[at]) < ROUNDING
 
 
-@pytest.mark.parametrize("n_draft", [1, 3, 8, None])
-def test_drafting_does_not_change_the_answer_of_a_seed(pair: Pair, n_draft: int | None) -> None:
+@pytest.mark.parametrize(
+    ("n_draft", "sampling"),
+    [(1, HOT), (3, HOT), (8, HOT), (None, HOT), (3, WHOLE), (2, replace(WHOLE, top_p=0.97))],
+)
+def test_drafting_does_not_change_the_answer_of_a_seed(
+    pair: Pair, n_draft: int | None, sampling: SamplingParams
+) -> None:
     loop = pair.decode_loop()
     for question in QUESTIONS:
         prompt = prompt_of(pair, question)
         ((plain,), (drafted,)) = (
-            answers(loop, [GenerationRequest(prompt, HOT, n, max_tokens=60)]) for n in (0, n_draft)
+            answers(loop, [GenerationRequest(prompt, sampling, n, max_tokens=60)])
+            for n in (0, n_draft)
         )
-        assert_same(pair, prompt, HOT, plain, drafted)
+        assert_same(pair, prompt, sampling, plain, drafted)
 
 
 def test_a_batch_does_not_change_the_answer_of_a_seed(pair: Pair) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.decoding.state import DrafterState
-from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
+from localmtp.engine.sampling.distribution import Draft, Proposal, certain
 from localmtp.limits import MAX_DRAFT
 
 _MAX_MATCH = 32
@@ -52,8 +52,7 @@ class PromptLookup:
         if length:
             slot.draft = Draft()
         for token in following[:length]:
-            certain = Distribution([token], [1.0])
-            slot.sampler.draw(Proposal(1.0, token, certain), slot.draft)
+            slot.sampler.draw(Proposal(1.0, token, certain(token)), slot.draft)
         return bool(length)
 
     def index(self) -> None:

@@ -2,46 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """Token probabilities after temperature and truncation, most probable first.
+class Distribution(Protocol):
+    """Token probabilities after temperature and truncation."""
 
-    Usually few, each used once: lists are faster here than arrays.
-    """
+    @property
+    def ids(self) -> Sequence[int]:
+        """Tokens that are not truncated, most probable first."""
 
-    ids: list[int]
-    probs: list[float]
-    """[len(ids)], sums to 1."""
+    @property
+    def probs(self) -> Sequence[float]:
+        """[len(ids)], sums to 1."""
+
+    @property
+    def first(self) -> int:
+        """The most probable token."""
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the most probable token."""
 
     def of(self, token_id: int) -> float:
         """Probability of a token; 0 if it was truncated."""
-        return self.probs[self.ids.index(token_id)] if token_id in self.ids else 0.0
+
+    def of_all(self, ids: Sequence[int]) -> Sequence[float]:
+        """Probabilities of tokens, [len(ids)]."""
 
     def minus(self, other: Distribution) -> Distribution:
         """Returns the residual max(0, self - other), normalized; `self` if it is empty."""
-        given = other.by_id()
-        rest = [max(0.0, p - given.get(i, 0.0)) for i, p in zip(self.ids, self.probs, strict=True)]
-        total = sum(rest)
-        return Distribution(self.ids, [p / total for p in rest]) if total > 0 else self
 
     def overlap(self, other: Distribution) -> float:
         """Sum of min(self, other): the acceptance rate of tokens drawn from `other`."""
-        given = other.by_id()
-        return sum(
-            min(p, given[i]) for i, p in zip(self.ids, self.probs, strict=True) if i in given
-        )
-
-    def argmax(self) -> Distribution:
-        """Returns the distribution with the most probable token only."""
-        return Distribution(self.ids[:1], [1.0])
 
     def at(self, place: float) -> int:
         """Returns the token at a point, 0..1, of the cumulative distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListDistribution:
+    """A distribution of few tokens, each used once: lists are faster here than arrays."""
+
+    ids: list[int]
+    probs: list[float]
+
+    @property
+    def first(self) -> int:
+        """See `Distribution.first`."""
+        return self.ids[0]
+
+    @property
+    def confidence(self) -> float:
+        """See `Distribution.confidence`."""
+        return self.probs[0]
+
+    def of(self, token_id: int) -> float:
+        """See `Distribution.of`."""
+        return self.probs[self.ids.index(token_id)] if token_id in self.ids else 0.0
+
+    def of_all(self, ids: Sequence[int]) -> list[float]:
+        """See `Distribution.of_all`."""
+        found = dict(zip(self.ids, self.probs, strict=True))
+        return [found.get(i, 0.0) for i in ids]
+
+    def minus(self, other: Distribution) -> Distribution:
+        """See `Distribution.minus`."""
+        given = other.of_all(self.ids)
+        rest = [max(0.0, p - q) for p, q in zip(self.probs, given, strict=True)]
+        total = sum(rest)
+        return ListDistribution(self.ids, [p / total for p in rest]) if total > 0 else self
+
+    def overlap(self, other: Distribution) -> float:
+        """See `Distribution.overlap`."""
+        return sum(map(min, self.probs, other.of_all(self.ids)))
+
+    def at(self, place: float) -> int:
+        """See `Distribution.at`; the most probable tokens come first."""
         for token_id, p in zip(self.ids, self.probs, strict=True):
             place -= p
             if place < 0.0:
@@ -49,9 +88,10 @@ class Distribution:
         # The probabilities sum to slightly less than 1.
         return self.ids[self.probs.index(max(self.probs))]
 
-    def by_id(self) -> Mapping[int, float]:
-        """Probabilities by token id."""
-        return dict(zip(self.ids, self.probs, strict=True))
+
+def certain(token_id: int) -> ListDistribution:
+    """Returns the distribution of one token."""
+    return ListDistribution([token_id], [1.0])
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ code, at temperature 1 and positions 1 to 3, 0.64, 0.71 and 0.72 instead of 0.69
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import log
 from secrets import randbits
@@ -20,18 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
+from localmtp.engine.sampling.noise import (
+    MASK,
+    SCALE,
+    STEP,
+    complements,
+    exponential,
+    exponentials,
+    mix,
+)
 from localmtp.engine.sampling.truncation import distribution, truncation_of
+from localmtp.engine.sampling.whole.dense import DenseDistribution
+from localmtp.engine.sampling.whole.rows import exact_weights
 
 if TYPE_CHECKING:
     from localmtp.engine.llama import Floats
     from localmtp.engine.sampling.params import SamplingParams
 
-_MASK = (1 << 64) - 1
-_STEP, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-"""Constants of SplitMix64 (Steele, Lea and Flood 2014)."""
+_MANY = 96
+"""Candidates up to which lists are faster than arrays."""
 
-_FEW, _MANY = 24, 96
-"""Candidates up to which plain integers are faster than arrays, and up to which lists are."""
+_ROUNDING = 1e-4
+"""Bound of the relative rounding of weights and noise in 32 bits."""
 
 
 class GumbelSampler:
@@ -50,13 +59,15 @@ class GumbelSampler:
         self._truncated = truncation_of(sampling, candidates=candidates)
         self._sampling = sampling
         seed = randbits(64) if sampling.seed is None else sampling.seed
-        self._key = _mix(_mix(seed & _MASK) + (seed >> 64 & _MASK) & _MASK)
+        self._key = mix(mix(seed & MASK) + (seed >> 64 & MASK) & MASK)
         self._position = position
+        self._dense_noise: dict[int, NDArray[np.float32]] = {}
+        """Noise of whole vocabularies by position, from the draft until it is verified."""
 
     def propose(self, logits: Floats) -> Proposal:
         """Returns the drafter's distribution, with the target's temperature and truncation."""
         q = self._truncated(logits)
-        return Proposal(q.probs[0], distribution=q)
+        return Proposal(q.confidence, distribution=q)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Takes the drafter's choice under the noise of the token's position."""
@@ -70,9 +81,10 @@ class GumbelSampler:
         """Accepts while the draft is the target's choice under the same noise."""
         first = self._position
         for row, drafted in enumerate((*draft.tokens, -1)):
-            token = self._choose(self._truncated(logits[row]), first + row)
+            token = self._choose(self._truncated(logits[row]), first + row, logits[row])
             if token != drafted:
                 self._position = first + row + 1
+                self._dense_noise.clear()
                 return row, token
         raise AssertionError("no token has the id -1")
 
@@ -113,55 +125,46 @@ class GumbelSampler:
         return min(distance, abs(surplus) * sampling.temperature)
 
     def _position_key(self, position: int) -> int:
-        return _mix(self._key + position * _STEP & _MASK)
+        return mix(self._key + position * STEP & MASK)
 
-    def _choose(self, p: Distribution, position: int) -> int:
-        """argmax(log p + g), as the largest p / e with e = exp(-g) exponentially distributed."""
+    def _choose(self, p: Distribution, position: int, logits: Floats | None = None) -> int:
+        """argmax(log p + g), as the largest p / e with e = exp(-g) exponentially distributed.
+
+        Args:
+            p: the distribution.
+            position: of the token.
+            logits: the target's, of which p was made: decide what is close in 32 bits. A draft may
+                be decided by rounding, its verification may not.
+        """
+        if isinstance(p, DenseDistribution):
+            return self._choose_of_many(p, position, logits)
         ids, probs = p.ids, p.probs
         if len(ids) == 1:
             return ids[0]
         key = self._position_key(position)
         if len(ids) > _MANY:
-            return ids[int((np.asarray(probs) / _exponentials(key, ids)).argmax())]
+            return ids[int((np.asarray(probs) / exponentials(key, np.asarray(ids))).argmax())]
         noise = exponential(key, ids)
         best = max(range(len(ids)), key=lambda i: probs[i] / noise[i])
         return ids[best]
 
-
-def exponential(key: int, ids: Sequence[int]) -> Sequence[float]:
-    """Exponentially distributed noise, a function of the key and each id.
-
-    Args:
-        key: 64 bits.
-        ids: token ids.
-
-    Returns:
-        [len(ids)] of positive numbers.
-    """
-    if len(ids) > _FEW:
-        many: list[float] = _exponentials(key, ids).tolist()
-        return many
-    return [-log(((_mix(key + i * _STEP & _MASK) >> 11) + 0.5) * 2.0**-53) for i in ids]
-
-
-def _exponentials(key: int, ids: Sequence[int]) -> NDArray[np.float64]:
-    """The same as an array."""
-    mixed = np.asarray(ids, np.uint64) * np.uint64(_STEP) + np.uint64(key)
-    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(_MIX_1)
-    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(_MIX_2)
-    mixed ^= mixed >> np.uint64(31)
-    uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    found: NDArray[np.float64] = -np.log(uniform)
-    return found
+    def _choose_of_many(self, p: DenseDistribution, position: int, logits: Floats | None) -> int:
+        key, weights, few = self._position_key(position), p.weights, p.support
+        if few is None:
+            if (bounds := self._dense_noise.get(position)) is None or bounds.size < weights.size:
+                bounds = self._dense_noise[position] = complements(key, weights.size)
+            # No token's weight divided by its noise exceeds this; that of the best one is close.
+            most = weights / bounds[: weights.size]
+            best = int(most.argmax())
+            (noise,) = exponential(key, (best,))
+            least = float(weights[best]) * SCALE / noise * (1.0 - _ROUNDING)
+            few = (most >= least).nonzero()[0]
+        exact: NDArray[np.floating] = weights[few]
+        if logits is not None:
+            exact = exact_weights(logits[few], float(logits[p.first]), self._sampling.temperature)
+        return int(few[(exact / exponentials(key, few)).argmax()])
 
 
 def _log_odds(probability: float) -> float:
     bounded = min(1 - 1e-9, max(1e-9, probability))
     return log(bounded / (1 - bounded))
-
-
-def _mix(value: int) -> int:
-    """SplitMix64's finalizer."""
-    value = (value ^ value >> 30) * _MIX_1 & _MASK
-    value = (value ^ value >> 27) * _MIX_2 & _MASK
-    return value ^ value >> 31

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal
+from localmtp.engine.sampling.distribution import Distribution, Draft, Proposal, certain
 from localmtp.engine.sampling.truncation import truncation_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SpeculativeSampler:
     def propose(self, logits: Floats) -> Proposal:
         """Returns the drafter's distribution, with the target's temperature and truncation."""
         q = self._truncated(logits)
-        return Proposal(q.probs[0], distribution=q)
+        return Proposal(q.confidence, distribution=q)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Draws from the drafter's distribution, or takes its argmax."""
@@ -53,7 +53,7 @@ class SpeculativeSampler:
         assert q is not None
         draft.offered.append(q)
         if self._by_argmax > self._by_sample:
-            q = q.argmax()
+            q = certain(q.first)
         token = q.at(self._random())
         draft.tokens.append(token)
         draft.distributions.append(q)
@@ -71,4 +71,4 @@ class SpeculativeSampler:
 
     def _compare(self, p: Distribution, offered: Distribution) -> None:
         self._by_sample = _DECAY * self._by_sample + p.overlap(offered)
-        self._by_argmax = _DECAY * self._by_argmax + p.of(offered.ids[0])
+        self._by_argmax = _DECAY * self._by_argmax + p.of(offered.first)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from math import exp, log
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localmtp.engine.sampling.distribution import Distribution
+from localmtp.engine.sampling.distribution import Distribution, ListDistribution
 from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.whole.rows import of_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,9 +27,6 @@ LARGE = 8 * COLUMNS
 
 _BLOCKS = 256
 """Column maxima in which a bound is searched."""
-
-_MARGIN = 1e-5
-"""Relative rounding of a bound in 32 bits; what lies in between is compared in 64."""
 
 _LOWEST = np.finfo(np.float32).min
 
@@ -63,8 +61,8 @@ class Truncation:
             logits: [n_vocab], at least one of them finite.
         """
         k = self._sampling.top_k
-        if k <= 0:
-            return _of_all(logits, self._sampling)
+        if k <= 0 or LARGE <= logits.size <= k:
+            return of_row(logits, self._sampling)
         if logits.size < LARGE:
             ids, top = self._rank(logits)
         else:
@@ -82,7 +80,7 @@ class Truncation:
         return _weighted(*self._rank(logits, ids))
 
 
-def _weighted(ids: list[int], top: Sequence[float]) -> Distribution:
+def _weighted(ids: list[int], top: Sequence[float]) -> ListDistribution:
     """Returns the distribution of ranked tokens with these logits."""
     first = top[0]
     weights = [exp(logit - first) for logit in top]
@@ -90,7 +88,7 @@ def _weighted(ids: list[int], top: Sequence[float]) -> Distribution:
         weights = weights[: weights.index(0.0)]
         del ids[len(weights) :]
     total = sum(weights)
-    return Distribution(ids, [weight / total for weight in weights])
+    return ListDistribution(ids, [weight / total for weight in weights])
 
 
 def truncation_of(sampling: SamplingParams, *, candidates: bool) -> Callable[[Any], Distribution]:
@@ -107,38 +105,6 @@ def truncation_of(sampling: SamplingParams, *, candidates: bool) -> Callable[[An
 def distribution(logits: Floats, sampling: SamplingParams) -> Distribution:
     """Returns one distribution; see `Truncation`."""
     return Truncation(sampling).of(logits)
-
-
-def _of_all(logits: Floats, sampling: SamplingParams) -> Distribution:
-    """Without top-k, where libllama's sums in 32 bits would miss top-p by half a percent."""
-    if sampling.min_p > 0.0 and sampling.top_p >= 1.0:
-        return _of_min_p(logits, sampling)
-    # Relative to the most probable token.
-    weights = np.exp((logits.astype(np.float64) - logits.max()) / sampling.temperature)
-    total, least = weights.sum(), sampling.min_p
-    if sampling.top_p < 1.0:
-        # Tokens below this bound have less than 1 - top_p together: top-p needs none of them.
-        least = max(least, (1.0 - sampling.top_p) * total / logits.size)
-    few = (weights >= least if least > 0.0 else logits > -np.inf).nonzero()[0]
-    ids = few[(-logits[few]).argsort(kind="stable")]
-    cumulative = weights[ids].cumsum()
-    keep = ids.size
-    if sampling.top_p < 1.0:
-        keep = min(keep, int(cumulative.searchsorted(sampling.top_p * total)) + 1)
-    ids = ids[:keep]
-    return Distribution(ids.tolist(), (weights[ids] / cumulative[keep - 1]).tolist())
-
-
-def _of_min_p(logits: Floats, sampling: SamplingParams) -> Distribution:
-    """With min-p only, which compares with one token: no sum over all is needed."""
-    most, temperature = float(logits.max()), sampling.temperature
-    bound = most + temperature * log(sampling.min_p)
-    few = (logits >= bound - _MARGIN * max(1.0, abs(bound))).nonzero()[0]
-    weights = np.exp((logits[few].astype(np.float64) - most) / temperature)
-    keep = weights >= sampling.min_p
-    few, weights = few[keep], weights[keep]
-    order = (-weights).argsort(kind="stable")
-    return Distribution(few[order].tolist(), (weights[order] / weights.sum()).tolist())
 
 
 def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:

@@ -45,7 +45,7 @@ Probs = NDArray[np.float64]
 
 def overlaps(p: Distribution, q: Distribution) -> tuple[float, float, float]:
     """Returns the probability that each rule accepts a draft token, in the order of `EXPECTED`."""
-    return p.overlap(q), shared_noise(p, q), p.of(q.ids[0])
+    return p.overlap(q), shared_noise(p, q), p.of(q.first)
 
 
 def shared_noise(p: Distribution, q: Distribution) -> float:
@@ -66,12 +66,11 @@ def reached(token: int, p: Distribution, q: Distribution) -> tuple[float, float,
     if drafted:
         ids = list(dict.fromkeys((*p.ids, *q.ids)))
         both = 1.0 / float(np.maximum(_at(p, ids) / likely, _at(q, ids) / drafted).sum())
-    return min(1.0, drafted / likely), both / likely, float(token == q.ids[0])
+    return min(1.0, drafted / likely), both / likely, float(token == q.first)
 
 
 def _at(distribution: Distribution, ids: Sequence[int]) -> Probs:
-    probs = distribution.by_id()
-    return np.array([probs.get(token, 0.0) for token in ids])
+    return np.array(distribution.of_all(ids))
 
 
 @dataclass(slots=True)
@@ -124,7 +123,7 @@ class AnswerReader:
     def propose(self, logits: Floats) -> Proposal:
         """See `Sampler.propose`."""
         q = self._truncated(logits)
-        return Proposal(q.probs[0], distribution=q)
+        return Proposal(q.confidence, distribution=q)
 
     def draw(self, proposal: Proposal, draft: Draft) -> int:
         """Takes the answer's token."""

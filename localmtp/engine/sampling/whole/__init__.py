@@ -1,0 +1,1 @@
+"""Distributions of whole vocabularies, where top-k does not limit them."""
