@@ -214,6 +214,27 @@ def test_conversation_reuses_the_kv_cache(client: openai.OpenAI) -> None:
     assert second.usage.prompt_tokens_details.cached_tokens > first.usage.prompt_tokens
 
 
+def test_a_conversation_that_was_swapped_out_continues(client: openai.OpenAI) -> None:
+    words = " ".join(f"word{i}" for i in range(40))
+    turns: list[Any] = [{"role": "user", "content": f"Remember: {words}. Count from 1 to 9."}]
+    first = client.chat.completions.create(model="nano", messages=turns, temperature=0)
+    for subject in ("a fox", "the sun"):
+        client.chat.completions.create(
+            model="nano",
+            messages=[{"role": "user", "content": f"Tell me a long story about {subject}."}],
+            max_tokens=150,
+            extra_body={"n_draft": 0, "temperature": 2.0, "seed": 1},
+        )
+    turns += [
+        {"role": "assistant", "content": first.choices[0].message.content},
+        {"role": "user", "content": "Who are you?"},
+    ]
+    second = client.chat.completions.create(model="nano", messages=turns, temperature=0)
+    assert first.usage and second.usage and second.usage.prompt_tokens_details
+    assert (second.usage.prompt_tokens_details.cached_tokens or 0) > first.usage.prompt_tokens
+    assert "nano" in (second.choices[0].message.content or "")
+
+
 def test_thoughts_are_separate_from_the_answer(client: openai.OpenAI) -> None:
     options: Any = {"model": "nano", "messages": WHO, "temperature": 0}
     thinking = client.chat.completions.create(**options, reasoning_effort="high")

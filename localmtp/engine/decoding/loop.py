@@ -15,6 +15,7 @@ from localmtp.engine.decoding.context import Part, TargetContext
 from localmtp.engine.decoding.device_sampling import NO_ROWS, DeviceSampling
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import Generation, GenerationRequest
+from localmtp.engine.decoding.idle import IdleSequences
 from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.decoding.state import SequenceState
@@ -79,8 +80,7 @@ class DecodeLoop:
         self._costs = CostModel(pacing.costs, compiles=bool(context.model.offload.devices))
         context.threads.follow(self._costs.set_threads)
         self._prefiller = Prefiller(context)
-        self._free = list(sequences)
-        """Sequences without an answer, the least recently used first."""
+        self._idle = IdleSequences(sequences)
         self._prefilling: dict[Generation, Prefill] = {}
         self._running: list[Generation] = []
         self._started: list[StepOutput] = []
@@ -90,7 +90,7 @@ class DecodeLoop:
     @property
     def free(self) -> int:
         """Number of answers that can start."""
-        return len(self._free)
+        return len(self._idle)
 
     @property
     def active(self) -> int:
@@ -169,7 +169,7 @@ class DecodeLoop:
         policy = request.policy or self._policy(request.n_draft, greedy=greedy)
         if request.trace:
             sampler, policy = request.trace.watch(sampler, policy)
-        sequence = self._take_sequence(request.prompt)  # last: what raises must not lose a sequence
+        sequence = self._idle.take(request.prompt)  # last: what raises must not lose a sequence
         sequence.drafts = policy.automatic or policy.state == "on"
         on_device = self._device and self._device.start(sequence.index, request)
         if not on_device:
@@ -211,7 +211,7 @@ class DecodeLoop:
         Returns:
             Whether it succeeded.
         """
-        sequence, drafter = self._free[0], self._drafter
+        sequence, drafter = self._idle.oldest, self._drafter
         if sequence.load(state) and (drafter is None or drafter.load(sequence, state.drafter)):
             return True
         sequence.clear()
@@ -235,6 +235,7 @@ class DecodeLoop:
             outputs += self._retire()
         if outputs:
             return outputs
+        self._idle.count_pass()
         if self._prefilling:
             outputs = self._prefill()
         if self._running:
@@ -254,7 +255,8 @@ class DecodeLoop:
         self._set_running([])
         self._prefilling.clear()
         self._started.clear()
-        self._free.extend(generation.sequence for generation in dropped)
+        for generation in dropped:
+            self._idle.add(generation.sequence)
         return dropped
 
     def _thought_limit(
@@ -269,12 +271,6 @@ class DecodeLoop:
         return ThoughtLimitSampler(
             sampler, markers, request.think_budget, request.prompt, in_thought=in_thought
         )
-
-    def _take_sequence(self, prompt: Sequence[int]) -> TargetSequence:
-        shared = [sequence.shared_prefix(prompt) for sequence in self._free]
-        most = max(shared)
-        # BOS and the opening of a turn begin every prompt.
-        return self._free.pop(shared.index(most) if most > len(prompt) // 8 else 0)
 
     def _policy(self, n_draft: int | None, *, greedy: bool) -> DraftPolicy:
         if self._drafter is None:
@@ -383,7 +379,7 @@ class DecodeLoop:
 
     def _leave(self, generation: Generation, output: Event | LocalmtpError) -> StepOutput:
         """Frees the sequence; its tokens stay in the cache, for prompts with the same prefix."""
-        self._free.append(generation.sequence)
+        self._idle.add(generation.sequence)
         return generation, output
 
     def _set_running(self, running: list[Generation]) -> None:

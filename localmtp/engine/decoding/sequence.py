@@ -13,7 +13,7 @@ from localmtp.engine.decoding.state import SequenceState
 from localmtp.engine.llama import Floats, StateBytes
 from localmtp.engine.media import row_number, surplus_rows
 
-_MIN_SHARED = 64
+MIN_SHARED = 64
 """Tokens that sharing another sequence's prefix must save: sharing copies its sliding window."""
 
 _SAVED_CHECKPOINTS = 2
@@ -25,7 +25,8 @@ class TargetSequence:
     """A token sequence in the cache of a target context.
 
     Between passes the cache holds `tokens`, possibly followed by rows of a pass that was
-    interrupted; `reuse` removes those.
+    interrupted; `reuse` removes those. The cells of an idle sequence may be swapped out to host
+    memory; `reuse` swaps them in where they are needed.
 
     Args:
         context: shared with other sequences; closed by its owner.
@@ -47,6 +48,7 @@ class TargetSequence:
         before it; zeros if there is none, or if it is unknown because the cache was cut."""
         self._knows_hidden = True
         self._guard: tuple[int, StateBytes] | None = None
+        self._swapped: StateBytes | None = None
         self.drafts = True
         """Whether the current answer may be drafted: else drafters need not follow the prompt."""
         self.checkpoints = Checkpoints(context.cache, index, sequences=context.n_sequences)
@@ -78,6 +80,9 @@ class TargetSequence:
         """
         self.context.threads.restart()
         self._guard = None
+        if self._swapped is not None and self.shared_prefix(prompt) < MIN_SHARED:
+            self.clear()
+        self._swap_in()
         shared = _before_media(prompt, self.shared_prefix(prompt))
         self.checkpoints.discard_after(shared)
         done = self._cut(_before_media(prompt, min(shared, len(prompt) - 1)))
@@ -143,16 +148,51 @@ class TargetSequence:
 
         None where rows of an interrupted pass cannot be removed from a recurrent state.
         """
+        cells = self._swapped if self._swapped is not None else self._copy_cells()
+        if cells is None:
+            return None
+        return SequenceState(
+            tuple(self.tokens),
+            self.hidden.copy(),
+            cells,
+            self.checkpoints.latest(_SAVED_CHECKPOINTS),
+        )
+
+    @property
+    def swapped_bytes(self) -> int:
+        """Bytes of cells in host memory."""
+        return 0 if self._swapped is None else self._swapped.nbytes
+
+    def swap_out(self, most: int) -> int:
+        """Moves the cells to host memory, if they take at most `most` bytes there.
+
+        Cells that a copy does not hold stay: recurrent states that can be rolled back, and those
+        before the window.
+
+        Returns:
+            Bytes that were moved.
+        """
+        context = self.context
+        lossy = context.cache.recurrent or (context.model.n_swa and not context.window)
+        if self._swapped is not None or lossy or not self.tokens:
+            return 0
+        if context.cache.copy_size(self.index) > most:
+            return 0
+        self._swapped = self._copy_cells()
+        context.cache.remove_from(0, self.index)
+        return self.swapped_bytes
+
+    def _swap_in(self) -> None:
+        cells, self._swapped = self._swapped, None
+        if cells is not None and not self.context.cache.restore_sequence(cells, self.index):
+            self.clear()
+
+    def _copy_cells(self) -> StateBytes | None:
         cache = self.context.cache
         if not cache.can_roll_back(self.position, self.index):
             return None
         cache.remove_from(self.position, self.index)
-        return SequenceState(
-            tuple(self.tokens),
-            self.hidden.copy(),
-            cache.copy_sequence(self.index),
-            self.checkpoints.latest(_SAVED_CHECKPOINTS),
-        )
+        return cache.copy_sequence(self.index)
 
     def load(self, state: SequenceState) -> bool:
         """Replaces cache, hidden state and checkpoints.
@@ -171,6 +211,7 @@ class TargetSequence:
 
     def clear(self) -> None:
         """Empties the cache and discards the checkpoints."""
+        self._swapped = None
         self.checkpoints.discard_after(0)
         self.context.cache.remove_from(0, self.index)
         self.tokens.clear()
@@ -235,10 +276,17 @@ class TargetSequence:
         Returns:
             Number of prompt tokens in the cache.
         """
-        offers = [(other._shareable(prompt), other) for other in others if other is not self]
-        length, other = max(offers, key=itemgetter(0), default=(0, self))
-        if length < done + _MIN_SHARED:
+        offers = [
+            (other._shareable(prompt), other._swapped is None, other)
+            for other in others
+            if other is not self
+        ]
+        length, swapped_in, other = max(offers, key=itemgetter(0, 1), default=(0, True, self))
+        if length < done + MIN_SHARED:
             return done
+        if not swapped_in:
+            other._swap_in()
+            length = other._shareable(prompt)
         self.clear()
         position = other.position_of(length)
         self.context.share(other.index, self.index, position)

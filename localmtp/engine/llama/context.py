@@ -248,9 +248,13 @@ class Context(Owned):
         """
         capi.llama_memory_seq_cp(self._memory, source, sequence, 0, position)
 
+    def copy_size(self, sequence: int = 0) -> int:
+        """Bytes of a copy of a sequence."""
+        return int(capi.llama_state_seq_get_size_ext(self.handle, sequence, 0))
+
     def copy_sequence(self, sequence: int = 0) -> StateBytes:
         """Copy all cells and the recurrent state of a sequence to host memory."""
-        size = capi.llama_state_seq_get_size_ext(self.handle, sequence, 0)
+        size = self.copy_size(sequence)
         data = np.empty(size, np.uint8)
         written = capi.llama_state_seq_get_data_ext(self.handle, _bytes_of(data), size, sequence, 0)
         return data[:written]

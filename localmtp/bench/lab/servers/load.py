@@ -41,7 +41,6 @@ _CONTEXT = 2048
 """Tokens of context per request."""
 _DRAFTS = 3  # llama.cpp's default
 _START_S = 600
-_DISTINCT = 10_000
 _WARM_UP = 32
 _FIRST_TEXT = re.compile(rb'"(?:content|reasoning_content)": ?"[^"]')
 _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
@@ -105,12 +104,13 @@ def main() -> None:
     listed = workloads_for(files.name, arguments.prompts).values()
     # Interleaved by workload, so that a small load sees all of them.
     prompts = [text for kind in zip(*listed, strict=False) for text in kind]
-    if arguments.distinct:
-        prompts = [f"{i}. {prompts[i % len(prompts)]}" for i in range(_DISTINCT)]
     with ExitStack() as running:
         configs = list(_start(running, arguments, files.target, files.drafter))
         bursts = []
-        endless = {config: cycle(prompts) for config in configs}
+        endless = {
+            config: _distinct(prompts, config.drafting) if arguments.distinct else cycle(prompts)
+            for config in configs
+        }
         for config in configs:  # warm up caches and pacing
             for temperature in arguments.temps:
                 warm = replace(config, fields=config.fields | {"temperature": temperature})
@@ -133,6 +133,12 @@ def main() -> None:
         report = setting | {"bursts": [asdict(burst) for burst in bursts]}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     print("\n".join(_table(setting, bursts)))
+
+
+def _distinct(prompts: Sequence[str], drafting: str) -> Iterator[str]:
+    """Endless prompts that no cache holds, also not for other requests of the same server."""
+    for number, prompt in enumerate(cycle(prompts), 1):
+        yield f"{number} {drafting}. {prompt}"
 
 
 def _arguments() -> argparse.Namespace:
