@@ -12,7 +12,7 @@ from time import monotonic, sleep
 
 import httpx
 
-from localmtp.engine.decoding.model_drafter import ModelDrafter
+from localmtp.engine.drafters.model_drafter import ModelDrafter
 from localmtp.engine.pair import Pair
 from localmtp.errors import LocalmtpError
 from localmtp.models import ModelFiles

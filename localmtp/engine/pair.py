@@ -24,12 +24,12 @@ from localmtp.engine.compatibility import (
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.device_sampling import DeviceSampling, open_device_sampling
 from localmtp.engine.decoding.drafter import Drafter, MTPDrafter
-from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
-from localmtp.engine.decoding.model_drafter import ModelDrafter
-from localmtp.engine.decoding.prompt_lookup import NoDraftSteps, PromptLookupDrafter
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.device_options import SplitMode, drafter_offloaded
+from localmtp.engine.drafters.head import HeadDrafter
+from localmtp.engine.drafters.model_drafter import ModelDrafter
+from localmtp.engine.drafters.prompt_lookup import NoDraftSteps, PromptLookupDrafter
 from localmtp.engine.kv_type import KVType
 from localmtp.engine.llama import ALL_LAYERS, Model, Offload, holds_tensor
 from localmtp.engine.llama.vocabulary_file import VocabularyFile

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.device_options import Switch
+from localmtp.engine.drafters.head import HeadDrafter
 from localmtp.engine.llama.offload import used_devices
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.threads import Threads

@@ -14,9 +14,9 @@ from itertools import cycle
 import numpy as np
 
 from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
-from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.prefill import prefill
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.drafters.head import HeadDrafter
 from localmtp.engine.llama import Floats, TokenIds
 from localmtp.engine.media import PlacedMedia
 from localmtp.engine.pacing import FixedPolicy, RoundPlan

@@ -10,8 +10,8 @@ import pytest
 from gguf import GGUFReader
 
 from localmtp.engine.compatibility import CHAINED_HEADS
-from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
+from localmtp.engine.drafters.head import HeadDrafter
 from localmtp.engine.pair import LoadOptions, Pair
 from tests.engine.test_heads import (
     GREEDY,

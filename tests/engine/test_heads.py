@@ -14,9 +14,9 @@ import pytest
 
 from localmtp.engine.decoding.drafter import DraftSlot
 from localmtp.engine.decoding.generation import GenerationRequest
-from localmtp.engine.decoding.head import HeadDrafter
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.decoding.prefill import Prefill, Prefiller, prefill
+from localmtp.engine.drafters.head import HeadDrafter
 from localmtp.engine.events import Finished, Generated
 from localmtp.engine.llama import Floats, Model
 from localmtp.engine.media import PlacedMedia

@@ -9,7 +9,7 @@ import pytest
 from localmtp.engine.decoding.drafter import DraftSlot
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.prefill import prefill
-from localmtp.engine.decoding.prompt_lookup import PromptLookup
+from localmtp.engine.drafters.prompt_lookup import PromptLookup
 from localmtp.engine.events import Generated
 from localmtp.engine.pacing import DraftPolicy, FixedPolicy
 from localmtp.engine.pair import Pair

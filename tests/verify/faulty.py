@@ -9,8 +9,8 @@ import numpy as np
 
 from localmtp.engine.decoding.drafter import DraftSlot, MTPDrafter
 from localmtp.engine.decoding.prefill import prefill
-from localmtp.engine.decoding.prompt_lookup import NoDraftSteps
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.drafters.prompt_lookup import NoDraftSteps
 from localmtp.engine.llama import Floats
 from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
 from localmtp.engine.sampling.params import SamplingParams

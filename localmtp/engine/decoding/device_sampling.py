@@ -17,9 +17,9 @@ from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.prefill import prefill
-from localmtp.engine.decoding.prompt_lookup import NoDraftSteps
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.device_options import Switch
+from localmtp.engine.drafters.prompt_lookup import NoDraftSteps
 from localmtp.engine.llama import Context
 from localmtp.engine.llama.device_rows import ArgmaxRows, CandidateRows, DeviceChain, attach
 from localmtp.engine.pacing import FixedPolicy, RoundPlan

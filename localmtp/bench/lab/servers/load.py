@@ -136,9 +136,8 @@ def main() -> None:
 
 
 def _distinct(prompts: Sequence[str], drafting: str) -> Iterator[str]:
-    """Endless prompts that no cache holds, also not for other requests of the same server."""
-    for number, prompt in enumerate(cycle(prompts), 1):
-        yield f"{number} {drafting}. {prompt}"
+    """Return endless prompts that no request of this server has used, with any drafting."""
+    return (f"{number} {drafting}. {prompt}" for number, prompt in enumerate(cycle(prompts)))
 
 
 def _arguments() -> argparse.Namespace:

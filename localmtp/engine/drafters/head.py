@@ -19,9 +19,9 @@ import numpy as np
 from localmtp.engine.compatibility import CROPPED_HEADS
 from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.drafter import DraftSlot
-from localmtp.engine.decoding.head_cache import WAITING, HeadCache
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.decoding.state import DrafterState
+from localmtp.engine.drafters.head_cache import WAITING, HeadCache
 from localmtp.engine.llama import Batch, Floats, Model
 from localmtp.engine.sampling.distribution import Draft
 from localmtp.limits import MAX_DRAFT

@@ -1,0 +1,1 @@
+"""Drafters other than Gemma's assistant: heads, smaller models, copies from the context."""
