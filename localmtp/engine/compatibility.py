@@ -132,6 +132,17 @@ HEADS = frozenset(
 graph for it: libllama would run the target's instead."""
 
 
+def heads_run(architecture: str, n_heads: int) -> int:
+    """Returns how many MTP heads of a file libllama runs: all or none.
+
+    Args:
+        architecture: value of `general.architecture`.
+        n_heads: value of `nextn_predict_layers`.
+    """
+    one_or_chained = n_heads == 1 or architecture in CHAINED_HEADS
+    return n_heads if architecture in HEADS and one_or_chained else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """Properties of a model that determine which files fit together."""
@@ -156,8 +167,7 @@ class Traits:
     @property
     def has_head(self) -> bool:
         """Whether the file holds MTP heads that libllama runs."""
-        several = self.n_heads > 1 and self.architecture in CHAINED_HEADS
-        return self.architecture in HEADS and (self.n_heads == 1 or several) and self.head
+        return self.head and heads_run(self.architecture, self.n_heads) > 0
 
     @property
     def own_head(self) -> str:

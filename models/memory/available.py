@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localmtp.engine.compatibility import DRAFTER
+from localmtp.engine.compatibility import DRAFTER, FIRST_TENSOR
 from localmtp.engine.device_options import SplitMode
 from localmtp.engine.load_options import LoadOptions
 from localmtp.errors import LocalmtpError
@@ -63,11 +63,12 @@ def choose_placement(files: ModelFiles, requested: LoadOptions) -> Placement | N
         header = read_header(files.target, settings_only=True)
     return place(
         files.name,
-        shape_of(header),
+        _shape(files, header),
         replace(
             weights_of(header, weights.target, weights.drafter, requested.devices.overrides),
             projector=weights.projector,
             drafter_width=weights.drafter_width,
+            drafter_heads=weights.drafter_heads,
             drafter_scratch=weights.drafter_scratch,
         ),
         header.number("context_length") or DEFAULT_CONTEXT,
@@ -111,9 +112,13 @@ def _with_draft_model(files: ModelFiles, weights: Weights) -> Weights:
         return weights
     header = read_header(files.drafter_file, settings_only=True)
     target = read_header(files.target, settings_only=True)
-    own_head = header.number("nextn_predict_layers") and header.architecture == target.architecture
-    if header.architecture == DRAFTER or own_head:
+    heads = header.number("nextn_predict_layers")
+    if header.architecture == DRAFTER:
         return weights
+    if heads and header.architecture == target.architecture:
+        tensors = read_header(files.drafter_file).tensors
+        if all(tensor.name != FIRST_TENSOR for tensor in tensors):
+            return replace(weights, drafter_heads=heads)
     shape = shape_of(header)
     width = shape.full_width * len(shape.full_layers)
     width += shape.sliding_width * len(shape.sliding_layers)
@@ -128,7 +133,8 @@ def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:
         options: how it was loaded.
     """
     weights, header = weights_on_disk(files), read_header(files.target, settings_only=True)
-    needed = estimate_memory(shape_of(header), weights, replace(options, gpu_layers=None))
+    shape = _shape(files, header)
+    needed = estimate_memory(shape, weights, replace(options, gpu_layers=None))
     projector = {"projector": needed.projector} if needed.projector else {}
     return {
         "target": needed.weights,
@@ -137,6 +143,12 @@ def memory_by_part(files: ModelFiles, options: LoadOptions) -> dict[str, int]:
         "cache": needed.kv_cache,
         "buffers": needed.buffers,
     }
+
+
+def _shape(files: ModelFiles, header: Header) -> ModelShape:
+    """Returns the shape of a target, without MTP heads if something else drafts, or nothing."""
+    shape = shape_of(header)
+    return shape if files.drafter == files.target else replace(shape, heads=0)
 
 
 def available_memory(requested: LoadOptions | None = None) -> MemoryBudget:

@@ -71,6 +71,8 @@ class Weights:
     """0 without one."""
     drafter_width: int = 0
     """Elements of keys and values per token in the KV cache of a draft model; 0 for other kinds."""
+    drafter_heads: int = 1
+    """Number of MTP heads in a file of their own."""
     drafter_scratch: int = 0
     """Floats of working memory of a draft model per row of a batch."""
 
@@ -194,7 +196,8 @@ def estimate_memory(
     if weights.drafter_width:
         drafter += int(cells * (element * weights.drafter_width + _MASK * batch))
         drafter += _FLOAT * batch * weights.drafter_scratch
-    heads = shape.heads or (1 if weights.drafter and not weights.drafter_width else 0)
+    own = weights.drafter_heads if weights.drafter and not weights.drafter_width else 0
+    heads = shape.heads or own
     if heads and shape.head_width:
         # Contexts of their own, with 16-bit KV caches.
         per_cell = heads * KVType.F16.bytes_per_element * shape.head_width + _MASK * batch

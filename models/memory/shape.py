@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from localmtp.engine.compatibility import HEADS
+from localmtp.engine.compatibility import HEADS, heads_run
 from localmtp.engine.families import family_of
 from localmtp.engine.recurrent import state_bytes
 from localmtp.models.gguf_header import Header, Scalar
@@ -56,7 +56,8 @@ class ModelShape:
     multiaxial: bool = False
     """Whether images have positions on several axes (M-RoPE)."""
     heads: int = 0
-    """MTP heads in the file. Each has a context, with a KV cache for all of them."""
+    """MTP heads in the file that libllama runs. Each has a context, with a KV cache for all of
+    them."""
     head_width: int = 0
     """Width of the KV cache of an MTP head, in the file or in one of its own, which has the whole
     context; 0 for models that have none."""
@@ -102,7 +103,7 @@ def shape_of(header: Header) -> ModelShape:
         recurrent_layers=recurrent,
         state=state_bytes(header.number) if recurrent else 0,
         multiaxial=is_multiaxial(header),
-        heads=n_heads if has_head else 0,
+        heads=heads_run(header.architecture, n_heads),
         head_width=width if has_head else 0,
         head_scratch=_head_scratch_of(header, experts) if has_head else 0,
         head_read=_share_of_head(header) if n_heads and has_head else 0.0,

@@ -13,7 +13,9 @@ from localmtp.engine.kv_type import KVType
 from localmtp.engine.load_options import LoadOptions
 from localmtp.engine.recurrent import draft_limit
 from localmtp.limits import BATCH_ROWS
+from localmtp.models import resolve
 from localmtp.models.gguf_header import read_header
+from localmtp.models.memory.available import memory_by_part
 from localmtp.models.memory.estimate import Weights, estimate_memory
 from localmtp.models.memory.placement import MemoryBudget, largest_context
 from localmtp.models.memory.shape import ModelShape, shape_of
@@ -113,6 +115,30 @@ def test_the_contexts_of_mtp_heads_are_estimated(name: str, heads: int, tmp_path
     options = LoadOptions(context=4096, batch=4)  # so that the KV cache is most of it
     estimate = estimate_memory(shape, Weights(target.stat().st_size), options)
     assert estimate.drafter == pytest.approx(heads * (head_cache + head_working), rel=0.2)
+
+
+def test_only_heads_that_run_are_counted(tmp_path: Path) -> None:
+    """libllama runs one head of most architectures; others, and `--drafter none`, run none."""
+    one, several = tmp_path / "one.gguf", tmp_path / "several.gguf"
+    write_model(one, "glm4moe", heads=1)
+    write_model(several, "glm4moe", heads=3)
+    options = LoadOptions(context=4096, threads=1)
+    assert memory_by_part(resolve(str(one)), options)["drafter"] > 0
+    assert memory_by_part(resolve(str(several)), options)["drafter"] == 0
+    assert memory_by_part(resolve(str(one), drafter="none"), options)["drafter"] == 0
+
+
+def test_heads_in_a_file_of_their_own_are_counted(tmp_path: Path) -> None:
+    target, whole, alone = (tmp_path / f"{name}.gguf" for name in ("target", "whole", "alone"))
+    write_model(target, "hy_v3", head=False)
+    write_model(whole, "hy_v3", heads=3)
+    write_model(alone, "hy_v3", trunk=False, heads=3)
+    contexts = [LoadOptions(context=context, batch=4) for context in (4096, 8192)]
+    separate, together = (
+        [memory_by_part(files, options)["drafter"] for options in contexts]
+        for files in (resolve(str(target), drafter=str(alone)), resolve(str(whole)))
+    )
+    assert separate[1] - separate[0] == together[1] - together[0] > 0
 
 
 def entry_shape(name: str) -> ModelShape:
