@@ -35,6 +35,8 @@ def opponents(
     pair: Pair,
     choices: Choices,
     lengths: Sequence[int] = SERVER_LENGTHS,
+    *,
+    name: str = "",
 ) -> Iterator[dict[str, Session]]:
     """Yields sessions with another engine, by name.
 
@@ -46,6 +48,7 @@ def opponents(
         pair: loaded from them; a program has its threads and its context.
         choices: of the answers.
         lengths: draft lengths of a program, above 0.
+        name: of the engine; by default that of the server's model, or `llama-server`.
 
     Raises:
         LocalmtpError: there is no such server or program, or it does not start.
@@ -54,19 +57,20 @@ def opponents(
         if against.startswith(("http://", "https://")):
             session: Session = open_remote(against, None, choices)
             resources.callback(session.close)
-            yield {f"server {session.name}": session}
+            yield {name or f"server {session.name}": session}
             return
         sessions: dict[str, Session] = {}
-        for name, command in _commands(against, files, pair, lengths).items():
-            url = resources.enter_context(_running(command))
-            sessions[name] = open_remote(url, None, choices)
-            resources.callback(sessions[name].close)
+        for n, command in _commands(against, files, pair, lengths).items():
+            session = open_remote(resources.enter_context(_running(command)), None, choices)
+            resources.callback(session.close)
+            sessions[f"{name or 'llama-server'} {n}"] = session
         yield sessions
 
 
 def _commands(
     program: str, files: ModelFiles, pair: Pair, lengths: Sequence[int]
-) -> dict[str, Sequence[str]]:
+) -> dict[int, Sequence[str]]:
+    """Returns commands that start a program, by draft length."""
     found = shutil.which(program)
     if found is None:
         raise LocalmtpError(
@@ -76,14 +80,14 @@ def _commands(
     threads, context = str(pair.target.threads.most), str(pair.target.n_ctx)
     plain = [found, "-m", str(files.target), "-t", threads, "-c", context, "-np", "1"]
     plain += ["--jinja", "--no-webui"]
-    commands: dict[str, Sequence[str]] = {"llama-server 0": plain}
+    commands: dict[int, Sequence[str]] = {0: plain}
     if files.drafter:
         kind = "draft-simple" if isinstance(pair.drafter, ModelDrafter) else "draft-mtp"
         drafting = ["--spec-type", kind]
         if files.drafter_file:
             drafting += ["-md", str(files.drafter_file), "-td", threads]
         for n in lengths:
-            commands[f"llama-server {n}"] = [*plain, *drafting, "--spec-draft-n-max", str(n)]
+            commands[n] = [*plain, *drafting, "--spec-draft-n-max", str(n)]
     return commands
 
 

@@ -100,6 +100,20 @@ def test_a_program_is_started_without_and_with_drafts(tmp_path: Path) -> None:
 
 
 @needs_signals
+def test_several_engines_are_named_as_on_the_command_line(tmp_path: Path) -> None:
+    programs = [tmp_path / version / "llama-server" for version in ("old", "new")]
+    for program in programs:
+        program.parent.mkdir()
+        program.write_text(SERVER.format(python=sys.executable))
+        program.chmod(0o755)
+    flags = [flag for program in programs for flag in ("--against", str(program))]
+    done = compared(*flags, "--against-n-draft", "1", "--n-draft", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {each["contestant"] for each in json.loads(done.stdout)["standings"]}
+    assert found == {"localmtp 0"} | {f"{program} {n}" for program in programs for n in (0, 1)}
+
+
+@needs_signals
 def test_a_program_ends_with_the_comparison(tmp_path: Path) -> None:
     program, running = tmp_path / "llama-server", tmp_path / "pid"
     program.write_text(SLOW.format(python=sys.executable, running=str(running)))

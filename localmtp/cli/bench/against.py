@@ -73,9 +73,11 @@ def compare_engines(
         for n in with_no_drafting(lengths) if files.drafter or files.lookup else [0]:
             session = LocalSession(pair, files, choices)
             contestants[_named(n)] = session, n
+        drafts, several = [n for n in server_lengths if n], len(set(against)) > 1
         for each in against:
+            name = each if several else ""
             found = resources.enter_context(
-                opponents(each, files, pair, choices, [n for n in server_lengths if n])
+                opponents(each, files, pair, choices, drafts, name=name)
             )
             contestants |= {name: (session, None) for name, session in found.items()}
         temperatures = [generation.temp or 0.0]
