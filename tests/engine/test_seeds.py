@@ -174,6 +174,20 @@ def test_the_margin_of_a_token_that_top_p_barely_excludes_is_small() -> None:
     assert sampler.margin(logits, 0, 3) > 0.5  # 0.981 before it
 
 
+def test_the_margin_of_a_token_that_top_p_barely_includes_is_small() -> None:
+    probs = np.array([0.6, 0.349, 0.03, 0.021])
+    logits = np.log(probs).astype(np.float32)
+
+    def sampler(seed: int) -> GumbelSampler:
+        return GumbelSampler(SamplingParams(seed=seed, top_k=4, top_p=0.95), 0)
+
+    seeds = [seed for seed in range(400) if sampler(seed).accept(logits[None], NO_DRAFT)[1] == 2]
+    gaps = [sampler(seed).margin(logits, 0, 2) for seed in seeds]
+    # 0.949 before it: where excluding it leaves token 0, that is the margin.
+    assert len(gaps) > 4
+    assert sum(gap < 0.03 for gap in gaps) > len(gaps) // 3
+
+
 def test_parts_of_a_prompt_are_whole_tiles_at_any_speed(pair: Pair) -> None:
     prompt = [pair.target.vocab.bos, *[300 + i % 200 for i in range(399)]]
     for rows in (128, 130, 150, 200, 260, 300, 390, 399):

@@ -97,26 +97,40 @@ class GumbelSampler:
             other: a token id.
 
         Returns:
-            The difference of their perturbed logits; if truncation excludes one of them, the change
-            that includes it.
+            The difference of their perturbed logits, or the change that truncation needs to exclude
+            the preferred one if that is less; if truncation excludes one of them, the change that
+            includes it.
         """
         p = self._truncated(logits)
         absent = [token for token in (one, other) if token not in p.ids]
         if absent:
             lowest = min(float(logits[token]) for token in p.ids)
-            return max(self._missing(logits, token, lowest) for token in absent)
-        noise = exponential(self._position_key(self._position), (one, other))
-        scores = [log(p.of(t)) - log(e) for t, e in zip((one, other), noise, strict=True)]
-        return abs(scores[0] - scores[1]) * self._sampling.temperature
+            return max(self._to_bound(logits, token, lowest) for token in absent)
+        noise = exponential(self._position_key(self._position), p.ids)
+        scores = {
+            token: log(prob) - log(e) for token, prob, e in zip(p.ids, p.probs, noise, strict=True)
+        }
+        less, more = sorted((one, other), key=scores.__getitem__)
+        gap = (scores[more] - scores[less]) * self._sampling.temperature
+        rivals = [token for token in p.ids if token != more]
+        excluded = np.delete(logits, p.ids)
+        if max(rivals, key=scores.__getitem__) != less or not excluded.size:
+            return gap
+        return min(gap, self._to_bound(logits, more, float(excluded.max())))
 
-    def _missing(self, logits: Floats, token: int, lowest: float) -> float:
-        """Change of logits that lets truncation include a token.
+    def _to_bound(self, logits: Floats, token: int, edge: float) -> float:
+        """Change of logits that moves a token across the bound of truncation.
 
-        Either its own logit grows to the lowest one that is included, or the tokens before it lose
-        so much of their probability that they no longer make up top-p.
+        Either its own logit reaches the next one on the other side, or the tokens before it gain or
+        lose so much of their probability that they do or do not make up top-p.
+
+        Args:
+            logits: [n_vocab].
+            token: its id.
+            edge: the lowest logit that is included, or the highest one that is excluded.
         """
         sampling = self._sampling
-        distance = abs(lowest - float(logits[token]))
+        distance = abs(edge - float(logits[token]))
         ranked = distribution(logits, replace(sampling, top_p=1.0, min_p=0.0))
         if sampling.top_p >= 1.0 or token not in ranked.ids:
             return distance
