@@ -8,8 +8,9 @@ import pytest
 
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
-from localmtp.engine.decoding.prefill import Prefill, prefill
+from localmtp.engine.decoding.prefill import Prefill, Prefiller, prefill
 from localmtp.engine.events import Generated
+from localmtp.engine.llama import Floats
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.engine.sampling.distribution import NO_DRAFT, Draft
 from localmtp.engine.sampling.gumbel import GumbelSampler
@@ -195,8 +196,25 @@ def test_parts_of_a_prompt_are_whole_tiles_at_any_speed(pair: Pair) -> None:
         found = Prefill(pair.sequences[0], prompt)
         sizes = []
         while found.remaining:
-            part = found.part(rows)
+            part = found.part(rows, 512)
             sizes.append(len(part))
             found.done += len(part)
         assert sum(sizes) == len(prompt)
         assert min(sizes) >= 64
+
+
+def test_short_prompts_that_share_passes_have_the_bits_of_prompts_alone(pair: Pair) -> None:
+    prompts = [[pair.target.vocab.bos, *range(300, 300 + n)] for n in (20, 41, 60, 150)]
+    alone = []
+    for prompt in prompts:
+        pair.sequences[0].clear()
+        alone.append(prefill(pair.sequences[0], prompt)[0].copy())
+    pair.sequences[0].clear()
+    waiting = [Prefill(*one) for one in zip(pair.sequences, prompts, strict=True)]
+    found: dict[Prefill, Floats] = {}
+    prefiller = Prefiller(pair.target)
+    while unfinished := [one for one in waiting if one.remaining]:
+        found.update((one, logits[0].copy()) for one, logits in prefiller.step(unfinished))
+    for one, expected in zip(waiting[:3], alone, strict=False):
+        np.testing.assert_array_equal(found[one], expected)
+    np.testing.assert_allclose(found[waiting[3]], alone[3], atol=ROUNDING)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from localmtp.engine.decoding.context import Part, TargetContext
+from localmtp.engine.decoding.context import TargetContext
 from localmtp.engine.decoding.sequence import TargetSequence
 from localmtp.engine.llama import Floats
 from localmtp.engine.media import PlacedMedia, RowPiece, row_number
@@ -23,13 +23,10 @@ _FIRST_ROWS = 128
 """Rows of the first pass, before the prefill rate is known, and minimum of a pass that no answer
 waits for."""
 
-_MIN_ROWS = 32
-"""Minimum rows of a pass that other answers wait for, even on a slow machine."""
-
 _TILE = 64
 """Rows from which libllama computes attention in tiles on the processor, which round differently.
-The rows of a prompt are divided by the measured speed; as long as no part is smaller than this,
-the result does not depend on it."""
+Whether a row of a prompt is in a pass of this size is a property of the prompt, so that the result
+depends neither on the measured speed nor on other prompts."""
 
 _MIN_PART = 16
 """Minimum number of tokens for a separate pass before a checkpoint."""
@@ -74,6 +71,7 @@ class Prefill:
         self._spans = _spans(prompt, media)
         self.done = self.reused = sequence.reuse(prompt, others)
         self._prompt = prompt
+        self._tile = min(_TILE, sequence.context.max_prefill_rows)
         self._checkpoints = _checkpoints(sequence, prompt, self._spans)
         self._save_if_due()
 
@@ -92,17 +90,33 @@ class Prefill:
         """Whether the next entry of the prompt is a row of an image or sound."""
         return self._prompt[self.done] < 0
 
-    def part(self, rows: int) -> Sequence[int]:
-        """The next tokens, at most `rows`, up to the next checkpoint, image or sound.
+    @property
+    def few(self) -> bool:
+        """Whether fewer rows than a tile are left up to the next checkpoint, image or sound."""
+        return self._left() < self._tile
 
-        Fewer if less than a tile would be left.
+    def part(self, rows: int, most: int) -> Sequence[int]:
+        """The next tokens, up to the next checkpoint, image or sound.
+
+        Neither they nor the tokens left then are fewer than a tile, unless they are `few` already.
+
+        Args:
+            rows: intended number.
+            most: upper bound.
+
+        Returns:
+            Empty if there is no part of at most `most` rows.
         """
-        stops = (*self._checkpoints, *(span.start for span in self._spans), self.total)
-        end = min(at for at in stops if at > self.done)
-        left = end - self.done
-        if rows < left < rows + _TILE and left >= 2 * _TILE:
-            rows = left - _TILE
-        return self._prompt[self.done : min(end, self.done + rows)]
+        left, tile = self._left(), self._tile
+        if left < tile:
+            return self._prompt[self.done : self.done + min(rows, most, left)]
+        if left < 2 * tile:
+            rows = left if left <= self.sequence.context.max_prefill_rows else tile
+        elif rows < left:
+            rows = min(max(rows, tile), left - tile)
+        else:
+            rows = left
+        return self._prompt[self.done : self.done + rows] if rows <= most else ()
 
     def media_part(self, rows: int) -> RowPiece:
         """The next rows of an image or sound, encoded now if they are not in memory.
@@ -135,6 +149,11 @@ class Prefill:
     def advance_rows(self, rows: int) -> None:
         """Records that rows of an image or sound were decoded, in a pass of their own."""
         self.advance(self._prompt[self.done : self.done + rows], 0)
+
+    def _left(self) -> int:
+        """Number of tokens up to the next checkpoint, image, sound or the end."""
+        stops = (*self._checkpoints, *(span.start for span in self._spans), self.total)
+        return min(at for at in stops if at > self.done) - self.done
 
     def _span(self) -> _Span:
         """The image or sound with the next row."""
@@ -174,26 +193,40 @@ class Prefiller:
         """
         context = self._context
         waiting = sorted(prefills, key=lambda one: one.remaining)
-        least = _FIRST_ROWS if seconds == PASS_S else _MIN_ROWS
+        least = _FIRST_ROWS if seconds == PASS_S else _TILE
         rows = max(least, int(self._rate * seconds)) if self._rate else _FIRST_ROWS
         rows = min(context.max_prefill_rows, rows)
         if waiting[0].at_media:
             return self._media_pass(waiting[0], rows)
-        chosen: list[tuple[Prefill, Sequence[int]]] = []
-        parts: list[Part] = []
-        for prefill in waiting:
-            # A pass has tokens or rows of media, not both.
-            if rows and len(parts) < context.max_verify_rows and not prefill.at_media:
-                tokens = prefill.part(rows)
-                chosen.append((prefill, tokens))
-                parts.append((prefill.sequence.index, prefill.sequence.position, tokens))
-                rows -= len(tokens)
+        chosen = self._choose(waiting, rows)
+        parts = [(one.sequence.index, one.sequence.position, tokens) for one, tokens in chosen]
         began = perf_counter()
         logits = context.prefill(parts)
         self._rate = sum(len(tokens) for *_, tokens in parts) / (perf_counter() - began)
         for row, (prefill, tokens) in enumerate(chosen):
             prefill.advance(tokens, row)
         return [(prefill, logits[row : row + 1]) for row, (prefill, _) in enumerate(chosen)]
+
+    def _choose(self, waiting: Sequence[Prefill], rows: int) -> list[tuple[Prefill, Sequence[int]]]:
+        """Chooses the parts of the next pass: tokens or rows of media, not both.
+
+        On the processor, parts of fewer rows than a tile have passes of fewer rows.
+        """
+        context, few = self._context, waiting[0].few
+        separate = not context.model.offload.devices
+        most = context.max_prefill_rows
+        if separate and few:
+            rows = most = min(rows, _TILE - 1)
+        chosen: list[tuple[Prefill, Sequence[int]]] = []
+        for prefill in waiting:
+            if len(chosen) == context.max_verify_rows or prefill.at_media:
+                continue
+            if separate and prefill.few is not few:
+                continue
+            if tokens := prefill.part(rows, most):
+                chosen.append((prefill, tokens))
+                rows = most = rows - len(tokens)
+        return chosen
 
     def _media_pass(self, prefill: Prefill, rows: int) -> list[tuple[Prefill, Floats]]:
         """Decodes rows of an image or sound of one prompt; see `step`."""
