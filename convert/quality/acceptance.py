@@ -46,7 +46,7 @@ def score_drafter(
         LocalmtpError: the text is too short, or the pair cannot be run.
     """
     path, quant = file
-    total = Counters(completion_tokens=1)
+    total = Counters()
     with Pair.load(target, path, LoadOptions(context=_CONTEXT, threads=threads)) as pair:
         loop, texts = pair.decode_loop(), passages(text, pair.target.vocab)
         for done, tokens in enumerate(texts, 1):
@@ -59,9 +59,9 @@ def score_drafter(
                 counters=counters,
             )
             deque(loop.run(request), maxlen=0)
-            # The first token of each answer comes from prefill, not from a verification pass.
-            total.completion_tokens += max(0, counters.completion_tokens - 1)
             total.target_passes += counters.target_passes
             progress(path, done, len(texts))
     stats = total.snapshot()
-    return DrafterScore(path.name, quant, stats.acceptance_by_position, stats.tokens_per_pass)
+    # Answers may be short; this counts the accepted tokens that end them too.
+    per_pass = 1 + stats.accepted / max(1, stats.target_passes)
+    return DrafterScore(path.name, quant, stats.acceptance_by_position, per_pass)
