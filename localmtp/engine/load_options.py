@@ -34,5 +34,7 @@ class LoadOptions:
     prompt_cache: Path | None = None
     """Directory of states of sequences; None to keep them in memory only."""
     prompt_cache_bytes: int = 8_000_000_000
+    host_cache_bytes: int = 0
+    """Of host memory, for conversations whose sequence another one takes."""
     progress: Callable[[float], bool] | None = None
     """Receives the loaded share of a file, 0 to 1; returning False cancels. Must not raise."""

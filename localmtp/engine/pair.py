@@ -215,11 +215,12 @@ class Pair:
         )
         self._resources.callback(self.media.close)
 
-    def decode_loop(self, pacing: PacingState | None = None) -> DecodeLoop:
+    def decode_loop(self, pacing: PacingState | None = None, *, max_cached: int = 0) -> DecodeLoop:
         """A loop over all sequences. Loops of one pair must not decode at the same time.
 
         Args:
             pacing: see `DecodeLoop`.
+            max_cached: see `DecodeLoop`.
         """
         drafter = self.drafter and PromptLookupDrafter(self.sequences, self.drafter)
         return DecodeLoop(
@@ -232,6 +233,7 @@ class Pair:
             pacing=pacing,
             device=self.device_sampling,
             reads=self.reads,
+            max_cached=max_cached,
         )
 
     def close(self) -> None:

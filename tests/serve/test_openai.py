@@ -1,12 +1,14 @@
 """The API through OpenAI's client."""
 
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.serve.servers import Server
+from tests.heads import write_qwen35
+from tests.serve.servers import Server, serving
 
 WHO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Who are you?"}]
 COUNT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Count from 1 to 9."}]
@@ -233,6 +235,32 @@ def test_a_conversation_that_was_swapped_out_continues(client: openai.OpenAI) ->
     assert first.usage and second.usage and second.usage.prompt_tokens_details
     assert (second.usage.prompt_tokens_details.cached_tokens or 0) > first.usage.prompt_tokens
     assert "nano" in (second.choices[0].message.content or "")
+
+
+@pytest.mark.parametrize(("name", "ram"), [("nano", "512"), ("nano", "0"), ("tiny.gguf", "512")])
+def test_a_conversation_returns_after_others_took_its_slot(
+    tmp_path: Path, name: str, ram: str
+) -> None:
+    """That of a model with a recurrent state and an MTP head too."""
+    model = name if name == "nano" else str(tmp_path / name)
+    if name != "nano":
+        write_qwen35(Path(model))
+    words = " ".join(f"word{i}" for i in range(40))
+    turns: list[Any] = [{"role": "user", "content": f"Remember: {words}. Count from 1 to 9."}]
+    with (
+        serving("--parallel", "1", "--ctx", "1024", "--cache-ram", ram, model=model) as server,
+        openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client,
+    ):
+        options: Any = {"model": name, "temperature": 0, "max_tokens": 60}
+        first = client.chat.completions.create(**options, messages=turns)
+        other: list[Any] = [{"role": "user", "content": "Who are you?"}]
+        client.chat.completions.create(**options, messages=other)
+        turns += [{"role": "assistant", "content": first.choices[0].message.content}, *other]
+        second = client.chat.completions.create(**options, messages=turns)
+    assert first.usage and second.usage and second.usage.prompt_tokens_details
+    cached = second.usage.prompt_tokens_details.cached_tokens or 0
+    assert (cached > first.usage.prompt_tokens - 16) == (ram != "0")
+    assert name != "nano" or "nano" in (second.choices[0].message.content or "")
 
 
 def test_thoughts_are_separate_from_the_answer(client: openai.OpenAI) -> None:

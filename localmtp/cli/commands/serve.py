@@ -37,6 +37,7 @@ class _HttpFlags:
     api_key: str | None
     parallel: int | None
     queue: int
+    cache_ram: int
     time_limit: float
     cors: tuple[str, ...]
     allow_remote_media: bool
@@ -75,6 +76,14 @@ class _HttpFlags:
     default=64,
     show_default=True,
     help="Requests that may wait; further ones are rejected (429).",
+)
+@click.option(
+    "--cache-ram",
+    type=click.IntRange(min=0),
+    default=512,
+    show_default=True,
+    metavar="MIB",
+    help="Main memory for conversations whose slot another one takes; 0 drops them.",
 )
 @click.option(
     "--time-limit",
@@ -125,7 +134,7 @@ def command(
     serve(
         files,
         replace(generation.choices(), think=generation.think),
-        replace(options, parallel=parallel),
+        replace(options, parallel=parallel, host_cache_bytes=http.cache_ram << 20),
         address=(http.host, http.port),
         access=Access(http.api_key or None, http.cors),
         limits=ServerLimits(http.queue, http.time_limit),

@@ -8,16 +8,15 @@ compute; pacing measures how much is left. A single answer is a batch of one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from time import perf_counter
 
 from localmtp.engine.decoding.context import Part, TargetContext
 from localmtp.engine.decoding.device_sampling import NO_ROWS, DeviceSampling
 from localmtp.engine.decoding.drafter import Drafter, DraftSlot
 from localmtp.engine.decoding.generation import Generation, GenerationRequest
-from localmtp.engine.decoding.idle import IdleSequences
 from localmtp.engine.decoding.prefill import PASS_S, Prefill, Prefiller
 from localmtp.engine.decoding.sequence import TargetSequence
+from localmtp.engine.decoding.sequence_pool import SequencePool
 from localmtp.engine.decoding.state import SequenceState
 from localmtp.engine.events import Channel, Event, Finished
 from localmtp.engine.llama import Floats
@@ -50,6 +49,7 @@ class DecodeLoop:
         pacing: of an earlier run.
         device: chooses tokens on the device; None: the host chooses all.
         reads: what passes read of the weights, for statistics; None if unknown.
+        max_cached: see `SequencePool`.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class DecodeLoop:
         pacing: PacingState | None = None,
         device: DeviceSampling | None = None,
         reads: WeightReads | None = None,
+        max_cached: int = 0,
     ) -> None:
         self.context = context
         pacing = pacing or PacingState()
         self._calibrations = pacing.calibrations
-        self._sequences = sequences
         self._drafter = drafter
         self._no_drafter = no_drafter
         self._copies_only = copies_only
@@ -80,7 +80,7 @@ class DecodeLoop:
         self._costs = CostModel(pacing.costs, compiles=bool(context.model.offload.devices))
         context.threads.follow(self._costs.set_threads)
         self._prefiller = Prefiller(context)
-        self._idle = IdleSequences(sequences)
+        self._pool = SequencePool(sequences, drafter, max_cached)
         self._prefilling: dict[Generation, Prefill] = {}
         self._running: list[Generation] = []
         self._started: list[StepOutput] = []
@@ -90,7 +90,7 @@ class DecodeLoop:
     @property
     def free(self) -> int:
         """Number of answers that can start."""
-        return len(self._idle)
+        return self._pool.free
 
     @property
     def active(self) -> int:
@@ -169,7 +169,7 @@ class DecodeLoop:
         policy = request.policy or self._policy(request.n_draft, greedy=greedy)
         if request.trace:
             sampler, policy = request.trace.watch(sampler, policy)
-        sequence = self._idle.take(request.prompt)  # last: what raises must not lose a sequence
+        sequence = self._pool.take(request.prompt)  # last: what raises must not lose a sequence
         sequence.drafts = policy.automatic or policy.state == "on"
         on_device = self._device and self._device.start(sequence.index, request)
         if not on_device:
@@ -184,7 +184,7 @@ class DecodeLoop:
             context.vocab, context.markup, request.channel, tool_calls=request.tool_calls
         )
         generation = Generation(slot, reader, counters, request, limit, rows.target)
-        prefill = Prefill(sequence, request.prompt, self._sequences, request.media)
+        prefill = Prefill(sequence, request.prompt, self._pool.all, request.media)
         counters.prompt_tokens, counters.reused_tokens = prefill.total, prefill.reused
         counters.media, counters.media_tokens = len(request.media), prefill.media_rows
         self._prefilling[generation] = prefill
@@ -192,30 +192,16 @@ class DecodeLoop:
         return generation
 
     def longest_prefix(self, prompt: Sequence[int]) -> int:
-        """Tokens of a prompt that sequences hold; 0 if there is none."""
-        return max(sequence.shared_prefix(prompt) for sequence in self._sequences)
+        """Tokens of a prompt that need not be prefilled."""
+        return self._pool.longest_prefix(prompt)
 
     def state(self, sequence: TargetSequence) -> SequenceState | None:
-        """Returns a copy of the state of a sequence without an answer, see `TargetSequence.state`.
-
-        With the drafter's caches.
-        """
-        state = sequence.state()
-        if state is None or self._drafter is None:
-            return state
-        return replace(state, drafter=self._drafter.states(sequence))
+        """Returns a copy of the state of a sequence without an answer; see `SequencePool.state`."""
+        return self._pool.state(sequence)
 
     def load(self, state: SequenceState) -> bool:
-        """Loads a state into the least recently used free sequence; requires `free`.
-
-        Returns:
-            Whether it succeeded.
-        """
-        sequence, drafter = self._idle.oldest, self._drafter
-        if sequence.load(state) and (drafter is None or drafter.load(sequence, state.drafter)):
-            return True
-        sequence.clear()
-        return False
+        """Loads a state into a free sequence; see `SequencePool.load`."""
+        return self._pool.load(state)
 
     def step(self) -> list[StepOutput]:
         """Runs a prefill pass, if prompts wait, and a round of all answers past their prompts.
@@ -235,7 +221,7 @@ class DecodeLoop:
             outputs += self._retire()
         if outputs:
             return outputs
-        self._idle.count_pass()
+        self._pool.count_pass()
         if self._prefilling:
             outputs = self._prefill()
         if self._running:
@@ -256,7 +242,7 @@ class DecodeLoop:
         self._prefilling.clear()
         self._started.clear()
         for generation in dropped:
-            self._idle.add(generation.sequence)
+            self._pool.add(generation.sequence)
         return dropped
 
     def _thought_limit(
@@ -379,7 +365,7 @@ class DecodeLoop:
 
     def _leave(self, generation: Generation, output: Event | LocalmtpError) -> StepOutput:
         """Frees the sequence; its tokens stay in the cache, for prompts with the same prefix."""
-        self._idle.add(generation.sequence)
+        self._pool.add(generation.sequence)
         return generation, output
 
     def _set_running(self, running: list[Generation]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,6 +37,9 @@ from localmtp.session.prompts import (
 
 Json = Mapping[str, Any]
 
+_RECENT = 4
+"""Choices for each slot whose text is tokenized as the model generated it, when it returns."""
+
 
 class ServedModel:
     """A loaded pair that decodes several choices concurrently.
@@ -65,12 +69,14 @@ class ServedModel:
         self._metrics = metrics
         self._pair, _ = load_pair(files, options)
         self._pacing_store = pacing_store_for(files, options)
-        self._loop = self._pair.decode_loop(self._pacing_store.load_all())
+        self._loop = self._pair.decode_loop(
+            self._pacing_store.load_all(), max_cached=options.host_cache_bytes
+        )
         self._choices: dict[Generation, RunningChoice] = {}
         self._cache = open_cache(options, self._pair, files)
         self._earlier = self._cache.recent() if self._cache else []
-        self._recent: list[Sequence[int]] = [()] * self.parallel
-        """Token ids of the latest choice on each sequence."""
+        self._recent: deque[Sequence[int]] = deque(maxlen=_RECENT * self.parallel)
+        """Token ids of the latest choices."""
         self._template = chat_template(self._pair)
         self.facts = ModelFacts.of(self._pair, files)
         self.hint = outdated_hint(self.facts.template, self.name)
@@ -185,7 +191,7 @@ class ServedModel:
             self._cache.restore(self._loop, request.prompt)
         generation = self._loop.start(request)
         choice = self._choices[generation] = RunningChoice(generation, params, scoring)
-        self._recent[generation.sequence.index] = choice.tokens
+        self._recent.append(choice.tokens)
         return choice
 
     def step(self) -> Iterator[tuple[RunningChoice, Delta | Done | LocalmtpError]]:

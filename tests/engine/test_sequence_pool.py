@@ -1,4 +1,4 @@
-"""Cells of idle sequences are swapped out, and in again when a prompt continues them."""
+"""Conversations outlive their cells and their sequence, and continue as if they had them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -125,6 +125,60 @@ def test_another_prompt_takes_its_place(pair: Pair, loop: DecodeLoop) -> None:
         found, _ = answer(loop, prompt)
         expected, _ = answer(pair_loop(pair), prompt)
         assert_differ_at_near_ties_only(pair.sequences[0], prompt, expected, found)
+
+
+@pytest.mark.parametrize("n_draft", [0, 3])
+def test_a_conversation_returns_after_others_took_its_sequence(
+    pair: Pair, loop: DecodeLoop, n_draft: int
+) -> None:
+    del loop  # empties the sequences
+    loop = pair.decode_loop(max_cached=64 << 20)
+    prompt = prompt_of(pair, LONG)
+    first, _ = answer(loop, prompt, n_draft)
+    for subject in ("fox", "sun", "king", "crow"):
+        answer(loop, prompt_of(pair, f"Tell me about the {subject}. {LONG[27:]}"), n_draft)
+    longer = [*prompt, *first, *prompt_of(pair, "Who are you?")[1:]]
+    assert all(sequence.shared_prefix(longer) < 10 for sequence in pair.sequences)
+    assert loop.longest_prefix(longer) >= len(prompt)
+    found, stats = answer(loop, longer, n_draft)
+    assert stats.reused_tokens >= len(prompt)
+    expected, fresh = answer(pair_loop(pair), longer, n_draft)
+    assert_differ_at_near_ties_only(pair.sequences[0], longer, expected, found)
+    if found == expected:
+        assert abs(stats.accepted - fresh.accepted) <= 2
+
+
+def test_an_edited_question_returns_from_the_cache(pair: Pair, loop: DecodeLoop) -> None:
+    """The state is cut at a checkpoint: its window has moved on."""
+    loop = pair.decode_loop(max_cached=64 << 20)
+    prompt = prompt_of(pair, LONG)
+    first, _ = answer(loop, prompt)
+    answer(loop, [*prompt, *first, *prompt_of(pair, "Who are you?")[1:]])
+    for subject in ("fox", "sun", "king"):
+        answer(loop, prompt_of(pair, f"Tell me about the {subject}. {LONG[27:]}"))
+    edited = [*prompt, *first, *prompt_of(pair, "Count from 1 to 5.")[1:]]
+    found, stats = answer(loop, edited)
+    assert stats.reused_tokens >= len(prompt)
+    expected, _ = answer(pair_loop(pair), edited)
+    assert_differ_at_near_ties_only(pair.sequences[0], edited, expected, found)
+
+
+def test_the_cache_is_bounded(pair: Pair, loop: DecodeLoop) -> None:
+    prompts = [
+        prompt_of(pair, f"Tell me about the {subject}. {LONG[27:]}")
+        for subject in ("fox", "sun", "king", "crow", "moon", "sea", "hen")
+    ]
+    answer(loop, prompts[0])
+    state = loop.state(next(each for each in pair.sequences if each.tokens))
+    assert state is not None
+    for sequence in pair.sequences:
+        sequence.clear()
+    loop = pair.decode_loop(max_cached=2 * state.nbytes + state.nbytes // 2)
+    for prompt in prompts:
+        answer(loop, prompt)
+    cached = [loop.longest_prefix(prompt) > 64 for prompt in prompts]
+    # The latest three are in sequences, two before them in the cache.
+    assert cached == [False, False, True, True, True, True, True]
 
 
 def pair_loop(pair: Pair) -> DecodeLoop:
