@@ -98,6 +98,16 @@ def test_greedy_draft_is_the_argmax_wherever_it_lies(vocabulary: int) -> None:
         assert proposal.confidence == pytest.approx(exact, abs=1e-3)
 
 
+@pytest.mark.parametrize("shift", [-90.0, -3.0, 0.0, 40.0])
+def test_greedy_verifies_logits_of_any_sign(shift: float) -> None:
+    logits = np.random.default_rng(6).normal(shift, 1, (4, 3000)).astype(np.float32)
+    logits[:, ::7] = -np.inf
+    best = logits.argmax(axis=1).tolist()
+    assert Greedy().accept(logits, Draft(best[:3])) == (3, best[3])
+    assert Greedy().accept(logits, Draft([best[0], 4, 5])) == (1, best[1])
+    assert Greedy().accept(logits[:1], Draft()) == (0, best[0])
+
+
 def test_the_residual_is_normalized() -> None:
     p = ListDistribution([7, 3, 9], [0.5, 0.3, 0.2])
     q = ListDistribution([3, 7, 1], [0.6, 0.3, 0.1])

@@ -121,16 +121,14 @@ def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
     maxima = np.maximum.reduce(table, axis=0)
     if tail.size:
         np.maximum(maxima[: tail.size], tail, out=maxima[: tail.size])
-    few = np.maximum.reduce(maxima.reshape(-1, _BLOCKS)) if 2 * k <= _BLOCKS else maxima
-    bound = _bound(few, k)
+    few = np.maximum.reduce(maxima.reshape(-1, _BLOCKS)) if 2 * k <= _BLOCKS else maxima.copy()
+    few.partition(few.size - k)
+    # Where all but a few tokens are masked, the lowest number.
+    bound = max(few[few.size - k], _LOWEST)
     columns = (maxima >= bound).nonzero()[0]
-    rows, at = (table.take(columns, axis=1) >= bound).nonzero()
+    # Indices into two dimensions would take longer than all else here.
+    rows, at = np.divmod((table.take(columns, axis=1) >= bound).ravel().nonzero()[0], columns.size)
     ids: NDArray[np.intp] = rows * COLUMNS + columns[at]
     if tail.size:
         ids = np.concatenate((ids, (tail >= bound).nonzero()[0] + whole))
     return ids
-
-
-def _bound(maxima: Floats, k: int) -> np.float32:
-    """The k-th largest maximum, or the lowest number where it is masked."""
-    return max(np.partition(maxima, -k)[-k], _LOWEST)
