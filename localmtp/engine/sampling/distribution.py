@@ -70,14 +70,22 @@ class ListDistribution:
 
     def minus(self, other: Distribution) -> Distribution:
         """See `Distribution.minus`."""
-        given = other.of_all(self.ids)
-        rest = [max(0.0, p - q) for p, q in zip(self.probs, given, strict=True)]
+        pairs = zip(self.probs, other.of_all(self.ids), strict=True)
+        rest = [p - q if p > q else 0.0 for p, q in pairs]
         total = sum(rest)
         return ListDistribution(self.ids, [p / total for p in rest]) if total > 0 else self
 
     def overlap(self, other: Distribution) -> float:
         """See `Distribution.overlap`."""
-        return sum(map(min, self.probs, other.of_all(self.ids)))
+        if not isinstance(other, ListDistribution):
+            return other.overlap(self)
+        given = dict(zip(other.ids, other.probs, strict=True))
+        common = 0.0
+        for token_id, p in zip(self.ids, self.probs, strict=True):
+            if token_id in given:
+                q = given[token_id]
+                common += p if p < q else q  # `min` takes three times as long
+        return common
 
     def at(self, place: float) -> int:
         """See `Distribution.at`; the most probable tokens come first."""

@@ -126,8 +126,9 @@ def _top_ids(logits: Floats, k: int) -> NDArray[np.intp]:
     # Where all but a few tokens are masked, the lowest number.
     bound = max(few[few.size - k], _LOWEST)
     columns = (maxima >= bound).nonzero()[0]
-    # Indices into two dimensions would take longer than all else here.
-    rows, at = np.divmod((table.take(columns, axis=1) >= bound).ravel().nonzero()[0], columns.size)
+    # Two-dimensional indices and checks of bounds would take longer than all else here.
+    found = table.take(columns, axis=1, mode="wrap") >= bound
+    rows, at = np.divmod(found.ravel().nonzero()[0], columns.size)
     ids: NDArray[np.intp] = rows * COLUMNS + columns[at]
     if tail.size:
         ids = np.concatenate((ids, (tail >= bound).nonzero()[0] + whole))
