@@ -11,6 +11,9 @@ from localmtp.limits import MAX_DRAFT
 PAUSED = "drafting would "
 """Beginning of the reason why automatic pacing does not draft at the moment."""
 
+NOTHING_COPIED = "no repeats to copy yet"
+"""Why nothing was drafted by copies from the context."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -24,6 +27,7 @@ class Counters:
     threads: int = 0
     most_threads: int = 0
     drafting: str = "on"
+    copies_only: bool = False
     reads: WeightReads | None = None
     context_used: int = 0
     prompt_tokens: int = 0
@@ -100,6 +104,7 @@ class Counters:
             ),
             draft_length_mean=_per(drafted, self.target_passes),
             drafting=self.drafting,
+            copies_only=self.copies_only,
             time=TimeSpent(self.draft_s, self.verify_s, self.sample_s, other_s),
             prompt_tokens=self.prompt_tokens,
             reused_tokens=self.reused_tokens,
@@ -196,20 +201,31 @@ class Stats:
     bandwidth_share: float = 0.0
     """Share of the memory bandwidth that reading weights took while decoding; 0 if unknown, above 1
     for weights that fit a cache."""
+    copies_only: bool = False
+    """Whether all drafts are copied from the context."""
+
+    @property
+    def drafting_note(self) -> str:
+        """Reason why nothing was drafted although drafting is on; empty if unknown."""
+        idle = self.drafting == "on" and self.target_passes and not self.drafted
+        return NOTHING_COPIED if idle and self.copies_only else ""
 
     def as_dict(self) -> dict[str, object]:
         """Returns the `stats` of `run --json`, see `docs/json.md`.
 
         Unlike the fields, the acceptance rate is None if nothing was drafted, the share of the
-        bandwidth is None if unknown, and the drafting state is split into `drafting_state` and
-        `drafting_reason`.
+        bandwidth is None if unknown, the drafting state is split into `drafting_state` and
+        `drafting_reason`, and `drafting_note` follows.
         """
         state, _, reason = self.drafting.partition(": ")
         if state == "off" and reason.startswith(PAUSED):
             state = "paused"
-        return asdict(self) | {
+        fields = asdict(self)
+        del fields["copies_only"]
+        return fields | {
             "acceptance_rate": self.acceptance_rate if self.drafted else None,
             "bandwidth_share": self.bandwidth_share or None,
             "drafting_state": state or "unknown",
             "drafting_reason": reason or None,
+            "drafting_note": self.drafting_note or None,
         }

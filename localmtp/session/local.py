@@ -73,6 +73,7 @@ class LocalSession(Session):
         self._pair = pair
         self._cache = cache
         self._loop = pair.decode_loop(pacing_store.load_all() if pacing_store else None)
+        self._copies_only = files.lookup
         self._counters = self._loop.new_counters()
         self._templates = TemplateChoice(*self.template_source)
         self._template: ChatTemplate | None = None
@@ -218,6 +219,7 @@ class LocalSession(Session):
     def _generate(self, prompt: TokenPrompt, channel: Channel) -> Iterator[Event]:
         self._cancelled = threading.Event()
         self._counters = self._loop.new_counters()
+        self._counters.copies_only = self._copies_only
         self._counters.count_placed(prompt.placed_s)
         settings = self.settings
         request = GenerationRequest(

@@ -69,7 +69,12 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "run.schema.json").rea
 
 @pytest.mark.parametrize(
     ("flags", "state"),
-    [(("--n-draft", "3"), "on"), (("--n-draft", "0"), "off"), (("--drafter", "none"), "off")],
+    [
+        (("--n-draft", "3"), "on"),
+        (("--n-draft", "0"), "off"),
+        (("--drafter", "none"), "off"),
+        (("--drafter", "lookup", "--n-draft", "3", "--max-tokens", "9"), "on"),
+    ],
 )
 def test_json_satisfies_the_documented_schema(flags: tuple[str, ...], state: str) -> None:
     done = localmtp(*RUN, QUESTION, "--json", "--temp", "0", *flags)
@@ -80,6 +85,7 @@ def test_json_satisfies_the_documented_schema(flags: tuple[str, ...], state: str
     assert set(report) == set(SCHEMA["properties"])
     assert stats["drafting_state"] == state
     assert (stats["drafting_reason"] is None) == (state == "on")
+    assert (stats["drafting_note"] is None) == ("lookup" not in flags)
     assert (stats["acceptance_rate"] is None) == (stats["drafted"] == 0)
 
 
@@ -90,6 +96,11 @@ def test_streams_the_answer_and_puts_statistics_on_stderr() -> None:
     line = done.stderr.decode()
     assert "decode " in line
     assert "time to first token" in line
+
+
+def test_copies_of_a_text_without_repeats_say_so() -> None:
+    done = localmtp(*RUN, QUESTION, "--temp", "0", "--drafter", "lookup", "--max-tokens", "9")
+    assert "drafting on: no repeats to copy yet" in done.stderr.decode()
 
 
 @pytest.mark.parametrize("arguments", [("run", "nano", "-"), ("run", "nano"), ("run", "-")])

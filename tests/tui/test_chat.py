@@ -43,6 +43,20 @@ async def test_answer_and_statistics_are_shown() -> None:
         assert conversation.prompt.text == ""
 
 
+async def test_copies_of_a_text_without_repeats_say_so() -> None:
+    choices = Choices(temperature=0.0, max_tokens=6, n_draft=2)
+    app = chat(lambda: nano(choices, drafter="lookup"))
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        await pilot.press(*"Hi", "enter")
+        await answered(pilot, conversation)
+        stats = conversation.transcript.entries[-1]
+        assert isinstance(stats, AnswerEntry) and stats.stats and not stats.stats.drafted
+        # Under the answer, and in the panel.
+        assert seen(app).count("no repeats to copy yet") == 2
+    app.close()
+
+
 async def test_messages_sent_while_loading_are_queued() -> None:
     may_load = threading.Event()
 

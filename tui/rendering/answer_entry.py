@@ -168,6 +168,8 @@ def summary(stats: Stats) -> list[str]:
     if stats.drafted:
         parts.append(f"acceptance {percent(stats.acceptance_rate)}")
         parts.append(f"{stats.tokens_per_pass:.2f} tokens/pass")
+    if stats.drafting_note:
+        parts.append(f"drafting on: {stats.drafting_note}")
     if stats.ttft_s > 0:
         parts.append(f"time to first token {duration(stats.ttft_s)}")
     return [*parts, count(stats.completion_tokens, "token")]

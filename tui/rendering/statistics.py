@@ -98,6 +98,8 @@ def drafting_section(brush: Brush, data: PanelData, race_tokens_per_s: float) ->
     lines = [Text.assemble(("drafting", brush.strong), gap, (state, style))]
     if reason:
         lines.append(Text(show_controls(reason), brush.warning))
+    if stats and stats.drafting_note:
+        lines.append(Text(stats.drafting_note, brush.muted))
     if stats and stats.drafted:
         lines.append(_row(brush, "acceptance", percent(stats.acceptance_rate)))
         lines.append(_row(brush, "tokens/pass", f"{stats.tokens_per_pass:.2f}"))

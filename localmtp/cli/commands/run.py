@@ -242,8 +242,8 @@ def statistics_line(finished: Finished) -> str:
             f"{s.tokens_per_pass:.2f} tokens/pass",
             f"acceptance {100 * s.acceptance_rate:.0f} % of {s.drafted} drafted",
         ]
-    if s.drafting != "on":
-        parts.append(f"drafting {s.drafting}")
+    if s.drafting != "on" or s.drafting_note:
+        parts.append(f"drafting {s.drafting}" + (f": {s.drafting_note}" if s.drafting_note else ""))
     if s.media:
         parts.append(_media_words(s))
     if s.ttft_s:

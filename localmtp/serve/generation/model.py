@@ -67,6 +67,7 @@ class ServedModel:
         """Kinds of media that requests may have: `image`, `audio`."""
         self.why_no_media = files.why_no_projector
         self._metrics = metrics
+        self._copies_only = files.lookup
         self._pair, _ = load_pair(files, options)
         self._pacing_store = pacing_store_for(files, options)
         self._loop = self._pair.decode_loop(
@@ -190,6 +191,7 @@ class ServedModel:
         if self._cache:
             self._cache.restore(self._loop, request.prompt)
         generation = self._loop.start(request)
+        generation.counters.copies_only = self._copies_only
         choice = self._choices[generation] = RunningChoice(generation, params, scoring)
         self._recent.append(choice.tokens)
         return choice
