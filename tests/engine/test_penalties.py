@@ -76,6 +76,33 @@ def test_tokens_are_distributed_as_the_penalized_target_says(rule: AcceptanceRul
     assert statistic < degrees + 5 * np.sqrt(2 * degrees)
 
 
+def test_penalties_of_a_long_answer_with_drafts_that_are_rejected() -> None:
+    """Each token is the argmax of a row whose penalties are written out."""
+    random = np.random.default_rng(5)
+    outside = ((2, 1.0), (90_000, 5.0))
+    sampling = replace(PENALTIES, temperature=0.0, logit_bias=outside)
+    sampler, answer = make_sampler(sampling, PROMPT), list[int]()
+    for _ in range(150):
+        target = random.normal(0, 1.0, (4, 3000)).astype(np.float32)
+        before, draft = target.copy(), Draft()
+        for i in range(3):
+            drafter = target[i] if random.random() < 0.7 else target[i, :2500][::-1]
+            sampler.draw(sampler.propose(drafter), draft)
+        accepted, next_token = sampler.accept(target, draft)
+        np.testing.assert_array_equal(target, before)
+        for row, token in zip(target, (*draft.tokens[:accepted], next_token), strict=False):
+            recent = [*PROMPT, *answer][-64:]
+            plain = row.astype(np.float64)
+            for i in {*recent}:
+                plain[i] *= 1 / 1.3 if plain[i] > 0 else 1.3
+            for i in {*answer}:
+                plain[i] -= 0.4 + 0.3 * answer.count(i)
+            plain[2] += 1.0
+            assert token == int(plain.astype(np.float32).argmax())
+            answer.append(token)
+    assert len({*answer}) > 256
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.2])
 @pytest.mark.parametrize("n_draft", [1, 4, None])
 def test_drafting_does_not_change_a_penalized_answer(

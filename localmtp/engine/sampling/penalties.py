@@ -6,8 +6,9 @@ by row. It changes p before the acceptance rule compares p with q, and drafting 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from localmtp.engine.llama import Floats
     from localmtp.engine.sampling.params import SamplingParams
     from localmtp.engine.sampling.sampler import Sampler
+
+Ids = NDArray[np.intp]
+Number = TypeVar("Number", np.intp, np.float64)
 
 _MAX_LOGIT = 1e30
 """Bound of penalized logits: within 32 bits whatever the penalty."""
@@ -45,9 +49,15 @@ class PenalizedSampler:
         self._repeat = sampling.repeat_penalty
         self._presence = sampling.presence_penalty
         self._frequency = sampling.frequency_penalty
-        self._bias = dict(sampling.logit_bias)
-        self._recent = [token for token in prompt[-_LAST_N:] if token >= 0]
-        self._counts: dict[int, int] = {}
+        self._table = _PenalizedTokens()
+        for token, bias in sampling.logit_bias:
+            row = self._table.row(token)
+            self._table.bias[row] = bias
+        self._recent = deque[int]()
+        if self._repeat != 1.0:
+            for token in prompt[-_LAST_N:]:
+                if token >= 0:
+                    self._remember(token)
         self._drafted: list[int] = []
 
     def propose(self, logits: Floats) -> Proposal:
@@ -71,12 +81,22 @@ class PenalizedSampler:
             row[ids] = before
         self._drafted.clear()
         for token in (*draft.tokens[:accepted], next_token):
-            self._counts[token] = self._counts.get(token, 0) + 1
-            self._recent.append(token)
-        del self._recent[:-_LAST_N]
+            row = self._table.row(token)
+            self._table.count[row] += 1
+            if self._repeat != 1.0:
+                self._remember(token)
         return accepted, next_token
 
-    def _penalize(self, logits: Floats, drafted: Sequence[int]) -> tuple[NDArray[np.intp], Floats]:
+    def _remember(self, token: int) -> None:
+        """Adds a token to those to which the repeat penalty applies; the oldest leaves them."""
+        self._recent.append(token)
+        row = self._table.row(token)
+        self._table.recent[row] += 1
+        if len(self._recent) > _LAST_N:
+            row = self._table.row(self._recent.popleft())
+            self._table.recent[row] -= 1
+
+    def _penalize(self, logits: Floats, drafted: Sequence[int]) -> tuple[Ids, Floats]:
         """Penalizes a row in place.
 
         Args:
@@ -86,20 +106,57 @@ class PenalizedSampler:
         Returns:
             Ids of the changed entries, and their values before.
         """
-        recent = {*self._recent, *drafted} if self._repeat != 1.0 else set()
-        counts = self._counts
-        if drafted:
-            counts = dict(counts)
-            for token in drafted:
-                counts[token] = counts.get(token, 0) + 1
-        changed = np.array([*{*recent, *counts, *self._bias}], np.intp)
-        changed = changed[changed < logits.size]
-        before = logits[changed]
+        table = self._table
+        for row in (rows := [table.row(token) for token in drafted]):
+            table.count[row] += 1
+            table.recent[row] += 1
+        used: slice | Ids = slice(len(table))
+        if table.largest >= logits.size:  # biases of tokens that are not in the vocabulary
+            used = (table.ids[used] < logits.size).nonzero()[0]
+        ids, count = table.ids[used], table.count[used]
+        before = logits[ids]
         after = before.astype(np.float64)
-        repeated = np.array([token in recent for token in changed.tolist()], bool)
-        after[repeated] *= np.where(after[repeated] > 0, 1 / self._repeat, self._repeat)
-        count = np.array([counts.get(token, 0) for token in changed.tolist()])
+        if self._repeat != 1.0:
+            factors = np.where(after > 0, 1 / self._repeat, self._repeat)
+            np.multiply(after, factors, out=after, where=table.recent[used] > 0)
         after -= self._frequency * count + self._presence * (count > 0)
-        after += [self._bias.get(token, 0.0) for token in changed.tolist()]
-        logits[changed] = np.clip(after, -_MAX_LOGIT, _MAX_LOGIT)
-        return changed, before
+        after += table.bias[used]
+        logits[ids] = np.clip(after, -_MAX_LOGIT, _MAX_LOGIT)
+        for row in rows:
+            table.count[row] -= 1
+            table.recent[row] -= 1
+        return ids, before
+
+
+class _PenalizedTokens:
+    """The tokens that are penalized, one a row, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+        self.largest = -1
+        """The largest id."""
+        self.ids = np.zeros(256, np.intp)
+        self.count = np.zeros(256, np.intp)
+        """Occurrences in the answer."""
+        self.recent = np.zeros(256, np.intp)
+        """Occurrences among the last tokens of prompt and answer."""
+        self.bias = np.zeros(256)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, token: int) -> int:
+        """Returns the row of a token, a new one if it has none, which may replace the columns."""
+        found = self._rows.get(token)
+        if found is None:
+            found = self._rows[token] = len(self._rows)
+            if found == self.ids.size:
+                self.ids, self.count = _doubled(self.ids), _doubled(self.count)
+                self.recent, self.bias = _doubled(self.recent), _doubled(self.bias)
+            self.ids[found] = token
+            self.largest = max(self.largest, token)
+        return found
+
+
+def _doubled(column: NDArray[Number]) -> NDArray[Number]:
+    return np.concatenate((column, np.zeros_like(column)))
