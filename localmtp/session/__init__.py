@@ -1,6 +1,7 @@
 """Sessions: conversations with a model, their settings and prompts."""
 
 from localmtp.session.base import (
+    HERE,
     Choices,
     Message,
     OnFull,
@@ -11,6 +12,7 @@ from localmtp.session.base import (
 from localmtp.session.rendering import chat_turns, media_of, render, shown
 
 __all__ = [
+    "HERE",
     "Choices",
     "Message",
     "OnFull",

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from localmtp.engine.text.tool_calls import ToolCall
 
 
+HERE = "on this machine, offline"
+"""Place of sessions whose model runs here."""
+
+
 class Role(StrEnum):
     """Author of a message."""
 
@@ -142,7 +146,7 @@ class Session(ABC):
         name: str,
         drafter_name: str,
         settings: Settings,
-        place: str = "on this machine, offline",
+        place: str = HERE,
     ) -> None:
         self.name = name
         self.place = place

@@ -29,6 +29,17 @@ async def test_shows_the_statistics_of_the_server() -> None:
     assert "50 %" in screen or "50%" in screen
 
 
+async def test_another_model_of_a_server_is_not_introduced_as_the_embedded_one() -> None:
+    with serving(Script((said("Hi"), ended()), owner="llamacpp", models=("big/nano",))) as script:
+        app = ChatApp(None, server_opener(lambda name: open_remote(script.url, name)))
+        async with app.run_test(size=(120, 36)) as pilot:
+            await ready(pilot, app)
+            await pilot.pause()
+            assert f"nano answers at {script.url[7:]}." in seen(app)
+            assert "is a toy" not in seen(app)
+        app.close()
+
+
 async def test_lost_connection_retains_the_partial_answer() -> None:
     with serving(Script((said("Once upon"),), done=False)) as script:
         app = ChatApp(None, server_opener(lambda name: open_remote(script.url, name)))

@@ -26,6 +26,7 @@ async def test_another_model_continues_the_conversation(tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         conversation = await ready(pilot, app)
         nano_session = conversation.session
+        assert "nano is a toy" in seen(app)
         conversation.prompt.put("/draft 2")
         await pilot.press("enter", *"one", "enter")
         await answered(pilot, conversation)
@@ -143,4 +144,19 @@ async def test_choosing_a_model_from_the_list() -> None:
         await pilot.press("enter")
         await wait_until(pilot, lambda: len(asked) == 2, "it is opened")
         assert asked[1] and asked[1].startswith("gemma4-e4b:")
+    app.close()
+
+
+async def test_a_model_chosen_before_the_first_message_is_introduced(tmp_path: Path) -> None:
+    tiny = tmp_path / "tiny.gguf"
+    write_pair(TINY["dense"], tiny, tmp_path / "mtp-tiny.gguf")
+    app = ChatApp("nano", local_opener("nano", None, True, prepared))
+    async with app.run_test(size=(120, 36)) as pilot:
+        conversation = await ready(pilot, app)
+        await wait_until(pilot, lambda: "nano is a toy" in seen(app), "it is introduced")
+        conversation.prompt.put(f"/model {tiny}")
+        await pilot.press("enter")
+        here = "tiny.gguf answers on this machine"
+        await wait_until(pilot, lambda: here in seen(app), "the other is introduced")
+        assert "nano is a toy" not in seen(app)
     app.close()

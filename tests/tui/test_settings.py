@@ -107,7 +107,10 @@ async def test_every_setting_is_applied_and_reaches_the_model(
     chat.close()
 
 
-async def test_the_template_is_seen_and_faults_are_lines(repeating: str, tmp_path: Path) -> None:
+async def test_the_template_is_seen_and_faults_are_lines(
+    repeating: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     template, broken = tmp_path / "other.jinja", tmp_path / "broken.jinja"
     template.write_text(OTHER)
     broken.write_text("{% if")
@@ -122,7 +125,10 @@ async def test_the_template_is_seen_and_faults_are_lines(repeating: str, tmp_pat
         )
         assert "own, or a Jinja file; in use: its own" in seen(chat)
         await pilot.press("escape")
-        conversation.prompt.put(f"/set template {template}")
+        conversation.prompt.put("/set template oth")
+        await wait_until(pilot, lambda: "other.jinja" in seen(chat), "it is listed")
+        await pilot.press("tab")
+        assert conversation.prompt.text == "/set template other.jinja"
         await pilot.press("enter")
         await wait_until(pilot, lambda: bool(session.settings.template), "applied")
         await wait_until(

@@ -122,7 +122,9 @@ def test_a_question_about_an_image_and_a_sound(snap_compare: Compare, name: str)
 
 
 def test_welcome_text(snap_compare: Compare) -> None:
-    assert snap_compare(Host([WelcomeEntry("nano", "on this machine")]), terminal_size=(80, 24))
+    assert snap_compare(
+        Host([WelcomeEntry("nano", "on this machine", is_toy=True)]), terminal_size=(80, 24)
+    )
 
 
 def test_error(snap_compare: Compare) -> None:

@@ -30,8 +30,11 @@ _REFERENCE = re.compile(r'(?:^|(?<=\s))@(?:"(?P<quoted>[^"\n]*)"?|(?P<plain>[^\s
 """A reference that ends at the cursor."""
 
 
-_FILE_COMMAND = re.compile(r"/(?P<name>image|audio|sound|read) (?P<path>[^\n]*)$")
+_FILE_COMMAND = re.compile(r"/(?P<name>image|audio|sound|read|set template) (?P<path>[^\n]*)$")
 """A command whose argument, at the cursor, is a file."""
+
+MEDIA_COMMANDS = ("image", "audio", "sound")
+"""Commands among them whose file is an image or sound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,16 +116,18 @@ class WelcomeEntry(TranscriptEntry):
     Args:
         model: its name.
         place: where it runs, human-readable.
+        is_toy: whether it is the embedded pair.
     """
 
-    def __init__(self, model: str, place: str) -> None:
+    def __init__(self, model: str, place: str, *, is_toy: bool = False) -> None:
         super().__init__()
+        self.is_toy = is_toy
         self.model = show_controls(model)
         self.place = show_controls(place)
 
     def _render(self, brush: Brush, width: int) -> list[Line]:
         intro = Text(f"{self.model} answers {self.place}.\n\n", brush.muted)
-        if self.model == "nano":
+        if self.is_toy:
             intro = Text.assemble(
                 (
                     "nano is a toy: it demonstrates drafting, not knowledge. It is too small to "

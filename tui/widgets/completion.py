@@ -10,6 +10,7 @@ from textual import work
 from textual.widgets import Static
 
 from localmtp.tui.commands.attachments import (
+    MEDIA_COMMANDS,
     FileMatch,
     argument_before,
     complete_reference,
@@ -88,10 +89,10 @@ class Completion(Static):
             self._show()
 
     def _match_files(self, beginning: str) -> None:
-        """Chooses from the listed files, for `/image` and its like from the images and sound."""
+        """Chooses from the listed files, for `/image` and its like from the images and sounds."""
         files = self._listed[1] if self._listed else []
         if self._command:
-            files = [one for one in files if one.is_media == (self._command != "read")]
+            files = [one for one in files if one.is_media == (self._command in MEDIA_COMMANDS)]
         self._files = matching_files(files, beginning)
 
     def _show(self) -> None:

@@ -14,6 +14,7 @@ from textual.app import ComposeResult
 
 from localmtp.engine.events import Event, FinishReason
 from localmtp.errors import LocalmtpError
+from localmtp.session import HERE
 from localmtp.tui.commands.settings import carried_over
 from localmtp.tui.media.attachment import all_described
 from localmtp.tui.messages import (
@@ -280,6 +281,9 @@ class Conversation(Composing):
             session.messages = old.messages
             default, self._default_settings = self._default_settings, session.settings
             session.update_settings(carried_over(old.settings, default, session.settings))
+            if isinstance(first := next(iter(self.transcript.entries), None), WelcomeEntry):
+                self.transcript.remove_entry(first)
+                self.transcript.insert(0, _welcome(session))
             self.notice(f"{session.name} answers from here on")
         else:
             self._default_settings = session.settings
@@ -379,4 +383,6 @@ class Conversation(Composing):
 
 
 def _welcome(session: Session) -> WelcomeEntry:
-    return WelcomeEntry(session.name, session.place)
+    # Servers may serve any model under this name.
+    is_toy = session.name == "nano" and session.place == HERE
+    return WelcomeEntry(session.name, session.place, is_toy=is_toy)
