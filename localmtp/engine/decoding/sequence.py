@@ -13,8 +13,9 @@ from localmtp.engine.decoding.state import SequenceState
 from localmtp.engine.llama import Floats, StateBytes
 from localmtp.engine.media import row_number, surplus_rows
 
-MIN_SHARED = 64
-"""Tokens that sharing another sequence's prefix must save: sharing copies its sliding window."""
+MIN_SHARED = 32
+"""Tokens that sharing another sequence's prefix must save, or loading a state: both copy the
+window."""
 
 _SAVED_CHECKPOINTS = 2
 """Checkpoints in a copy of the state: the beginnings of the last two turns, to which a conversation

@@ -20,9 +20,6 @@ _CHECK_PASSES = 32
 _MOST_SWAPPED = 256 << 20
 """Bytes of host memory for cells of idle sequences."""
 
-_MIN_GAIN = 32
-"""Tokens that loading a state must save, compared with what sequences hold."""
-
 
 class SequencePool:
     """The sequences of a target, the free ones in order: the least recently used first.
@@ -63,14 +60,16 @@ class SequencePool:
     def take(self, prompt: Sequence[int]) -> TargetSequence:
         """Removes and returns the free sequence that holds most of a prompt, or else the oldest.
 
+        A conversation in the cache is loaded if it saves more than the sequences do.
         BOS and the opening of a turn begin every prompt: for them no conversation is given up.
         """
         saved = self._cache.saved(prompt)
         held = max(sequence.shared_prefix(prompt) for sequence in self.all)
-        if saved >= max(MIN_SHARED, held + _MIN_GAIN):
+        if saved >= held + MIN_SHARED:
             state = self._cache.pop(prompt)
             self._evict(self._free[0], ())
-            self.load(state)
+            if self.load(state):
+                return self._free.pop(0)
         worth = [_saved(sequence, prompt) for sequence in self._free]
         sequence = self._free.pop(worth.index(max(worth)))
         self._evict(sequence, prompt)
