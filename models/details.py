@@ -30,7 +30,7 @@ from localmtp.models.store.local import describe
 from localmtp.models.store.on_disk import target_on_disk
 from localmtp.models.store.pull import PullPlan, plan_pull
 
-_ORIGINAL = "general.base_model.0.repo_url"
+ORIGINAL_KEY = "general.base_model.0.repo_url"
 _CONTEXTS = (4096, 8192, 32768, 131072, 262144)
 
 
@@ -89,20 +89,27 @@ class ModelDetails:
         return asdict(self)
 
 
-def model_details(model: str, *, offline: bool = False) -> ModelDetails:
+def model_details(model: str, *, drafter: str | None = None, offline: bool = False) -> ModelDetails:
     """Describes a model from its files, from the hub, or from the registry alone.
 
     Args:
         model: see `resolve`.
+        drafter: path of another drafter than the model's own.
         offline: do not ask the hub about a model that is not installed.
 
     Raises:
-        LocalmtpError: an unknown name, or one that is in no registry while the hub fails.
+        LocalmtpError: an unknown name, or one that is in no registry while the hub fails; a drafter
+            for a model that is not on this machine, or for another target.
     """
     entry = find(model.partition(":")[0])
     if not is_on_hub(model) or target_on_disk(parse_reference(model)):
-        return _from_files(resolve(model, offline=True), entry)
+        return _from_files(resolve(model, drafter=drafter, offline=True), entry)
     reference = parse_reference(model)
+    if drafter:
+        raise LocalmtpError(
+            f"{reference.name} is not on this machine, so {drafter} cannot be compared with it",
+            hint=f"`localmtp pull {model}`",
+        )
     try:
         if offline:
             raise LocalmtpError(
@@ -172,7 +179,7 @@ def _from_header(header: Header, weights: Weights, entry: RegistryEntry | None) 
     return {
         "bytes": weights.target,
         "licence": str(header.values.get("general.license", entry.licence if entry else "")),
-        "original": entry.original if entry else str(header.values.get(_ORIGINAL, "")),
+        "original": entry.original if entry else str(header.values.get(ORIGINAL_KEY, "")),
         "chat_template": template_name(str(header.values.get("tokenizer.chat_template", ""))),
         "context_length": limit,
         "embedding_length": header.number("embedding_length"),

@@ -87,8 +87,15 @@ def write_pair(
     write_drafter(size, drafter, name=f"{name} Assistant", kind=kind)
 
 
-def write_target(size: Size, path: Path, *, name: str = "Tiny", kind: Kind = Kind.F32) -> None:
-    """Writes a target."""
+def write_target(
+    size: Size,
+    path: Path,
+    *,
+    name: str = "Tiny",
+    kind: Kind = Kind.F32,
+    original: str = "",
+) -> None:
+    """Writes a target; `original` is the address of the checkpoint that it names."""
     writer = gguf.GGUFWriter(None, "gemma4")
     layers = range(size.layers)
     pattern = [size.slides(i) for i in layers]
@@ -104,6 +111,8 @@ def write_target(size: Size, path: Path, *, name: str = "Tiny", kind: Kind = Kin
         writer.add_expert_used_count(size.experts[1])
         writer.add_expert_feed_forward_length(size.experts[2])
     writer.add_chat_template(TEMPLATE)
+    if original:
+        writer.add_base_model_repo_url(0, original)
     _vocabulary(writer, size.vocab)
     _write(writer, path, list(_target_tensors(size, kind)))
 

@@ -18,6 +18,11 @@ _ABOUT_DRAFTS = (
     "`ollama show --modelfile` shows whether the DRAFT line was accepted",
 )
 
+_ABOUT_DRAFT_MODELS = (
+    "a DRAFT line is for MTP drafters, because Ollama starts llama.cpp's server with --spec-type "
+    "draft-mtp; `localmtp plan --for llama.cpp` has a command with the draft model",
+)
+
 _ABOUT_HEADS = (
     "it drafts with a file that a DRAFT line names, and none is named for an MTP head in the "
     "target's file: `localmtp convert --no-mtp --mtp` writes them as two files",
@@ -30,7 +35,7 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
     lines = [f"FROM {_quoted(files.target)}"]
     if files.projector:
         lines.append(f"FROM {_quoted(files.projector)}")
-    if pair.n_draft and not pair.head_in_file:
+    if pair.n_draft and not pair.head_in_file and not pair.draft_model:
         lines += [f"DRAFT {_quoted(files.drafter)}", f"PARAMETER draft_num_predict {pair.n_draft}"]
     lines.append(f"PARAMETER num_ctx {pair.context}")
     lines += [f"PARAMETER {name} {value:g}" for name, value in pair.sampling.items()]
@@ -49,11 +54,17 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
         notes=(
             "Ollama copies the files into its own store",
             *(_ABOUT_IMAGES if files.projector else ()),
-            *(_ABOUT_HEADS if pair.head_in_file else _ABOUT_DRAFTS),
+            *_about_drafting(pair),
         ),
         checked="docs/modelfile.mdx, parser/parser.go and llm/llama_server.go of ollama/ollama; "
         "not run",
     )
+
+
+def _about_drafting(pair: PlannedPair) -> tuple[str, ...]:
+    if pair.draft_model:
+        return _ABOUT_DRAFT_MODELS
+    return _ABOUT_HEADS if pair.head_in_file else _ABOUT_DRAFTS
 
 
 def _quoted(path: str) -> str:

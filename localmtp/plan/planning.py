@@ -9,10 +9,14 @@ from statistics import geometric_mean
 from typing import Any
 
 from localmtp.bench.result_store import StoredResult, read_result, stored_results
+from localmtp.engine.compatibility import DrafterKind
 from localmtp.errors import LocalmtpError
-from localmtp.models.details import ModelDetails, model_details
+from localmtp.models.details import ORIGINAL_KEY, ModelDetails, model_details
+from localmtp.models.naming.hub_address import hub_name
+from localmtp.models.naming.pairing import kind_of
 from localmtp.models.naming.registry import RegistryEntry, entries, find
 from localmtp.models.store.cache import cached
+from localmtp.models.store.local import describe
 from localmtp.paths import bench_results
 from localmtp.plan import llama_cpp, ollama, vllm
 from localmtp.plan.recipe import LaunchRecipe, PlannedPair
@@ -55,7 +59,13 @@ class EnginePlan:
 
 
 def make_plan(
-    model: str, engine: str, context: int, *, bench: Path | None = None, offline: bool = False
+    model: str,
+    engine: str,
+    context: int,
+    *,
+    drafter: str | None = None,
+    bench: Path | None = None,
+    offline: bool = False,
 ) -> EnginePlan:
     """Plans how to run a model on an engine; nothing is downloaded or loaded.
 
@@ -63,6 +73,7 @@ def make_plan(
         model: see `localmtp.models.resolve`.
         engine: one of `ENGINES`.
         context: in tokens; limited to the model's own.
+        drafter: path of another drafter than the model's own.
         bench: a report of `bench --json`; None for the latest saved one, if any.
         offline: do not ask the hub about a model that is not installed.
 
@@ -70,13 +81,18 @@ def make_plan(
         LocalmtpError: an unknown model, a model without drafter, or an engine that cannot run it.
     """
     entry = _entry(model)
-    found = model_details(_with_quant(model, entry), offline=offline)
+    found = model_details(_with_quant(model, entry), drafter=drafter, offline=offline)
     if not found.drafter and engine != "vllm":
         reason = found.why_no_drafter or f"the registry lists no drafter for {found.model}"
+        if drafter:
+            reason = f"`--drafter {drafter}` names no file to plan with"
         raise LocalmtpError(reason, hint="plans are for models with a drafter, such as gemma4-e4b")
     context = min(context, found.context_length or context)
     original = entry.original if entry else ""
-    n_draft, reason = _length(engine, found, original, bench)
+    draft_model = drafter is not None and _is_draft_model(found)
+    if draft_model and not original:
+        original = _checkpoint(found.original)
+    n_draft, reason = _length(engine, found, original, bench, draft_model=draft_model)
     pair = PlannedPair(
         name=found.model,
         target=found.target,
@@ -86,6 +102,8 @@ def make_plan(
         original=original,
         context=context,
         n_draft=n_draft,
+        draft_model=draft_model,
+        drafter_original=_original_of(found.drafter) if draft_model else "",
         sampling=found.sampling,
     )
     return EnginePlan(
@@ -96,7 +114,7 @@ def make_plan(
         context=context,
         recipe=_RECIPES[engine](pair),
         memory=vllm.memory(original) if engine == "vllm" else _memory(found, context),
-        pays=_pays(entry) if n_draft else "none: the plan does not draft",
+        pays=_pays(None if draft_model else entry) if n_draft else "none: the plan does not draft",
         warnings=found.warnings,
     )
 
@@ -122,8 +140,35 @@ def _with_quant(model: str, entry: RegistryEntry | None) -> str:
     return f"{entry.name}:{next(installed, quants[0]).label}"
 
 
-def _length(engine: str, found: ModelDetails, original: str, bench: Path | None) -> tuple[int, str]:
+def _is_draft_model(found: ModelDetails) -> bool:
+    """Returns whether the drafter on disk is a smaller model, not one that was made to draft."""
+    if not found.drafter or found.drafter == found.target:
+        return False
+    files = describe(Path(found.target)), describe(Path(found.drafter))
+    return kind_of(*files) is DrafterKind.MODEL
+
+
+def _original_of(file: str) -> str:
+    """Returns the checkpoint on the hub that a file was made from; empty if it names none."""
+    return _checkpoint(str(describe(Path(file)).header.values.get(ORIGINAL_KEY, "")))
+
+
+def _checkpoint(address: str) -> str:
+    """Returns `USER/REPO` of an address of the hub; empty for others."""
+    name = hub_name(address) if address else ""
+    return name if name.count("/") == 1 and ":" not in name else ""
+
+
+def _length(
+    engine: str, found: ModelDetails, original: str, bench: Path | None, *, draft_model: bool
+) -> tuple[int, str]:
     """Returns the draft length in tokens, and its source."""
+    if engine == "ollama" and draft_model:
+        return 0, "Ollama drafts with MTP drafters only, and the drafter is a draft model"
+    if draft_model:
+        if bench:
+            return _fastest(read_result(bench))
+        return _DEFAULT_LENGTH, "llama.cpp's default; `bench --drafter` finds the best one"
     if engine == "ollama" and found.drafter == found.target:
         return 0, "Ollama drafts only with a file of its own, and the head is in the target's"
     if bench or engine != "vllm":

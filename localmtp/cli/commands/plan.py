@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     help="Engine.",
 )
 @click.option(
+    "--drafter",
+    type=click.Path(),
+    metavar="PATH",
+    help="Another drafter, or a smaller model with the same vocabulary.  [default: MODEL's own]",
+)
+@click.option(
     "--ctx",
     type=click.IntRange(min=MIN_CONTEXT),
     default=DEFAULT_CONTEXT,
@@ -41,7 +47,13 @@ if TYPE_CHECKING:
 @click.option("--offline", is_flag=True, help="Do not use the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    model: str, engine: str, ctx: int, bench: Path | None, offline: bool, as_json: bool
+    model: str,
+    engine: str,
+    drafter: str | None,
+    ctx: int,
+    bench: Path | None,
+    offline: bool,
+    as_json: bool,
 ) -> None:
     """Print the command that runs MODEL with its drafter on vLLM, llama.cpp's server or Ollama.
 
@@ -52,10 +64,11 @@ def command(
         localmtp plan gemma4-31b --for vllm
         localmtp plan gemma4-e4b --for ollama > Modelfile
         localmtp plan ./gemma-4-E4B-it-Q4_0.gguf --for llama.cpp --ctx 32768
+        localmtp plan ./Qwen3-8B-Q4_K_M.gguf --drafter ./Qwen3-0.6B-Q8_0.gguf --for llama.cpp
     """  # noqa: D301 - click reads the character
     from localmtp.plan.planning import make_plan
 
-    plan = make_plan(model, engine, ctx, bench=bench, offline=offline)
+    plan = make_plan(model, engine, ctx, drafter=drafter, bench=bench, offline=offline)
     if as_json:
         output.line(json.dumps(plan.as_dict(), indent=2, ensure_ascii=False))
     else:
