@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Distribution(Protocol):
     """Token probabilities after temperature and truncation."""
@@ -17,6 +20,9 @@ class Distribution(Protocol):
     @property
     def probs(self) -> Sequence[float]:
         """[len(ids)], sums to 1."""
+
+    def tokens(self) -> NDArray[np.int32]:
+        """Returns the ids in any order."""
 
     @property
     def first(self) -> int:
@@ -48,6 +54,10 @@ class ListDistribution:
 
     ids: list[int]
     probs: list[float]
+
+    def tokens(self) -> NDArray[np.int32]:
+        """See `Distribution.tokens`."""
+        return np.array(self.ids, np.int32)
 
     @property
     def first(self) -> int:

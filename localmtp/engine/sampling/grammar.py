@@ -68,7 +68,7 @@ class ConstrainedSampler:
         return accepted, next_token
 
     def _allowed(self, logits: Floats, state: Grammar) -> TokenIds:
-        ids = state.allowed(np.array(self._truncated(logits).ids, np.int32))
+        ids = state.allowed(self._truncated(logits).tokens())
         if not ids.size:
             everything = np.arange(logits.size, dtype=np.int32)
             ids = state.allowed(everything[np.isfinite(logits)])

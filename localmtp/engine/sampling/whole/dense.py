@@ -56,6 +56,11 @@ class DenseDistribution:
         """See `Distribution.probs`."""
         return self.of_all(self.ids)
 
+    def tokens(self) -> NDArray[np.int32]:
+        """See `Distribution.tokens`."""
+        held = self.weights.nonzero()[0] if self.support is None else self.support
+        return held.astype(np.int32)
+
     def of(self, token_id: int) -> float:
         """See `Distribution.of`."""
         inside = token_id < self.weights.size
