@@ -54,12 +54,12 @@ def of_row(logits: Floats, sampling: SamplingParams) -> Distribution:
         logits: [n_vocab], at least one of them finite.
         sampling: with a temperature above 0.
     """
-    first = int(logits.argmax())
     if sampling.top_p < 1.0:
-        return _of_top_p(logits, first, sampling)
+        return _of_top_p(logits, sampling)
     if sampling.min_p > 0.0 or logits.size <= _FEW:
-        return _of_min_p(logits, first, sampling)
-    return DenseDistribution(_weights(logits, first, sampling.temperature), first)
+        return _of_min_p(logits, sampling)
+    first = int(logits.argmax())
+    return DenseDistribution(_weights(logits, logits[first], sampling.temperature), first)
 
 
 def exact_weights(logits: Floats, most: float, temperature: float) -> Doubles:
@@ -70,12 +70,12 @@ def exact_weights(logits: Floats, most: float, temperature: float) -> Doubles:
     return weights
 
 
-def _weights(logits: Floats, first: int, temperature: float) -> Weights:
-    """Returns weights relative to the most probable token, and zeros to the end of a block."""
+def _weights(logits: Floats, most: np.float32, temperature: float) -> Weights:
+    """Returns weights relative to the logit `most`, and zeros to the end of a block."""
     n = logits.size
     weights: Weights = np.empty(-(-n // BLOCK) * BLOCK, np.float32)
     inside = weights[:n]
-    np.subtract(logits, logits[first], out=inside)
+    np.subtract(logits, most, out=inside)
     if temperature != 1.0:
         inside *= np.float32(1.0 / max(_MIN_TEMPERATURE, temperature))
     np.exp(inside, out=inside)
@@ -83,59 +83,63 @@ def _weights(logits: Floats, first: int, temperature: float) -> Weights:
     return weights
 
 
-def _of_top_p(logits: Floats, first: int, sampling: SamplingParams) -> Distribution:
-    n, weights = logits.size, _weights(logits, first, sampling.temperature)
-    total = float(weights.reshape(-1, BLOCK).sum(axis=1).sum(dtype=np.float64))
+def _of_top_p(logits: Floats, sampling: SamplingParams) -> Distribution:
+    n, most = logits.size, np.maximum.reduce(logits)
+    weights = _weights(logits, most, sampling.temperature)
+    sums = np.add.reduce(weights.reshape(-1, BLOCK), axis=1)
+    total = float(np.add.reduce(sums, dtype=np.float64))
     # Tokens below this bound have less than 1 - top_p together: top-p needs none of them.
     least = max(sampling.min_p, (1.0 - sampling.top_p) * total / n)
     likely = weights >= least * (1.0 - _MARGIN)
     if np.count_nonzero(likely) <= _SORTED:
         few = likely.nonzero()[0]
-        exact = exact_weights(logits[few], float(logits[first]), sampling.temperature)
-        few, exact = few[exact >= sampling.min_p], exact[exact >= sampling.min_p]
-        kept = np.sort(_largest(exact, sampling.top_p * total))
-        return _of_few(weights, first, few[kept], exact[kept])
+        exact = exact_weights(logits[few], float(most), sampling.temperature)
+        order = _ranked(exact, sampling.top_p * total)
+        return _of_ranked(few[order], exact[order], sampling.min_p, n)
     likely &= weights >= np.float32(sampling.min_p)
     likely &= _nucleus(weights, sampling.top_p * total)
-    return _of_mask(weights, first, likely)
+    weights *= likely
+    ids = likely.nonzero()[0] if np.count_nonzero(likely) * SPARSE <= weights.size else None
+    return DenseDistribution(weights, int(weights.argmax()), ids)
 
 
-def _of_min_p(logits: Floats, first: int, sampling: SamplingParams) -> Distribution:
+def _of_min_p(logits: Floats, sampling: SamplingParams) -> Distribution:
     """With min-p only, which compares with one token: no sum over all is needed."""
-    most, least = float(logits[first]), max(_LEAST, sampling.min_p)
+    most, least = float(np.maximum.reduce(logits)), max(_LEAST, sampling.min_p)
     bound = most + sampling.temperature * log(least)
     few = (logits >= bound - _MARGIN * max(1.0, abs(bound))).nonzero()[0]
     exact = exact_weights(logits[few], most, sampling.temperature)
-    kept = exact >= least
-    weights = np.empty(-(-logits.size // BLOCK) * BLOCK, np.float32)
-    return _of_few(weights, first, few[kept], exact[kept])
+    if few.size > _SORTED:
+        kept = exact >= least
+        return _dense(few[kept], exact[kept], logits.size)
+    order = (-exact).argsort(kind="stable")
+    return _of_ranked(few[order], exact[order], least, logits.size)
 
 
-def _of_few(scratch: Weights, first: int, ids: Ids, weights: NDArray[np.floating]) -> Distribution:
+def _of_ranked(ids: Ids, weights: Doubles, least: float, n: int) -> Distribution:
     """Returns the distribution of some tokens.
 
     Args:
-        scratch: becomes the weights of a dense distribution.
-        first: the most probable token.
-        ids: ascending.
+        ids: most probable first.
         weights: [len(ids)].
+        least: smallest weight that counts.
+        n: size of the vocabulary.
     """
+    if weights[-1] < least:
+        size = int(np.count_nonzero(weights >= least))
+        ids, weights = ids[:size], weights[:size]
     if ids.size <= _FEW:
-        order = (-weights).argsort(kind="stable")
-        return ListDistribution(ids[order].tolist(), (weights[order] / weights.sum()).tolist())
-    scratch[:] = 0.0
-    scratch[ids] = weights
-    return DenseDistribution(scratch, first, ids if ids.size * SPARSE <= scratch.size else None)
+        return ListDistribution(ids.tolist(), (weights / np.add.reduce(weights)).tolist())
+    order = ids.argsort()
+    return _dense(ids[order], weights[order], n)
 
 
-def _of_mask(weights: Weights, first: int, kept: NDArray[np.bool_]) -> Distribution:
-    """The same for possibly many tokens, of which the weights are known."""
-    size = int(np.count_nonzero(kept))
-    if size * SPARSE <= kept.size:
-        ids = kept.nonzero()[0]
-        return _of_few(weights, first, ids, weights[ids])
-    weights *= kept
-    return DenseDistribution(weights, first)
+def _dense(ids: Ids, weights: Doubles, n: int) -> DenseDistribution:
+    """Returns the distribution of tokens with ascending ids, of a vocabulary of n."""
+    dense: Weights = np.zeros(-(-n // BLOCK) * BLOCK, np.float32)
+    dense[ids] = weights
+    support = ids if ids.size * SPARSE <= dense.size else None
+    return DenseDistribution(dense, int(ids[weights.argmax()]), support)
 
 
 def _nucleus(weights: Weights, enough: float) -> NDArray[np.bool_]:
@@ -156,11 +160,14 @@ def _nucleus(weights: Weights, enough: float) -> NDArray[np.bool_]:
     before = float(above[last - 1]) if last else 0.0
     within = (bins == edge).nonzero()[0]
     kept = bins > edge
-    kept[within[_largest(weights[within], enough - before)]] = True
+    kept[within[_ranked(weights[within], enough - before)]] = True
     return kept
 
 
-def _largest(weights: NDArray[np.floating], enough: float) -> Ids:
-    """The same for few weights; largest first, of equal ones those with the lower index."""
+def _ranked(weights: NDArray[np.floating], enough: float) -> Ids:
+    """Returns indices of the fewest largest weights that sum to `enough`, else all; largest first.
+
+    Of equal weights, those with the lower index come first.
+    """
     order = (-weights).argsort(kind="stable")
     return order[: int(weights[order].cumsum(dtype=np.float64).searchsorted(enough)) + 1]
