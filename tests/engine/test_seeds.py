@@ -209,7 +209,8 @@ def test_short_prompts_that_share_passes_have_the_bits_of_prompts_alone(pair: Pa
     for prompt in prompts:
         pair.sequences[0].clear()
         alone.append(prefill(pair.sequences[0], prompt)[0].copy())
-    pair.sequences[0].clear()
+    for sequence in pair.sequences:
+        sequence.clear()
     waiting = [Prefill(*one) for one in zip(pair.sequences, prompts, strict=True)]
     found: dict[Prefill, Floats] = {}
     prefiller = Prefiller(pair.target)
