@@ -41,7 +41,7 @@ _COMMANDS = {
     "--quiet", is_flag=True, help="Print no notes, progress or statistics; accepted anywhere."
 )
 def cli(debug: bool, quiet: bool) -> None:
-    """Run Gemma 4 on this machine with multi-token prediction.
+    """Run Gemma 4 and other language models on this machine, with multi-token prediction.
 
     Try `localmtp chat`: without a MODEL it starts immediately, with no download.
     """

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from localmtp.cli.flags.ranges import WholeNumber
 from localmtp.engine.device_options import ALL_EXPERTS, DeviceOptions, SplitMode, Switch
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -98,14 +99,14 @@ _OPTIONS = (
     ),
     click.option(
         "--main-gpu",
-        type=click.IntRange(min=0),
+        type=WholeNumber(min=0),
         default=0,
         help="Number of the GPU of --split-mode none.  [default: 0]",
     ),
     click.option("--cpu-moe", is_flag=True, help="Keep the experts of all layers in main memory."),
     click.option(
         "--n-cpu-moe",
-        type=click.IntRange(0, ALL_EXPERTS),
+        type=WholeNumber(0, ALL_EXPERTS),
         metavar="N",
         help="Keep the experts of the first N layers there.  [default: those that do not fit]",
     ),

@@ -17,6 +17,7 @@ import click
 from localmtp.cli.device_options import device_options
 from localmtp.cli.flags.draft_length import DraftLength
 from localmtp.cli.flags.projector import note_no_media, without_media
+from localmtp.cli.flags.ranges import Number, WholeNumber
 from localmtp.cli.flags.repetition import REPETITION
 from localmtp.cli.flags.rpc import rpc_option
 from localmtp.engine.device_options import DeviceOptions
@@ -216,14 +217,14 @@ _PAIR = (
         help="MTP drafter, or smaller model with the same vocabulary, as GGUF; `lookup`: copy "
         "drafts from the context; `none`: no drafting.",
     ),
-    click.option("--ctx", type=click.IntRange(min=MIN_CONTEXT), help="Context size in tokens."),
+    click.option("--ctx", type=WholeNumber(min=MIN_CONTEXT), help="Context size in tokens."),
     click.option(
         "--threads",
-        type=click.IntRange(1, MAX_THREADS),
+        type=WholeNumber(1, MAX_THREADS),
         help="CPU threads.  [default: cores that other programs leave free]",
     ),
     click.option(
-        "--gpu-layers", type=click.IntRange(min=0), help="Layers on GPUs.  [default: all that fit]"
+        "--gpu-layers", type=WholeNumber(min=0), help="Layers on GPUs.  [default: all that fit]"
     ),
     click.option(
         "--kv-type",
@@ -232,12 +233,12 @@ _PAIR = (
     ),
     click.option(
         "--batch",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         help=f"Prompt tokens per pass.  [default: {BATCH_ROWS}]",
     ),
     click.option(
         "--image-tokens",
-        type=click.IntRange(MIN_IMAGE_TOKENS, MAX_MULTIAXIAL_IMAGE_TOKENS),
+        type=WholeNumber(MIN_IMAGE_TOKENS, MAX_MULTIAXIAL_IMAGE_TOKENS),
         help=f"Most tokens of an image; more than {MAX_IMAGE_TOKENS} for Qwen only.  "
         f"[default: {IMAGE_TOKENS}, Qwen {MULTIAXIAL_IMAGE_TOKENS}]",
     ),
@@ -270,18 +271,28 @@ _LENGTHS = (
         show_default=True,
         help="Draft tokens per pass; 0: no drafting.",
     ),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum length of an answer."),
+    click.option("--max-tokens", type=WholeNumber(min=1), help="Maximum length of an answer."),
 )
 
 _TRUNCATION = (
-    click.option("--top-k", type=click.IntRange(min=0), help="0: no limit."),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True)),
-    click.option("--min-p", type=click.FloatRange(0, 1, max_open=True)),
+    click.option(
+        "--top-k", type=WholeNumber(min=0), help="Sample from the N most probable tokens; 0: all."
+    ),
+    click.option(
+        "--top-p",
+        type=Number(0, 1, min_open=True),
+        help="Sample from the most probable tokens that have this share together.",
+    ),
+    click.option(
+        "--min-p",
+        type=Number(0, 1, max_open=True),
+        help="Exclude tokens below this share of the most probable one.",
+    ),
 )
 
 _THINK_BUDGET = click.option(
     "--think-budget",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     metavar="N",
     help="Think, and close thoughts after N tokens; 0: do not think.",
 )
@@ -318,7 +329,7 @@ def sampling_options(
     options = (
         click.option(
             "--temp",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             default=temp,
             show_default=temp is not None,
             help="Temperature; 0: greedy.",
@@ -326,24 +337,24 @@ def sampling_options(
         *_TRUNCATION,
         click.option(
             "--seed",
-            type=click.IntRange(min=0),
+            type=WholeNumber(min=0),
             default=seed,
             show_default=seed is not None,
             help="Seed; repeats an answer, with any draft length.",
         ),
         click.option(
             "--repeat-penalty",
-            type=click.FloatRange(0, 10, min_open=True),
+            type=Number(0, 10, min_open=True),
             help="Divides the logits of the last 64 tokens; 1: none.",
         ),
         click.option(
             "--presence-penalty",
-            type=click.FloatRange(-2, 2),
+            type=Number(-2, 2),
             help="Subtracted from the logits of tokens in the answer.",
         ),
         click.option(
             "--frequency-penalty",
-            type=click.FloatRange(-2, 2),
+            type=Number(-2, 2),
             help="The same, times their count.",
         ),
         click.option(

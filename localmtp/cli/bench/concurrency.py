@@ -22,6 +22,7 @@ from localmtp.cli.bench.options import (
 from localmtp.cli.bench.progress import show_progress
 from localmtp.cli.bench.report import setup_of, show
 from localmtp.cli.diagnostics import INTERRUPTED
+from localmtp.cli.flags.ranges import WholeNumber
 from localmtp.cli.loading import load_model
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
@@ -48,7 +49,7 @@ class _Counts(click.ParamType[list[int]]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> list[int]:
         """Return the numbers without duplicates."""
-        number = click.IntRange(1, 64)
+        number = WholeNumber(1, 64)
         return list(dict.fromkeys(number(p.strip(), param, ctx) for p in str(value).split(",")))
 
 

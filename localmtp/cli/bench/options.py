@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from localmtp.cli.flags.draft_length import DraftLengths
+from localmtp.cli.flags.ranges import Number, WholeNumber
 from localmtp.cli.options import (
     GenerationFlags,
     collected,
@@ -131,7 +132,7 @@ def workload_options(command: Command) -> Command:
         ),
         click.option(
             "--prompts",
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             default=2,
             show_default=True,
             help="Prompts per workload.",
@@ -163,7 +164,7 @@ def max_tokens_option(command: Command) -> Command:
     """Add `--max-tokens` with a default."""
     return click.option(
         "--max-tokens",
-        type=click.IntRange(min=2),
+        type=WholeNumber(min=2),
         default=256,
         show_default=True,
         help="Maximum length of an answer.",
@@ -174,7 +175,7 @@ def repeats_option(command: Command) -> Command:
     """Add `--repeats`."""
     return click.option(
         "--repeats",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         default=3,
         show_default=True,
         help="Measurements of each prompt; medians are reported.",
@@ -185,7 +186,7 @@ def budget_option(command: Command) -> Command:
     """Add `--budget`."""
     return click.option(
         "--budget",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         metavar="MINUTES",
         help="Time limit.",
     )(command)

@@ -22,6 +22,7 @@ from localmtp.cli.convert_progress import (
     print_table,
     readable_size,
 )
+from localmtp.cli.flags.ranges import WholeNumber
 from localmtp.cli.table import table
 from localmtp.limits import MAX_THREADS
 
@@ -135,7 +136,7 @@ class _Size(click.ParamType[int]):
 @click.option("--merge", is_flag=True, help="Join a split model; SOURCE is its first part.")
 @click.option(
     "--threads",
-    type=click.IntRange(1, MAX_THREADS),
+    type=WholeNumber(1, MAX_THREADS),
     help="Number of compute threads.  [default: number of cores]",
 )
 @click.option("--force", is_flag=True, help="Replace existing files.")

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _ABOUT_RATES = (
     "Rates are upper bounds, computed from the bandwidth of main memory, an acceptance of\n"
-    f"{100 * ACCEPTANCE:.0f} %, and multi-row passes as fast as single ones. With few cores,\n"
-    "drafting gains less, or nothing: `localmtp bench MODEL` measures it."
+    f"{100 * ACCEPTANCE:.0f} %, and multi-row passes as fast as single ones. With few cores, drafting\n"
+    "gains less, or nothing: `localmtp bench MODEL` measures it."
 )
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Check this machine and which models fit it.")
 @rpc_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:

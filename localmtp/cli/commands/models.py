@@ -112,7 +112,7 @@ def list_(everything: bool, as_json: bool) -> None:
         output.hint("`localmtp list --all` includes models that can be pulled")
 
 
-@click.command()
+@click.command(short_help="Show properties of MODEL and the memory it needs.")
 @click.argument("model", type=MODEL)
 @click.option("--offline", is_flag=True, help="Do not use the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -157,7 +157,7 @@ def _formatted(value: object) -> str:
             return str(value)
 
 
-@click.command()
+@click.command(short_help="Delete MODEL from this machine.")
 @click.argument("model", type=MODEL)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 def rm(model: str, yes: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localmtp.cli import output
+from localmtp.cli.flags.ranges import WholeNumber
 from localmtp.cli.model_argument import MODEL
 from localmtp.limits import DEFAULT_CONTEXT, MIN_CONTEXT
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--ctx",
-    type=click.IntRange(min=MIN_CONTEXT),
+    type=WholeNumber(min=MIN_CONTEXT),
     default=DEFAULT_CONTEXT,
     show_default=True,
     help="Context size in tokens.",

@@ -9,6 +9,7 @@ import click
 from localmtp.cli import output
 from localmtp.cli.flags.cache import cache_options
 from localmtp.cli.flags.combined import check_cache_size
+from localmtp.cli.flags.ranges import Number, WholeNumber
 from localmtp.cli.flags.template import template_option
 from localmtp.cli.loading import find_model
 from localmtp.cli.model_argument import MODEL
@@ -53,7 +54,7 @@ class _HttpFlags:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=8080,
     show_default=True,
     help="Port; 0 selects a free one.",
@@ -66,20 +67,20 @@ class _HttpFlags:
 )
 @click.option(
     "--parallel",
-    type=click.IntRange(1, 64),
+    type=WholeNumber(1, 64),
     metavar="N",
     help="Concurrent answers, each with the whole context.  [default: 4, or what memory allows]",
 )
 @click.option(
     "--queue",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=64,
     show_default=True,
     help="Requests that may wait; further ones are rejected (429).",
 )
 @click.option(
     "--cache-ram",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=512,
     show_default=True,
     metavar="MIB",
@@ -87,7 +88,7 @@ class _HttpFlags:
 )
 @click.option(
     "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=600.0,
     show_default=True,
     metavar="SECONDS",

@@ -14,6 +14,7 @@ from localmtp.cli import output
 from localmtp.cli.bench.progress import show_progress
 from localmtp.cli.diagnostics import INTERRUPTED
 from localmtp.cli.flags.draft_length import DraftLengths
+from localmtp.cli.flags.ranges import Number, WholeNumber
 from localmtp.cli.loading import load_model
 from localmtp.cli.model_argument import MODEL
 from localmtp.cli.options import (
@@ -53,14 +54,14 @@ if TYPE_CHECKING:
 @sampling_options(seed=0)
 @click.option(
     "--max-tokens",
-    type=click.IntRange(min=16),
+    type=WholeNumber(min=16),
     default=128,
     show_default=True,
     help="Maximum length of an answer.",
 )
 @click.option(
     "--prompts",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=2,
     show_default=True,
     help="Prompts per workload.",
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=10,
     show_default=True,
     metavar="MINUTES",

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from localmtp.cli.flags.ranges import Number
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -21,7 +23,7 @@ def cache_options(command: Command) -> Command:
     )
     size = click.option(
         "--cache-size",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         default=8.0,
         show_default=True,
         metavar="GB",

@@ -12,6 +12,10 @@ class DraftLength(click.ParamType[int | None]):
 
     name = f"auto|0..{MAX_DRAFT}"
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the placeholder of the help."""
+        return self.name
+
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:

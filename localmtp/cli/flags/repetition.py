@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import click
 
+from localmtp.cli.flags.ranges import Number, WholeNumber
+
 REPETITION = (
     click.option(
         "--dry",
         "dry_multiplier",
-        type=click.FloatRange(0, 100),
+        type=Number(0, 100),
         metavar="MULTIPLIER",
         help="DRY: penalty for tokens that continue a repetition; 0: none, 0.8: usual.",
     ),
     click.option(
         "--dry-base",
-        type=click.FloatRange(1, 100),
+        type=Number(1, 100),
         help="Growth of the penalty per repeated token.  [default: 1.75]",
     ),
     click.option(
         "--dry-allowed-length",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         metavar="N",
         help="Repeated tokens without a penalty.  [default: 2]",
     ),
     click.option(
         "--dry-penalty-last-n",
-        type=click.IntRange(min=-1),
+        type=WholeNumber(min=-1),
         metavar="N",
         help="Tokens that are searched; -1: 4096.  [default: 1024]",
     ),
