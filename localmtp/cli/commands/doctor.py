@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from localmtp.models.doctor import MachineReport
 
 _ABOUT_RATES = (
-    "Rates are upper bounds, computed from the bandwidth of main memory, an acceptance of\n"
-    f"{100 * ACCEPTANCE:.0f} %, and multi-row passes as fast as single ones. With few cores, drafting\n"
-    "gains less, or nothing: `localmtp bench MODEL` measures it."
+    "Rates are upper bounds, computed from the bandwidth of main memory, an acceptance\n"
+    f"of {100 * ACCEPTANCE:.0f} %, and multi-row passes as fast as single ones. With few cores,\n"
+    "drafting gains less, or nothing: `localmtp bench MODEL` measures it."
 )
 
 
