@@ -1,6 +1,7 @@
 """Counts answers that are equal, token for token, in every way of drafting and batching.
 
     python -m localmtp.bench.lab.sampling.equal MODEL [--temperature 0 1] [--n-draft 1 3 8]
+        [--batch 4] [--threads 1] [--kv-type q8_0]
 
 Every prompt is answered without drafting, and again in each mode: with drafts of fixed length,
 automatic pacing, drafts copied from the context, in a batch, after loading again, and in another
@@ -25,9 +26,6 @@ from localmtp.engine.pair import Pair
 from localmtp.engine.sampling.gumbel import GumbelSampler
 from localmtp.engine.sampling.params import AcceptanceRule, SamplingParams
 
-BATCH = 4
-"""Answers of a batch."""
-
 Answers = list[list[int]]
 """Token ids, by prompt."""
 
@@ -42,21 +40,19 @@ def alone(of: Opened, sampling: SamplingParams, n_draft: int | None, max_tokens:
 
 
 def together(of: Opened, sampling: SamplingParams, n_draft: int | None, max_tokens: int) -> Answers:
-    """Answers the prompts in batches of `BATCH`."""
+    """Answers the prompts in a batch: the next one starts when a sequence becomes free."""
     loop = of.pair.decode_loop()
-    answers: Answers = []
-    for at in range(0, len(of.prompts), BATCH):
-        prompts = of.prompts[at : at + BATCH]
-        requests = [GenerationRequest(prompt, sampling, n_draft, max_tokens) for prompt in prompts]
-        tokens: dict[Generation, list[int]] = {loop.start(request): [] for request in requests}
-        while loop.active:
-            for generation, event in loop.step():
-                if isinstance(event, Exception):
-                    raise event
-                if isinstance(event, Generated):
-                    tokens[generation] += [p.token_id for p in event.pieces if p.token_id >= 0]
-        answers += tokens.values()
-    return answers
+    waiting = [GenerationRequest(prompt, sampling, n_draft, max_tokens) for prompt in of.prompts]
+    tokens: dict[Generation, list[int]] = {}
+    while loop.active or waiting:
+        while loop.free and waiting:
+            tokens[loop.start(waiting.pop(0))] = []
+        for generation, event in loop.step():
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, Generated):
+                tokens[generation] += [p.token_id for p in event.pieces if p.token_id >= 0]
+    return list(tokens.values())
 
 
 def elsewhere(arguments: Sequence[str], temperature: float) -> Answers:
@@ -112,10 +108,12 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, nargs="+", default=[0.0, 1.0])
     parser.add_argument("--n-draft", type=int, nargs="+", default=[1, 3, 8])
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1, help="compute threads [%(default)s]")
+    parser.add_argument("--batch", type=int, default=4, help="answers at once [%(default)s]")
     parser.add_argument("--tokens-only", action="store_true", help=argparse.SUPPRESS)
     given, arguments = parser.parse_args(), sys.argv[1:]
     if given.tokens_only:
-        with opened(given) as of:
+        with opened(given, threads=given.threads) as of:
             found = alone(of, _sampling(given, given.temperature[0]), None, given.max_tokens)
             print(json.dumps(found))
         return
@@ -130,17 +128,18 @@ def _sampling(given: argparse.Namespace, temperature: float) -> SamplingParams:
 
 def _compare(given: argparse.Namespace, arguments: Sequence[str], temperature: float) -> None:
     sampling, most = _sampling(given, temperature), given.max_tokens
+    threads, batch = given.threads, given.batch
     modes: dict[str, Answers] = {}
     lookup = argparse.Namespace(**{**vars(given), "drafter": "lookup"})
-    with opened(lookup) as of:
+    with opened(lookup, threads=threads) as of:
         modes["copies, 8"] = alone(of, sampling, 8, most)
         modes["copies, auto"] = alone(of, sampling, None, most)
-    with opened(given, parallel=BATCH) as of:
-        modes[f"batch of {BATCH}, none"] = together(of, sampling, 0, most)
-        modes[f"batch of {BATCH}, 3"] = together(of, sampling, 3, most)
-        modes[f"batch of {BATCH}, auto"] = together(of, sampling, None, most)
+    with opened(given, threads=threads, parallel=batch) as of:
+        modes[f"batch of {batch}, none"] = together(of, sampling, 0, most)
+        modes[f"batch of {batch}, 3"] = together(of, sampling, 3, most)
+        modes[f"batch of {batch}, auto"] = together(of, sampling, None, most)
     modes["another process, auto"] = elsewhere(arguments, temperature)
-    with opened(given) as of:
+    with opened(given, threads=threads) as of:
         plain = alone(of, sampling, 0, most)
         ways = {"none again": 0, **{str(n): n for n in given.n_draft}, "auto": None}
         same = {name: alone(of, sampling, n, most) for name, n in ways.items()}

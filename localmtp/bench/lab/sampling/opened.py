@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from localmtp.bench.workloads import workloads_for, workloads_in
+from localmtp.engine.kv_type import KVType
 from localmtp.engine.pair import LoadOptions, Pair
 from localmtp.models import ModelFiles, resolve
 from localmtp.session import Message, Role, Settings, render
@@ -35,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser, *, prompts: int, max_tokens: in
     parser.add_argument(
         "--max-tokens", type=int, default=max_tokens, help="of an answer [%(default)s]"
     )
+    types = [kv_type.value for kv_type in KVType]
+    parser.add_argument("--kv-type", choices=types, default=KVType.F16.value)
 
 
 @contextmanager
@@ -54,7 +57,12 @@ def opened(
     """
     files = resolve(given.model, drafter=given.drafter)
     own = workloads_in(given.prompts_file) if given.prompts_file else None
-    options = LoadOptions(threads=threads, context=context, parallel=parallel)
+    options = LoadOptions(
+        threads=threads,
+        context=context,
+        parallel=parallel,
+        kv_type=KVType(given.kv_type),
+    )
     with Pair.load(files.target, files.drafter, options, lookup=files.lookup) as pair:
         template = chat_template(pair)
         prompts = [
