@@ -1,7 +1,7 @@
 """Time of a round outside libllama: ctypes, pacing, sampling, detokenizing, rolling back.
 
 python -m localmtp.bench.lab.overhead [--vocabulary 262144] [--drafts 3] [--rounds 300] [--model M]
-    [--device]
+    [--top-k 64] [--top-p 0.95] [--min-p 0] [--device]
 
 The engine's decode loop runs on a tiny pair of random weights with the given vocabulary size, or on
 a named model. Measured is the time between two events, minus the time in which libllama decodes or
@@ -176,6 +176,9 @@ def main() -> None:
     parser.add_argument("--drafts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--model", help="a model instead of the tiny pair")
+    parser.add_argument("--top-k", type=int, default=64)
+    parser.add_argument("--top-p", type=float, default=0.95)
+    parser.add_argument("--min-p", type=float, default=0.0)
     parser.add_argument("--device", action="store_true", help="choose tokens on the device")
     arguments = parser.parse_args()
     excluded = ExcludedTime()
@@ -194,7 +197,14 @@ def main() -> None:
         with Pair.load(*paths, options) as pair:
             print(f"vocabulary of {pair.target.vocab.size}, {arguments.drafts} drafts")
             for temperature, rule in ((0.0, "auto"), (1.0, "maximal"), (1.0, "gumbel")):
-                sampling = SamplingParams(temperature, seed=1, acceptance=AcceptanceRule(rule))
+                sampling = SamplingParams(
+                    temperature,
+                    arguments.top_k,
+                    arguments.top_p,
+                    arguments.min_p,
+                    seed=1,
+                    acceptance=AcceptanceRule(rule),
+                )
                 print(f"temperature {temperature:g}, {rule}:", end=" ")
                 measure(pair, sampling, around, arguments.drafts, arguments.rounds, excluded)
     print(f"load average {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
