@@ -14,9 +14,6 @@ _IDLE_PASSES = 128
 """Passes of others after which an idle sequence is swapped out. Attention visits its cells in every
 pass; visiting them this often costs about as much as copying them out and back in."""
 
-_CHECK_PASSES = 32
-"""Passes between two checks."""
-
 _MOST_SWAPPED = 256 << 20
 """Bytes of host memory for cells of idle sequences."""
 
@@ -40,7 +37,7 @@ class SequencePool:
         self.all = sequences
         self._free = list(sequences)
         self._drafter = drafter
-        self._passes, self._next_check = 0, _CHECK_PASSES
+        self._passes = 0
         self._since = dict.fromkeys(sequences, 0)
         """Number of passes before each sequence became free."""
         context = sequences[0].context
@@ -63,16 +60,13 @@ class SequencePool:
         A conversation in the cache is loaded if it saves more than the sequences do.
         BOS and the opening of a turn begin every prompt: for them no conversation is given up.
         """
-        saved = self._cache.saved(prompt)
-        held = max(sequence.shared_prefix(prompt) for sequence in self.all)
-        if saved >= held + MIN_SHARED:
-            state = self._cache.pop(prompt)
-            self._evict(self._free[0], ())
-            if self.load(state):
-                return self._free.pop(0)
-        worth = [_saved(sequence, prompt) for sequence in self._free]
-        sequence = self._free.pop(worth.index(max(worth)))
-        self._evict(sequence, prompt)
+        if self._recall(prompt):
+            sequence = self._free.pop(0)
+        else:
+            worth = [_saved(sequence, prompt) for sequence in self._free]
+            sequence = self._free.pop(worth.index(max(worth)))
+            self._evict(sequence, prompt)
+        self._swap_out()
         return sequence
 
     def add(self, sequence: TargetSequence) -> None:
@@ -81,11 +75,8 @@ class SequencePool:
         self._since[sequence] = self._passes
 
     def count_pass(self) -> None:
-        """Counts a pass; swaps out sequences that have been idle for long."""
+        """Counts a pass, by which sequences that have been idle for long are recognized."""
         self._passes += 1
-        if self._passes >= self._next_check:
-            self._next_check = self._passes + _CHECK_PASSES
-            self._swap_out()
 
     def state(self, sequence: TargetSequence) -> SequenceState | None:
         """Returns a copy of the state of a free sequence, see `TargetSequence.state`.
@@ -109,7 +100,21 @@ class SequencePool:
         sequence.clear()
         return False
 
+    def _recall(self, prompt: Sequence[int]) -> bool:
+        """Loads a conversation of the cache into the oldest sequence, if that saves enough."""
+        saved = self._cache.saved(prompt)
+        if saved < MIN_SHARED + max(sequence.shared_prefix(prompt) for sequence in self.all):
+            return False
+        state = self._cache.pop(prompt)
+        self._evict(self._free[0], ())
+        return self.load(state)
+
     def _swap_out(self) -> None:
+        """Swaps out sequences that have been idle for long.
+
+        Only before an answer: an answer in progress would fill the holes, and with its cells in
+        another order, attention rounds differently.
+        """
         left = _MOST_SWAPPED - sum(sequence.swapped_bytes for sequence in self.all)
         for sequence in self._free:
             if self._passes - self._since[sequence] >= _IDLE_PASSES:
