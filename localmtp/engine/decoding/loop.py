@@ -223,7 +223,7 @@ class DecodeLoop:
             return outputs
         self._pool.count_pass()
         if self._prefilling:
-            outputs = self._prefill()
+            outputs = self._prefill_passes()
         if self._running:
             outputs += self._round()
         for one in self._running:
@@ -265,8 +265,16 @@ class DecodeLoop:
             return FixedPolicy(n_draft, copies=self._copies_only)
         return self._costs.policy(self._calibrations[greedy])
 
-    def _prefill(self) -> list[StepOutput]:
+    def _prefill_passes(self) -> list[StepOutput]:
+        """Runs a prefill pass, or several short ones in the time of a long one."""
         seconds = max(_WAIT_S, self._round_s) if self._running else PASS_S
+        ends = perf_counter() + seconds
+        outputs = self._prefill(seconds)
+        while self._prefilling and self._prefiller.short and perf_counter() < ends:
+            outputs += self._prefill(seconds)
+        return outputs
+
+    def _prefill(self, seconds: float) -> list[StepOutput]:
         owners = {prefill: generation for generation, prefill in self._prefilling.items()}
         begins = {prefill: prefill.done for prefill in owners}
         outputs: list[StepOutput] = []

@@ -174,6 +174,8 @@ class Prefiller:
     def __init__(self, context: TargetContext) -> None:
         self._context = context
         self._rate = 0.0  # rows per second of the last pass
+        self.short = False
+        """Whether the last pass was limited to fewer rows than a tile."""
 
     def step(
         self, prefills: Iterable[Prefill], seconds: float = PASS_S
@@ -197,6 +199,7 @@ class Prefiller:
         rows = max(least, int(self._rate * seconds)) if self._rate else _FIRST_ROWS
         rows = min(context.max_prefill_rows, rows)
         if waiting[0].at_media:
+            self.short = False
             return self._media_pass(waiting[0], rows)
         chosen = self._choose(waiting, rows)
         parts = [(one.sequence.index, one.sequence.position, tokens) for one, tokens in chosen]
@@ -215,7 +218,8 @@ class Prefiller:
         context, few = self._context, waiting[0].few
         separate = not context.model.offload.devices
         most = context.max_prefill_rows
-        if separate and few:
+        self.short = separate and few
+        if self.short:
             rows = most = min(rows, _TILE - 1)
         chosen: list[tuple[Prefill, Sequence[int]]] = []
         for prefill in waiting:

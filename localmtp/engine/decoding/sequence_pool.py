@@ -42,7 +42,7 @@ class SequencePool:
         """Number of passes before each sequence became free."""
         context = sequences[0].context
         window = context.needs_checkpoints or context.model.n_swa > 0
-        self._cache = HostCache(max_cached, needs_checkpoints=window)
+        self._cache = HostCache(max_cached, prefix=MIN_SHARED, needs_checkpoints=window)
 
     @property
     def free(self) -> int:

@@ -37,7 +37,7 @@ from localmtp.session.prompts import (
 
 Json = Mapping[str, Any]
 
-_RECENT = 4
+_RECENT = 2
 """Choices for each slot whose text is tokenized as the model generated it, when it returns."""
 
 
