@@ -119,7 +119,8 @@ class _ConcurrentDecoder:
 class ConcurrencyResults:
     """Medians over repeats, and speedups over no drafting.
 
-    Numbers of answers that were not measured at every length are left out.
+    Runs in which the answers never decoded together, because the first ended before the last began,
+    are left out, and numbers of answers that were not measured at every length.
 
     Args:
         lengths: the planned draft lengths.
@@ -129,7 +130,8 @@ class ConcurrencyResults:
     def __init__(self, lengths: Sequence[int | None], runs: Iterable[ConcurrencyRun]) -> None:
         self._found: dict[tuple[int, int | None], list[ConcurrencyRun]] = defaultdict(list)
         for run in runs:
-            self._found[run.count, run.n_draft].append(run)
+            if run.passes:
+                self._found[run.count, run.n_draft].append(run)
         counts = dict.fromkeys(count for count, _ in self._found)
         self.lengths = list(lengths)
         self.counts = [c for c in counts if all((c, n) in self._found for n in lengths)]
