@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 
 from localmtp.engine.decoding.generation import GenerationRequest
 from localmtp.engine.decoding.loop import DecodeLoop
 from localmtp.engine.events import Finished, Generated
+from localmtp.engine.llama import Floats
 from localmtp.engine.pair import LoadOptions, Pair
+from localmtp.engine.sampling.distribution import Draft
 from localmtp.engine.sampling.params import SamplingParams
+from localmtp.engine.sampling.sampler import Greedy
 from localmtp.engine.stats import Stats
 from localmtp.models import resolve
 from tests.engine.near_ties import assert_differ_at_near_ties_only
@@ -125,6 +129,38 @@ def test_another_prompt_takes_its_place(pair: Pair, loop: DecodeLoop) -> None:
         found, _ = answer(loop, prompt)
         expected, _ = answer(pair_loop(pair), prompt)
         assert_differ_at_near_ties_only(pair.sequences[0], prompt, expected, found)
+
+
+class _Recorded(Greedy):
+    """Keeps the logits that it chose from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Floats] = []
+
+    def accept(self, logits: Floats, draft: Draft) -> tuple[int, int]:
+        self.rows.append(logits.copy())
+        return super().accept(logits, draft)
+
+
+def test_holes_of_others_do_not_change_the_order_of_cells(pair: Pair, loop: DecodeLoop) -> None:
+    """The answer's cells follow those of its prompt: attention rounds as in an empty pool."""
+    prompt = prompt_of(pair, LONG)[:44]
+
+    def logits(loop: DecodeLoop) -> Floats:
+        sampler = _Recorded()
+        request = GenerationRequest(prompt, GREEDY, n_draft=0, max_tokens=30, sampler=sampler)
+        assert list(loop.run(request))
+        return np.concatenate(sampler.rows)
+
+    answer(loop, prompt_of(pair, "Tell me about the sun. " * 15))
+    logits(loop)
+    for number in range(16):  # passes until the first conversation is swapped out
+        answer(loop, [*prompt[:40], *prompt_of(pair, f"Count to {number}.")[1:]])
+    assert swapped(pair) == 1
+    found = logits(loop)
+    expected = logits(pair_loop(pair))
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("n_draft", [0, 3])

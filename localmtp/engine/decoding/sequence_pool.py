@@ -66,7 +66,9 @@ class SequencePool:
             worth = [_saved(sequence, prompt) for sequence in self._free]
             sequence = self._free.pop(worth.index(max(worth)))
             self._evict(sequence, prompt)
-        self._swap_out()
+        if self._swap_out():
+            # Swapped in after the holes are there, its cells precede those of the tokens to come.
+            sequence.swap_out(_MOST_SWAPPED)
         return sequence
 
     def add(self, sequence: TargetSequence) -> None:
@@ -109,16 +111,20 @@ class SequencePool:
         self._evict(self._free[0], ())
         return self.load(state)
 
-    def _swap_out(self) -> None:
+    def _swap_out(self) -> int:
         """Swaps out sequences that have been idle for long.
 
         Only before an answer: an answer in progress would fill the holes, and with its cells in
         another order, attention rounds differently.
+
+        Returns:
+            Bytes that were moved.
         """
-        left = _MOST_SWAPPED - sum(sequence.swapped_bytes for sequence in self.all)
+        most = left = _MOST_SWAPPED - sum(sequence.swapped_bytes for sequence in self.all)
         for sequence in self._free:
             if self._passes - self._since[sequence] >= _IDLE_PASSES:
                 left -= sequence.swap_out(left)
+        return most - left
 
     def _evict(self, sequence: TargetSequence, prompt: Sequence[int]) -> None:
         """Adds the state of a sequence to the cache if a prompt keeps little of it."""
