@@ -80,7 +80,7 @@ def test_max_tokens_ends_the_answer(client: openai.OpenAI) -> None:
 
 
 def test_seed_reproduces_an_answer() -> None:
-    """With a server to itself: beside other answers, attention rounds differently."""
+    """On a server of its own: with other answers in the pool, attention rounds differently."""
     story: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a story."}]
     with (
         serving() as server,

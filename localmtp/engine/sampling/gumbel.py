@@ -151,8 +151,8 @@ class GumbelSampler:
         Args:
             p: the distribution.
             position: of the token.
-            logits: the target's, of which p was made: decide what is close in 32 bits. A draft may
-                be decided by rounding, its verification may not.
+            logits: the target's, from which p was computed: they decide what is close in 32 bits. A
+                draft may be decided by rounding, its verification may not.
         """
         if isinstance(p, DenseDistribution):
             return self._choose_of_many(p, position, logits)

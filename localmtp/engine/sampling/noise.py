@@ -15,7 +15,7 @@ STEP, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111E
 """Constants of SplitMix64 (Steele, Lea and Flood 2014)."""
 
 SCALE = 2.0**-53
-"""Distance of the uniform numbers u of which the noise -log(u) is made."""
+"""Distance of the uniform numbers u from which the noise -log(u) is computed."""
 
 _FEW = 24
 """Token ids up to which plain integers are faster than arrays."""

@@ -110,8 +110,8 @@ def _of_min_p(logits: Floats, sampling: SamplingParams) -> Distribution:
     few = (logits >= bound - _MARGIN * max(1.0, abs(bound))).nonzero()[0]
     exact = exact_weights(logits[few], most, sampling.temperature)
     if few.size > _SORTED:
-        kept = exact >= least
-        return _dense(few[kept], exact[kept], logits.size)
+        enough = exact >= least
+        return _dense(few[enough], exact[enough], logits.size)
     order = (-exact).argsort(kind="stable")
     return _of_ranked(few[order], exact[order], least, logits.size)
 
@@ -159,9 +159,9 @@ def _nucleus(weights: Weights, enough: float) -> NDArray[np.bool_]:
     edge = _BINS - 1 - last
     before = float(above[last - 1]) if last else 0.0
     within = (bins == edge).nonzero()[0]
-    kept = bins > edge
-    kept[within[_ranked(weights[within], enough - before)]] = True
-    return kept
+    chosen = bins > edge
+    chosen[within[_ranked(weights[within], enough - before)]] = True
+    return chosen
 
 
 def _ranked(weights: NDArray[np.floating], enough: float) -> Ids:
